@@ -1,0 +1,5 @@
+//! Desired state: named services, ports, backends with state and weight.
+
+mod service;
+
+pub use service::{Port, Protocol, Weight};

@@ -1,0 +1,9 @@
+//! `lb-agent`: a kernel-level L4 load balancer for named VIPs.
+//!
+//! Data goes one way: provider -> catalog -> (vip, health) -> plan -> datapath; `dns` and `admin`
+//! read snapshots and never write.
+
+pub mod catalog;
+pub mod dns;
+pub mod provider;
+pub mod vip;

@@ -1,0 +1,2 @@
+//! The agent: flags and start-up order.
+fn main() {}

@@ -1,0 +1,110 @@
+//! Orchestrator -> stream of full snapshots. Nothing else knows an orchestrator's JSON.
+//!
+//! A provider is a task that sends an [`Update`] whenever it has read its orchestrator, well or not.
+//! It never sends part of a state: a [`Snapshot`] replaces the whole of what the provider said before.
+//! On failure it sends the reason and the last good snapshot stays in force.
+
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::SystemTime,
+};
+
+use crate::catalog::{Port, Protocol, Weight};
+
+/// Names one provider instance in logs, `status` and metrics: `file:/etc/lb-agent/services.yaml`,
+/// `marathon:marathon`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ProviderId(Arc<str>);
+
+/// One reading of an orchestrator.
+#[derive(Clone, Debug)]
+pub struct Update {
+    /// Who read.
+    pub provider: ProviderId,
+    /// When the reading was complete.
+    pub at: SystemTime,
+    /// The whole state, or one sentence that says why it could not be read.
+    pub outcome: Result<Arc<Snapshot>, String>,
+}
+
+/// Everything that a provider knows at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Snapshot {
+    /// One entry per declaration of a VIP; entries that name the same VIP are merged by the catalog.
+    pub pools: Vec<Pool>,
+    /// What was left out, and why.
+    pub problems: Vec<Problem>,
+}
+
+/// The backends that one app declares for one VIP and protocol.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pool {
+    /// The VIP as declared.
+    pub host: VipHost,
+    /// The VIP's port.
+    pub port: Port,
+    /// The VIP's protocol.
+    pub protocol: Protocol,
+    /// Who declares it: app id, pod id or the name in a services file.
+    pub app: Arc<str>,
+    /// Who is behind it; may be empty.
+    pub backends: Vec<Backend>,
+}
+
+/// The host part of a VIP, as declared.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum VipHost {
+    /// A name, not yet mangled: `/dcos-101/app2` of framework `marathon`.
+    Named {
+        /// As written in the label.
+        name: Arc<str>,
+        /// The framework (name space) the name lives in.
+        framework: Arc<str>,
+    },
+    /// A literal address (*IP VIP*); it has no DNS name.
+    Addr(IpAddr),
+}
+
+/// One instance that can answer for a VIP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Backend {
+    /// Where it listens.
+    pub addr: SocketAddr,
+    /// Its share of new flows.
+    pub weight: Weight,
+    /// The orchestrator's id of the instance (task id).
+    pub task: Arc<str>,
+    /// Why the weight is 0, in the field's words: `unhealthy`, `TASK_KILLING`, `no health result yet`.
+    pub draining: Option<Arc<str>>,
+}
+
+/// Something that was left out of a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Problem {
+    /// App id, or whatever names the culprit.
+    pub subject: Arc<str>,
+    /// One sentence: what is wrong with what.
+    pub reason: String,
+}
+
+// === impl ProviderId ===
+
+impl ProviderId {
+    /// `kind:name`.
+    pub fn new(kind: &str, name: impl fmt::Display) -> Self {
+        Self(format!("{kind}:{name}").into())
+    }
+
+    /// As shown to people.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for ProviderId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}

@@ -1,0 +1,8 @@
+//! The kernel programs.
+#![no_std]
+#![no_main]
+#[cfg(not(test))]
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}

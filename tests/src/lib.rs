@@ -1,0 +1,1 @@
+//! The lab: network namespaces as hosts.
