@@ -1,2 +1,28 @@
-//! What the kernel programs and the agent must agree on.
+//! What the kernel programs and the agent must agree on: map keys and values, header parsing and
+//! rewriting, checksum updates, flow hash. Pure functions, so that the same code is unit-tested and
+//! run in the kernel.
+//!
+//! Multi-byte fields of packets keep network byte order in memory ([`Be16`], [`Addr4`], [`Addr6`]);
+//! everything else is in host order.
 #![cfg_attr(not(test), no_std)]
+
+mod addr;
+pub mod checksum;
+mod flow;
+mod hash;
+pub mod headers;
+#[cfg(feature = "user")]
+mod pod;
+mod reason;
+mod service;
+mod sock;
+
+pub use addr::{Addr4, Addr6, Address, Be16};
+pub use flow::{Flow, FlowKey, direction, tcp_state};
+pub use hash::{flow_hash, scale};
+pub use reason::Reason;
+pub use service::{
+    Backend, BackendStats, NodeConfig, SLOTS_LARGE, SLOTS_MEDIUM, SLOTS_SMALL, Service, ServiceKey,
+    SourcePrefix, addr_flag, backend_kind, backend_state, service_flag,
+};
+pub use sock::{SockKey, SockPeer};

@@ -1,0 +1,133 @@
+//! Incremental checksum updates (RFC 1624, equation 3).
+//!
+//! Sums are of 16-bit words as they stand in memory: one's complement addition does not depend on byte
+//! order (RFC 1071 section 2(B)), so nothing is swapped.
+
+use crate::Address;
+
+/// A difference between two sets of words, to be applied to any number of checksums.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Delta(u64);
+
+// === impl Delta ===
+
+impl Delta {
+    /// No difference.
+    pub const ZERO: Self = Self(0);
+
+    /// Adds the replacement of a 16-bit word.
+    #[inline(always)]
+    #[must_use]
+    pub fn word(self, old: u16, new: u16) -> Self {
+        Self(self.0 + u64::from(!old) + u64::from(new))
+    }
+
+    /// Adds the replacement of an address.
+    #[inline(always)]
+    #[must_use]
+    pub fn address<A: Address>(self, old: &A, new: &A) -> Self {
+        let mut sum = self.0;
+        let (old, new) = (old.widen(), new.widen());
+        sum += u64::from(!old.0[0]) + u64::from(new.0[0]);
+        if A::WORDS > 1 {
+            sum += u64::from(!old.0[1]) + u64::from(new.0[1]);
+            sum += u64::from(!old.0[2]) + u64::from(new.0[2]);
+            sum += u64::from(!old.0[3]) + u64::from(new.0[3]);
+        }
+        Self(sum)
+    }
+
+    /// The checksum that holds after the replacement.
+    #[inline(always)]
+    pub fn apply(self, checksum: u16) -> u16 {
+        !fold(self.0 + u64::from(!checksum))
+    }
+
+    /// As [`Delta::apply`] for UDP: 0 means that the sender made none (RFC 768), so it stays, and a
+    /// computed 0 is sent as all ones.
+    #[inline(always)]
+    pub fn apply_udp(self, checksum: u16) -> u16 {
+        if checksum == 0 {
+            return 0;
+        }
+        match self.apply(checksum) {
+            0 => 0xffff,
+            sum => sum,
+        }
+    }
+
+    /// The difference as `bpf_l3_csum_replace` and `bpf_l4_csum_replace` take it with a size of 0.
+    #[inline(always)]
+    pub fn folded(self) -> u64 {
+        u64::from(fold(self.0))
+    }
+}
+
+#[inline(always)]
+fn fold(mut sum: u64) -> u16 {
+    sum = (sum & 0xffff_ffff) + (sum >> 32);
+    sum = (sum & 0xffff) + (sum >> 16);
+    sum = (sum & 0xffff) + (sum >> 16);
+    sum = (sum & 0xffff) + (sum >> 16);
+    sum as u16
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Addr4, Addr6};
+    use proptest::prelude::*;
+
+    /// The checksum of RFC 1071 computed over everything.
+    fn whole(words: &[u16]) -> u16 {
+        !fold(words.iter().map(|&w| u64::from(w)).sum())
+    }
+
+    /// One's complement has two zeros; both verify.
+    fn same(a: u16, b: u16) -> bool {
+        a == b || (a == 0 && b == 0xffff) || (a == 0xffff && b == 0)
+    }
+
+    fn halves(word: u32) -> [u16; 2] {
+        [word as u16, (word >> 16) as u16]
+    }
+
+    proptest! {
+        #[test]
+        fn an_update_equals_the_sum_over_everything(
+            rest in proptest::collection::vec(any::<u16>(), 1..40),
+            old4: u32, new4: u32, old6: [u32; 4], new6: [u32; 4], old_port: u16, new_port: u16,
+        ) {
+            let packet = |a4: u32, a6: [u32; 4], port: u16| {
+                let mut words = rest.clone();
+                words.extend(halves(a4));
+                words.extend(a6.into_iter().flat_map(halves));
+                words.push(port);
+                whole(&words)
+            };
+            let delta = Delta::ZERO
+                .address(&Addr4(old4), &Addr4(new4))
+                .address(&Addr6(old6), &Addr6(new6))
+                .word(old_port, new_port);
+            let updated = delta.apply(packet(old4, old6, old_port));
+            prop_assert!(same(updated, packet(new4, new6, new_port)));
+        }
+    }
+
+    #[test]
+    fn a_udp_checksum_of_zero_stays_and_a_computed_zero_becomes_ones() {
+        assert_eq!(Delta::ZERO.word(1, 2).apply_udp(0), 0);
+        let checksum = 1;
+        let delta = (0..=u16::MAX)
+            .map(|new| Delta::ZERO.word(7, new))
+            .find(|d| d.apply(checksum) == 0)
+            .unwrap();
+        assert_eq!(delta.apply_udp(checksum), 0xffff);
+    }
+
+    #[test]
+    fn the_example_of_rfc_1624_holds() {
+        // Section 4: a header word changes from 0x5555 to 0x3285, checksum from 0xDD2F to 0x0000.
+        assert_eq!(Delta::ZERO.word(0x5555, 0x3285).apply(0xDD2F), 0x0000);
+    }
+}

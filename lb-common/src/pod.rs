@@ -1,0 +1,36 @@
+//! The agent's side: every shared struct is plain old data for aya.
+#![allow(unsafe_code)]
+
+use crate::{
+    Addr4, Addr6, Backend, BackendStats, Flow, FlowKey, NodeConfig, Service, ServiceKey, SockKey,
+    SockPeer, SourcePrefix,
+};
+
+macro_rules! pod {
+    ($($ty:ty),+ $(,)?) => {
+        $(
+            // SAFETY: `#[repr(C)]` or transparent, integers only, no padding (the size asserts beside
+            // the types), so any bytes are a value.
+            unsafe impl aya::Pod for $ty {}
+        )+
+    };
+}
+
+pod!(
+    Addr4,
+    Addr6,
+    Backend,
+    BackendStats,
+    Flow<Addr4>,
+    Flow<Addr6>,
+    FlowKey<Addr4>,
+    FlowKey<Addr6>,
+    NodeConfig,
+    Service,
+    ServiceKey<Addr4>,
+    ServiceKey<Addr6>,
+    SockKey,
+    SockPeer,
+    SourcePrefix<Addr4>,
+    SourcePrefix<Addr6>,
+);

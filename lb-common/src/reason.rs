@@ -1,0 +1,69 @@
+//! Why a packet was dropped, refused or left alone: one enum, a per-CPU counter each.
+
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $name:ident = $number:literal, $text:literal;)+) => {
+        /// Index into the counter map. Numbers are part of the pinned map's meaning: add at the end.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(u32)]
+        pub enum Reason { $($(#[$doc])* $name = $number,)+ }
+
+        impl Reason {
+            /// Every reason, in the order of its number.
+            pub const ALL: &'static [Self] = &[$(Self::$name),+];
+
+            /// The name shown to people and machines.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$name => $text),+ }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// A header is cut short or contradicts itself; passed to the stack untouched.
+    Malformed = 0, "malformed";
+    /// No service at this address, port and protocol; refused by the stack.
+    NoService = 1, "no_service";
+    /// The service has no usable backend; refused by the stack.
+    NoBackend = 2, "no_backend";
+    /// The source may not use this service from outside; dropped.
+    SourceNotAllowed = 3, "source_not_allowed";
+    /// An IP fragment for a VIP; dropped.
+    Fragment = 4, "fragment";
+    /// No free source port for full NAT after all tries; dropped.
+    NoSnatPort = 5, "no_snat_port";
+    /// The node has no SNAT address of this family; refused by the stack.
+    NoSnatAddress = 6, "no_snat_address";
+    /// The flow table refused an entry; dropped.
+    FlowTableFull = 7, "flow_table_full";
+    /// A TCP segment that belongs to no flow; refused by the stack with a reset.
+    NoFlow = 8, "no_flow";
+    /// A flow's backend is gone or down; reset (TCP) or chosen afresh (UDP).
+    BackendGone = 9, "backend_gone";
+    /// Two flows of one client would be alike on the backend's side; dropped, the client retries.
+    FlowCollision = 10, "flow_collision";
+    /// The next hop is not known to the fast path; handed to the tc program untouched. Not a drop.
+    ToSlowPath = 11, "to_slow_path";
+    /// A socket's `connect` or `sendmsg` was refused because no service stands at the port.
+    SockNoService = 12, "sock_no_service";
+    /// A socket's `connect` or `sendmsg` was refused because no backend takes new flows.
+    SockNoBackend = 13, "sock_no_backend";
+    /// A socket's translation could not be remembered; the call fails.
+    SockTableFull = 14, "sock_table_full";
+    /// A `bind` to a VIP was refused.
+    BindRefused = 15, "bind_refused";
+    /// A packet for a VIP was kept from a socket of the node.
+    LocalSocketGuarded = 16, "local_socket_guarded";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_stands_at_the_index_of_its_number() {
+        for (index, reason) in Reason::ALL.iter().enumerate() {
+            assert_eq!(index, *reason as usize, "{}", reason.as_str());
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! Services, backends and the node's own settings as the kernel programs see them.
+
+use crate::{Addr4, Addr6, Be16};
+
+/// Slots of the smallest Maglev table; prime, as all three.
+pub const SLOTS_SMALL: usize = 1_021;
+/// Slots of the middle Maglev table.
+pub const SLOTS_MEDIUM: usize = 16_381;
+/// Slots of the largest Maglev table.
+pub const SLOTS_LARGE: usize = 65_537;
+
+/// What makes a service: address, port, protocol.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[repr(C)]
+pub struct ServiceKey<A> {
+    /// The VIP.
+    pub addr: A,
+    /// The VIP's port.
+    pub port: Be16,
+    /// IP protocol number.
+    pub proto: u8,
+    /// Always zero.
+    pub pad: u8,
+}
+
+/// A service.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Service {
+    /// Names the service's Maglev table; never 0.
+    pub id: u32,
+    /// Bits of [`service_flag`].
+    pub flags: u32,
+    /// Slots of its table: one of the `SLOTS_` constants, or 0 when no backend takes new flows.
+    pub slots: u32,
+    /// Always zero.
+    pub pad: u32,
+}
+
+/// A backend; shared by all services that name it. Id 0 is never used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Backend {
+    /// Its address; an IPv4 address stands in the first word, the rest is zero.
+    pub addr: Addr6,
+    /// Its port.
+    pub port: Be16,
+    /// IP protocol number.
+    pub proto: u8,
+    /// 4 or 6.
+    pub family: u8,
+    /// One of [`backend_state`].
+    pub state: u8,
+    /// One of [`backend_kind`].
+    pub kind: u8,
+    /// Always zero.
+    pub pad: u16,
+    /// Grows each time the id is given to another backend.
+    pub generation: u32,
+    /// The interface behind which it is, for [`backend_kind::LINK`]; else 0.
+    pub ifindex: u32,
+}
+
+/// Whether a backend takes flows.
+pub mod backend_state {
+    /// The id is not in use.
+    pub const FREE: u8 = 0;
+    /// Takes new flows and keeps old ones.
+    pub const ACTIVE: u8 = 1;
+    /// Takes no new flows, keeps old ones: draining or maintenance.
+    pub const DRAINING: u8 = 2;
+    /// Does not answer: no new flows, old ones are chosen afresh or reset.
+    pub const DOWN: u8 = 3;
+}
+
+/// How a backend is reached from this node.
+pub mod backend_kind {
+    /// Its address is elsewhere on the network: full NAT.
+    pub const NET: u8 = 0;
+    /// Its address is this host's own: DNAT and up the stack.
+    pub const HOST: u8 = 1;
+    /// A container or VM of this node, behind a bridge or veth: DNAT and out of that interface.
+    pub const LINK: u8 = 2;
+}
+
+/// Properties of a service.
+pub mod service_flag {
+    /// All its backends are down, so *down* counts as *active*.
+    pub const FAIL_OPEN: u32 = 1;
+    /// Any source may reach it from outside; without it only the node's allowed prefixes.
+    pub const EXTERNAL: u32 = 2;
+}
+
+/// Why an address is in the destination filter.
+pub mod addr_flag {
+    /// A VIP: everything for it is ours.
+    pub const VIP: u32 = 1;
+    /// The node's own address: ports in the SNAT range may belong to flows.
+    pub const NODE: u32 = 2;
+}
+
+/// The node's settings, the single entry of its map.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct NodeConfig {
+    /// Source of full NAT over IPv4; zero: none, so full NAT is refused.
+    pub snat4: Addr4,
+    /// Source of full NAT over IPv6; zero: none.
+    pub snat6: Addr6,
+    /// First port of the SNAT range, host order.
+    pub snat_port_min: u16,
+    /// Number of ports in the range, at most 65,535.
+    pub snat_ports: u16,
+}
+
+/// A key of the LPM trie of permitted sources (`struct bpf_lpm_trie_key`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct SourcePrefix<A> {
+    /// Number of leading bits that count.
+    pub len: u32,
+    /// The prefix, network order.
+    pub addr: A,
+}
+
+/// What went to and came from one backend; one copy per CPU.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct BackendStats {
+    /// Flows given to it, packet and socket path.
+    pub flows: u64,
+    /// Packets to it on the packet path.
+    pub packets_to: u64,
+    /// Bytes to it, IP headers included on the packet path.
+    pub bytes_to: u64,
+    /// Packets from it on the packet path.
+    pub packets_from: u64,
+    /// Bytes from it.
+    pub bytes_from: u64,
+    /// Connections that it did not accept, socket path.
+    pub failed: u64,
+    /// Retransmitted segments, socket path.
+    pub retransmits: u64,
+}
+
+const _: () = assert!(size_of::<ServiceKey<Addr4>>() == 8);
+const _: () = assert!(size_of::<ServiceKey<Addr6>>() == 20);
+const _: () = assert!(size_of::<Service>() == 16);
+const _: () = assert!(size_of::<Backend>() == 16 + 2 + 1 + 1 + 1 + 1 + 2 + 4 + 4);
+const _: () = assert!(size_of::<NodeConfig>() == 4 + 16 + 2 + 2);
+const _: () = assert!(size_of::<SourcePrefix<Addr4>>() == 8);
+const _: () = assert!(size_of::<SourcePrefix<Addr6>>() == 20);
+const _: () = assert!(size_of::<BackendStats>() == 7 * 8);

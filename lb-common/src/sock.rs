@@ -1,0 +1,42 @@
+//! The socket path's memory: which VIP a socket's peer stands for.
+
+use crate::{Addr6, Be16};
+
+/// A socket and the peer it really talks to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[repr(C)]
+pub struct SockKey {
+    /// The kernel's socket cookie.
+    pub cookie: u64,
+    /// The backend's address, or the VIP's in the forward table; IPv4 in the first word.
+    pub addr: Addr6,
+    /// The backend's port.
+    pub port: Be16,
+    /// 4 or 6: the family of `addr`.
+    pub family: u8,
+    /// IP protocol number.
+    pub proto: u8,
+    /// Always zero.
+    pub pad: u32,
+}
+
+/// What the socket believes it talks to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct SockPeer {
+    /// The VIP; IPv4 in the first word.
+    pub vip: Addr6,
+    /// The VIP's port.
+    pub port: Be16,
+    /// Always zero.
+    pub pad: u16,
+    /// Backend id.
+    pub backend: u32,
+    /// The backend's generation when it was chosen.
+    pub generation: u32,
+    /// Service id.
+    pub service: u32,
+}
+
+const _: () = assert!(size_of::<SockKey>() == 8 + 16 + 2 + 1 + 1 + 4);
+const _: () = assert!(size_of::<SockPeer>() == 16 + 2 + 2 + 4 + 4 + 4);
