@@ -37,6 +37,13 @@ impl Delta {
         Self(sum)
     }
 
+    /// Both differences.
+    #[inline(always)]
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self(self.0 + other.0)
+    }
+
     /// The checksum that holds after the replacement.
     #[inline(always)]
     pub fn apply(self, checksum: u16) -> u16 {

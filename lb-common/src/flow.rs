@@ -17,10 +17,8 @@ pub struct FlowKey<A> {
     pub sport: Be16,
     /// Destination port.
     pub dport: Be16,
-    /// IP protocol number.
-    pub proto: u8,
-    /// Always zero: a hash key is compared byte by byte.
-    pub pad: [u8; 3],
+    /// IP protocol number; a whole word, so that the key has no padding and is written in words.
+    pub proto: u32,
 }
 
 /// What is written into a packet of the flow.
@@ -83,14 +81,13 @@ const _: () = assert!(size_of::<Flow<Addr6>>() == 32 + 4 + 4 + 4 + 4 + 4 + 4 + 8
 impl<A: Copy> Flow<A> {
     /// The key of the entry that translates the other direction.
     #[inline(always)]
-    pub fn pair_key(&self, proto: u8) -> FlowKey<A> {
+    pub fn pair_key(&self, proto: u32) -> FlowKey<A> {
         FlowKey {
             src: self.new_dst,
             dst: self.new_src,
             sport: self.new_dport,
             dport: self.new_sport,
             proto,
-            pad: [0; 3],
         }
     }
 
@@ -120,7 +117,6 @@ mod tests {
             sport: Be16(3),
             dport: Be16(4),
             proto: 6,
-            pad: [0; 3],
         };
         let flow = Flow {
             new_src: Addr4(5),

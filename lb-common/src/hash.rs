@@ -30,6 +30,13 @@ pub const fn scale(hash: u32, slots: u32) -> u32 {
     ((hash as u64 * slots as u64) >> 32) as u32
 }
 
+/// The hash for the next try when the slot of this one is of no use (a linear congruential step of
+/// full period). All nodes walk alike: the function never changes.
+#[inline(always)]
+pub const fn next_hash(hash: u32) -> u32 {
+    hash.wrapping_mul(0x9E37_79B1).wrapping_add(0x7F4A_7C15)
+}
+
 #[inline(always)]
 const fn mix(mut h: u64) -> u64 {
     h ^= h >> 33;

@@ -19,8 +19,8 @@ mod sock;
 
 pub use addr::{Addr4, Addr6, Address, Be16};
 pub use flow::{Flow, FlowKey, direction, tcp_state};
-pub use hash::{flow_hash, scale};
-pub use reason::Reason;
+pub use hash::{flow_hash, next_hash, scale};
+pub use reason::{LAST_REFUSED, Reason};
 pub use service::{
     Backend, BackendStats, NodeConfig, SLOTS_LARGE, SLOTS_MEDIUM, SLOTS_SMALL, Service, ServiceKey,
     SourcePrefix, addr_flag, backend_kind, backend_state, service_flag,

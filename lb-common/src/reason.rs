@@ -26,22 +26,22 @@ reasons! {
     NoService = 1, "no_service";
     /// The service has no usable backend; refused by the stack.
     NoBackend = 2, "no_backend";
-    /// The source may not use this service from outside; dropped.
-    SourceNotAllowed = 3, "source_not_allowed";
-    /// An IP fragment for a VIP; dropped.
-    Fragment = 4, "fragment";
-    /// No free source port for full NAT after all tries; dropped.
-    NoSnatPort = 5, "no_snat_port";
-    /// The node has no SNAT address of this family; refused by the stack.
-    NoSnatAddress = 6, "no_snat_address";
-    /// The flow table refused an entry; dropped.
-    FlowTableFull = 7, "flow_table_full";
     /// A TCP segment that belongs to no flow; refused by the stack with a reset.
-    NoFlow = 8, "no_flow";
-    /// A flow's backend is gone or down; reset (TCP) or chosen afresh (UDP).
-    BackendGone = 9, "backend_gone";
+    NoFlow = 3, "no_flow";
+    /// The node has no SNAT address of this family; refused by the stack.
+    NoSnatAddress = 4, "no_snat_address";
+    /// The source may not use this service from outside; dropped.
+    SourceNotAllowed = 5, "source_not_allowed";
+    /// An IP fragment for a VIP; dropped.
+    Fragment = 6, "fragment";
+    /// No free source port for full NAT after all tries; dropped.
+    NoSnatPort = 7, "no_snat_port";
+    /// The flow table refused an entry; dropped.
+    FlowTableFull = 8, "flow_table_full";
     /// Two flows of one client would be alike on the backend's side; dropped, the client retries.
-    FlowCollision = 10, "flow_collision";
+    FlowCollision = 9, "flow_collision";
+    /// A flow's backend is gone or down; reset (TCP) or chosen afresh (UDP).
+    BackendGone = 10, "backend_gone";
     /// The next hop is not known to the fast path; handed to the tc program untouched. Not a drop.
     ToSlowPath = 11, "to_slow_path";
     /// A socket's `connect` or `sendmsg` was refused because no service stands at the port.
@@ -55,6 +55,9 @@ reasons! {
     /// A packet for a VIP was kept from a socket of the node.
     LocalSocketGuarded = 16, "local_socket_guarded";
 }
+
+/// Reasons up to this number leave the packet to the stack, which answers it; those above drop it.
+pub const LAST_REFUSED: u32 = Reason::NoSnatAddress as u32;
 
 #[cfg(test)]
 mod tests {

@@ -1,6 +1,32 @@
-//! The kernel programs.
+//! The kernel programs: one entry point a hook, one file a hook; what they share with the agent is in
+//! `lb-common`.
 #![no_std]
 #![no_main]
+// Kernel helpers and packet pointers are raw by nature; every block says why it is sound.
+#![allow(unsafe_code)]
+// Entry points are found by section name, not by path.
+#![allow(unreachable_pub)]
+
+mod choose;
+mod counters;
+mod extensions;
+mod flows;
+mod ingress;
+mod maps;
+mod open;
+mod rewrite;
+mod sk_lookup;
+mod sock;
+mod sock_ops;
+mod tables;
+mod tc;
+mod xdp;
+
+/// GPL-only helpers are in use (`bpf_ktime_get_coarse_ns`).
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "license")]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+
 #[cfg(not(test))]
 #[panic_handler]
 fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {

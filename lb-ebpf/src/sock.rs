@@ -1,0 +1,204 @@
+//! The socket path: a local client's address is swapped once, at `connect` or `sendmsg`; no packet of
+//! its is touched later.
+
+mod bind;
+mod connect;
+mod message;
+mod peer;
+
+use aya_ebpf::{
+    EbpfContext as _,
+    bindings::bpf_sock_addr,
+    helpers::generated::{bpf_get_prandom_u32, bpf_get_socket_cookie, bpf_set_retval},
+    programs::SockAddrContext,
+};
+use lb_common::{
+    Addr4, Addr6, Address, Backend, Be16, Reason, Service, ServiceKey, SockKey, SockPeer,
+    addr_flag, flow_hash,
+    headers::{TCP, UDP},
+};
+
+use crate::{
+    choose::choose,
+    counters,
+    maps::LB_SOCK_PEERS,
+    tables::{ANY, Tables},
+};
+
+const ALLOW: i32 = 1;
+const DENY: i32 = 0;
+const ECONNREFUSED: i32 = 111;
+const EADDRINUSE: i32 = 98;
+const ENOBUFS: i32 = 105;
+
+/// The address fields of a `bpf_sock_addr`.
+struct Call {
+    ctx: *mut bpf_sock_addr,
+}
+
+/// What a call's destination turned out to be.
+enum Target {
+    /// Not ours.
+    Foreign,
+    /// A VIP's address, at a port without a service.
+    NoService,
+    Service(&'static Service),
+}
+
+/// Fails the call with this errno. Below kernel 5.18 the caller gets `EPERM` instead.
+#[inline(always)]
+fn deny(errno: i32) -> i32 {
+    // SAFETY: no pointers.
+    unsafe { bpf_set_retval(-errno) };
+    DENY
+}
+
+/// What stands at this address and port.
+#[inline(always)]
+fn target<A: Tables>(addr: A, port: Be16, proto: u8) -> Target {
+    let flags = A::address_flags(&addr);
+    if flags == 0 {
+        return Target::Foreign;
+    }
+    match A::service(&ServiceKey {
+        addr,
+        port,
+        proto,
+        pad: 0,
+    }) {
+        Some(service) => Target::Service(service),
+        None if flags & addr_flag::VIP != 0 => Target::NoService,
+        None => Target::Foreign,
+    }
+}
+
+/// Draws a backend. A TCP socket's source port is not chosen yet, so there is no flow to hash: a random
+/// slot keeps the weights. A UDP socket takes its cookie's slot, so that it keeps its backend.
+#[inline(always)]
+fn draw(service: &Service, cookie: u64, proto: u8) -> Option<(u32, &'static Backend)> {
+    let hash = if proto == TCP {
+        // SAFETY: no arguments.
+        unsafe { bpf_get_prandom_u32() }
+    } else {
+        flow_hash(
+            &Addr6([cookie as u32, (cookie >> 32) as u32, 0, 0]),
+            Be16(0),
+            Be16(0),
+            proto,
+        )
+    };
+    choose(service, hash)
+}
+
+/// Remembers that for this socket `backend` stands for the VIP.
+#[inline(always)]
+fn remember<A: Tables>(
+    cookie: u64,
+    proto: u8,
+    backend: &Backend,
+    peer: &SockPeer,
+) -> Result<(), i32> {
+    let key = SockKey {
+        cookie,
+        addr: backend.addr,
+        port: backend.port,
+        family: A::VERSION,
+        proto,
+        pad: 0,
+    };
+    LB_SOCK_PEERS
+        .insert(&key, peer, ANY)
+        .inspect_err(|_| counters::count(Reason::SockTableFull))
+}
+
+#[inline(always)]
+fn peer_of<A: Address>(
+    vip: A,
+    port: Be16,
+    id: u32,
+    backend: &Backend,
+    service: &Service,
+) -> SockPeer {
+    SockPeer {
+        vip: vip.widen(),
+        port,
+        pad: 0,
+        backend: id,
+        generation: backend.generation,
+        service: service.id,
+    }
+}
+
+// === impl Call ===
+
+impl Call {
+    #[inline(always)]
+    fn new(ctx: &SockAddrContext) -> Self {
+        Self { ctx: ctx.sock_addr }
+    }
+
+    /// TCP or UDP; `None` for anything else.
+    #[inline(always)]
+    fn proto(&self) -> Option<u8> {
+        // SAFETY: a context field.
+        let proto = unsafe { (*self.ctx).protocol };
+        (proto == u32::from(TCP) || proto == u32::from(UDP)).then_some(proto as u8)
+    }
+
+    #[inline(always)]
+    fn cookie(&self, ctx: &SockAddrContext) -> u64 {
+        // SAFETY: the helper takes the context.
+        unsafe { bpf_get_socket_cookie(ctx.as_ptr()) }
+    }
+
+    #[inline(always)]
+    fn port(&self) -> Be16 {
+        // SAFETY: a context field, network order in the low half.
+        Be16(unsafe { (*self.ctx).user_port } as u16)
+    }
+
+    #[inline(always)]
+    fn set_port(&self, port: Be16) {
+        // SAFETY: a writable context field.
+        unsafe { (*self.ctx).user_port = u32::from(port.0) };
+    }
+
+    #[inline(always)]
+    fn addr4(&self) -> Addr4 {
+        // SAFETY: a context field.
+        Addr4(unsafe { (*self.ctx).user_ip4 })
+    }
+
+    #[inline(always)]
+    fn set_addr4(&self, addr: Addr4) {
+        // SAFETY: a writable context field.
+        unsafe { (*self.ctx).user_ip4 = addr.0 };
+    }
+
+    #[inline(always)]
+    fn addr6(&self) -> Addr6 {
+        // SAFETY: context fields, read one word at a time as the verifier wants it.
+        unsafe {
+            let ip = &raw const (*self.ctx).user_ip6;
+            let ip = ip.cast::<u32>();
+            Addr6([
+                ip.read_volatile(),
+                ip.add(1).read_volatile(),
+                ip.add(2).read_volatile(),
+                ip.add(3).read_volatile(),
+            ])
+        }
+    }
+
+    #[inline(always)]
+    fn set_addr6(&self, addr: Addr6) {
+        // SAFETY: writable context fields, one word at a time.
+        unsafe {
+            let ip = (&raw mut (*self.ctx).user_ip6).cast::<u32>();
+            ip.write_volatile(addr.0[0]);
+            ip.add(1).write_volatile(addr.0[1]);
+            ip.add(2).write_volatile(addr.0[2]);
+            ip.add(3).write_volatile(addr.0[3]);
+        }
+    }
+}

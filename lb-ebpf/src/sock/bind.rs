@@ -1,0 +1,41 @@
+//! `post_bind4/6`: nobody listens on a VIP, which is the balancer's.
+
+use aya_ebpf::{macros::cgroup_sock, programs::SockContext};
+use lb_common::{Addr4, Addr6, Reason, addr_flag};
+
+use super::{ALLOW, EADDRINUSE, deny};
+use crate::{counters, tables::Tables};
+
+#[cgroup_sock(post_bind4)]
+pub fn lb_post_bind4(ctx: SockContext) -> i32 {
+    // SAFETY: a context field that may be read at this hook.
+    let addr = Addr4(unsafe { (*ctx.sock).src_ip4 });
+    bind(addr)
+}
+
+#[cgroup_sock(post_bind6)]
+pub fn lb_post_bind6(ctx: SockContext) -> i32 {
+    // SAFETY: as above; word by word.
+    let addr = unsafe {
+        let ip = (&raw const (*ctx.sock).src_ip6).cast::<u32>();
+        Addr6([
+            ip.read_volatile(),
+            ip.add(1).read_volatile(),
+            ip.add(2).read_volatile(),
+            ip.add(3).read_volatile(),
+        ])
+    };
+    match addr.unmap() {
+        Some(v4) => bind(v4),
+        None => bind(addr),
+    }
+}
+
+#[inline(always)]
+fn bind<A: Tables>(addr: A) -> i32 {
+    if A::address_flags(&addr) & addr_flag::VIP == 0 {
+        return ALLOW;
+    }
+    counters::count(Reason::BindRefused);
+    deny(EADDRINUSE)
+}

@@ -1,0 +1,58 @@
+//! `connect4` and `connect6`.
+
+use aya_ebpf::{macros::cgroup_sock_addr, programs::SockAddrContext};
+use lb_common::{Addr6, Reason, headers::TCP};
+
+use super::{ALLOW, Call, ECONNREFUSED, ENOBUFS, Target, deny, draw, peer_of, remember, target};
+use crate::{counters, tables::Tables};
+
+#[cgroup_sock_addr(connect4)]
+pub fn lb_connect4(ctx: SockAddrContext) -> i32 {
+    let call = Call::new(&ctx);
+    connect(&ctx, &call, call.addr4(), |backend| call.set_addr4(backend))
+}
+
+/// Also for `::ffff:a.b.c.d`, with which an IPv6 socket connects to an IPv4 VIP.
+#[cgroup_sock_addr(connect6)]
+pub fn lb_connect6(ctx: SockAddrContext) -> i32 {
+    let call = Call::new(&ctx);
+    let addr = call.addr6();
+    match addr.unmap() {
+        Some(v4) => connect(&ctx, &call, v4, |backend| {
+            call.set_addr6(Addr6::mapped(backend))
+        }),
+        None => connect(&ctx, &call, addr, |backend| call.set_addr6(backend)),
+    }
+}
+
+#[inline(always)]
+fn connect<A: Tables>(ctx: &SockAddrContext, call: &Call, vip: A, set: impl FnOnce(A)) -> i32 {
+    let Some(proto) = call.proto() else {
+        return ALLOW;
+    };
+    let port = call.port();
+    let service = match target(vip, port, proto) {
+        Target::Foreign => return ALLOW,
+        Target::Service(service) => service,
+        // A UDP connect sends nothing and is how programs learn their source address; what is sent
+        // later is refused.
+        Target::NoService if proto != TCP => return ALLOW,
+        Target::NoService => {
+            counters::count(Reason::SockNoService);
+            return deny(ECONNREFUSED);
+        }
+    };
+    let cookie = call.cookie(ctx);
+    let Some((id, backend)) = draw(service, cookie, proto) else {
+        counters::count(Reason::SockNoBackend);
+        return deny(ECONNREFUSED);
+    };
+    let peer = peer_of(vip, port, id, backend, service);
+    if remember::<A>(cookie, proto, backend, &peer).is_err() {
+        return deny(ENOBUFS);
+    }
+    counters::backend(id, |stats| stats.flows += 1);
+    set(A::narrow(&backend.addr));
+    call.set_port(backend.port);
+    ALLOW
+}

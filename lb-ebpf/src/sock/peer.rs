@@ -1,0 +1,107 @@
+//! `getpeername4/6`: a socket sees the VIP it asked for. And the end of a socket's memory.
+
+use aya_ebpf::{
+    EbpfContext as _,
+    helpers::generated::bpf_get_socket_cookie,
+    macros::{cgroup_sock, cgroup_sock_addr},
+    programs::{SockAddrContext, SockContext},
+};
+use lb_common::{
+    Addr4, Addr6, Address as _, Be16, SockKey,
+    headers::{Family as _, UDP},
+};
+
+use super::{ALLOW, Call};
+use crate::{maps::LB_SOCK_PEERS, tables::Tables};
+
+const AF_INET: u32 = 2;
+
+#[cgroup_sock_addr(getpeername4)]
+pub fn lb_getpeername4(ctx: SockAddrContext) -> i32 {
+    let call = Call::new(&ctx);
+    restore(&ctx, &call, call.addr4(), |vip| call.set_addr4(vip))
+}
+
+#[cgroup_sock_addr(getpeername6)]
+pub fn lb_getpeername6(ctx: SockAddrContext) -> i32 {
+    let call = Call::new(&ctx);
+    let addr = call.addr6();
+    match addr.unmap() {
+        Some(v4) => restore(&ctx, &call, v4, |vip| call.set_addr6(Addr6::mapped(vip))),
+        None => restore(&ctx, &call, addr, |vip| call.set_addr6(vip)),
+    }
+}
+
+/// Puts the VIP where the backend's address stands.
+#[inline(always)]
+pub(super) fn restore<A: Tables>(
+    ctx: &SockAddrContext,
+    call: &Call,
+    backend: A,
+    set: impl FnOnce(A),
+) -> i32 {
+    let Some(proto) = call.proto() else {
+        return ALLOW;
+    };
+    let key = SockKey {
+        cookie: call.cookie(ctx),
+        addr: backend.widen(),
+        port: call.port(),
+        family: A::VERSION,
+        proto,
+        pad: 0,
+    };
+    // SAFETY: copied before any other map call.
+    if let Some(peer) = unsafe { LB_SOCK_PEERS.get(&key) } {
+        set(A::narrow(&peer.vip));
+        call.set_port(peer.port);
+    }
+    ALLOW
+}
+
+/// Forgets a connected UDP socket. TCP outlives the descriptor (FIN, TIME_WAIT) and is forgotten by
+/// `sock_ops` when its state is CLOSE; unconnected sockets age out of the LRU tables.
+#[cgroup_sock(sock_release)]
+pub fn lb_sock_release(ctx: SockContext) -> i32 {
+    // SAFETY: context fields that may be read at this hook.
+    let (family, proto, port) = unsafe {
+        (
+            (*ctx.sock).family,
+            (*ctx.sock).protocol,
+            (*ctx.sock).dst_port,
+        )
+    };
+    if proto != u32::from(UDP) || port == 0 {
+        return ALLOW;
+    }
+    // SAFETY: as above; word by word.
+    let (addr, family) = unsafe {
+        if family == AF_INET {
+            (Addr4((*ctx.sock).dst_ip4).widen(), Addr4::VERSION)
+        } else {
+            let ip = (&raw const (*ctx.sock).dst_ip6).cast::<u32>();
+            let addr = Addr6([
+                ip.read_volatile(),
+                ip.add(1).read_volatile(),
+                ip.add(2).read_volatile(),
+                ip.add(3).read_volatile(),
+            ]);
+            match addr.unmap() {
+                Some(v4) => (v4.widen(), Addr4::VERSION),
+                None => (addr, Addr6::VERSION),
+            }
+        }
+    };
+    let key = SockKey {
+        // SAFETY: the helper takes the context.
+        cookie: unsafe { bpf_get_socket_cookie(ctx.as_ptr()) },
+        addr,
+        port: Be16(port),
+        family,
+        proto: UDP,
+        pad: 0,
+    };
+    // Not there: the socket was none of ours.
+    let _ = LB_SOCK_PEERS.remove(&key);
+    ALLOW
+}
