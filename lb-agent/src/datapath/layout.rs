@@ -1,0 +1,116 @@
+//! The pinned maps: names, types and sizes, and the check of what is found under their names.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+use aya::maps::{MapInfo, MapType};
+use lb_common::{
+    Addr4, Addr6, Backend, BackendStats, Flow, FlowKey, NodeConfig, Service, ServiceKey, SockKey,
+    SockPeer,
+};
+
+/// Grows when a pinned map's layout changes: the new agent then makes its own and hands nothing over.
+pub(crate) const SCHEMA: &str = "v1";
+
+/// How much the maps hold; applied when they are made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sizes {
+    /// Entries of the TCP flow table of each family; a flow takes two.
+    pub tcp_flows: u32,
+    /// Entries of the UDP flow table of each family.
+    pub udp_flows: u32,
+    /// Length of the backend array; id 0 is not used.
+    pub backends: u32,
+    /// Services of each family.
+    pub services: u32,
+    /// Addresses of each family in the destination filter.
+    pub addresses: u32,
+    /// Sockets whose peer is remembered.
+    pub sockets: u32,
+}
+
+/// Prefixes of each family among the allowed sources.
+pub(crate) const SOURCES: u32 = 4_096;
+/// Interfaces that XDP may redirect to.
+const PORTS: u32 = 256;
+/// Counters by reason.
+const COUNTERS: u32 = 64;
+
+/// A map as this agent makes it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Spec {
+    pub(crate) name: &'static str,
+    kind: MapType,
+    key: usize,
+    value: usize,
+    pub(crate) entries: u32,
+}
+
+/// Every pinned map.
+pub(crate) fn specs(sizes: &Sizes) -> Vec<Spec> {
+    const U32: usize = size_of::<u32>();
+    let spec = |name, kind, key, value, entries| Spec { name, kind, key, value, entries };
+    let hash = |name, key, value, entries| spec(name, MapType::Hash, key, value, entries);
+    let lru = |name, key, value, entries| spec(name, MapType::LruHash, key, value, entries);
+    let (flow4, flow6) = (size_of::<Flow<Addr4>>(), size_of::<Flow<Addr6>>());
+    let (key4, key6) = (size_of::<FlowKey<Addr4>>(), size_of::<FlowKey<Addr6>>());
+    let service = size_of::<Service>();
+    let (sock, peer) = (size_of::<SockKey>(), size_of::<SockPeer>());
+    let tables = |name| spec(name, MapType::HashOfMaps, U32, U32, sizes.services.saturating_mul(2));
+    vec![
+        hash("LB_ADDRS4", size_of::<Addr4>(), U32, sizes.addresses),
+        hash("LB_ADDRS6", size_of::<Addr6>(), U32, sizes.addresses),
+        hash("LB_SERVICES4", size_of::<ServiceKey<Addr4>>(), service, sizes.services),
+        hash("LB_SERVICES6", size_of::<ServiceKey<Addr6>>(), service, sizes.services),
+        tables("LB_TABLES_S"),
+        tables("LB_TABLES_M"),
+        tables("LB_TABLES_L"),
+        spec("LB_BACKENDS", MapType::Array, U32, size_of::<Backend>(), sizes.backends),
+        spec("LB_STATS", MapType::PerCpuArray, U32, size_of::<BackendStats>(), sizes.backends),
+        lru("LB_FLOWS_TCP4", key4, flow4, sizes.tcp_flows),
+        lru("LB_FLOWS_TCP6", key6, flow6, sizes.tcp_flows),
+        lru("LB_FLOWS_UDP4", key4, flow4, sizes.udp_flows),
+        lru("LB_FLOWS_UDP6", key6, flow6, sizes.udp_flows),
+        lru("LB_SOCK_PEERS", sock, peer, sizes.sockets),
+        lru("LB_SOCK_CHOICES", sock, peer, sizes.sockets),
+        spec("LB_SOURCES4", MapType::LpmTrie, 4 + size_of::<Addr4>(), U32, SOURCES),
+        spec("LB_SOURCES6", MapType::LpmTrie, 4 + size_of::<Addr6>(), U32, SOURCES),
+        spec("LB_NODE", MapType::Array, U32, size_of::<NodeConfig>(), 1),
+        spec("LB_PORTS", MapType::DevMapHash, U32, 8, PORTS),
+        spec("LB_COUNTERS", MapType::PerCpuArray, U32, size_of::<u64>(), COUNTERS),
+    ]
+}
+
+/// Where this schema's pins are.
+pub(crate) fn schema_dir(pin_dir: &Path) -> PathBuf {
+    pin_dir.join(SCHEMA)
+}
+
+/// Checks a map that is already pinned. aya 0.14 would take it as it is.
+///
+/// # Errors
+///
+/// If it is of another type or size than this agent's: using it would read one struct as another.
+pub(crate) fn check(spec: &Spec, path: &Path) -> Result<()> {
+    let found = MapInfo::from_pin(path)
+        .with_context(|| format!("cannot open the pinned map {}", path.display()))?;
+    let (kind, key, value, entries) =
+        (found.map_type()?, found.key_size(), found.value_size(), found.max_entries());
+    let same = kind == spec.kind
+        && key as usize == spec.key
+        && value as usize == spec.value
+        && entries == spec.entries;
+    if !same {
+        bail!(
+            "the pinned map {} does not fit: it is {kind:?} with key {key}, value {value} bytes and \
+             {entries} entries, this agent needs {:?} with key {}, value {} and {}. Give the sizes that \
+             it was made with, or run `lb-agent purge`, which ends the flows in it",
+            path.display(),
+            spec.kind,
+            spec.key,
+            spec.value,
+            spec.entries,
+        );
+    }
+    Ok(())
+}

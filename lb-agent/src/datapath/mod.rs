@@ -1,0 +1,188 @@
+//! The kernel side: load, attach, pin, apply a plan, read counters. The only room with aya, bpf system
+//! calls and `unsafe`.
+#![allow(unsafe_code)]
+
+mod kernel;
+mod layout;
+mod links;
+mod object;
+mod purge;
+mod sys;
+
+use std::{
+    os::fd::{AsFd as _, OwnedFd},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result};
+use aya::{
+    Ebpf,
+    maps::{MapData, PerCpuArray, xdp::DevMapHash},
+};
+use lb_common::{BackendStats, Reason};
+
+use kernel::{Maps, take};
+pub use layout::Sizes;
+use links::Links;
+pub use links::{Interface, XdpMode};
+pub use purge::purge;
+
+use crate::plan::{Kernel, Limits};
+
+/// Where and how the programs run.
+#[derive(Clone, Debug)]
+pub struct DatapathConfig {
+    /// A folder in a bpffs.
+    pub pin_dir: PathBuf,
+    /// The cgroup whose processes are served on the socket path, opened.
+    pub cgroup: PathBuf,
+    /// Interfaces that clients' packets come in by.
+    pub interfaces: Vec<Interface>,
+    /// How XDP is attached.
+    pub xdp_mode: XdpMode,
+    /// How much the maps hold.
+    pub sizes: Sizes,
+}
+
+/// The programs and maps of this node.
+///
+/// Dropping it changes nothing in the kernel: maps and links are pinned.
+#[derive(Debug)]
+pub struct Datapath {
+    config: DatapathConfig,
+    object: Ebpf,
+    links: Links,
+    maps: Maps,
+    counters: PerCpuArray<MapData, u64>,
+    stats: PerCpuArray<MapData, BackendStats>,
+    ports: DevMapHash<MapData>,
+}
+
+/// Counters by reason, summed over the CPUs.
+pub type Counters = Vec<(Reason, u64)>;
+
+// === impl Datapath ===
+
+impl Datapath {
+    /// Loads the programs and takes over the maps of an agent that ran before. Nothing is attached yet:
+    /// [`Datapath::attach`] does that once the maps hold the first plan.
+    ///
+    /// # Errors
+    ///
+    /// If the pin folder cannot be made, a pinned map does not fit, or the kernel refuses something.
+    pub fn load(config: DatapathConfig) -> Result<Self> {
+        let mut object = object::load(&config.pin_dir, &config.sizes)?;
+        Ok(Self {
+            maps: Maps::take(&mut object)?,
+            counters: take(&mut object, "LB_COUNTERS")?,
+            stats: take(&mut object, "LB_STATS")?,
+            ports: take(&mut object, "LB_PORTS")?,
+            links: Links::new(&config.pin_dir),
+            object,
+            config,
+        })
+    }
+
+    /// Attaches every program, or puts it on the link of an agent that ran before.
+    ///
+    /// # Errors
+    ///
+    /// If one cannot be attached; the message names hook, place and remedy. What was attached before it
+    /// stays, and does no harm.
+    pub fn attach(&mut self) -> Result<()> {
+        let Self { config, object, links, ports, .. } = self;
+        let netns = open(Path::new("/proc/self/ns/net"))?;
+        links.namespace(object, netns.as_fd())?;
+        let cgroup = open(&config.cgroup)?;
+        links.cgroup(object, cgroup.as_fd())?;
+        let indices: Vec<u32> = config.interfaces.iter().map(|iface| iface.index).collect();
+        links.keep_interfaces(&indices)?;
+        for iface in &config.interfaces {
+            links.interface(object, iface, config.xdp_mode)?;
+            if config.xdp_mode == XdpMode::Native {
+                ports
+                    .insert(iface.index, iface.index, None, 0)
+                    .with_context(|| format!("cannot let XDP redirect to {}", iface.name))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Attaches to the interfaces behind which backends of this node live, and to no others.
+    ///
+    /// # Errors
+    ///
+    /// If one cannot be attached; the others are.
+    pub fn set_link_interfaces(&mut self, interfaces: &[Interface]) -> Result<()> {
+        let mut failed = None;
+        for iface in interfaces {
+            if let Err(error) = self.links.link_interface(&self.object, iface) {
+                failed.get_or_insert(error);
+            }
+        }
+        let keep: Vec<u32> = interfaces.iter().map(|iface| iface.index).collect();
+        self.links.keep_link_interfaces(&keep)?;
+        failed.map_or(Ok(()), Err)
+    }
+
+    /// The maps, for a plan.
+    pub fn kernel(&mut self) -> &mut dyn Kernel {
+        &mut self.maps
+    }
+
+    /// Makes the next plan read the maps rather than trust what was written.
+    pub fn distrust(&mut self) {
+        self.maps.distrust();
+    }
+
+    /// How much the maps hold, for a plan.
+    pub fn limits(&self) -> Limits {
+        let Sizes { backends, services, addresses, .. } = self.config.sizes;
+        Limits {
+            services: services as usize,
+            backends,
+            tables: [services as usize * 2; 3],
+            addresses: addresses as usize,
+            sources: layout::SOURCES as usize,
+        }
+    }
+
+    /// What was dropped, refused or passed on, by reason.
+    ///
+    /// # Errors
+    ///
+    /// If the map cannot be read.
+    pub fn counters(&self) -> Result<Counters> {
+        Reason::ALL
+            .iter()
+            .map(|reason| {
+                let values = self.counters.get(&(*reason as u32), 0)?;
+                Ok((*reason, values.iter().sum()))
+            })
+            .collect()
+    }
+
+    /// What went to and came from a backend.
+    ///
+    /// # Errors
+    ///
+    /// If the map cannot be read.
+    pub fn backend_stats(&self, id: u32) -> Result<BackendStats> {
+        let values = self.stats.get(&id, 0)?;
+        Ok(values.iter().fold(BackendStats::default(), |sum, cpu| BackendStats {
+            flows: sum.flows + cpu.flows,
+            packets_to: sum.packets_to + cpu.packets_to,
+            bytes_to: sum.bytes_to + cpu.bytes_to,
+            packets_from: sum.packets_from + cpu.packets_from,
+            bytes_from: sum.bytes_from + cpu.bytes_from,
+            failed: sum.failed + cpu.failed,
+            retransmits: sum.retransmits + cpu.retransmits,
+        }))
+    }
+}
+
+fn open(path: &Path) -> Result<OwnedFd> {
+    std::fs::File::open(path)
+        .map(OwnedFd::from)
+        .with_context(|| format!("cannot open {}", path.display()))
+}

@@ -1,0 +1,63 @@
+//! Loads the kernel programs, with maps made and pinned or taken from their pins.
+
+use std::{fs, io, path::Path};
+
+use anyhow::{Context as _, Result};
+use aya::{Ebpf, EbpfLoader, programs::Program};
+
+use super::layout::{Sizes, check, schema_dir, specs};
+
+/// The object that the build script made, aligned for the ELF reader.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("LB_EBPF_OBJECT"));
+
+/// Loads every program. Maps found in `pin_dir` are checked and used; others are made there.
+///
+/// # Errors
+///
+/// If a pinned map does not fit, or the kernel refuses a map or a program.
+pub(super) fn load(pin_dir: &Path, sizes: &Sizes) -> Result<Ebpf> {
+    let dir = schema_dir(pin_dir);
+    make_pin_dir(&dir)?;
+    let specs = specs(sizes);
+    let mut loader = EbpfLoader::new();
+    for spec in &specs {
+        let path = dir.join(spec.name);
+        if path.exists() {
+            check(spec, &path)?;
+        }
+        loader.map_max_entries(spec.name, spec.entries);
+        loader.map_pin_path(spec.name, path);
+    }
+    let mut object = loader
+        .load(OBJECT)
+        .context("cannot load the kernel programs: the kernel refused a map")?;
+    for (name, program) in object.programs_mut() {
+        load_program(program).with_context(|| {
+            format!("the kernel refused program {name}; kernel 5.18 or later with BTF is needed")
+        })?;
+    }
+    Ok(object)
+}
+
+fn load_program(program: &mut Program) -> Result<()> {
+    match program {
+        Program::Xdp(p) => p.load()?,
+        Program::SchedClassifier(p) => p.load()?,
+        Program::CgroupSockAddr(p) => p.load()?,
+        Program::CgroupSock(p) => p.load()?,
+        Program::SockOps(p) => p.load()?,
+        Program::SkLookup(p) => p.load()?,
+        other => anyhow::bail!("no rule for programs of type {:?}", other.prog_type()),
+    }
+    Ok(())
+}
+
+fn make_pin_dir(dir: &Path) -> Result<()> {
+    fs::create_dir_all(dir.join("links")).map_err(|error| {
+        let remedy = match error.kind() {
+            io::ErrorKind::PermissionDenied => "run as root",
+            _ => "is a bpffs mounted there? `mount -t bpf bpf /sys/fs/bpf`",
+        };
+        anyhow::anyhow!("cannot make the pin folder {}: {error}; {remedy}", dir.display())
+    })
+}

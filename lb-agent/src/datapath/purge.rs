@@ -1,0 +1,50 @@
+//! Removes every pin.
+
+use std::{fs, io, path::Path};
+
+use anyhow::{Context as _, Result};
+
+/// Detaches every program and frees every map of a pin folder, whatever schema made them. Gives the
+/// paths that were removed.
+///
+/// # Errors
+///
+/// If something cannot be listed or removed.
+pub fn purge(pin_dir: &Path) -> Result<Vec<String>> {
+    let mut removed = Vec::new();
+    // Links before maps: no program is left running on a map that is going.
+    for schema in list(pin_dir)? {
+        let links = schema.join("links");
+        remove_files(&links, &mut removed)?;
+        remove_dir(&links)?;
+        remove_files(&schema, &mut removed)?;
+        remove_dir(&schema)?;
+    }
+    remove_dir(pin_dir)?;
+    Ok(removed)
+}
+
+fn list(dir: &Path) -> Result<Vec<std::path::PathBuf>> {
+    match fs::read_dir(dir) {
+        Ok(entries) => Ok(entries.filter_map(|entry| Some(entry.ok()?.path())).collect()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error).with_context(|| format!("cannot list {}", dir.display())),
+    }
+}
+
+fn remove_files(dir: &Path, removed: &mut Vec<String>) -> Result<()> {
+    for path in list(dir)?.into_iter().filter(|path| !path.is_dir()) {
+        fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+        removed.push(path.display().to_string());
+    }
+    Ok(())
+}
+
+fn remove_dir(dir: &Path) -> Result<()> {
+    match fs::remove_dir(dir) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", dir.display()))
+        }
+        _ => Ok(()),
+    }
+}

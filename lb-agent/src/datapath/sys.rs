@@ -1,0 +1,136 @@
+//! The few bpf(2) commands that aya 0.14 does not give: links made and updated without a silent fall-back
+//! to netlink, and pins by path. Each function is one system call.
+
+use std::{
+    ffi::CString,
+    io,
+    os::{
+        fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
+        unix::ffi::OsStrExt as _,
+    },
+    path::Path,
+};
+
+/// `enum bpf_cmd`, `include/uapi/linux/bpf.h`.
+mod cmd {
+    pub(super) const OBJ_PIN: libc::c_long = 6;
+    pub(super) const OBJ_GET: libc::c_long = 7;
+    pub(super) const OBJ_GET_INFO_BY_FD: libc::c_long = 15;
+    pub(super) const LINK_CREATE: libc::c_long = 28;
+    pub(super) const LINK_UPDATE: libc::c_long = 29;
+}
+
+/// What a link hangs on.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Target<'a> {
+    /// An interface, by index.
+    Interface(u32),
+    /// A cgroup or a network namespace.
+    Fd(BorrowedFd<'a>),
+}
+
+/// `union bpf_attr`: longer than any command used here needs; the rest is zero as the kernel asks.
+#[repr(C, align(8))]
+struct Attr([u32; 32]);
+
+impl Attr {
+    fn new() -> Self {
+        Self([0; 32])
+    }
+
+    fn set_pointer(&mut self, word: usize, pointer: u64) {
+        let bytes = pointer.to_ne_bytes();
+        let half = |i: usize| u32::from_ne_bytes([bytes[i], bytes[i + 1], bytes[i + 2], bytes[i + 3]]);
+        (self.0[word], self.0[word + 1]) = (half(0), half(4));
+    }
+}
+
+fn bpf(command: libc::c_long, attr: &mut Attr) -> io::Result<i32> {
+    // SAFETY: the attribute outlives the call and is as long as told; the pointers inside it are the
+    // callers' to keep alive.
+    let ret = unsafe {
+        libc::syscall(
+            libc::SYS_bpf,
+            command,
+            std::ptr::from_mut(attr),
+            size_of::<Attr>(),
+        )
+    };
+    if ret < 0 { Err(io::Error::last_os_error()) } else { Ok(ret as i32) }
+}
+
+fn owned(fd: i32) -> OwnedFd {
+    // SAFETY: the kernel just gave us this descriptor.
+    unsafe { OwnedFd::from_raw_fd(fd) }
+}
+
+fn path_of(path: &Path) -> io::Result<CString> {
+    CString::new(path.as_os_str().as_bytes())
+        .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "the path holds a NUL byte"))
+}
+
+/// Attaches `program` by a link that lives as long as a descriptor or a pin of it. Kernel 5.7 for
+/// cgroups, 5.9 for XDP, 6.6 for tcx.
+pub(super) fn link_create(
+    program: BorrowedFd<'_>,
+    target: Target<'_>,
+    attach_type: u32,
+    flags: u32,
+) -> io::Result<OwnedFd> {
+    let mut attr = Attr::new();
+    attr.0[0] = program.as_raw_fd() as u32;
+    attr.0[1] = match target {
+        Target::Interface(index) => index,
+        Target::Fd(fd) => fd.as_raw_fd() as u32,
+    };
+    attr.0[2] = attach_type;
+    attr.0[3] = flags;
+    bpf(cmd::LINK_CREATE, &mut attr).map(owned)
+}
+
+/// Puts `program` in the place of the link's present one, at one stroke.
+pub(super) fn link_update(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
+    let mut attr = Attr::new();
+    attr.0[0] = link.as_raw_fd() as u32;
+    attr.0[1] = program.as_raw_fd() as u32;
+    bpf(cmd::LINK_UPDATE, &mut attr).map(drop)
+}
+
+/// Pins an object at `path` in a bpffs.
+pub(super) fn pin(object: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
+    let path = path_of(path)?;
+    let mut attr = Attr::new();
+    attr.set_pointer(0, path.as_ptr() as u64);
+    attr.0[2] = object.as_raw_fd() as u32;
+    bpf(cmd::OBJ_PIN, &mut attr).map(drop)
+}
+
+/// Opens what is pinned at `path`.
+pub(super) fn open_pin(path: &Path) -> io::Result<OwnedFd> {
+    let path = path_of(path)?;
+    let mut attr = Attr::new();
+    attr.set_pointer(0, path.as_ptr() as u64);
+    bpf(cmd::OBJ_GET, &mut attr).map(owned)
+}
+
+/// The interface index that an XDP or tcx link hangs on; 0 when the interface is gone.
+pub(super) fn link_ifindex(link: BorrowedFd<'_>) -> io::Result<u32> {
+    // `struct bpf_link_info`: type, id, prog_id, then a union whose first member is the index.
+    const IFINDEX: usize = 4;
+    let mut info = [0_u32; 32];
+    let mut attr = Attr::new();
+    attr.0[0] = link.as_raw_fd() as u32;
+    attr.0[1] = size_of_val(&info) as u32;
+    attr.set_pointer(2, info.as_mut_ptr() as u64);
+    bpf(cmd::OBJ_GET_INFO_BY_FD, &mut attr)?;
+    Ok(info[IFINDEX])
+}
+
+/// Waits until every CPU has passed through the scheduler, which is an RCU grace period: programs that
+/// were running when it began have ended (membarrier(2), kernel 4.3).
+pub(super) fn grace_period() -> io::Result<()> {
+    const MEMBARRIER_CMD_GLOBAL: libc::c_int = 1;
+    // SAFETY: no pointers.
+    let ret = unsafe { libc::syscall(libc::SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) };
+    if ret < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
