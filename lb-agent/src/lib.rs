@@ -3,6 +3,7 @@
 //! Data goes one way: provider -> catalog -> (vip, health) -> plan -> datapath; `dns` and `admin`
 //! read snapshots and never write.
 
+pub mod admin;
 pub mod catalog;
 pub mod dns;
 pub mod provider;
