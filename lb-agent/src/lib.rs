@@ -5,6 +5,9 @@
 
 pub mod admin;
 pub mod catalog;
+pub mod cli;
+pub mod config;
 pub mod dns;
+pub mod log;
 pub mod provider;
 pub mod vip;
