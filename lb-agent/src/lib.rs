@@ -3,7 +3,11 @@
 //! Data goes one way: provider -> catalog -> (vip, health) -> plan -> datapath; `dns` and `admin`
 //! read snapshots and never write.
 
+pub mod admin;
 pub mod catalog;
+pub mod cli;
+pub mod config;
 pub mod dns;
+pub mod log;
 pub mod provider;
 pub mod vip;

@@ -1,0 +1,19 @@
+//! The agent's admin socket: status, DNS answers and DC/OS's list of VIPs, as JSON over HTTP/1 on a unix socket.
+//!
+//! It only reads: from a snapshot that the control loop replaces, so that no reader ever holds the loop up.
+//! Who may connect is decided by the socket's mode, 0600.
+
+pub mod report;
+mod server;
+mod socket;
+mod vips;
+
+#[cfg(test)]
+mod tests;
+
+pub use self::{
+    report::StatusReport,
+    server::{Resolve, serve},
+    socket::{AdminSocket, ClaimError, RunDir, SOCKET_NAME},
+    vips::ZONE,
+};

@@ -1,0 +1,302 @@
+//! What the agent says about itself: the body of `GET /v1/status` and of `lb-agent status --json`.
+
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::catalog::{Port, Protocol};
+
+/// A moment as milliseconds since 1970-01-01T00:00:00Z.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Timestamp(pub u64);
+
+/// Everything that `status` shows. The control loop puts a new one in place after every change; ages are
+/// filled in when somebody asks.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct StatusReport {
+    /// The process.
+    pub agent: AgentReport,
+    /// One entry per VIP, port and protocol; a named VIP's two families share one entry.
+    pub services: Vec<ServiceReport>,
+    /// One entry per orchestrator or file.
+    pub providers: Vec<ProviderReport>,
+    /// The kernel side.
+    pub datapath: DatapathReport,
+    /// The DNS side; `None`: turned off.
+    pub dns: Option<DnsReport>,
+    /// Sentences about whatever an operator should look at: names merged by accident, a new owner in a
+    /// pool, odd settings.
+    pub warnings: Vec<String>,
+}
+
+/// The process.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct AgentReport {
+    /// Of the program.
+    pub version: String,
+    /// Process id, as seen by the agent.
+    pub pid: u32,
+    /// The node's host name.
+    pub node: String,
+    /// When the process began.
+    pub started: Timestamp,
+    /// When this report was asked for; filled in on request.
+    pub now: Timestamp,
+}
+
+/// One VIP, port and protocol.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ServiceReport {
+    /// Canonical name without zone (`dcos-101app2.marathon`); `None`: an IP VIP.
+    pub name: Option<String>,
+    /// The VIP's addresses, IPv4 first; an IP VIP has exactly one.
+    pub addrs: Vec<IpAddr>,
+    /// The VIP's port, host byte order.
+    #[serde(with = "port")]
+    pub port: Port,
+    /// `tcp` or `udp`.
+    #[serde(with = "protocol")]
+    pub protocol: Protocol,
+    /// How backends are chosen: `maglev`.
+    pub algorithm: String,
+    /// The address needed probing and no shared store claimed it: another node may give the name another one.
+    #[serde(default)]
+    pub address_not_agreed: bool,
+    /// Both families, drained ones included.
+    pub backends: Vec<BackendReport>,
+}
+
+/// One instance behind a VIP.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BackendReport {
+    /// Where it listens.
+    pub addr: SocketAddr,
+    /// 0..=256; 0 takes no new flows.
+    pub weight: u16,
+    /// What the agent makes of it.
+    pub state: BackendState,
+    /// Why it is not up: `unhealthy`, `TASK_KILLING`.
+    pub why: Option<String>,
+    /// Id of the provider that knows it.
+    pub provider: String,
+    /// App id, pod id or the name in a services file.
+    pub app: String,
+    /// The orchestrator's id of the instance.
+    pub task: String,
+}
+
+/// What the agent makes of a backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BackendState {
+    /// Takes new flows, if it has weight.
+    Active,
+    /// No new flows; those it has go on until they end.
+    Draining,
+    /// Taken out by an operator: as draining.
+    Maintenance,
+    /// Does not answer.
+    Down,
+}
+
+/// One orchestrator or file.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ProviderReport {
+    /// `marathon:marathon`, `file:/etc/lb-agent/services.yaml`.
+    pub id: String,
+    /// When its state was last read well; `None`: not since the start, so nothing of it is ever deleted.
+    pub last_sync: Option<Timestamp>,
+    /// Milliseconds from `last_sync` to `agent.now`; filled in on request.
+    pub last_sync_age_ms: Option<u64>,
+    /// Why the latest reading failed; `None`: it did not.
+    pub last_error: Option<ErrorReport>,
+    /// VIP declarations in the state that is in force.
+    pub pools: usize,
+    /// What was left out of that state.
+    pub problems: Vec<ProblemReport>,
+}
+
+/// A failed reading.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ErrorReport {
+    /// When it failed.
+    pub at: Timestamp,
+    /// One sentence.
+    pub reason: String,
+}
+
+/// Something left out.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ProblemReport {
+    /// App id, or whatever names the culprit.
+    pub subject: String,
+    /// One sentence.
+    pub reason: String,
+}
+
+/// The kernel side.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct DatapathReport {
+    /// Where programs for outside traffic are attached.
+    pub interfaces: Vec<InterfaceReport>,
+    /// The cgroup whose processes are served.
+    pub cgroup: Option<PathBuf>,
+    /// Where programs and maps are pinned.
+    pub pin_dir: Option<PathBuf>,
+    /// How full the tables are.
+    pub maps: Vec<MapReport>,
+    /// Packets dropped or refused since the maps were made, by reason; only those above 0 need be listed.
+    pub drops: Vec<DropReport>,
+}
+
+/// One interface.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct InterfaceReport {
+    /// Its name.
+    pub name: String,
+    /// Its number.
+    pub index: u32,
+    /// What is attached and how: `xdp native`, `tcx egress`, `tcx ingress`.
+    pub attached: Vec<String>,
+}
+
+/// One kernel table.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct MapReport {
+    /// Its name.
+    pub name: String,
+    /// Entries in use.
+    pub used: u64,
+    /// Entries it has room for.
+    pub capacity: u64,
+}
+
+/// Packets that went no further, for one reason.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct DropReport {
+    /// The reason's name.
+    pub reason: String,
+    /// Since the maps were made, all processors together.
+    pub packets: u64,
+}
+
+/// The DNS side.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct DnsReport {
+    /// Where it listens, over UDP and TCP.
+    pub listen: Vec<SocketAddr>,
+    /// Where other names are forwarded.
+    pub upstreams: Vec<SocketAddr>,
+    /// Names answered from the catalog.
+    pub names: usize,
+}
+
+/// What DNS answers to one name: the body of `GET /v1/resolve?name=` and of `lb-agent resolve --json`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Resolution {
+    /// As asked, with a final dot.
+    pub name: String,
+    /// `NOERROR`, `NXDOMAIN`, `REFUSED`.
+    pub code: String,
+    /// Answered from the catalog; otherwise forwarded, and then the answer is not looked up here.
+    pub authoritative: bool,
+    /// A and AAAA records, in this order.
+    pub addrs: Vec<IpAddr>,
+    /// Of the records, in seconds; of the negative answer if there is none.
+    pub ttl: u32,
+}
+
+// === impl Timestamp ===
+
+impl Timestamp {
+    /// The moment that it is.
+    pub fn now() -> Self {
+        SystemTime::now().into()
+    }
+
+    /// Time from `earlier` to this; zero if the clock was set back between.
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_millis(self.0.saturating_sub(earlier.0))
+    }
+}
+
+impl From<SystemTime> for Timestamp {
+    fn from(time: SystemTime) -> Self {
+        let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    }
+}
+
+// === impl StatusReport ===
+
+impl StatusReport {
+    /// The same report, with its ages as they are at `now`.
+    #[must_use]
+    pub fn at(mut self, now: Timestamp) -> Self {
+        self.agent.now = now;
+        for provider in &mut self.providers {
+            provider.last_sync_age_ms = provider.last_sync.map(|sync| now.0.saturating_sub(sync.0));
+        }
+        self
+    }
+}
+
+// === impl BackendReport ===
+
+impl BackendReport {
+    /// Whether new flows may come here.
+    pub fn is_up(&self) -> bool {
+        self.state == BackendState::Active && self.weight > 0
+    }
+}
+
+impl fmt::Display for BackendState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Active => "active",
+            Self::Draining => "draining",
+            Self::Maintenance => "maintenance",
+            Self::Down => "down",
+        })
+    }
+}
+
+mod port {
+    //! A port as a number.
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    use crate::catalog::Port;
+
+    pub(super) fn serialize<S: Serializer>(port: &Port, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_u16(port.get())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Port, D::Error> {
+        Port::new(u16::deserialize(from)?).ok_or_else(|| D::Error::custom("port 0"))
+    }
+}
+
+mod protocol {
+    //! A protocol as `tcp` or `udp`.
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    use crate::catalog::Protocol;
+
+    pub(super) fn serialize<S: Serializer>(protocol: &Protocol, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(protocol.as_str())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Protocol, D::Error> {
+        let text = String::deserialize(from)?;
+        let known = [Protocol::Tcp, Protocol::Udp]
+            .into_iter()
+            .find(|known| known.as_str() == text);
+        known.ok_or_else(|| D::Error::unknown_variant(&text, &["tcp", "udp"]))
+    }
+}

@@ -1,0 +1,224 @@
+//! The command line: flags, subcommands, and what the subcommands print.
+//!
+//! Exit codes: 0 done, 1 it failed, 2 a flag or setting is wrong, 3 no agent answers.
+
+mod client;
+mod render;
+mod text;
+mod usage;
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    ffi::OsString,
+    io::{self, Write},
+    process::ExitCode,
+};
+
+use clap::{Parser, Subcommand};
+
+use self::client::ClientError;
+use crate::{
+    admin::{ClaimError, RunDir, report::Resolution},
+    config::{ConfigError, Flags, Paths},
+};
+
+/// Carry traffic for named VIPs to healthy backends, in the kernel.
+///
+/// Run without a subcommand, lb-agent learns services from Marathon or a file, gives each name an address,
+/// answers DNS for it and has the kernel carry connections to a backend. It needs root.
+/// Traffic flows on when the agent stops; `lb-agent purge` ends that.
+#[derive(Debug, Parser)]
+#[command(name = "lb-agent", version, max_term_width = 100, after_help = text::EXAMPLES, disable_help_subcommand = true)]
+pub struct Cli {
+    /// The settings given as flags.
+    #[command(flatten)]
+    pub flags: Flags,
+    /// What to do; `None`: run the agent.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// What to do instead of running the agent.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Show services, backends, where they come from, and the state of the kernel side
+    Status {
+        /// Print JSON instead of tables
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show what the agent's DNS answers to a name
+    Resolve {
+        /// The name; its zone may be left out, as in dcos-101app2.marathon
+        name: String,
+        /// Print JSON instead of text
+        #[arg(long)]
+        json: bool,
+    },
+    /// Remove everything the agent ever put into the kernel, and end the traffic it carries; the agent must be stopped
+    Purge,
+}
+
+/// Why a subcommand ended without doing what it should.
+#[derive(Debug, thiserror::Error)]
+enum CliError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    #[error(transparent)]
+    Claim(#[from] ClaimError),
+    #[error("{0} has no address")]
+    NoAnswer(String),
+    #[error("cannot write the answer: {0}")]
+    Output(#[from] io::Error),
+    #[error("cannot write JSON: {0}")]
+    Json(#[from] serde_json::Error),
+    #[error("{0:#}")]
+    Purge(anyhow::Error),
+}
+
+/// Something is wrong that was found while working.
+pub const EXIT_FAILED: u8 = 1;
+/// A flag, variable or key is wrong; nothing was touched.
+pub const EXIT_USAGE: u8 = 2;
+/// No agent answers on the run directory.
+pub const EXIT_NOT_RUNNING: u8 = 3;
+
+impl Cli {
+    /// Reads the process's arguments. Help and version are printed here; so is a mistake, as one sentence.
+    ///
+    /// # Errors
+    /// The code to exit with: 0 after help or version, 2 after a mistake.
+    pub fn read() -> Result<Self, ExitCode> {
+        Self::try_parse_from(std::env::args_os()).map_err(|error| {
+            if error.use_stderr() {
+                report(&usage::sentence(&error));
+                return ExitCode::from(EXIT_USAGE);
+            }
+            match error.print() {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(_) => ExitCode::from(EXIT_FAILED),
+            }
+        })
+    }
+
+    /// Reads the given arguments, the program's name first; mistakes as one sentence.
+    ///
+    /// # Errors
+    /// The mistake; help and version count as one.
+    pub fn from_args<I: IntoIterator<Item: Into<OsString> + Clone>>(
+        args: I,
+    ) -> Result<Self, String> {
+        Self::try_parse_from(args).map_err(|error| usage::sentence(&error))
+    }
+}
+
+/// Prints a wrong setting to standard error; the code to exit with.
+pub fn refuse(error: &ConfigError) -> ExitCode {
+    report(error);
+    ExitCode::from(EXIT_USAGE)
+}
+
+/// Does what the subcommand says, prints the outcome, and gives the code to exit with.
+///
+/// `purge` removes all that an agent with these paths made, and says what it removed, one item each. It is called
+/// while the run directory is claimed, so that no agent starts meanwhile.
+pub fn run(
+    command: &Command,
+    flags: &Flags,
+    purge: impl FnOnce(&Paths) -> anyhow::Result<Vec<String>>,
+) -> ExitCode {
+    let outcome = Paths::load(flags)
+        .map_err(CliError::from)
+        .and_then(|paths| {
+            let mut out = io::stdout().lock();
+            execute(command, &paths, purge, &mut out)?;
+            Ok(out.flush()?)
+        });
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        // `lb-agent status | head` is no failure.
+        Err(CliError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            report(&error);
+            ExitCode::from(error.code())
+        }
+    }
+}
+
+fn execute(
+    command: &Command,
+    paths: &Paths,
+    purge: impl FnOnce(&Paths) -> anyhow::Result<Vec<String>>,
+    out: &mut dyn Write,
+) -> Result<(), CliError> {
+    match command {
+        Command::Status { json } => {
+            let report = client::status(&paths.admin_socket())?;
+            if *json {
+                write_json(&report, out)
+            } else {
+                Ok(out.write_all(render::status(&report).as_bytes())?)
+            }
+        }
+        Command::Resolve { name, json } => {
+            let answer = client::resolve(&paths.admin_socket(), name)?;
+            if *json {
+                write_json(&answer, out)?;
+            } else {
+                out.write_all(render::resolution(&answer).as_bytes())?;
+            }
+            if has_answer(&answer) {
+                Ok(())
+            } else {
+                Err(CliError::NoAnswer(render::plain(&answer.name)))
+            }
+        }
+        Command::Purge => {
+            let _claim = RunDir::claim(&paths.run_dir)?;
+            let removed = purge(paths).map_err(CliError::Purge)?;
+            if removed.is_empty() {
+                writeln!(out, "nothing to remove")?;
+            }
+            for item in removed {
+                writeln!(out, "removed {item}")?;
+            }
+            Ok(())
+        }
+    }
+}
+
+/// Names outside the zone are forwarded, which is an answer too.
+fn has_answer(answer: &Resolution) -> bool {
+    !answer.authoritative || !answer.addrs.is_empty()
+}
+
+fn write_json(value: &impl serde::Serialize, out: &mut dyn Write) -> Result<(), CliError> {
+    serde_json::to_writer_pretty(&mut *out, value)?;
+    Ok(writeln!(out)?)
+}
+
+fn report(error: &dyn std::fmt::Display) {
+    // With standard error closed there is nobody left to tell.
+    let _ = writeln!(io::stderr(), "lb-agent: {error}");
+}
+
+impl CliError {
+    fn code(&self) -> u8 {
+        match self {
+            Self::Config(_) => EXIT_USAGE,
+            Self::Client(error) if error.not_running() => EXIT_NOT_RUNNING,
+            Self::Client(_)
+            | Self::Claim(_)
+            | Self::NoAnswer(_)
+            | Self::Output(_)
+            | Self::Json(_)
+            | Self::Purge(_) => EXIT_FAILED,
+        }
+    }
+}

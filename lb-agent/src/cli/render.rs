@@ -1,0 +1,323 @@
+//! What people read: tables of `status`, lines of `resolve`.
+
+use std::{fmt::Write, net::IpAddr, time::Duration};
+
+use comfy_table::{ContentArrangement, Table, presets::NOTHING};
+
+use crate::admin::report::{
+    BackendReport, DatapathReport, DnsReport, ProviderReport, Resolution, ServiceReport,
+    StatusReport, Timestamp,
+};
+
+/// The whole of `lb-agent status`. No lines or colours: it must read well through `grep`, too.
+pub(super) fn status(report: &StatusReport) -> String {
+    let agent = &report.agent;
+    let mut page = format!(
+        "lb-agent {} on {}, process {}, up {}\n",
+        plain(&agent.version),
+        plain(&agent.node),
+        agent.pid,
+        duration(agent.now.since(agent.started))
+    );
+    section(&mut page, "SERVICES", "none", services(&report.services));
+    section(&mut page, "BACKENDS", "none", backends(&report.services));
+    section(
+        &mut page,
+        "PROVIDERS",
+        "none",
+        providers(&report.providers, agent.now),
+    );
+    optional(&mut page, "PROBLEMS", problems(&report.providers));
+    datapath(&mut page, &report.datapath);
+    dns(&mut page, report.dns.as_ref());
+    if !report.warnings.is_empty() {
+        page.push_str("\nWARNINGS\n");
+        for warning in &report.warnings {
+            line(&mut page, &plain(warning));
+        }
+    }
+    page
+}
+
+/// The whole of `lb-agent resolve`.
+pub(super) fn resolution(answer: &Resolution) -> String {
+    let name = plain(&answer.name);
+    if !answer.authoritative {
+        return format!("{name} is outside the zone: forwarded to the upstream resolver\n");
+    }
+    if answer.addrs.is_empty() {
+        return format!(
+            "{name} {} {}, no address\n",
+            answer.ttl,
+            plain(&answer.code)
+        );
+    }
+    answer.addrs.iter().fold(String::new(), |lines, addr| {
+        let kind = if addr.is_ipv4() { "A" } else { "AAAA" };
+        format!("{lines}{name} {} IN {kind} {addr}\n", answer.ttl)
+    })
+}
+
+/// Text from outside on one line, without anything that a terminal would obey.
+pub(super) fn plain(text: &str) -> String {
+    // Bidirectional controls are not control characters, but turn a line around just as well.
+    let harmful = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200e}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    text.chars()
+        .fold(String::with_capacity(text.len()), |mut safe, c| {
+            if harmful(c) {
+                safe.extend(c.escape_unicode())
+            } else {
+                safe.push(c)
+            }
+            safe
+        })
+}
+
+fn services(services: &[ServiceReport]) -> Table {
+    let mut table = table(&["NAME", "VIP", "ALGORITHM", "BACKENDS UP"]);
+    for service in services {
+        let up = service
+            .backends
+            .iter()
+            .filter(|backend| backend.is_up())
+            .count();
+        let vips: Vec<_> = service
+            .addrs
+            .iter()
+            .map(|addr| vip(service, *addr))
+            .collect();
+        let note = if service.address_not_agreed {
+            " (address not agreed across nodes)"
+        } else {
+            ""
+        };
+        table.add_row([
+            service
+                .name
+                .as_deref()
+                .map_or_else(|| "-".to_owned(), plain),
+            format!("{}{note}", vips.join(", ")),
+            plain(&service.algorithm),
+            format!("{up}/{}", service.backends.len()),
+        ]);
+    }
+    table
+}
+
+fn backends(services: &[ServiceReport]) -> Table {
+    let mut table = table(&[
+        "SERVICE", "BACKEND", "WEIGHT", "STATE", "WHY", "APP", "TASK", "FROM",
+    ]);
+    for service in services {
+        for backend in &service.backends {
+            let BackendReport {
+                addr,
+                weight,
+                state,
+                why,
+                provider,
+                app,
+                task,
+            } = backend;
+            table.add_row([
+                title(service),
+                addr.to_string(),
+                weight.to_string(),
+                state.to_string(),
+                why.as_deref().map_or_else(|| "-".to_owned(), plain),
+                plain(app),
+                plain(task),
+                plain(provider),
+            ]);
+        }
+    }
+    table
+}
+
+fn providers(providers: &[ProviderReport], now: Timestamp) -> Table {
+    let mut table = table(&["ID", "LAST SYNC", "VIPS", "PROBLEMS", "LAST ERROR"]);
+    for provider in providers {
+        let age = provider.last_sync_age_ms.map(Duration::from_millis);
+        let error = provider.last_error.as_ref();
+        table.add_row([
+            plain(&provider.id),
+            age.map_or_else(
+                || "never".to_owned(),
+                |age| format!("{} ago", duration(age)),
+            ),
+            provider.pools.to_string(),
+            provider.problems.len().to_string(),
+            error.map_or_else(
+                || "-".to_owned(),
+                |error| {
+                    format!(
+                        "{} ago: {}",
+                        duration(now.since(error.at)),
+                        plain(&error.reason)
+                    )
+                },
+            ),
+        ]);
+    }
+    table
+}
+
+fn problems(providers: &[ProviderReport]) -> Table {
+    let mut table = table(&["FROM", "WHAT", "WHY IT WAS LEFT OUT"]);
+    for provider in providers {
+        for problem in &provider.problems {
+            table.add_row([
+                plain(&provider.id),
+                plain(&problem.subject),
+                plain(&problem.reason),
+            ]);
+        }
+    }
+    table
+}
+
+fn datapath(page: &mut String, datapath: &DatapathReport) {
+    let DatapathReport {
+        interfaces,
+        cgroup,
+        pin_dir,
+        maps,
+        drops,
+    } = datapath;
+    page.push_str("\nDATAPATH\n");
+    let path = |path: &Option<std::path::PathBuf>| {
+        path.as_ref()
+            .map_or_else(|| "-".to_owned(), |path| plain(&path.to_string_lossy()))
+    };
+    line(
+        page,
+        &format!("cgroup {}, pinned under {}", path(cgroup), path(pin_dir)),
+    );
+    let mut attached = table(&["INTERFACE", "INDEX", "ATTACHED"]);
+    for interface in interfaces {
+        attached.add_row([
+            plain(&interface.name),
+            interface.index.to_string(),
+            plain(&interface.attached.join(", ")),
+        ]);
+    }
+    section(
+        page,
+        "INTERFACES",
+        "none: only processes on this node are served",
+        attached,
+    );
+    let mut fill = table(&["NAME", "USED", "ROOM FOR", "FULL"]);
+    for map in maps {
+        let percent = map
+            .used
+            .saturating_mul(100)
+            .checked_div(map.capacity)
+            .unwrap_or(100);
+        fill.add_row([
+            plain(&map.name),
+            map.used.to_string(),
+            map.capacity.to_string(),
+            format!("{percent}%"),
+        ]);
+    }
+    optional(page, "MAPS", fill);
+    let mut dropped = table(&["REASON", "PACKETS"]);
+    for drop in drops.iter().filter(|drop| drop.packets > 0) {
+        dropped.add_row([plain(&drop.reason), drop.packets.to_string()]);
+    }
+    optional(page, "DROPS", dropped);
+}
+
+fn dns(page: &mut String, dns: Option<&DnsReport>) {
+    page.push_str("\nDNS\n");
+    let list = |addrs: &[std::net::SocketAddr]| {
+        let addrs: Vec<_> = addrs.iter().map(ToString::to_string).collect();
+        if addrs.is_empty() {
+            "nowhere".to_owned()
+        } else {
+            addrs.join(", ")
+        }
+    };
+    match dns {
+        None => line(page, "turned off"),
+        Some(DnsReport {
+            listen,
+            upstreams,
+            names,
+        }) => {
+            line(
+                page,
+                &format!(
+                    "names served: {names}, on {}; all others go to {}",
+                    list(listen),
+                    list(upstreams)
+                ),
+            );
+        }
+    }
+}
+
+/// `dcos-101app2.marathon:10000/tcp`, or the address of an IP VIP.
+fn title(service: &ServiceReport) -> String {
+    match (&service.name, service.addrs.first()) {
+        (Some(name), _) => format!("{}:{}/{}", plain(name), service.port, service.protocol),
+        (None, Some(addr)) => vip(service, *addr),
+        (None, None) => format!("-:{}/{}", service.port, service.protocol),
+    }
+}
+
+fn vip(service: &ServiceReport, addr: IpAddr) -> String {
+    let port = service.port.get();
+    format!(
+        "{}/{}",
+        std::net::SocketAddr::new(addr, port),
+        service.protocol
+    )
+}
+
+/// The two largest units that matter: `3s`, `2m5s`, `4h0m`, `2d3h`.
+fn duration(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds}s"),
+        (0, 0, _) => format!("{minutes}m{}s", seconds % 60),
+        (0, _, _) => format!("{hours}h{}m", minutes % 60),
+        _ => format!("{days}d{}h", hours % 24),
+    }
+}
+
+fn table(header: &[&str]) -> Table {
+    let mut table = Table::new();
+    table
+        .load_style(NOTHING)
+        .set_content_arrangement(ContentArrangement::Disabled)
+        .set_header(header.to_vec());
+    table
+}
+
+/// A heading and its table, or a word if there is nothing.
+fn section(page: &mut String, heading: &str, empty: &str, table: Table) {
+    // Writing to a string cannot fail.
+    let _ = writeln!(page, "\n{heading}");
+    if table.is_empty() {
+        line(page, empty);
+    } else {
+        let _ = writeln!(page, "{}", table.trim_fmt());
+    }
+}
+
+/// A heading and its table, or nothing.
+fn optional(page: &mut String, heading: &str, table: Table) {
+    if !table.is_empty() {
+        section(page, heading, "", table);
+    }
+}
+
+fn line(page: &mut String, text: &str) {
+    let _ = writeln!(page, " {text}");
+}

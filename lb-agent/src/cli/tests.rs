@@ -1,0 +1,440 @@
+//! What the subcommands print, and how they end.
+
+use std::{
+    io::{Read, Write},
+    os::unix::net::UnixListener,
+    thread::JoinHandle,
+};
+
+use tempfile::TempDir;
+
+use super::*;
+use crate::{
+    admin::{SOCKET_NAME, report::*},
+    catalog::{Port, Protocol},
+};
+
+fn parse(args: &[&str]) -> Result<Cli, String> {
+    Cli::from_args(std::iter::once("lb-agent").chain(args.iter().copied()))
+}
+
+fn mistake(args: &[&str]) -> String {
+    let sentence = parse(args).unwrap_err();
+    assert!(!sentence.contains('\n'), "not one sentence: {sentence}");
+    sentence
+}
+
+#[test]
+fn mistakes_are_one_sentence() {
+    assert_eq!(
+        mistake(&["--ifcae", "eth0"]),
+        "unknown flag --ifcae; did you mean --iface?"
+    );
+    assert_eq!(
+        mistake(&["--zzz"]),
+        "unknown flag --zzz; see lb-agent --help"
+    );
+    assert_eq!(
+        mistake(&["stats"]),
+        "unknown command stats; did you mean status?"
+    );
+    assert_eq!(
+        mistake(&["--iface"]),
+        "--iface: needs a value; see lb-agent --help"
+    );
+    assert_eq!(
+        mistake(&["--flows", "1", "--flows", "2"]),
+        "--flows: given more than once"
+    );
+    assert_eq!(
+        mistake(&["resolve"]),
+        "<NAME> is missing; see lb-agent --help"
+    );
+    assert_eq!(
+        mistake(&["status", "extra"]),
+        "unexpected argument 'extra' found; see lb-agent --help"
+    );
+}
+
+#[test]
+fn the_agents_places_may_stand_before_or_after_the_subcommand() {
+    for args in [["--run-dir", "/x", "status"], ["status", "--run-dir", "/x"]] {
+        let cli = parse(&args).unwrap();
+        assert!(matches!(cli.command, Some(Command::Status { json: false })));
+        assert_eq!(
+            Paths::load(&cli.flags).unwrap().run_dir.to_str(),
+            Some("/x"),
+            "{args:?}"
+        );
+    }
+}
+
+#[test]
+fn without_a_subcommand_the_agent_runs() {
+    assert!(parse(&["--iface", "eth0"]).unwrap().command.is_none());
+}
+
+/// Runs a subcommand against a run directory; what it printed, and how it ended.
+fn execute_in(
+    dir: &TempDir,
+    command: Command,
+    purge: impl FnOnce(&Paths) -> anyhow::Result<Vec<String>>,
+) -> (String, Result<(), CliError>) {
+    let cli = parse(&["--run-dir", dir.path().to_str().unwrap()]).unwrap();
+    let mut out = Vec::new();
+    let outcome = execute(&command, &Paths::load(&cli.flags).unwrap(), purge, &mut out);
+    (String::from_utf8(out).unwrap(), outcome)
+}
+
+fn no_purge(_: &Paths) -> anyhow::Result<Vec<String>> {
+    panic!("nobody asked for a purge")
+}
+
+/// An agent that answers one request with these bytes; joining it gives the request's first line.
+fn answer_once(dir: &TempDir, answer: impl Into<Vec<u8>>) -> JoinHandle<String> {
+    let listener = UnixListener::bind(dir.path().join(SOCKET_NAME)).unwrap();
+    let answer = answer.into();
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut request = Vec::new();
+        while !request.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte).unwrap();
+            request.extend(byte);
+        }
+        stream.write_all(&answer).unwrap();
+        String::from_utf8(request)
+            .unwrap()
+            .lines()
+            .next()
+            .unwrap()
+            .to_owned()
+    })
+}
+
+fn ok(body: &impl serde::Serialize) -> Vec<u8> {
+    format!(
+        "HTTP/1.0 200 OK\r\ncontent-type: application/json\r\n\r\n{}",
+        serde_json::to_string(body).unwrap()
+    )
+    .into()
+}
+
+fn status(json: bool) -> Command {
+    Command::Status { json }
+}
+
+fn resolve(name: &str) -> Command {
+    Command::Resolve {
+        name: name.to_owned(),
+        json: false,
+    }
+}
+
+#[test]
+fn status_prints_what_the_agent_reports() {
+    let dir = TempDir::new().unwrap();
+    let agent = answer_once(&dir, ok(&example()));
+    let (text, outcome) = execute_in(&dir, status(false), no_purge);
+    outcome.unwrap();
+    assert_eq!(text, include_str!("golden/status.txt"));
+    assert_eq!(agent.join().unwrap(), "GET /v1/status HTTP/1.0");
+}
+
+#[test]
+fn status_as_json_can_be_read_back() {
+    let dir = TempDir::new().unwrap();
+    answer_once(&dir, ok(&example()));
+    let (text, outcome) = execute_in(&dir, status(true), no_purge);
+    outcome.unwrap();
+    assert_eq!(
+        serde_json::from_str::<StatusReport>(&text).unwrap(),
+        example()
+    );
+}
+
+#[test]
+fn an_agent_with_nothing_to_do_says_none_and_not_an_empty_page() {
+    let dir = TempDir::new().unwrap();
+    answer_once(&dir, ok(&StatusReport::default()));
+    let (text, outcome) = execute_in(&dir, status(false), no_purge);
+    outcome.unwrap();
+    assert_eq!(text, include_str!("golden/empty.txt"));
+}
+
+#[test]
+fn text_from_outside_cannot_command_the_terminal() {
+    let mut report = StatusReport::default();
+    report
+        .warnings
+        .push("\u{1b}[2Jgone\nFAKE LINE \u{202e}".to_owned());
+    let text = render::status(&report);
+    assert!(
+        text.contains("\\u{1b}[2Jgone\\u{a}FAKE LINE \\u{202e}"),
+        "{text}"
+    );
+}
+
+#[test]
+fn without_an_agent_it_says_so_with_the_path_and_code_3() {
+    let dir = TempDir::new().unwrap();
+    let socket = dir.path().join(SOCKET_NAME);
+    let sentence = format!(
+        "no agent is running: nobody listens on {}",
+        socket.display()
+    );
+    let error = execute_in(&dir, status(false), no_purge).1.unwrap_err();
+    assert_eq!(
+        (error.to_string(), error.code()),
+        (sentence.clone(), EXIT_NOT_RUNNING)
+    );
+    drop(UnixListener::bind(&socket).unwrap());
+    let error = execute_in(&dir, resolve("a"), no_purge).1.unwrap_err();
+    assert_eq!(
+        (error.to_string(), error.code()),
+        (sentence, EXIT_NOT_RUNNING),
+        "a stale socket is the same"
+    );
+}
+
+#[test]
+fn an_answer_that_makes_no_sense_is_a_failure_with_code_1() {
+    for (answer, reason) in [
+        (
+            "SSH-2.0\r\n",
+            "gave an answer that this version does not understand: it is not HTTP",
+        ),
+        (
+            "HTTP/1.0 500 Oops\r\n\r\nout of luck\n",
+            "answered with an error: 500 out of luck",
+        ),
+        (
+            "HTTP/1.0 200 OK\r\n\r\n{\"agent\":",
+            "gave an answer that this version does not understand: EOF while",
+        ),
+    ] {
+        let dir = TempDir::new().unwrap();
+        let agent = answer_once(&dir, answer);
+        let error = execute_in(&dir, status(false), no_purge).1.unwrap_err();
+        agent.join().unwrap();
+        assert!(error.to_string().contains(reason), "{error}");
+        assert_eq!(error.code(), EXIT_FAILED);
+    }
+}
+
+#[test]
+fn resolve_prints_records_as_dig_does() {
+    let dir = TempDir::new().unwrap();
+    let answer = Resolution {
+        name: "app2.marathon.l4lb.thisdcos.directory.".into(),
+        code: "NOERROR".into(),
+        authoritative: true,
+        addrs: vec!["11.68.84.23".parse().unwrap(), "fd01:c::1".parse().unwrap()],
+        ttl: 5,
+    };
+    let agent = answer_once(&dir, ok(&answer));
+    let (text, outcome) = execute_in(&dir, resolve("app2.marathon"), no_purge);
+    outcome.unwrap();
+    assert_eq!(
+        text,
+        "app2.marathon.l4lb.thisdcos.directory. 5 IN A 11.68.84.23\n\
+         app2.marathon.l4lb.thisdcos.directory. 5 IN AAAA fd01:c::1\n"
+    );
+    assert_eq!(
+        agent.join().unwrap(),
+        "GET /v1/resolve?name=app2.marathon HTTP/1.0"
+    );
+}
+
+#[test]
+fn a_name_without_address_is_a_failure_that_scripts_see() {
+    let dir = TempDir::new().unwrap();
+    let answer = Resolution {
+        name: "no.".into(),
+        code: "NXDOMAIN".into(),
+        authoritative: true,
+        addrs: vec![],
+        ttl: 1,
+    };
+    answer_once(&dir, ok(&answer));
+    let (text, outcome) = execute_in(&dir, resolve("no"), no_purge);
+    let error = outcome.unwrap_err();
+    assert_eq!(
+        (text.as_str(), error.code()),
+        ("no. 1 NXDOMAIN, no address\n", EXIT_FAILED)
+    );
+}
+
+#[test]
+fn a_foreign_name_is_said_to_be_forwarded() {
+    let dir = TempDir::new().unwrap();
+    answer_once(
+        &dir,
+        ok(&Resolution {
+            name: "example.org.".into(),
+            ..Resolution::default()
+        }),
+    );
+    let (text, outcome) = execute_in(&dir, resolve("example.org"), no_purge);
+    outcome.unwrap();
+    assert_eq!(
+        text,
+        "example.org. is outside the zone: forwarded to the upstream resolver\n"
+    );
+}
+
+#[test]
+fn purge_lists_what_it_removed() {
+    let dir = TempDir::new().unwrap();
+    let removed = |_: &Paths| {
+        Ok(vec![
+            "pins under /sys/fs/bpf/x".to_owned(),
+            "address 169.254.53.53 on lo".to_owned(),
+        ])
+    };
+    let (text, outcome) = execute_in(&dir, Command::Purge, removed);
+    outcome.unwrap();
+    assert_eq!(
+        text,
+        "removed pins under /sys/fs/bpf/x\nremoved address 169.254.53.53 on lo\n"
+    );
+    assert_eq!(
+        execute_in(&dir, Command::Purge, |_| Ok(vec![])).0,
+        "nothing to remove\n"
+    );
+}
+
+#[test]
+fn purge_does_not_pull_the_ground_from_under_a_running_agent() {
+    let dir = TempDir::new().unwrap();
+    let _agent = RunDir::claim(dir.path()).unwrap();
+    let error = execute_in(&dir, Command::Purge, no_purge).1.unwrap_err();
+    assert!(error.to_string().contains("is at work on"), "{error}");
+    assert_eq!(error.code(), EXIT_FAILED);
+}
+
+#[test]
+fn no_agent_starts_while_purge_is_at_work() {
+    let dir = TempDir::new().unwrap();
+    let purge = |paths: &Paths| {
+        assert!(matches!(
+            RunDir::claim(&paths.run_dir),
+            Err(ClaimError::Taken { .. })
+        ));
+        Ok(vec![])
+    };
+    execute_in(&dir, Command::Purge, purge).1.unwrap();
+}
+
+/// One of everything.
+fn example() -> StatusReport {
+    let backend = |addr: &str, weight, state, why: Option<&str>| BackendReport {
+        addr: addr.parse().unwrap(),
+        weight,
+        state,
+        why: why.map(str::to_owned),
+        provider: "marathon:marathon".into(),
+        app: "/dcos-101/app2".into(),
+        task: "dcos-101_app2.1".into(),
+    };
+    let app2 = ServiceReport {
+        name: Some("dcos-101app2.marathon".into()),
+        addrs: vec![
+            "11.68.84.23".parse().unwrap(),
+            "fd01:c::68c7:ae1c:a5d:109c".parse().unwrap(),
+        ],
+        port: Port::new(10000).unwrap(),
+        protocol: Protocol::Tcp,
+        algorithm: "maglev".into(),
+        address_not_agreed: false,
+        backends: vec![
+            backend("10.0.1.5:28543", 1, BackendState::Active, None),
+            backend(
+                "10.0.3.9:11017",
+                0,
+                BackendState::Draining,
+                Some("TASK_KILLING"),
+            ),
+            backend("[fd01:b::2]:8080", 1, BackendState::Down, Some("no answer")),
+        ],
+    };
+    let ip_vip = ServiceReport {
+        name: None,
+        addrs: vec!["10.1.2.3".parse().unwrap()],
+        port: Port::new(5000).unwrap(),
+        protocol: Protocol::Udp,
+        algorithm: "maglev".into(),
+        address_not_agreed: true,
+        backends: vec![],
+    };
+    let marathon = ProviderReport {
+        id: "marathon:marathon".into(),
+        last_sync: Some(Timestamp(9_997_000)),
+        last_sync_age_ms: Some(3000),
+        last_error: None,
+        pools: 2,
+        problems: vec![ProblemReport {
+            subject: "/bad".into(),
+            reason: "VIP_0: port 70000 is above 65535".into(),
+        }],
+    };
+    let file = ProviderReport {
+        id: "file:/etc/lb-agent/services.yaml".into(),
+        last_error: Some(ErrorReport {
+            at: Timestamp(9_875_000),
+            reason: "No such file or directory".into(),
+        }),
+        ..ProviderReport::default()
+    };
+    StatusReport {
+        agent: AgentReport {
+            version: "0.1.0".into(),
+            pid: 4711,
+            node: "node-1".into(),
+            started: Timestamp(1_000_000),
+            now: Timestamp(10_000_000),
+        },
+        services: vec![app2, ip_vip],
+        providers: vec![marathon, file],
+        datapath: DatapathReport {
+            interfaces: vec![InterfaceReport {
+                name: "eth0".into(),
+                index: 2,
+                attached: vec!["xdp native".into(), "tcx egress".into()],
+            }],
+            cgroup: Some("/sys/fs/cgroup".into()),
+            pin_dir: Some("/sys/fs/bpf/lb-agent/v1".into()),
+            maps: vec![
+                MapReport {
+                    name: "flows4".into(),
+                    used: 524_288,
+                    capacity: 1_048_576,
+                },
+                MapReport {
+                    name: "backends".into(),
+                    used: 3,
+                    capacity: 65_536,
+                },
+            ],
+            drops: vec![
+                DropReport {
+                    reason: "no_backend".into(),
+                    packets: 12,
+                },
+                DropReport {
+                    reason: "malformed".into(),
+                    packets: 0,
+                },
+            ],
+        },
+        dns: Some(DnsReport {
+            listen: vec![
+                "127.0.0.1:53".parse().unwrap(),
+                "169.254.53.53:53".parse().unwrap(),
+            ],
+            upstreams: vec!["10.0.0.2:53".parse().unwrap()],
+            names: 1,
+        }),
+        warnings: vec!["/a/b and /ab share the name ab.marathon".into()],
+    }
+}

@@ -1,0 +1,27 @@
+//! The end of `lb-agent --help`.
+
+/// Printed after the flags.
+pub(super) const EXAMPLES: &str = "\
+Settings:
+  Every flag above is also a key of the config file and an environment variable:
+  --dns-listen is dns-listen = [\"127.0.0.1:53\"] in TOML and LB_AGENT_DNS_LISTEN.
+  A flag wins over the environment, that over the file. Flags that may be repeated
+  also take a list with commas; the stronger place replaces the whole list.
+
+Examples:
+  Serve this node, and clients that come in on eth0, with the VIPs of a Marathon:
+    lb-agent --iface eth0 --marathon http://marathon.mesos:8080
+
+  The same with three masters and basic authentication:
+    lb-agent --iface eth0 --marathon https://m1:8443,https://m2:8443,https://m3:8443 \\
+        --marathon-user lb --marathon-password-file /etc/lb-agent/password
+
+  Services listed by hand, for this node alone:
+    lb-agent --services ./services.yaml
+
+  Look at what it does, ask its DNS, and take everything out of the kernel again:
+    lb-agent status
+    lb-agent resolve dcos-101app2.marathon
+    lb-agent purge
+
+Exit codes: 0 done, 1 it failed, 2 a flag or setting is wrong, 3 no agent answers.";

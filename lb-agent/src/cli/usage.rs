@@ -1,0 +1,49 @@
+//! A mistake on the command line, as one sentence.
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+
+/// What is wrong, and what was probably meant.
+pub(super) fn sentence(error: &clap::Error) -> String {
+    let text = |kind| error.get(kind).and_then(first);
+    let meant = |kind| text(kind).map_or_else(see_help, |meant| format!("did you mean {meant}?"));
+    let arg = text(ContextKind::InvalidArg).unwrap_or_else(|| "a flag".to_owned());
+    match error.kind() {
+        ErrorKind::UnknownArgument if arg.starts_with('-') => {
+            format!("unknown flag {arg}; {}", meant(ContextKind::SuggestedArg))
+        }
+        ErrorKind::InvalidSubcommand => {
+            let command = text(ContextKind::InvalidSubcommand).unwrap_or_default();
+            format!(
+                "unknown command {command}; {}",
+                meant(ContextKind::SuggestedSubcommand)
+            )
+        }
+        ErrorKind::ArgumentConflict => format!("{}: given more than once", name(&arg)),
+        ErrorKind::InvalidValue | ErrorKind::TooFewValues | ErrorKind::WrongNumberOfValues => {
+            format!("{}: needs a value; {}", name(&arg), see_help())
+        }
+        ErrorKind::MissingRequiredArgument => format!("{arg} is missing; {}", see_help()),
+        _ => {
+            let all = error.to_string();
+            let line = all.lines().next().unwrap_or_default();
+            format!("{}; {}", line.trim_start_matches("error: "), see_help())
+        }
+    }
+}
+
+/// `--iface` of `--iface <NAME>`.
+fn name(arg: &str) -> &str {
+    arg.split(' ').next().unwrap_or(arg)
+}
+
+fn first(value: &ContextValue) -> Option<String> {
+    match value {
+        ContextValue::String(text) => Some(text.clone()),
+        ContextValue::Strings(all) => all.first().cloned(),
+        _ => None,
+    }
+}
+
+fn see_help() -> String {
+    "see lb-agent --help".to_owned()
+}

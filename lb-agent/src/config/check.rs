@@ -1,0 +1,200 @@
+//! Settings that belong together, and what must not stand together.
+
+use std::{net::IpAddr, ops::RangeInclusive, path::PathBuf};
+
+use super::{
+    Config, ConfigError, Dns, Marathon, MarathonAuth, keys,
+    keys::Key,
+    parse,
+    sources::{Sources, Surroundings},
+};
+
+/// Entries of one kernel table. The largest is what 256 bytes an entry can address in 32 GiB.
+pub(super) const ENTRIES: RangeInclusive<u32> = 1..=(1 << 27);
+/// Seconds between two full comparisons.
+pub(super) const RESYNC_SECONDS: RangeInclusive<u32> = 1..=3600;
+
+/// Everything about the Marathon cluster.
+pub(super) fn marathon(sources: &Sources<'_>) -> Result<Option<Marathon>, ConfigError> {
+    let urls = sources.many(&keys::MARATHON, parse::marathon_url)?;
+    if urls.is_empty() {
+        let orphans = [
+            &keys::MARATHON_FRAMEWORK,
+            &keys::MARATHON_USER,
+            &keys::MARATHON_PASSWORD_FILE,
+            &keys::MARATHON_TOKEN_FILE,
+            &keys::MARATHON_CA_FILE,
+        ];
+        return match orphans.into_iter().find(|key| is_set(sources, key)) {
+            Some(key) => Err(refuse(sources, key, "has no effect without --marathon")),
+            None => Ok(None),
+        };
+    }
+    let ca_file = sources.one(&keys::MARATHON_CA_FILE, parse::readable_file)?;
+    if ca_file.is_some() && urls.iter().all(|url| url.scheme() == "http") {
+        return Err(refuse(
+            sources,
+            &keys::MARATHON_CA_FILE,
+            "has no effect: no --marathon URL begins with https://",
+        ));
+    }
+    let framework = sources.one(&keys::MARATHON_FRAMEWORK, parse::word)?;
+    Ok(Some(Marathon {
+        urls,
+        framework,
+        auth: marathon_auth(sources)?,
+        ca_file,
+    }))
+}
+
+fn marathon_auth(sources: &Sources<'_>) -> Result<MarathonAuth, ConfigError> {
+    let user = sources.one(&keys::MARATHON_USER, parse::word)?;
+    let password_file = sources.one(&keys::MARATHON_PASSWORD_FILE, parse::readable_file)?;
+    let token_file = sources.one(&keys::MARATHON_TOKEN_FILE, parse::readable_file)?;
+    match (user, password_file, token_file) {
+        (None, None, None) => Ok(MarathonAuth::Open),
+        (Some(user), Some(password_file), None) => Ok(MarathonAuth::Basic {
+            user,
+            password_file,
+        }),
+        (None, None, Some(token_file)) => Ok(MarathonAuth::Token { token_file }),
+        (Some(_), None, None) => Err(refuse(
+            sources,
+            &keys::MARATHON_USER,
+            "needs --marathon-password-file beside it",
+        )),
+        (None, Some(_), None) => Err(refuse(
+            sources,
+            &keys::MARATHON_PASSWORD_FILE,
+            "needs --marathon-user beside it",
+        )),
+        (_, _, Some(_)) => Err(refuse(
+            sources,
+            &keys::MARATHON_TOKEN_FILE,
+            "contradicts --marathon-user and --marathon-password-file: log in with one or the other",
+        )),
+    }
+}
+
+/// The services file asked for, else the usual one if it is there or there is nothing else to read.
+pub(super) fn services(
+    sources: &Sources<'_>,
+    around: &Surroundings,
+    has_marathon: bool,
+    warnings: &mut Vec<String>,
+) -> Result<Option<PathBuf>, ConfigError> {
+    if let Some(path) = sources.one(&keys::SERVICES, parse::readable_file)? {
+        return Ok(Some(path));
+    }
+    if around.services.exists() {
+        return Ok(Some(around.services.clone()));
+    }
+    if has_marathon {
+        return Ok(None);
+    }
+    warnings.push(format!(
+        "nothing to read services from: neither --marathon nor --services is given, and {} does not exist yet",
+        around.services.display()
+    ));
+    Ok(Some(around.services.clone()))
+}
+
+/// Everything about DNS.
+pub(super) fn dns(sources: &Sources<'_>) -> Result<Option<Dns>, ConfigError> {
+    let Some(listen) = sources
+        .many_or_none(&keys::DNS_LISTEN, parse::listen)?
+        .filter(|listen| !listen.is_empty())
+    else {
+        // What a weaker layer says about DNS is overridden; what the same layer says contradicts.
+        let off = sources.get(&keys::DNS_LISTEN).place.strength();
+        let others = [
+            &keys::DNS_LINK_ADDRESS,
+            &keys::DNS_UPSTREAM,
+            &keys::DNS_ALLOW,
+            &keys::DNS_CLUSTER_KEY,
+        ];
+        return match others
+            .into_iter()
+            .find(|key| sources.get(key).place.strength() >= off)
+        {
+            Some(key) => Err(refuse(
+                sources,
+                key,
+                "has no effect: --dns-listen none turns DNS off",
+            )),
+            None => Ok(None),
+        };
+    };
+    let dns = Dns {
+        listen,
+        listen_by_default: !is_set(sources, &keys::DNS_LISTEN),
+        link_address: sources.preset(&keys::DNS_LINK_ADDRESS, parse::link_address)?,
+        upstreams: Some(sources.many(&keys::DNS_UPSTREAM, parse::upstream)?)
+            .filter(|all| !all.is_empty()),
+        allow: sources.many_or_none(&keys::DNS_ALLOW, parse::cidr)?,
+        cluster_key: sources.one(&keys::DNS_CLUSTER_KEY, parse::zbase32)?,
+    };
+    let own = dns.sockets();
+    if let Some(looped) = dns
+        .upstreams
+        .iter()
+        .flatten()
+        .find(|upstream| own.contains(upstream))
+    {
+        let reason =
+            format!("{looped} is where lb-agent itself listens: it would ask itself for ever");
+        return Err(refuse(sources, &keys::DNS_UPSTREAM, reason));
+    }
+    Ok(Some(dns))
+}
+
+/// What one range must not share with another.
+pub(super) fn ranges(config: &Config, sources: &Sources<'_>) -> Result<(), ConfigError> {
+    let (snat, node) = (config.snat_ports, config.node_ports);
+    if snat.overlaps(node) {
+        let key = stronger(sources, &keys::SNAT_PORTS, &keys::NODE_PORTS);
+        let reason = format!("the ranges --snat-ports {snat} and --node-ports {node} share ports");
+        return Err(refuse(sources, key, reason));
+    }
+    let Some(dns) = &config.dns else {
+        return Ok(());
+    };
+    for addr in dns
+        .sockets()
+        .into_iter()
+        .chain(dns.upstreams.iter().flatten().copied())
+    {
+        let (key, pool) = match addr.ip() {
+            IpAddr::V4(v4) if config.vip_pool_v4.contains(&v4) => {
+                (&keys::VIP_POOL_V4, config.vip_pool_v4.to_string())
+            }
+            IpAddr::V6(v6) if config.vip_pool_v6.contains(&v6) => {
+                (&keys::VIP_POOL_V6, config.vip_pool_v6.to_string())
+            }
+            _ => continue,
+        };
+        return Err(refuse(
+            sources,
+            key,
+            format!("{pool} holds {}, which is used for DNS", addr.ip()),
+        ));
+    }
+    Ok(())
+}
+
+fn is_set(sources: &Sources<'_>, key: &'static Key) -> bool {
+    !sources.get(key).place.is_default()
+}
+
+fn refuse(sources: &Sources<'_>, key: &'static Key, reason: impl Into<String>) -> ConfigError {
+    ConfigError::new(sources.get(key).place, reason)
+}
+
+/// Of two settings that collide, the one that somebody set.
+fn stronger(sources: &Sources<'_>, one: &'static Key, other: &'static Key) -> &'static Key {
+    if sources.get(other).place.strength() > sources.get(one).place.strength() {
+        other
+    } else {
+        one
+    }
+}

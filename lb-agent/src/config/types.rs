@@ -1,0 +1,211 @@
+//! The types that a checked configuration is made of.
+
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::PathBuf,
+};
+
+use reqwest::Url;
+
+/// How to attach to an interface at ingress.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum XdpMode {
+    /// XDP in the driver; an interface that cannot is an error that names the remedy.
+    Native,
+    /// XDP after the kernel has built its packet; only on request.
+    Generic,
+    /// No XDP: the tc programs do all the work.
+    Off,
+}
+
+/// Who may use which VIP name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NamePolicy {
+    /// Any app, any name.
+    Any,
+    /// Only names that begin with the app's own path.
+    AppPath,
+    /// The first app that used a name owns it.
+    Owner,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Text on a terminal, JSON otherwise.
+    Auto,
+    /// One line of text for people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Ports `min..=max`, both 1-65535, host byte order, `min <= max`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PortRange {
+    /// The first port of the range.
+    pub min: u16,
+    /// The last port of the range; it belongs to it.
+    pub max: u16,
+}
+
+/// Addresses `min..=max` of one family, `min < max`: the modulus of the address hash is their difference.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AddrRange<A> {
+    /// The first address.
+    pub min: A,
+    /// The last address; it belongs to the range.
+    pub max: A,
+}
+
+/// An IPv4 pool.
+pub type Ipv4Range = AddrRange<Ipv4Addr>;
+/// An IPv6 pool.
+pub type Ipv6Range = AddrRange<Ipv6Addr>;
+
+/// The Marathon cluster to read, if any.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Marathon {
+    /// The masters of one cluster, to be tried in this order; at least one, each http or https, without user or query.
+    pub urls: Vec<Url>,
+    /// The framework name; `None`: ask Marathon.
+    pub framework: Option<String>,
+    /// How to log in.
+    pub auth: MarathonAuth,
+    /// PEM file with the authority to trust instead of the system's; was readable at start.
+    pub ca_file: Option<PathBuf>,
+}
+
+/// How to log in to Marathon. The files were readable at start; what is in them is read when it is needed,
+/// so that a renewed token takes effect without a restart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MarathonAuth {
+    /// Not at all.
+    Open,
+    /// HTTP basic authentication.
+    Basic {
+        /// The user.
+        user: String,
+        /// Its first line is the password.
+        password_file: PathBuf,
+    },
+    /// `Authorization: token=...` as DC/OS wants it.
+    Token {
+        /// Its first line is the token.
+        token_file: PathBuf,
+    },
+}
+
+/// The DNS service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dns {
+    /// Where to listen, over UDP and TCP, without the link address; no wildcard address.
+    pub listen: Vec<SocketAddr>,
+    /// Nobody asked for these addresses: one that this node lacks is left out with a warning, not an error.
+    pub listen_by_default: bool,
+    /// To be put on `lo` and listened on at port 53.
+    pub link_address: Option<IpAddr>,
+    /// Where other names go, in this order; `None`: the name servers of `/etc/resolv.conf`, never ourselves.
+    pub upstreams: Option<Vec<SocketAddr>>,
+    /// Who gets an answer; `None`: loopback and the prefixes of this node's interfaces. Empty: loopback only.
+    pub allow: Option<Vec<ipnet::IpNet>>,
+    /// `KEY` of the alias zone `l4lb.KEY.dcos.directory`, lower case zbase32.
+    pub cluster_key: Option<String>,
+}
+
+/// The agent's own places, all absolute.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Paths {
+    /// Where programs and maps are pinned.
+    pub pin_dir: PathBuf,
+    /// Where leases are kept.
+    pub state_dir: PathBuf,
+    /// Where the admin socket and the lock are.
+    pub run_dir: PathBuf,
+    /// The cgroup v2 directory to attach to; `None`: the root of the tree, wherever it is mounted.
+    pub cgroup: Option<PathBuf>,
+}
+
+/// Sizes of the kernel tables, in entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sizes {
+    /// TCP flows.
+    pub flows: u32,
+    /// UDP flows.
+    pub udp_flows: u32,
+    /// Backends, over all services.
+    pub backends: u32,
+    /// Services: address, port and protocol.
+    pub services: u32,
+}
+
+/// What is logged, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// How lines look.
+    pub format: LogFormat,
+    /// A filter that [`crate::log::init`] accepts.
+    pub filter: String,
+}
+
+// === impl PortRange ===
+
+impl PortRange {
+    /// Whether the port, host byte order, lies in it.
+    pub fn contains(self, port: u16) -> bool {
+        (self.min..=self.max).contains(&port)
+    }
+
+    /// Whether any port lies in both.
+    pub fn overlaps(self, other: Self) -> bool {
+        self.min <= other.max && other.min <= self.max
+    }
+}
+
+impl fmt::Display for PortRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.min, self.max)
+    }
+}
+
+// === impl AddrRange ===
+
+impl<A: Ord> AddrRange<A> {
+    /// Whether the address lies in it.
+    pub fn contains(&self, addr: &A) -> bool {
+        (&self.min..=&self.max).contains(&addr)
+    }
+}
+
+impl<A: fmt::Display> fmt::Display for AddrRange<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.min, self.max)
+    }
+}
+
+// === impl Dns ===
+
+impl Dns {
+    /// Every address to listen on, over UDP and TCP: those asked for, and the link address at port 53.
+    pub fn sockets(&self) -> Vec<SocketAddr> {
+        let mut all = self.listen.clone();
+        if let Some(link) = self
+            .link_address
+            .map(|addr| SocketAddr::new(addr, super::DNS_PORT))
+            && !all.contains(&link)
+        {
+            all.push(link);
+        }
+        all
+    }
+}
+
+// === impl Paths ===
+
+impl Paths {
+    /// The admin socket.
+    pub fn admin_socket(&self) -> PathBuf {
+        self.run_dir.join(crate::admin::SOCKET_NAME)
+    }
+}
