@@ -1,5 +1,17 @@
 //! Desired state: named services, ports, backends with state and weight.
 
+mod desired;
+mod policy;
+mod readings;
+mod resolve;
 mod service;
 
+pub use desired::{
+    CatalogBackend, Desired, NameAddresses, Notice, NoticeKind, Service, ServiceKey,
+};
+pub use policy::{NamePolicy, Policy};
+pub use readings::{Catalog, Failure, Reading};
 pub use service::{Port, Protocol, Weight};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,169 @@
+//! What the kernel tables, the routes and DNS are to say.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+};
+
+use super::{Port, Protocol, Weight};
+use crate::{provider::ProviderId, vip::VipName};
+
+/// The whole desired state. Equal input gives an equal value, whatever the order it came in.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Desired {
+    /// Services with at least one backend, of whatever weight.
+    pub services: BTreeMap<ServiceKey, Service>,
+    /// Names that DNS answers for.
+    pub names: BTreeMap<VipName, NameAddresses>,
+    /// Addresses that are local to every node: every leased one, also of an empty VIP, and the IP VIPs.
+    pub addresses: BTreeSet<IpAddr>,
+    /// Names in use whose address may differ on another node (*address not agreed across nodes*).
+    pub contested: BTreeSet<VipName>,
+    /// Providers that have not been read since the start. While there is one, services and addresses that
+    /// are missing here may be theirs and must not be removed.
+    pub waiting: BTreeSet<ProviderId>,
+    /// What was left out and what an operator should know; ascending, each once.
+    pub problems: Vec<Notice>,
+}
+
+/// What a client connects to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ServiceKey {
+    /// The VIP's address.
+    pub addr: IpAddr,
+    /// The VIP's port.
+    pub port: Port,
+    /// The VIP's protocol.
+    pub protocol: Protocol,
+}
+
+/// Who answers there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Service {
+    /// The VIP's name; `None` for an IP VIP.
+    pub name: Option<VipName>,
+    /// Ascending by address; each address once, all of the VIP's family.
+    pub backends: Vec<CatalogBackend>,
+}
+
+/// One instance behind a service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CatalogBackend {
+    /// Where it listens.
+    pub addr: SocketAddr,
+    /// Its share of new flows.
+    pub weight: Weight,
+    /// The orchestrator's id of the instance.
+    pub task: Arc<str>,
+    /// Who declares it.
+    pub app: Arc<str>,
+    /// Where it was read.
+    pub provider: ProviderId,
+    /// Why the weight is 0.
+    pub draining: Option<Arc<str>>,
+}
+
+/// The addresses of a name; each is there iff the name has a backend of that family, of whatever weight.
+///
+/// While the provider that first claimed the name waits for its first snapshot, they are those of the last
+/// run: the kernel still carries them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NameAddresses {
+    /// For A records.
+    pub v4: Option<Ipv4Addr>,
+    /// For AAAA records.
+    pub v6: Option<Ipv6Addr>,
+}
+
+/// Something for the log, `status` and a counter.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Notice {
+    /// What sort of thing.
+    pub kind: NoticeKind,
+    /// Where it comes from.
+    pub provider: ProviderId,
+    /// App id, or whatever names the culprit.
+    pub subject: Arc<str>,
+    /// One sentence.
+    pub reason: String,
+}
+
+/// What sort of thing a [`Notice`] is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum NoticeKind {
+    /// The provider left something out of its snapshot.
+    LeftOut,
+    /// A declaration or a backend is refused: malformed, or beyond what the operator allows.
+    Refused,
+    /// A name has no address.
+    NoAddress,
+    /// Two NAMEs that were not meant to be one VIP share a canonical name.
+    Merged,
+    /// An app joined the pool of another owner.
+    Joined,
+}
+
+// === impl Desired ===
+
+impl Desired {
+    /// The problems that `before` did not have, so that each is logged once.
+    pub fn new_problems<'a>(&'a self, before: &'a Self) -> impl Iterator<Item = &'a Notice> {
+        let known = |notice: &&Notice| before.problems.binary_search(*notice).is_err();
+        self.problems.iter().filter(known)
+    }
+}
+
+// === impl ServiceKey ===
+
+impl fmt::Display for ServiceKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let addr = SocketAddr::new(self.addr, self.port.get());
+        write!(f, "{addr}/{}", self.protocol)
+    }
+}
+
+// === impl Service ===
+
+impl Service {
+    /// The DNS name without the trailing dot; `None` for an IP VIP.
+    pub fn fqdn(&self) -> Option<String> {
+        self.name.as_ref().map(VipName::fqdn)
+    }
+}
+
+// === impl NameAddresses ===
+
+impl NameAddresses {
+    /// Sets the address of `addr`'s family.
+    pub(super) fn set(&mut self, addr: IpAddr) {
+        match addr {
+            IpAddr::V4(addr) => self.v4 = Some(addr),
+            IpAddr::V6(addr) => self.v6 = Some(addr),
+        }
+    }
+}
+
+// === impl Notice ===
+
+impl fmt::Display for Notice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of {}: {}", self.subject, self.provider, self.reason)
+    }
+}
+
+// === impl NoticeKind ===
+
+impl NoticeKind {
+    /// The label of its counter.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::LeftOut => "left_out",
+            Self::Refused => "refused",
+            Self::NoAddress => "no_address",
+            Self::Merged => "merged",
+            Self::Joined => "joined",
+        }
+    }
+}
