@@ -21,7 +21,6 @@ type Inner<const M: usize> = Array<MapData, [u32; M]>;
 type Tables<const M: usize> = HashOfMaps<MapData, u32, Inner<M>>;
 
 /// The maps that a plan writes.
-#[derive(Debug)]
 pub(super) struct Maps {
     addrs4: HashMap<MapData, Addr4, u32>,
     addrs6: HashMap<MapData, Addr6, u32>,
@@ -43,7 +42,9 @@ pub(super) fn take<T: TryFrom<Map>>(object: &mut Ebpf, name: &str) -> Result<T>
 where
     T::Error: std::error::Error + Send + Sync + 'static,
 {
-    let map = object.take_map(name).with_context(|| format!("the object holds no map {name}"))?;
+    let map = object
+        .take_map(name)
+        .with_context(|| format!("the object holds no map {name}"))?;
     T::try_from(map).with_context(|| format!("map {name} is of another type"))
 }
 
@@ -73,7 +74,10 @@ impl Maps {
     }
 
     fn read(&self) -> Result<KernelState> {
-        let mut state = KernelState { node: self.node.get(&0, 0)?, ..KernelState::default() };
+        let mut state = KernelState {
+            node: self.node.get(&0, 0)?,
+            ..KernelState::default()
+        };
         for entry in self.addrs4.iter() {
             let (addr, flags) = entry?;
             state.addresses.insert(IpAddr::V4(addr.into()), flags);
@@ -84,11 +88,17 @@ impl Maps {
         }
         for entry in self.services4.iter() {
             let (key, service) = entry?;
-            state.services.insert(endpoint(IpAddr::V4(key.addr.into()), key.port, key.proto), service);
+            state.services.insert(
+                endpoint(IpAddr::V4(key.addr.into()), key.port, key.proto),
+                service,
+            );
         }
         for entry in self.services6.iter() {
             let (key, service) = entry?;
-            state.services.insert(endpoint(IpAddr::V6(key.addr.into()), key.port, key.proto), service);
+            state.services.insert(
+                endpoint(IpAddr::V6(key.addr.into()), key.port, key.proto),
+                service,
+            );
         }
         for id in 1..self.backends.len() {
             let backend = self.backends.get(&id, 0)?;
@@ -115,7 +125,9 @@ impl Maps {
     fn write(&mut self, op: &Op) -> Result<()> {
         match op {
             Op::PutBackend { id, value } => self.backends.set(*id, value, 0)?,
-            Op::FreeBackend { id, generation } => self.backends.set(*id, Op::freed(*generation), 0)?,
+            Op::FreeBackend { id, generation } => {
+                self.backends.set(*id, Op::freed(*generation), 0)?
+            }
             Op::PutTable { table, slots } => self.put_table(*table, slots)?,
             Op::DeleteTable(table) => match table.slots as usize {
                 SLOTS_SMALL => self.tables_s.remove(&table.service)?,
@@ -124,8 +136,14 @@ impl Maps {
                 slots => bail!("no table has {slots} slots"),
             },
             Op::PutService { key, value } => match key.addr {
-                IpAddr::V4(addr) => self.services4.insert(service_key(addr.into(), key), value, 0)?,
-                IpAddr::V6(addr) => self.services6.insert(service_key(addr.into(), key), value, 0)?,
+                IpAddr::V4(addr) => {
+                    self.services4
+                        .insert(service_key(addr.into(), key), value, 0)?
+                }
+                IpAddr::V6(addr) => {
+                    self.services6
+                        .insert(service_key(addr.into(), key), value, 0)?
+                }
             },
             Op::DeleteService(key) => match key.addr {
                 IpAddr::V4(addr) => self.services4.remove(&service_key(addr.into(), key))?,
@@ -182,7 +200,7 @@ impl Kernel for Maps {
     fn apply(&mut self, op: &Op) -> Result<()> {
         let done = self.write(op);
         match (&done, &mut self.copy) {
-            (Ok(()), Some(copy)) => copy.record(op),
+            (Ok(()), Some(copy)) => copy.record(op.clone()),
             _ => self.copy = None,
         }
         done
@@ -190,29 +208,47 @@ impl Kernel for Maps {
 }
 
 fn endpoint(addr: IpAddr, port: Be16, proto: u8) -> Endpoint {
-    Endpoint { addr, port: port.get(), proto }
+    Endpoint {
+        addr,
+        port: port.get(),
+        proto,
+    }
 }
 
 fn service_key<A>(addr: A, key: &Endpoint) -> ServiceKey<A> {
-    ServiceKey { addr, port: Be16::new(key.port), proto: key.proto, pad: 0 }
+    ServiceKey {
+        addr,
+        port: Be16::new(key.port),
+        proto: key.proto,
+        pad: 0,
+    }
 }
 
 fn read_tables<const M: usize>(tables: &Tables<M>, state: &mut KernelState) -> Result<()> {
     for service in tables.keys() {
         let service = service?;
         let slots = tables.get(&service, 0)?.get(&0, 0)?;
-        state.tables.insert(TableId { service, slots: M as u32 }, slots.to_vec());
+        state.tables.insert(
+            TableId {
+                service,
+                slots: M as u32,
+            },
+            slots.to_vec(),
+        );
     }
     Ok(())
 }
 
 /// Fills a new inner map in one call and puts it in the old one's place.
 fn swap<const M: usize>(tables: &mut Tables<M>, service: u32, slots: &[u32]) -> Result<()> {
-    let table: Box<[u32; M]> = Box::<[u32]>::from(slots)
-        .try_into()
-        .map_err(|wrong: Box<[u32]>| anyhow::anyhow!("a table of {} slots, not {M}", wrong.len()))?;
+    let table: Box<[u32; M]> =
+        Box::<[u32]>::from(slots)
+            .try_into()
+            .map_err(|wrong: Box<[u32]>| {
+                anyhow::anyhow!("a table of {} slots, not {M}", wrong.len())
+            })?;
     let mut inner = Inner::<M>::create(1, 0)?;
     inner.set(0, *table, 0)?;
-    tables.insert(service, inner.fd(), 0)?;
+    tables.insert(service, &inner, 0)?;
     Ok(())
 }

@@ -49,35 +49,89 @@ pub(crate) struct Spec {
 /// Every pinned map.
 pub(crate) fn specs(sizes: &Sizes) -> Vec<Spec> {
     const U32: usize = size_of::<u32>();
-    let spec = |name, kind, key, value, entries| Spec { name, kind, key, value, entries };
+    let spec = |name, kind, key, value, entries| Spec {
+        name,
+        kind,
+        key,
+        value,
+        entries,
+    };
     let hash = |name, key, value, entries| spec(name, MapType::Hash, key, value, entries);
     let lru = |name, key, value, entries| spec(name, MapType::LruHash, key, value, entries);
     let (flow4, flow6) = (size_of::<Flow<Addr4>>(), size_of::<Flow<Addr6>>());
     let (key4, key6) = (size_of::<FlowKey<Addr4>>(), size_of::<FlowKey<Addr6>>());
     let service = size_of::<Service>();
     let (sock, peer) = (size_of::<SockKey>(), size_of::<SockPeer>());
-    let tables = |name| spec(name, MapType::HashOfMaps, U32, U32, sizes.services.saturating_mul(2));
+    let tables = |name| {
+        spec(
+            name,
+            MapType::HashOfMaps,
+            U32,
+            U32,
+            sizes.services.saturating_mul(2),
+        )
+    };
     vec![
         hash("LB_ADDRS4", size_of::<Addr4>(), U32, sizes.addresses),
         hash("LB_ADDRS6", size_of::<Addr6>(), U32, sizes.addresses),
-        hash("LB_SERVICES4", size_of::<ServiceKey<Addr4>>(), service, sizes.services),
-        hash("LB_SERVICES6", size_of::<ServiceKey<Addr6>>(), service, sizes.services),
+        hash(
+            "LB_SERVICES4",
+            size_of::<ServiceKey<Addr4>>(),
+            service,
+            sizes.services,
+        ),
+        hash(
+            "LB_SERVICES6",
+            size_of::<ServiceKey<Addr6>>(),
+            service,
+            sizes.services,
+        ),
         tables("LB_TABLES_S"),
         tables("LB_TABLES_M"),
         tables("LB_TABLES_L"),
-        spec("LB_BACKENDS", MapType::Array, U32, size_of::<Backend>(), sizes.backends),
-        spec("LB_STATS", MapType::PerCpuArray, U32, size_of::<BackendStats>(), sizes.backends),
+        spec(
+            "LB_BACKENDS",
+            MapType::Array,
+            U32,
+            size_of::<Backend>(),
+            sizes.backends,
+        ),
+        spec(
+            "LB_STATS",
+            MapType::PerCpuArray,
+            U32,
+            size_of::<BackendStats>(),
+            sizes.backends,
+        ),
         lru("LB_FLOWS_TCP4", key4, flow4, sizes.tcp_flows),
         lru("LB_FLOWS_TCP6", key6, flow6, sizes.tcp_flows),
         lru("LB_FLOWS_UDP4", key4, flow4, sizes.udp_flows),
         lru("LB_FLOWS_UDP6", key6, flow6, sizes.udp_flows),
         lru("LB_SOCK_PEERS", sock, peer, sizes.sockets),
         lru("LB_SOCK_CHOICES", sock, peer, sizes.sockets),
-        spec("LB_SOURCES4", MapType::LpmTrie, 4 + size_of::<Addr4>(), U32, SOURCES),
-        spec("LB_SOURCES6", MapType::LpmTrie, 4 + size_of::<Addr6>(), U32, SOURCES),
+        spec(
+            "LB_SOURCES4",
+            MapType::LpmTrie,
+            4 + size_of::<Addr4>(),
+            U32,
+            SOURCES,
+        ),
+        spec(
+            "LB_SOURCES6",
+            MapType::LpmTrie,
+            4 + size_of::<Addr6>(),
+            U32,
+            SOURCES,
+        ),
         spec("LB_NODE", MapType::Array, U32, size_of::<NodeConfig>(), 1),
         spec("LB_PORTS", MapType::DevMapHash, U32, 8, PORTS),
-        spec("LB_COUNTERS", MapType::PerCpuArray, U32, size_of::<u64>(), COUNTERS),
+        spec(
+            "LB_COUNTERS",
+            MapType::PerCpuArray,
+            U32,
+            size_of::<u64>(),
+            COUNTERS,
+        ),
     ]
 }
 
@@ -94,8 +148,12 @@ pub(crate) fn schema_dir(pin_dir: &Path) -> PathBuf {
 pub(crate) fn check(spec: &Spec, path: &Path) -> Result<()> {
     let found = MapInfo::from_pin(path)
         .with_context(|| format!("cannot open the pinned map {}", path.display()))?;
-    let (kind, key, value, entries) =
-        (found.map_type()?, found.key_size(), found.value_size(), found.max_entries());
+    let (kind, key, value, entries) = (
+        found.map_type()?,
+        found.key_size(),
+        found.value_size(),
+        found.max_entries(),
+    );
     let same = kind == spec.kind
         && key as usize == spec.key
         && value as usize == spec.value

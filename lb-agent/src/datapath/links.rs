@@ -96,7 +96,10 @@ impl XdpMode {
 
 impl Links {
     pub(super) fn new(pin_dir: &Path) -> Self {
-        Self { dir: schema_dir(pin_dir).join("links"), held: BTreeMap::new() }
+        Self {
+            dir: schema_dir(pin_dir).join("links"),
+            held: BTreeMap::new(),
+        }
     }
 
     /// The hooks of a cgroup and everything below it.
@@ -115,32 +118,71 @@ impl Links {
     /// Keeps sockets of the network namespace from being found for a VIP.
     pub(super) fn namespace(&mut self, object: &Ebpf, netns: BorrowedFd<'_>) -> Result<()> {
         let program = "lb_sk_lookup";
-        self.attach(object, program, program, Target::Fd(netns), attach_type::SK_LOOKUP, 0)
-            .with_context(|| format!("cannot attach {program} to the network namespace"))
+        self.attach(
+            object,
+            program,
+            program,
+            Target::Fd(netns),
+            attach_type::SK_LOOKUP,
+            0,
+        )
+        .with_context(|| format!("cannot attach {program} to the network namespace"))
     }
 
     /// An interface given by the operator: replies first, then what makes flows.
-    pub(super) fn interface(&mut self, object: &Ebpf, iface: &Interface, mode: XdpMode) -> Result<()> {
+    pub(super) fn interface(
+        &mut self,
+        object: &Ebpf,
+        iface: &Interface,
+        mode: XdpMode,
+    ) -> Result<()> {
         let Interface { name, index } = iface;
-        self.tcx(object, "lb_tc_egress", "egress", iface, attach_type::TCX_EGRESS)?;
-        self.tcx(object, "lb_tc_ingress", "ingress", iface, attach_type::TCX_INGRESS)?;
+        self.tcx(
+            object,
+            "lb_tc_egress",
+            "egress",
+            iface,
+            attach_type::TCX_EGRESS,
+        )?;
+        self.tcx(
+            object,
+            "lb_tc_ingress",
+            "ingress",
+            iface,
+            attach_type::TCX_INGRESS,
+        )?;
         let pin = format!("xdp-{index}");
         if mode == XdpMode::Off {
             return self.detach(&pin);
         }
-        self.attach(object, "lb_xdp", &pin, Target::Interface(*index), attach_type::XDP, mode.flags())
-            .map_err(|error| xdp_error(name, mode, &error))
+        self.attach(
+            object,
+            "lb_xdp",
+            &pin,
+            Target::Interface(*index),
+            attach_type::XDP,
+            mode.flags(),
+        )
+        .map_err(|error| xdp_error(name, mode, &error))
     }
 
     /// An interface behind which backends of this node live.
     pub(super) fn link_interface(&mut self, object: &Ebpf, iface: &Interface) -> Result<()> {
-        self.tcx(object, "lb_tc_link", "link", iface, attach_type::TCX_INGRESS)
+        self.tcx(
+            object,
+            "lb_tc_link",
+            "link",
+            iface,
+            attach_type::TCX_INGRESS,
+        )
     }
 
     /// Detaches from link interfaces other than these.
     pub(super) fn keep_link_interfaces(&mut self, keep: &[u32]) -> Result<()> {
         for pin in self.pins_with_prefix("link-")? {
-            let index = pin.strip_prefix("link-").and_then(|index| index.parse().ok());
+            let index = pin
+                .strip_prefix("link-")
+                .and_then(|index| index.parse().ok());
             if index.is_none_or(|index| !keep.contains(&index)) {
                 self.detach(&pin)?;
             }
@@ -152,7 +194,9 @@ impl Links {
     pub(super) fn keep_interfaces(&mut self, keep: &[u32]) -> Result<()> {
         for prefix in ["xdp-", "ingress-", "egress-"] {
             for pin in self.pins_with_prefix(prefix)? {
-                let index = pin.strip_prefix(prefix).and_then(|index| index.parse().ok());
+                let index = pin
+                    .strip_prefix(prefix)
+                    .and_then(|index| index.parse().ok());
                 if index.is_none_or(|index| !keep.contains(&index)) {
                     self.detach(&pin)?;
                 }
@@ -170,8 +214,20 @@ impl Links {
         attach_type: u32,
     ) -> Result<()> {
         let pin = format!("{prefix}-{}", iface.index);
-        self.attach(object, program, &pin, Target::Interface(iface.index), attach_type, 0)
-            .with_context(|| format!("cannot attach {program} to {} by tcx (kernel 6.6)", iface.name))
+        self.attach(
+            object,
+            program,
+            &pin,
+            Target::Interface(iface.index),
+            attach_type,
+            0,
+        )
+        .with_context(|| {
+            format!(
+                "cannot attach {program} to {} by tcx (kernel 6.6)",
+                iface.name
+            )
+        })
     }
 
     /// Makes a link and pins it, or gives a pinned one the new program in place.
@@ -250,7 +306,9 @@ fn remove_pin(path: &Path) -> Result<()> {
 
 /// What went wrong, by errno, and what the operator can do.
 fn xdp_error(name: &str, mode: XdpMode, error: &anyhow::Error) -> anyhow::Error {
-    let errno = error.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error);
+    let errno = error
+        .downcast_ref::<io::Error>()
+        .and_then(io::Error::raw_os_error);
     let remedy = match (errno, mode) {
         (Some(libc::EOPNOTSUPP), XdpMode::Native) => {
             "the driver has no native XDP; give --xdp-mode generic, or --xdp-mode off for the tc programs alone"

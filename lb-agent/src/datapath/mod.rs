@@ -47,7 +47,6 @@ pub struct DatapathConfig {
 /// The programs and maps of this node.
 ///
 /// Dropping it changes nothing in the kernel: maps and links are pinned.
-#[derive(Debug)]
 pub struct Datapath {
     config: DatapathConfig,
     object: Ebpf,
@@ -90,7 +89,13 @@ impl Datapath {
     /// If one cannot be attached; the message names hook, place and remedy. What was attached before it
     /// stays, and does no harm.
     pub fn attach(&mut self) -> Result<()> {
-        let Self { config, object, links, ports, .. } = self;
+        let Self {
+            config,
+            object,
+            links,
+            ports,
+            ..
+        } = self;
         let netns = open(Path::new("/proc/self/ns/net"))?;
         links.namespace(object, netns.as_fd())?;
         let cgroup = open(&config.cgroup)?;
@@ -137,7 +142,12 @@ impl Datapath {
 
     /// How much the maps hold, for a plan.
     pub fn limits(&self) -> Limits {
-        let Sizes { backends, services, addresses, .. } = self.config.sizes;
+        let Sizes {
+            backends,
+            services,
+            addresses,
+            ..
+        } = self.config.sizes;
         Limits {
             services: services as usize,
             backends,
@@ -169,15 +179,17 @@ impl Datapath {
     /// If the map cannot be read.
     pub fn backend_stats(&self, id: u32) -> Result<BackendStats> {
         let values = self.stats.get(&id, 0)?;
-        Ok(values.iter().fold(BackendStats::default(), |sum, cpu| BackendStats {
-            flows: sum.flows + cpu.flows,
-            packets_to: sum.packets_to + cpu.packets_to,
-            bytes_to: sum.bytes_to + cpu.bytes_to,
-            packets_from: sum.packets_from + cpu.packets_from,
-            bytes_from: sum.bytes_from + cpu.bytes_from,
-            failed: sum.failed + cpu.failed,
-            retransmits: sum.retransmits + cpu.retransmits,
-        }))
+        Ok(values
+            .iter()
+            .fold(BackendStats::default(), |sum, cpu| BackendStats {
+                flows: sum.flows + cpu.flows,
+                packets_to: sum.packets_to + cpu.packets_to,
+                bytes_to: sum.bytes_to + cpu.bytes_to,
+                packets_from: sum.packets_from + cpu.packets_from,
+                bytes_from: sum.bytes_from + cpu.bytes_from,
+                failed: sum.failed + cpu.failed,
+                retransmits: sum.retransmits + cpu.retransmits,
+            }))
     }
 }
 

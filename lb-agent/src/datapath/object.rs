@@ -58,6 +58,9 @@ fn make_pin_dir(dir: &Path) -> Result<()> {
             io::ErrorKind::PermissionDenied => "run as root",
             _ => "is a bpffs mounted there? `mount -t bpf bpf /sys/fs/bpf`",
         };
-        anyhow::anyhow!("cannot make the pin folder {}: {error}; {remedy}", dir.display())
+        anyhow::anyhow!(
+            "cannot make the pin folder {}: {error}; {remedy}",
+            dir.display()
+        )
     })
 }

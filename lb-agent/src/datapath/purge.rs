@@ -26,7 +26,9 @@ pub fn purge(pin_dir: &Path) -> Result<Vec<String>> {
 
 fn list(dir: &Path) -> Result<Vec<std::path::PathBuf>> {
     match fs::read_dir(dir) {
-        Ok(entries) => Ok(entries.filter_map(|entry| Some(entry.ok()?.path())).collect()),
+        Ok(entries) => Ok(entries
+            .filter_map(|entry| Some(entry.ok()?.path()))
+            .collect()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
         Err(error) => Err(error).with_context(|| format!("cannot list {}", dir.display())),
     }

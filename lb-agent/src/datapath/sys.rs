@@ -40,7 +40,8 @@ impl Attr {
 
     fn set_pointer(&mut self, word: usize, pointer: u64) {
         let bytes = pointer.to_ne_bytes();
-        let half = |i: usize| u32::from_ne_bytes([bytes[i], bytes[i + 1], bytes[i + 2], bytes[i + 3]]);
+        let half =
+            |i: usize| u32::from_ne_bytes([bytes[i], bytes[i + 1], bytes[i + 2], bytes[i + 3]]);
         (self.0[word], self.0[word + 1]) = (half(0), half(4));
     }
 }
@@ -56,7 +57,11 @@ fn bpf(command: libc::c_long, attr: &mut Attr) -> io::Result<i32> {
             size_of::<Attr>(),
         )
     };
-    if ret < 0 { Err(io::Error::last_os_error()) } else { Ok(ret as i32) }
+    if ret < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(ret as i32)
+    }
 }
 
 fn owned(fd: i32) -> OwnedFd {
@@ -132,5 +137,9 @@ pub(super) fn grace_period() -> io::Result<()> {
     const MEMBARRIER_CMD_GLOBAL: libc::c_int = 1;
     // SAFETY: no pointers.
     let ret = unsafe { libc::syscall(libc::SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) };
-    if ret < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    if ret < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
 }
