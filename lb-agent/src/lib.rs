@@ -5,5 +5,6 @@
 
 pub mod catalog;
 pub mod dns;
+pub mod plan;
 pub mod provider;
 pub mod vip;
