@@ -23,6 +23,6 @@ pub use hash::{flow_hash, next_hash, scale};
 pub use reason::{LAST_REFUSED, Reason};
 pub use service::{
     Backend, BackendStats, NodeConfig, SLOTS_LARGE, SLOTS_MEDIUM, SLOTS_SMALL, Service, ServiceKey,
-    SourcePrefix, addr_flag, backend_kind, backend_state, service_flag,
+    addr_flag, backend_kind, backend_state, service_flag,
 };
 pub use sock::{SockKey, SockPeer};

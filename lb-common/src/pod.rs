@@ -3,7 +3,7 @@
 
 use crate::{
     Addr4, Addr6, Backend, BackendStats, Flow, FlowKey, NodeConfig, Service, ServiceKey, SockKey,
-    SockPeer, SourcePrefix,
+    SockPeer,
 };
 
 macro_rules! pod {
@@ -31,6 +31,4 @@ pod!(
     ServiceKey<Addr6>,
     SockKey,
     SockPeer,
-    SourcePrefix<Addr4>,
-    SourcePrefix<Addr6>,
 );

@@ -57,7 +57,8 @@ pub struct Backend {
     pub pad: u16,
     /// Grows each time the id is given to another backend.
     pub generation: u32,
-    /// The interface behind which it is, for [`backend_kind::LINK`]; else 0.
+    /// The interface behind which it is ([`backend_kind::LINK`]) or of the route to it
+    /// ([`backend_kind::NET`]); else 0.
     pub ifindex: u32,
 }
 
@@ -113,16 +114,6 @@ pub struct NodeConfig {
     pub snat_ports: u16,
 }
 
-/// A key of the LPM trie of permitted sources (`struct bpf_lpm_trie_key`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[repr(C)]
-pub struct SourcePrefix<A> {
-    /// Number of leading bits that count.
-    pub len: u32,
-    /// The prefix, network order.
-    pub addr: A,
-}
-
 /// What went to and came from one backend; one copy per CPU.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
@@ -148,6 +139,4 @@ const _: () = assert!(size_of::<ServiceKey<Addr6>>() == 20);
 const _: () = assert!(size_of::<Service>() == 16);
 const _: () = assert!(size_of::<Backend>() == 16 + 2 + 1 + 1 + 1 + 1 + 2 + 4 + 4);
 const _: () = assert!(size_of::<NodeConfig>() == 4 + 16 + 2 + 2);
-const _: () = assert!(size_of::<SourcePrefix<Addr4>>() == 8);
-const _: () = assert!(size_of::<SourcePrefix<Addr6>>() == 20);
 const _: () = assert!(size_of::<BackendStats>() == 7 * 8);

@@ -1,0 +1,121 @@
+//! What the agent says about itself, from what the rooms hold.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    admin::report::{
+        AgentReport, BackendReport, BackendState, DatapathReport, DnsReport, DropReport, ErrorReport,
+        InterfaceReport, ProblemReport, ProviderReport, ServiceReport, StatusReport,
+    },
+    catalog::{Catalog, CatalogBackend, Desired, Notice, NoticeKind, Port, Protocol, Weight},
+    datapath::Counters,
+    vip::VipName,
+};
+
+/// What stays the same while the agent runs.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Fixed {
+    pub(super) agent: AgentReport,
+    pub(super) interfaces: Vec<InterfaceReport>,
+    pub(super) datapath: DatapathReport,
+    pub(super) dns: Option<DnsReport>,
+    pub(super) warnings: Vec<String>,
+}
+
+/// The report of this moment. `failures`: what could not be written to the kernel or the routes.
+pub(super) fn report(
+    fixed: &Fixed,
+    catalog: &Catalog,
+    desired: &Desired,
+    counters: &Counters,
+    failures: &[String],
+) -> StatusReport {
+    let warnings = desired
+        .problems
+        .iter()
+        .filter(|notice| notice.kind != NoticeKind::LeftOut)
+        .map(ToString::to_string);
+    StatusReport {
+        agent: fixed.agent.clone(),
+        services: services(desired),
+        providers: providers(catalog, desired),
+        datapath: DatapathReport {
+            interfaces: fixed.interfaces.clone(),
+            drops: counters
+                .iter()
+                .filter(|(_, packets)| *packets > 0)
+                .map(|(reason, packets)| DropReport {
+                    reason: reason.as_str().to_owned(),
+                    packets: *packets,
+                })
+                .collect(),
+            ..fixed.datapath.clone()
+        },
+        dns: fixed.dns.clone().map(|dns| DnsReport { names: desired.names.len(), ..dns }),
+        warnings: fixed.warnings.iter().cloned().chain(failures.iter().cloned()).chain(warnings).collect(),
+    }
+}
+
+/// Both families of a name are one entry.
+fn services(desired: &Desired) -> Vec<ServiceReport> {
+    let mut merged = BTreeMap::<(Option<VipName>, Option<std::net::IpAddr>, Port, Protocol), ServiceReport>::new();
+    for (key, service) in &desired.services {
+        let literal = service.name.is_none().then_some(key.addr);
+        let entry = merged
+            .entry((service.name.clone(), literal, key.port, key.protocol))
+            .or_insert_with(|| ServiceReport {
+                name: service.name.as_ref().map(ToString::to_string),
+                addrs: Vec::new(),
+                port: key.port,
+                protocol: key.protocol,
+                algorithm: "maglev".to_owned(),
+                address_not_agreed: service
+                    .name
+                    .as_ref()
+                    .is_some_and(|name| desired.contested.contains(name)),
+                backends: Vec::new(),
+            });
+        entry.addrs.push(key.addr);
+        entry.backends.extend(service.backends.iter().map(backend));
+    }
+    merged.into_values().collect()
+}
+
+fn backend(backend: &CatalogBackend) -> BackendReport {
+    let draining = backend.weight == Weight::DRAIN;
+    BackendReport {
+        addr: backend.addr,
+        weight: backend.weight.get(),
+        state: if draining { BackendState::Draining } else { BackendState::Active },
+        why: backend.draining.as_deref().map(str::to_owned),
+        provider: backend.provider.to_string(),
+        app: backend.app.to_string(),
+        task: backend.task.to_string(),
+    }
+}
+
+fn providers(catalog: &Catalog, desired: &Desired) -> Vec<ProviderReport> {
+    catalog
+        .readings()
+        .map(|(id, reading)| ProviderReport {
+            id: id.to_string(),
+            last_sync: reading.last_success.map(Into::into),
+            last_sync_age_ms: None,
+            last_error: reading.failing().map(|failure| ErrorReport {
+                at: failure.at.into(),
+                reason: failure.reason.clone(),
+            }),
+            pools: reading.snapshot.as_ref().map_or(0, |snapshot| snapshot.pools.len()),
+            problems: desired
+                .problems
+                .iter()
+                .filter(|notice| notice.provider == *id)
+                .map(problem)
+                .collect(),
+        })
+        .collect()
+}
+
+fn problem(notice: &Notice) -> ProblemReport {
+    ProblemReport { subject: notice.subject.to_string(), reason: notice.reason.clone() }
+}

@@ -1,0 +1,132 @@
+//! Pure: (what the catalog wants, how this node is connected) -> what the kernel's maps shall hold.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
+use ipnet::IpNet;
+use lb_common::{NodeConfig, addr_flag};
+
+use crate::{
+    catalog::{Desired, Weight},
+    config::PortRange,
+    net::{self, Topology},
+    plan::{
+        BackendState, Endpoint, KernelState, Reach, Wanted, WantedBackend, WantedService,
+    },
+};
+
+/// What the operator says about this node.
+#[derive(Clone, Debug)]
+pub(super) struct Node {
+    /// Indices of the interfaces that clients come in by.
+    pub(super) outside: Vec<u32>,
+    /// Source ports of full NAT.
+    pub(super) snat_ports: PortRange,
+    /// Clients from outside; `None`: the connected prefixes.
+    pub(super) outside_allow: Option<Vec<IpNet>>,
+}
+
+/// Puts the rooms' knowledge together.
+pub(super) fn wanted(desired: &Desired, topology: &Topology, node: &Node) -> Wanted {
+    let services = desired
+        .services
+        .iter()
+        .map(|(key, service)| {
+            let backends = service.backends.iter().map(|backend| WantedBackend {
+                addr: backend.addr,
+                weight: backend.weight,
+                state: BackendState::Up,
+                reach: reach(topology, backend.addr.ip(), node),
+            });
+            let endpoint =
+                Endpoint { addr: key.addr, port: key.port.get(), proto: key.protocol.number() };
+            let service =
+                WantedService { flags: 0, fail_open: true, backends: backends.collect() };
+            (endpoint, service)
+        })
+        .collect();
+    let mut node_addresses = topology.node_addresses();
+    node_addresses.retain(|addr| !desired.addresses.contains(addr));
+    Wanted {
+        services,
+        vips: desired.addresses.clone(),
+        node_addresses,
+        node: NodeConfig {
+            snat4: topology.snat4(&node.outside).map(Into::into).unwrap_or_default(),
+            snat6: topology.snat6(&node.outside).map(Into::into).unwrap_or_default(),
+            snat_port_min: node.snat_ports.min,
+            snat_ports: node.snat_ports.max - node.snat_ports.min + 1,
+        },
+        sources: match &node.outside_allow {
+            Some(prefixes) => prefixes.iter().map(IpNet::trunc).collect(),
+            None => topology.connected_prefixes().iter().map(IpNet::trunc).collect(),
+        },
+    }
+}
+
+fn reach(topology: &Topology, addr: IpAddr, node: &Node) -> Reach {
+    match topology.reach(addr, &node.outside) {
+        net::Reach::Host => Reach::Host,
+        net::Reach::Link { ifindex } => Reach::Link { ifindex },
+        net::Reach::Net { ifindex } => Reach::Net { ifindex },
+    }
+}
+
+/// Adds what the maps hold and nobody has spoken of yet: until every provider has given its first
+/// snapshot after a start, nothing is taken away.
+///
+/// Backends come back with the share of slots that they have, so a service that is only held keeps its
+/// table.
+pub(super) fn hold(mut wanted: Wanted, have: &KernelState, topology: &Topology, node: &Node) -> Wanted {
+    for (addr, flags) in &have.addresses {
+        if flags & addr_flag::VIP != 0 {
+            wanted.vips.insert(*addr);
+            wanted.node_addresses.remove(addr);
+        }
+    }
+    for (endpoint, service) in &have.services {
+        let held = wanted.services.entry(*endpoint).or_insert_with(|| WantedService {
+            fail_open: true,
+            ..WantedService::default()
+        });
+        let known: BTreeSet<_> = held.backends.iter().map(|backend| backend.addr).collect();
+        let mut slots = BTreeMap::<u32, usize>::new();
+        for (table, ids) in &have.tables {
+            if table.service == service.id && table.slots == service.slots {
+                for id in ids {
+                    *slots.entry(*id).or_default() += 1;
+                }
+            }
+        }
+        let least = slots.values().copied().min().unwrap_or(1).max(1);
+        for (id, count) in slots {
+            let Some(backend) = have.backends.get(&id) else { continue };
+            let Some(at) = Endpoint::of(backend) else { continue };
+            let addr = (at.addr, at.port).into();
+            if known.contains(&addr) {
+                continue;
+            }
+            let share = u16::try_from((count + least / 2) / least).unwrap_or(u16::MAX);
+            held.backends.push(WantedBackend {
+                addr,
+                weight: Weight::new(share).unwrap_or(Weight::MAX),
+                state: BackendState::Up,
+                reach: reach(topology, at.addr, node),
+            });
+        }
+    }
+    wanted
+}
+
+/// Interfaces behind which backends of this node live.
+pub(super) fn link_indices(wanted: &Wanted) -> BTreeSet<u32> {
+    let backends = wanted.services.values().flat_map(|service| &service.backends);
+    backends
+        .filter_map(|backend| match backend.reach {
+            Reach::Link { ifindex } => Some(ifindex),
+            Reach::Host | Reach::Net { .. } => None,
+        })
+        .collect()
+}

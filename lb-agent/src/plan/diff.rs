@@ -1,0 +1,278 @@
+//! The difference between what the maps hold and what they shall hold.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
+use lb_common::{Backend, Be16, Service, addr_flag, backend_kind, backend_state, service_flag};
+
+use super::{
+    Endpoint, KernelState, Limits, Op, Plan, Reach, TableId, Wanted, ids,
+    ids::Place,
+    maglev::{self, Memo},
+    pool::{Member, Pools},
+    room::{self, TableRoom},
+};
+
+/// Compares and gives the operations that lead from one to the other; none if nothing differs.
+///
+/// The order, each step safe by what the steps before it did:
+///
+/// 1. services that begin to fail open, before the backends that make them: the last one to go down must
+///    not have its flows reset;
+/// 2. backends: a state change takes effect here, at once;
+/// 3. sources, the node's own addresses, the node's settings;
+/// 4. tables, each swapped in whole; then the services that name them;
+/// 5. VIPs, last of all additions (the routes to them come after the whole plan);
+/// 6. removal of services, then of addresses and sources;
+/// 7. a grace period, then tables and backends that nothing names any more.
+///
+/// What a map has no room for is left out and named in [`Plan::problems`].
+pub fn plan(have: &KernelState, want: &Wanted, limits: &Limits) -> Plan {
+    plan_with(have, want, limits, &mut Memo::default())
+}
+
+/// As [`plan`]; computes only the Maglev tables whose backends changed since the last plan with `memo`.
+pub fn plan_with(have: &KernelState, want: &Wanted, limits: &Limits, memo: &mut Memo) -> Plan {
+    let mut problems = Vec::new();
+    let refused = room::crowded_out(have, want, limits, &mut problems);
+    let pools = Pools::new(want, |key| !refused.contains(key), &mut problems);
+    let places = ids::backends(have, pools.backends.keys(), limits.backends);
+    for endpoint in pools.backends.keys().filter(|e| !places.contains_key(e)) {
+        problems.push(format!(
+            "backend {endpoint} is left out: all {} ids are in use",
+            limits.backends.saturating_sub(1)
+        ));
+    }
+    let (services, tables) = services(have, &pools, &places, limits, memo, &mut problems);
+    memo.turn_over();
+    let addresses = room::addresses(have, want, limits, &mut problems);
+    let sources = room::sources(have, want, limits, &mut problems);
+
+    let mut ops = Vec::new();
+    let failing = fail_open_first(have, &services);
+    ops.extend(failing.iter().map(|(key, value)| Op::PutService {
+        key: *key,
+        value: *value,
+    }));
+    put_backends(have, &pools, &places, &mut ops);
+    ops.extend(
+        sources
+            .difference(&have.sources)
+            .copied()
+            .map(Op::PutSource),
+    );
+    put_addresses(
+        have,
+        &addresses,
+        |flags| flags & addr_flag::VIP == 0,
+        &mut ops,
+    );
+    if have.node != want.node {
+        ops.push(Op::PutNode(want.node));
+    }
+    let kept: BTreeSet<TableId> = tables.keys().copied().collect();
+    for (table, slots) in tables {
+        if have.tables.get(&table) != Some(&slots) {
+            ops.push(Op::PutTable { table, slots });
+        }
+    }
+    for (key, value) in &services {
+        if failing.get(key).or(have.services.get(key)) != Some(value) {
+            ops.push(Op::PutService {
+                key: *key,
+                value: *value,
+            });
+        }
+    }
+    put_addresses(
+        have,
+        &addresses,
+        |flags| flags & addr_flag::VIP != 0,
+        &mut ops,
+    );
+
+    let gone = |key: &&Endpoint| !services.contains_key(*key);
+    ops.extend(
+        have.services
+            .keys()
+            .filter(gone)
+            .copied()
+            .map(Op::DeleteService),
+    );
+    let gone = |addr: &&IpAddr| !addresses.contains_key(*addr);
+    ops.extend(
+        have.addresses
+            .keys()
+            .filter(gone)
+            .copied()
+            .map(Op::DeleteAddress),
+    );
+    ops.extend(
+        have.sources
+            .difference(&want.sources)
+            .copied()
+            .map(Op::DeleteSource),
+    );
+    let unnamed = unnamed(have, &kept, &places);
+    if !unnamed.is_empty() {
+        ops.push(Op::Grace);
+        ops.extend(unnamed);
+    }
+    Plan { ops, problems }
+}
+
+type Services = BTreeMap<Endpoint, Service>;
+type Tables = BTreeMap<TableId, Vec<u32>>;
+
+/// The services' values and tables.
+fn services(
+    have: &KernelState,
+    pools: &Pools,
+    places: &BTreeMap<Endpoint, Place>,
+    limits: &Limits,
+    memo: &mut Memo,
+    problems: &mut Vec<String>,
+) -> (Services, Tables) {
+    let mut room = TableRoom::new(have, limits);
+    let mut services = Services::new();
+    let mut tables = Tables::new();
+    for (key, id) in ids::services(have, pools.services.keys()) {
+        let Some(pool) = pools.services.get(&key) else {
+            continue;
+        };
+        let mut service = Service {
+            id,
+            flags: pool.flags,
+            slots: 0,
+            pad: 0,
+        };
+        let (members, placed): (Vec<_>, Vec<u32>) = pool
+            .table
+            .iter()
+            .filter_map(|member| Some((*member, places.get(&member.0)?.id)))
+            .unzip();
+        if !members.is_empty() {
+            let wanted = maglev::slots_for(pool.size);
+            match room.take(id, wanted) {
+                Some(slots) => {
+                    service.slots = slots as u32;
+                    if slots != wanted {
+                        problems.push(format!(
+                            "service {key} has a table of {slots} slots instead of {wanted}: the map is full"
+                        ));
+                    }
+                    let filled = memo.fill(members, slots);
+                    let ids = filled
+                        .iter()
+                        .filter_map(|i| placed.get(*i as usize).copied());
+                    let table = TableId {
+                        service: id,
+                        slots: service.slots,
+                    };
+                    tables.insert(table, ids.collect());
+                }
+                None => problems.push(format!(
+                    "service {key} takes no new flows: all maps of Maglev tables are full"
+                )),
+            }
+        }
+        services.insert(key, service);
+    }
+    (services, tables)
+}
+
+/// Services as they are, but failing open, where they are about to.
+fn fail_open_first(have: &KernelState, services: &Services) -> Services {
+    let begins = |(key, value): (&Endpoint, &Service)| {
+        let old = have.services.get(key)?;
+        let flags = old.flags | service_flag::FAIL_OPEN;
+        let begins = flags != old.flags && value.flags & service_flag::FAIL_OPEN != 0;
+        begins.then_some((*key, Service { flags, ..*old }))
+    };
+    services.iter().filter_map(begins).collect()
+}
+
+/// Known backends first: their changes are states, and those are urgent.
+fn put_backends(
+    have: &KernelState,
+    pools: &Pools,
+    places: &BTreeMap<Endpoint, Place>,
+    ops: &mut Vec<Op>,
+) {
+    let mut fresh = Vec::new();
+    for (endpoint, place) in places {
+        let Some(member) = pools.backends.get(endpoint) else {
+            continue;
+        };
+        let value = backend(endpoint, *place, member);
+        let put = Op::PutBackend {
+            id: place.id,
+            value,
+        };
+        match have.backends.get(&place.id) {
+            Some(old) if *old == value => {}
+            Some(old) if old.generation == value.generation => ops.push(put),
+            _ => fresh.push(put),
+        }
+    }
+    ops.append(&mut fresh);
+}
+
+fn backend(endpoint: &Endpoint, place: Place, member: &Member) -> Backend {
+    let (kind, ifindex) = match member.reach {
+        Reach::Net { ifindex } => (backend_kind::NET, ifindex),
+        Reach::Host => (backend_kind::HOST, 0),
+        Reach::Link { ifindex } => (backend_kind::LINK, ifindex),
+    };
+    Backend {
+        addr: endpoint.wide_addr(),
+        port: Be16::new(endpoint.port),
+        proto: endpoint.proto,
+        family: endpoint.family(),
+        state: member.state,
+        kind,
+        pad: 0,
+        generation: place.generation,
+        ifindex,
+    }
+}
+
+fn put_addresses(
+    have: &KernelState,
+    addresses: &BTreeMap<IpAddr, u32>,
+    now: impl Fn(u32) -> bool,
+    ops: &mut Vec<Op>,
+) {
+    for (addr, flags) in addresses {
+        if now(*flags) && have.addresses.get(addr) != Some(flags) {
+            ops.push(Op::PutAddress {
+                addr: *addr,
+                flags: *flags,
+            });
+        }
+    }
+}
+
+/// Tables and backends that nothing names once all else is done.
+fn unnamed(
+    have: &KernelState,
+    kept: &BTreeSet<TableId>,
+    places: &BTreeMap<Endpoint, Place>,
+) -> Vec<Op> {
+    let in_use: BTreeSet<u32> = places.values().map(|place| place.id).collect();
+    let tables = have.tables.keys().filter(|table| !kept.contains(table));
+    let backends = have
+        .backends
+        .iter()
+        .filter(|(id, backend)| backend.state != backend_state::FREE && !in_use.contains(id));
+    tables
+        .copied()
+        .map(Op::DeleteTable)
+        .chain(backends.map(|(id, backend)| Op::FreeBackend {
+            id: *id,
+            generation: backend.generation,
+        }))
+        .collect()
+}

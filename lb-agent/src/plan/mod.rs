@@ -1,0 +1,26 @@
+//! Pure: (what the kernel has, what we want) -> ordered list of map operations.
+//!
+//! [`plan`] compares a [`KernelState`] with a [`Wanted`] and gives a [`Plan`]; [`reconcile`] reads the
+//! state from a [`Kernel`], plans and applies. Nothing here does IO.
+#![forbid(unsafe_code)]
+
+mod diff;
+mod endpoint;
+mod guard;
+mod ids;
+pub mod maglev;
+mod op;
+mod pool;
+mod reconcile;
+mod room;
+mod state;
+#[cfg(test)]
+mod tests;
+
+pub use diff::{plan, plan_with};
+pub use endpoint::Endpoint;
+pub use op::{Op, Plan};
+pub use reconcile::{Kernel, Report, reconcile};
+pub use state::{
+    BackendState, KernelState, Limits, Reach, TableId, Wanted, WantedBackend, WantedService,
+};

@@ -1,0 +1,220 @@
+//! A plan: map operations as plain data, in the order in which they must be done.
+
+use std::{collections::BTreeMap, fmt, net::IpAddr};
+
+use ipnet::IpNet;
+use lb_common::{
+    Backend, NodeConfig, Service, addr_flag, backend_kind, backend_state, service_flag,
+};
+
+use super::{Endpoint, TableId, maglev};
+
+/// Backends of a table that its text names; a table may have hundreds.
+const NAMED_IN_TEXT: usize = 8;
+
+/// One operation on the kernel's maps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Op {
+    /// Writes a backend.
+    PutBackend {
+        /// Index into the array.
+        id: u32,
+        /// Its new value.
+        value: Backend,
+    },
+    /// Makes a table and puts it in the place of the one of the same name, at one stroke.
+    PutTable {
+        /// Which one.
+        table: TableId,
+        /// A backend id for each slot.
+        slots: Vec<u32>,
+    },
+    /// Writes a service.
+    PutService {
+        /// VIP, port, protocol.
+        key: Endpoint,
+        /// Its new value.
+        value: Service,
+    },
+    /// Writes an address into the destination filter.
+    PutAddress {
+        /// The address.
+        addr: IpAddr,
+        /// Bits of [`addr_flag`].
+        flags: u32,
+    },
+    /// Writes the node's settings.
+    PutNode(NodeConfig),
+    /// Permits a source.
+    PutSource(IpNet),
+    /// Removes a service.
+    DeleteService(Endpoint),
+    /// Takes an address out of the destination filter.
+    DeleteAddress(IpAddr),
+    /// Permits a source no more.
+    DeleteSource(IpNet),
+    /// Waits until no packet is under way that looked something up before the operations so far (an
+    /// RCU grace period). What follows takes away what nothing names any more.
+    Grace,
+    /// Removes a table.
+    DeleteTable(TableId),
+    /// Writes [`Op::freed`] into the backend array: its flows are reset or chosen afresh.
+    FreeBackend {
+        /// Index into the array.
+        id: u32,
+        /// The generation it has and keeps.
+        generation: u32,
+    },
+}
+
+/// What to do, in order, and what cannot be done.
+///
+/// The order is the one that keeps the promise *no packet ever finds a service that names a missing
+/// backend*, whatever fails in between (see [`super::plan`]).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// The operations.
+    pub ops: Vec<Op>,
+    /// What was left out and why, one sentence each.
+    pub problems: Vec<String>,
+}
+
+// === impl Op ===
+
+impl Op {
+    /// The value of a backend that is not in use.
+    pub fn freed(generation: u32) -> Backend {
+        Backend {
+            state: backend_state::FREE,
+            generation,
+            ..Backend::default()
+        }
+    }
+
+    /// Whether it only takes away.
+    pub fn removes(&self) -> bool {
+        matches!(
+            self,
+            Self::DeleteService(_)
+                | Self::DeleteAddress(_)
+                | Self::DeleteSource(_)
+                | Self::DeleteTable(_)
+                | Self::FreeBackend { .. }
+        )
+    }
+}
+
+impl fmt::Display for Op {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::PutBackend { id, value } => {
+                write!(f, "put backend {id} ")?;
+                write_backend(f, value)
+            }
+            Self::PutTable { table, slots } => {
+                write!(f, "put table {table} ")?;
+                write_slots(f, slots)
+            }
+            Self::PutService { key, value } => {
+                write!(f, "put service {key} id {} slots {}", value.id, value.slots)?;
+                for (bit, name) in [
+                    (service_flag::FAIL_OPEN, "fail-open"),
+                    (service_flag::EXTERNAL, "external"),
+                ] {
+                    if value.flags & bit != 0 {
+                        write!(f, " {name}")?;
+                    }
+                }
+                Ok(())
+            }
+            Self::PutAddress { addr, flags } => {
+                write!(f, "put address {addr}")?;
+                for (bit, name) in [(addr_flag::VIP, "vip"), (addr_flag::NODE, "node")] {
+                    if flags & bit != 0 {
+                        write!(f, " {name}")?;
+                    }
+                }
+                Ok(())
+            }
+            Self::PutNode(node) => {
+                let v4 = std::net::Ipv4Addr::from(node.snat4);
+                let v6 = std::net::Ipv6Addr::from(node.snat6);
+                let (first, count) = (node.snat_port_min, node.snat_ports);
+                write!(f, "put node snat {v4} {v6} ports {first}+{count}")
+            }
+            Self::PutSource(net) => write!(f, "put source {net}"),
+            Self::DeleteService(key) => write!(f, "delete service {key}"),
+            Self::DeleteAddress(addr) => write!(f, "delete address {addr}"),
+            Self::DeleteSource(net) => write!(f, "delete source {net}"),
+            Self::Grace => f.write_str("grace"),
+            Self::DeleteTable(table) => write!(f, "delete table {table}"),
+            Self::FreeBackend { id, generation } => {
+                write!(f, "free backend {id} generation {generation}")
+            }
+        }
+    }
+}
+
+fn write_backend(f: &mut fmt::Formatter<'_>, value: &Backend) -> fmt::Result {
+    match Endpoint::of(value) {
+        Some(endpoint) => write!(f, "{endpoint}")?,
+        None => f.write_str("nobody")?,
+    }
+    f.write_str(match value.state {
+        backend_state::ACTIVE => " active",
+        backend_state::DRAINING => " draining",
+        backend_state::DOWN => " down",
+        _ => " free",
+    })?;
+    match value.kind {
+        backend_kind::HOST => f.write_str(" host")?,
+        backend_kind::LINK => write!(f, " link {}", value.ifindex)?,
+        _ => f.write_str(" net")?,
+    }
+    write!(f, " generation {}", value.generation)
+}
+
+/// Slots of each backend, and a hash of the whole.
+fn write_slots(f: &mut fmt::Formatter<'_>, slots: &[u32]) -> fmt::Result {
+    let mut counts = BTreeMap::<u32, u32>::new();
+    for id in slots {
+        *counts.entry(*id).or_default() += 1;
+    }
+    for (id, count) in counts.iter().take(NAMED_IN_TEXT) {
+        write!(f, "{id}:{count} ")?;
+    }
+    if counts.len() > NAMED_IN_TEXT {
+        write!(f, "... {} backends ", counts.len())?;
+    }
+    let text: String = slots.iter().map(|id| format!("{id},")).collect();
+    write!(f, "#{:08x}", maglev::hash(&text) >> 32)
+}
+
+// === impl Plan ===
+
+impl Plan {
+    /// Whether there is nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.ops.is_empty()
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for op in &self.ops {
+            writeln!(f, "{op}")?;
+        }
+        for problem in &self.problems {
+            writeln!(f, "problem: {problem}")?;
+        }
+        Ok(())
+    }
+}
+
+// === impl TableId ===
+
+impl fmt::Display for TableId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.service, self.slots)
+    }
+}

@@ -1,0 +1,149 @@
+//! Who is behind which service: the services' views of a backend become one state for the kernel.
+//!
+//! The kernel's backend is shared by all services that name it and has one state, so:
+//! - it is *active* if any service would use it; a service that would not keeps it out of its table;
+//! - else *down* if any service says so, and stays in that service's table, so that a state change is one
+//!   write and the service can fail open;
+//! - else *draining*.
+//!
+//! Weight 0 is draining, whatever the checks say: its flows are kept and it is never failed open.
+
+use std::collections::BTreeMap;
+
+use lb_common::{backend_state, service_flag};
+
+use super::{BackendState, Endpoint, Reach, Wanted, WantedBackend, WantedService};
+
+/// Services and backends with all doubts settled.
+pub(super) struct Pools {
+    /// Every backend that a service names.
+    pub(super) backends: BTreeMap<Endpoint, Member>,
+    /// Every service.
+    pub(super) services: BTreeMap<Endpoint, Pool>,
+}
+
+/// A backend as the kernel shall see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Member {
+    /// One of [`backend_state`].
+    pub(super) state: u8,
+    pub(super) reach: Reach,
+}
+
+/// The backends of one service.
+pub(super) struct Pool {
+    /// Bits of [`service_flag`].
+    pub(super) flags: u32,
+    /// Who is in the Maglev table, with weights above 0.
+    pub(super) table: Vec<(Endpoint, u16)>,
+    /// Number of backends, those of weight 0 included, so that draining does not change the table's size.
+    pub(super) size: usize,
+}
+
+type Views = BTreeMap<Endpoint, WantedBackend>;
+
+impl Pools {
+    /// Settles the services that `keep` accepts.
+    pub(super) fn new(
+        want: &Wanted,
+        keep: impl Fn(&Endpoint) -> bool,
+        problems: &mut Vec<String>,
+    ) -> Self {
+        let services: Vec<_> = want
+            .services
+            .iter()
+            .filter(|(key, _)| keep(key))
+            .map(|(key, service)| (*key, service, views(key, service, problems)))
+            .collect();
+        let mut backends = BTreeMap::<Endpoint, Member>::new();
+        for (endpoint, view) in services.iter().flat_map(|(_, _, views)| views) {
+            let state = state(view);
+            backends
+                .entry(*endpoint)
+                .and_modify(|member| member.state = agree(member.state, state))
+                .or_insert(Member {
+                    state,
+                    reach: view.reach,
+                });
+        }
+        let services = services
+            .into_iter()
+            .map(|(key, service, views)| (key, Pool::new(service, &views, &backends)))
+            .collect();
+        Self { backends, services }
+    }
+}
+
+impl Pool {
+    fn new(service: &WantedService, views: &Views, backends: &BTreeMap<Endpoint, Member>) -> Self {
+        let willing = || {
+            views
+                .values()
+                .map(state)
+                .filter(|s| *s != backend_state::DRAINING)
+        };
+        let all_down = willing().count() > 0 && willing().all(|s| s == backend_state::DOWN);
+        let fail_open = service.fail_open && all_down;
+        let in_table = |endpoint: &Endpoint, view: &WantedBackend| {
+            let here = state(view);
+            view.weight.get() > 0
+                && (here == backend_state::ACTIVE
+                    || (here == backend_state::DOWN && fail_open)
+                    || backends
+                        .get(endpoint)
+                        .is_some_and(|member| member.state == here))
+        };
+        let mut flags = service.flags & !service_flag::FAIL_OPEN;
+        if fail_open {
+            flags |= service_flag::FAIL_OPEN;
+        }
+        Self {
+            flags,
+            table: views
+                .iter()
+                .filter(|(endpoint, view)| in_table(endpoint, view))
+                .map(|(endpoint, view)| (*endpoint, view.weight.get()))
+                .collect(),
+            size: views.len(),
+        }
+    }
+}
+
+/// A service's backends by identity, without those it cannot have.
+fn views(key: &Endpoint, service: &WantedService, problems: &mut Vec<String>) -> Views {
+    let mut views = Views::new();
+    for backend in &service.backends {
+        let endpoint = Endpoint::new(backend.addr, key.proto);
+        if endpoint.family() != key.family() {
+            problems.push(format!(
+                "service {key}: backend {endpoint} is of the other address family; left out"
+            ));
+            continue;
+        }
+        views
+            .entry(endpoint)
+            .and_modify(|view| {
+                view.weight = view.weight.max(backend.weight);
+                view.state = view.state.max(backend.state);
+            })
+            .or_insert(*backend);
+    }
+    views
+}
+
+/// One of [`backend_state`].
+fn state(view: &WantedBackend) -> u8 {
+    match view.state {
+        _ if view.weight.get() == 0 => backend_state::DRAINING,
+        BackendState::Draining => backend_state::DRAINING,
+        BackendState::Down => backend_state::DOWN,
+        BackendState::Up => backend_state::ACTIVE,
+    }
+}
+
+fn agree(one: u8, other: u8) -> u8 {
+    [backend_state::ACTIVE, backend_state::DOWN]
+        .into_iter()
+        .find(|state| one == *state || other == *state)
+        .unwrap_or(backend_state::DRAINING)
+}
