@@ -71,8 +71,8 @@ fn the_size_gives_each_backend_a_hundred_slots_where_it_can() {
 #[test]
 fn weight_zero_has_no_slot_and_a_service_without_weights_no_table() {
     assert_eq!(counts(&fill(&pool(&[1, 0, 1]), SLOTS_SMALL), 3)[1], 0);
-    assert_eq!(fill(&pool(&[0, 0]), SLOTS_SMALL), []);
-    assert_eq!(fill(&[], SLOTS_SMALL), []);
+    assert_eq!(fill(&pool(&[0, 0]), SLOTS_SMALL), Vec::<u32>::new());
+    assert_eq!(fill(&[], SLOTS_SMALL), Vec::<u32>::new());
 }
 
 #[test]
