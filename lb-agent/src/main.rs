@@ -1,2 +1,32 @@
-//! The agent: flags and start-up order.
-fn main() {}
+//! Flags and start-up order, nothing else.
+
+use std::process::ExitCode;
+
+use lb_agent::{cli, config::Config, control, log};
+
+fn main() -> ExitCode {
+    let cli = match cli::Cli::read() {
+        Ok(cli) => cli,
+        Err(code) => return code,
+    };
+    // One TLS provider; the default one would bring a second crypto library.
+    if rustls::crypto::ring::default_provider().install_default().is_err() {
+        eprintln!("lb-agent: a TLS provider is already installed");
+        return ExitCode::FAILURE;
+    }
+    if let Some(command) = &cli.command {
+        return cli::run(command, &cli.flags, control::purge);
+    }
+    let config = match Config::load(&cli.flags) {
+        Ok(config) => config,
+        Err(error) => return cli::refuse(&error),
+    };
+    if let Err(error) = log::init(&config.log) {
+        eprintln!("lb-agent: cannot start the log: {error}");
+        return ExitCode::FAILURE;
+    }
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    control::run(config)
+}

@@ -1,0 +1,234 @@
+//! The control loop: takes what providers say, and brings kernel, routes, DNS and report in line with it.
+
+mod made;
+mod purge;
+mod report;
+mod start;
+mod wanted;
+
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
+
+use anyhow::{Context as _, Result};
+use arc_swap::ArcSwap;
+use ipnet::IpNet;
+use tokio::sync::mpsc;
+use tracing::{debug, error, info, warn};
+
+pub use purge::purge;
+pub use start::run;
+
+use crate::{
+    admin::report::StatusReport,
+    catalog::{Catalog, Desired, Policy},
+    datapath::{Datapath, Interface},
+    dns,
+    net::{Net, Topology},
+    plan::{self, KernelState, maglev::Memo},
+    provider::Update,
+    vip::{Allocator, LeaseFile},
+};
+use report::Fixed;
+use wanted::{Node, hold, link_indices, wanted};
+
+/// How long further updates are awaited once one is there, so that a burst costs one plan.
+const SETTLE: Duration = Duration::from_millis(5);
+/// How often the report's counters are read anew.
+const REPORT_INTERVAL: Duration = Duration::from_secs(2);
+
+/// What other tasks read.
+#[derive(Clone)]
+struct Published {
+    dns: Arc<ArcSwap<dns::Table>>,
+    status: Arc<ArcSwap<StatusReport>>,
+}
+
+/// Everything the loop owns. It is the only writer of the kernel's maps, the routes and the leases.
+struct Control {
+    catalog: Catalog,
+    allocator: Allocator,
+    lease_file: LeaseFile,
+    policy: Policy,
+    /// Addresses that no IP VIP may be, besides the node's own.
+    forbidden: BTreeSet<IpAddr>,
+    pools: Vec<IpNet>,
+    zones: dns::Zones,
+    node: Node,
+    topology: Topology,
+    datapath: Datapath,
+    net: Net,
+    memo: Memo,
+    desired: Desired,
+    failures: Vec<String>,
+    resync: Duration,
+    fixed: Fixed,
+    published: Published,
+}
+
+impl Control {
+    /// Serves until `updates` ends. The kernel's state is left as it is then: traffic goes on.
+    async fn serve(mut self, mut updates: mpsc::Receiver<Update>) -> Result<()> {
+        let mut changes = self.net.changes();
+        let mut resync = tokio::time::interval(self.resync);
+        let mut refresh = tokio::time::interval(REPORT_INTERVAL);
+        resync.reset();
+        loop {
+            tokio::select! {
+                update = updates.recv() => {
+                    let Some(update) = update else { return Ok(()) };
+                    let mut changed = self.learn(update);
+                    tokio::time::sleep(SETTLE).await;
+                    while let Ok(update) = updates.try_recv() {
+                        changed |= self.learn(update);
+                    }
+                    if changed || !self.failures.is_empty() {
+                        self.reconcile().await;
+                    }
+                }
+                Some(()) = changes.recv() => self.look_around().await,
+                _ = resync.tick() => {
+                    self.datapath.distrust();
+                    self.look_around().await;
+                }
+                _ = refresh.tick() => {}
+            }
+            self.publish_report();
+        }
+    }
+
+    /// Takes a provider's word; true if something may have to be done.
+    fn learn(&mut self, update: Update) -> bool {
+        let provider = update.provider.clone();
+        match &update.outcome {
+            Ok(snapshot) => debug!(%provider, pools = snapshot.pools.len(), "snapshot"),
+            Err(reason) => warn!(%provider, "{reason}; the last good state stays"),
+        }
+        // The first snapshot ends the time in which nothing of the provider is taken away.
+        let first = self.desired.waiting.contains(&provider) && update.outcome.is_ok();
+        self.catalog.apply(update) || first
+    }
+
+    /// Addresses, routes or interfaces may have changed.
+    async fn look_around(&mut self) {
+        match self.net.topology().await {
+            Ok(topology) => self.topology = topology,
+            Err(error) => warn!("cannot read addresses and routes: {error:#}; the last known ones stay"),
+        }
+        self.reconcile().await;
+    }
+
+    /// Brings everything in line. What fails is said in the log and the report and tried again at the
+    /// next change or resync.
+    async fn reconcile(&mut self) {
+        let mut failures = Vec::new();
+        let before = std::mem::take(&mut self.desired);
+        self.policy.forbidden = &self.forbidden | &self.topology.node_addresses();
+        for addr in &before.addresses {
+            self.policy.forbidden.remove(addr);
+        }
+        let desired = self.catalog.resolve(&self.policy, &mut self.allocator);
+        for notice in desired.new_problems(&before) {
+            warn!("{notice}");
+        }
+        log_changes(&before, &desired);
+        // Before anybody can resolve a name, its address is on disk.
+        if self.allocator.unsaved()
+            && let Err(error) = self.lease_file.save(&mut self.allocator)
+        {
+            failures.push(format!("leases are not saved: {error}"));
+        }
+        if let Err(error) = self.program(&desired, &mut failures).await {
+            failures.push(format!("{error:#}"));
+        }
+        for failure in failures.iter().filter(|failure| !self.failures.contains(failure)) {
+            error!("{failure}");
+        }
+        self.failures = failures;
+        self.published.dns.store(Arc::new(self.dns_table(&desired)));
+        self.desired = desired;
+    }
+
+    /// Kernel maps first, then routes: a pool is programmed before its address can be reached.
+    async fn program(&mut self, desired: &Desired, failures: &mut Vec<String>) -> Result<()> {
+        let mut want = wanted(desired, &self.topology, &self.node);
+        if !desired.waiting.is_empty() {
+            let have = self.datapath.kernel().state().context("cannot read the kernel's maps")?;
+            want = hold(want, &have, &self.topology, &self.node);
+        }
+        let links: Vec<Interface> = link_indices(&want)
+            .into_iter()
+            .filter_map(|index| {
+                let found = self.topology.interfaces.iter().find(|iface| iface.index == index)?;
+                Some(Interface { name: found.name.clone(), index })
+            })
+            .collect();
+        if let Err(error) = self.datapath.set_link_interfaces(&links) {
+            failures.push(format!("{error:#}"));
+        }
+        let limits = self.datapath.limits();
+        let report = plan::reconcile(self.datapath.kernel(), &want, &limits, &mut self.memo)?;
+        if report.applied > 0 {
+            debug!(operations = report.applied, "kernel maps updated");
+        }
+        failures.extend(report.problems);
+        failures.extend(report.failed.into_iter().map(|(op, error)| format!("{op}: {error}")));
+        let changes = self.net.sync_routes(&want.vips, &self.pools).await?;
+        failures.extend(changes.failed.into_iter().map(|(net, error)| format!("route to {net}: {error}")));
+        Ok(())
+    }
+
+    /// Names with a backend; while a provider is awaited also those whose service the kernel still has.
+    fn dns_table(&mut self, desired: &Desired) -> dns::Table {
+        let mut names = desired.names.clone();
+        if !desired.waiting.is_empty()
+            && let Ok(KernelState { services, .. }) = self.datapath.kernel().state()
+        {
+            let serving: BTreeSet<IpAddr> = services.keys().map(|endpoint| endpoint.addr).collect();
+            for (addr, name) in self.allocator.addresses() {
+                if serving.contains(&addr) {
+                    names.entry(name.clone()).or_default().set(addr);
+                }
+            }
+        }
+        dns::Table::new(&self.zones, &names)
+    }
+
+    fn publish_report(&self) {
+        let counters = self.datapath.counters().unwrap_or_default();
+        let report =
+            report::report(&self.fixed, &self.catalog, &self.desired, &counters, &self.failures);
+        self.published.status.store(Arc::new(report));
+    }
+}
+
+/// One line for each service or backend that came, went or changed its weight.
+fn log_changes(before: &Desired, now: &Desired) {
+    for (key, service) in &now.services {
+        let name = service.fqdn().unwrap_or_default();
+        let old = before.services.get(key);
+        if old.is_none() {
+            info!(service = %key, name, backends = service.backends.len(), "service added");
+        }
+        let Some(old) = old else { continue };
+        for backend in &service.backends {
+            match old.backends.iter().find(|known| known.addr == backend.addr) {
+                None => info!(service = %key, name, backend = %backend.addr, task = %backend.task, "backend added"),
+                Some(known) if known.weight != backend.weight => info!(
+                    service = %key, name, backend = %backend.addr,
+                    from = known.weight.get(), to = backend.weight.get(),
+                    reason = backend.draining.as_deref().unwrap_or_default(), "backend weight changed"
+                ),
+                Some(_) => {}
+            }
+        }
+        for gone in &old.backends {
+            if !service.backends.iter().any(|backend| backend.addr == gone.addr) {
+                info!(service = %key, name, backend = %gone.addr, "backend removed");
+            }
+        }
+    }
+    for (key, service) in &before.services {
+        if !now.services.contains_key(key) {
+            info!(service = %key, name = service.fqdn().unwrap_or_default(), "service removed");
+        }
+    }
+}

@@ -1,0 +1,410 @@
+//! Start-up: checks, loads, attaches, and starts every task of the agent.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    net::{IpAddr, SocketAddr},
+    path::Path,
+    process::ExitCode,
+    sync::Arc,
+};
+
+use anyhow::{Context as _, Result, bail};
+use arc_swap::ArcSwap;
+use ipnet::IpNet;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::mpsc,
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use super::{
+    Control, Published,
+    made::Made,
+    report::Fixed,
+    wanted::{Node, hold, wanted},
+};
+use crate::{
+    admin::{
+        self, AdminSocket, Resolve,
+        report::{AgentReport, DatapathReport, DnsReport, InterfaceReport, Resolution, Timestamp},
+    },
+    catalog::{Catalog, Desired, Policy},
+    config::{self, Config, MarathonAuth},
+    datapath::{Datapath, DatapathConfig, Interface, Sizes, XdpMode},
+    dns::{self, DnsConfig},
+    net::{Net, local_port_range, reserve_ports},
+    plan::maglev::Memo,
+    preflight,
+    provider::{self, ProviderId, Update},
+    vip::{AddressPool, Allocator, LeaseFile, Pools},
+};
+
+/// Updates that may wait for the control loop.
+const UPDATES: usize = 64;
+/// Addresses in the destination filter: VIPs of every service, and the node's own.
+const NODE_ADDRESSES: u32 = 4_096;
+/// Sockets whose peer is remembered.
+const SOCKETS: u32 = 1 << 18;
+
+/// Runs the agent until SIGTERM or SIGINT. What it put into the kernel stays and works on.
+pub fn run(config: Config) -> ExitCode {
+    match start(config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start(config: Config) -> Result<()> {
+    preflight::machine()?;
+    let interfaces = preflight::interfaces(&config.interfaces)?;
+    let socket = AdminSocket::open(&config.paths.run_dir)?;
+    let cgroup = match &config.paths.cgroup {
+        Some(path) => path.clone(),
+        None => preflight::cgroup_root(&config.paths.run_dir)?,
+    };
+    let lease_file = LeaseFile::in_dir(&config.paths.state_dir);
+    let allocator = Allocator::new(pools(&config)?, lease_file.load()?);
+    let datapath = Datapath::load(DatapathConfig {
+        pin_dir: config.paths.pin_dir.clone(),
+        cgroup: cgroup.clone(),
+        interfaces: interfaces.clone(),
+        xdp_mode: xdp_mode(config.xdp_mode),
+        sizes: sizes(&config),
+    })?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    runtime.block_on(serve(Parts { config, interfaces, socket, cgroup, lease_file, allocator, datapath }))
+}
+
+/// What start-up made before the runtime.
+struct Parts {
+    config: Config,
+    interfaces: Vec<Interface>,
+    socket: AdminSocket,
+    cgroup: std::path::PathBuf,
+    lease_file: LeaseFile,
+    allocator: Allocator,
+    datapath: Datapath,
+}
+
+async fn serve(parts: Parts) -> Result<()> {
+    let Parts { config, interfaces, socket, cgroup, lease_file, allocator, mut datapath } = parts;
+    let stop = CancellationToken::new();
+    let net = Net::connect()?;
+    change_node(&config, &net).await?;
+    let topology = net.topology().await?;
+    let node = Node {
+        outside: interfaces.iter().map(|iface| iface.index).collect(),
+        snat_ports: config.snat_ports,
+        outside_allow: config.outside_allow.clone(),
+    };
+    let cluster_key = config.dns.as_ref().and_then(|dns| dns.cluster_key.as_deref());
+    let zones = dns::Zones::new(cluster_key)?;
+    let published = Published {
+        dns: Arc::new(ArcSwap::from_pointee(dns::Table::new(&zones, &Default::default()))),
+        status: Arc::default(),
+    };
+    let (updates, inbox) = mpsc::channel(UPDATES);
+    let providers = start_providers(&config, &updates)?;
+    let catalog = Catalog::new(providers);
+
+    // The maps are brought up to date with this node before any program runs on them.
+    {
+        let have = datapath.kernel().state()?;
+        let want = hold(wanted(&Desired::default(), &topology, &node), &have, &topology, &node);
+        let limits = datapath.limits();
+        crate::plan::reconcile(datapath.kernel(), &want, &limits, &mut Memo::default())?;
+    }
+    datapath.attach()?;
+    info!(
+        interfaces = %config.interfaces.join(","), cgroup = %cgroup.display(),
+        pins = %config.paths.pin_dir.display(), "attached"
+    );
+
+    let dns = start_dns(&config, &topology, &published, &stop)?;
+    let fixed = Fixed {
+        agent: AgentReport {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            node: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+            started: Timestamp::now(),
+            now: Timestamp::default(),
+        },
+        interfaces: interfaces.iter().map(|iface| interface_report(iface, config.xdp_mode)).collect(),
+        datapath: DatapathReport {
+            cgroup: Some(cgroup),
+            pin_dir: Some(config.paths.pin_dir.clone()),
+            ..DatapathReport::default()
+        },
+        dns,
+        warnings: config.warnings.clone(),
+    };
+    start_admin(socket, &published, &stop);
+    let mut control = Control {
+        pools: [allocator.pools().v4, allocator.pools().v6]
+            .into_iter()
+            .flatten()
+            .flat_map(AddressPool::to_cidrs)
+            .collect(),
+        forbidden: forbidden(&config),
+        policy: policy(&config),
+        resync: config.resync,
+        catalog,
+        allocator,
+        lease_file,
+        zones,
+        node,
+        topology,
+        datapath,
+        net,
+        memo: Memo::default(),
+        desired: Desired::default(),
+        failures: Vec::new(),
+        fixed,
+        published,
+    };
+    control.reconcile().await;
+    control.publish_report();
+    // Not under systemd: nobody to tell.
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        outcome = control.serve(inbox) => outcome?,
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    info!("stopping; traffic goes on in the kernel, `lb-agent purge` ends it");
+    drop(updates);
+    stop.cancel();
+    Ok(())
+}
+
+/// What the node itself must be told: the DNS link address, and that nobody else uses the SNAT ports.
+async fn change_node(config: &Config, net: &Net) -> Result<()> {
+    let mut made = Made::load(&config.paths.state_dir)?;
+    let before = made.clone();
+    let (low, high) = local_port_range().context("cannot read ip_local_port_range")?;
+    let snat = config.snat_ports;
+    if (snat.min..=snat.max).contains(&low) || (low..=high).contains(&snat.min) {
+        warn!("--snat-ports {snat} lies within ip_local_port_range {low}-{high}; the ports are reserved");
+    }
+    if let Some(previous) = reserve_ports(snat.min, snat.max).context("cannot reserve the SNAT ports")? {
+        made.reserved_ports_before.get_or_insert(previous);
+    }
+    if let Some(addr) = config.dns.as_ref().and_then(|dns| dns.link_address) {
+        net.ensure_address(addr).await.with_context(|| format!("cannot put {addr} on lo"))?;
+        made.link_address = Some(addr);
+    }
+    if made != before {
+        made.save(&config.paths.state_dir)?;
+    }
+    Ok(())
+}
+
+fn start_providers(config: &Config, updates: &mpsc::Sender<Update>) -> Result<Vec<ProviderId>> {
+    let mut ids = Vec::new();
+    if let Some(marathon) = &config.marathon {
+        let mut settings = provider::marathon::MarathonConfig::new(marathon.urls.clone());
+        settings.framework.clone_from(&marathon.framework);
+        settings.ca_file.clone_from(&marathon.ca_file);
+        settings.auth = auth(&marathon.auth)?;
+        settings.timings.resync = config.resync;
+        let name = marathon.framework.clone().or_else(|| Some(marathon.urls.first()?.to_string()));
+        let id = ProviderId::new("marathon", name.unwrap_or_default());
+        ids.push(id.clone());
+        let (tx, rx) = mpsc::channel(UPDATES);
+        tokio::spawn(provider::marathon::run(settings, tx));
+        tokio::spawn(forward(id, rx, updates.clone()));
+    }
+    if let Some(path) = &config.services {
+        let id = ProviderId::new("file", path.display());
+        ids.push(id.clone());
+        let (tx, rx) = mpsc::channel(UPDATES);
+        tokio::spawn(provider::file::run(path.clone(), tx));
+        tokio::spawn(forward(id, rx, updates.clone()));
+    }
+    Ok(ids)
+}
+
+/// Gives a provider's updates the name under which it is awaited.
+async fn forward(id: ProviderId, mut from: mpsc::Receiver<Update>, to: mpsc::Sender<Update>) {
+    while let Some(update) = from.recv().await {
+        if to.send(Update { provider: id.clone(), ..update }).await.is_err() {
+            return;
+        }
+    }
+}
+
+fn auth(auth: &MarathonAuth) -> Result<provider::marathon::Auth> {
+    Ok(match auth {
+        MarathonAuth::Open => provider::marathon::Auth::None,
+        MarathonAuth::Basic { user, password_file } => provider::marathon::Auth::Basic {
+            user: user.clone(),
+            password: first_line(password_file)?,
+        },
+        MarathonAuth::Token { token_file } => provider::marathon::Auth::Token(first_line(token_file)?),
+    })
+}
+
+fn first_line(path: &Path) -> Result<String> {
+    let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    match text.lines().next().map(str::trim) {
+        Some(line) if !line.is_empty() => Ok(line.to_owned()),
+        _ => bail!("the first line of {} is empty", path.display()),
+    }
+}
+
+fn start_dns(
+    config: &Config,
+    topology: &crate::net::Topology,
+    published: &Published,
+    stop: &CancellationToken,
+) -> Result<Option<DnsReport>> {
+    let Some(settings) = &config.dns else { return Ok(None) };
+    let wanted: Vec<SocketAddr> = settings.sockets();
+    let (listen, sockets) = if settings.listen_by_default {
+        // Nobody asked for these: an address that this node lacks (::1 without IPv6) is left out.
+        let (mut listen, mut all) = (Vec::new(), dns::Sockets::default());
+        let mut last = None;
+        for addr in wanted {
+            match dns::Sockets::bind(&[addr]) {
+                Ok(sockets) => {
+                    all.extend(sockets);
+                    listen.push(addr);
+                }
+                Err(error) => {
+                    warn!("{error:#}");
+                    last = Some(error);
+                }
+            }
+        }
+        if let (true, Some(error)) = (listen.is_empty(), last) {
+            return Err(error.context("DNS can listen nowhere; --dns-listen names another address, --dns-listen none turns it off"));
+        }
+        (listen, all)
+    } else {
+        let sockets = dns::Sockets::bind(&wanted)?;
+        (wanted, sockets)
+    };
+    let allow = match &settings.allow {
+        Some(prefixes) => prefixes.clone(),
+        None => topology.connected_prefixes(),
+    };
+    let upstreams = settings.upstreams.clone().unwrap_or_default();
+    let dns_config = DnsConfig {
+        listen: listen.clone(),
+        upstreams: upstreams.clone(),
+        allow: dns::LOOPBACK.into_iter().chain(allow.iter().map(IpNet::trunc)).collect(),
+        ..DnsConfig::default()
+    };
+    let table = Arc::clone(&published.dns);
+    let stop = stop.clone();
+    tokio::spawn(async move {
+        if let Err(error) = dns::serve(dns_config, sockets, table, stop).await {
+            error!("DNS ended: {error:#}");
+        }
+    });
+    Ok(Some(DnsReport { listen, upstreams, names: 0 }))
+}
+
+fn start_admin(socket: AdminSocket, published: &Published, stop: &CancellationToken) {
+    let table = Arc::clone(&published.dns);
+    let resolve: Resolve = Arc::new(move |name| resolution(&table.load(), name));
+    let stop = stop.clone();
+    let status = Arc::clone(&published.status);
+    tokio::spawn(async move {
+        let done = async move { stop.cancelled().await };
+        if let Err(error) = admin::serve(socket, status, resolve, done).await {
+            error!("the admin socket ended: {error}");
+        }
+    });
+}
+
+/// What DNS would answer. A short name is looked up in the zone.
+fn resolution(table: &dns::Table, name: &str) -> Resolution {
+    let full = format!("{}.", name.trim_end_matches('.'));
+    let in_zone = format!("{}.{}.", name.trim_end_matches('.'), admin::ZONE);
+    let found = dns::lookup(table, &full)
+        .map(|found| (full.clone(), found))
+        .or_else(|| dns::lookup(table, &in_zone).map(|found| (in_zone, found)));
+    let Some((name, found)) = found else {
+        return Resolution { name: full, code: "NOERROR".to_owned(), ..Resolution::default() };
+    };
+    Resolution {
+        name,
+        code: if found.exists { "NOERROR" } else { "NXDOMAIN" }.to_owned(),
+        authoritative: true,
+        addrs: found.addrs,
+        ttl: found.ttl,
+    }
+}
+
+fn interface_report(iface: &Interface, mode: config::XdpMode) -> InterfaceReport {
+    let xdp = match mode {
+        config::XdpMode::Native => Some("xdp native"),
+        config::XdpMode::Generic => Some("xdp generic"),
+        config::XdpMode::Off => None,
+    };
+    InterfaceReport {
+        name: iface.name.clone(),
+        index: iface.index,
+        attached: xdp.into_iter().chain(["tcx ingress", "tcx egress"]).map(str::to_owned).collect(),
+    }
+}
+
+fn pools(config: &Config) -> Result<Pools> {
+    let (v4, v6) = (&config.vip_pool_v4, &config.vip_pool_v6);
+    Ok(Pools {
+        v4: Some(AddressPool::new(IpAddr::V4(v4.min), IpAddr::V4(v4.max))?),
+        v6: Some(AddressPool::new(IpAddr::V6(v6.min), IpAddr::V6(v6.max))?),
+    })
+}
+
+fn policy(config: &Config) -> Policy {
+    Policy {
+        ip_vips: config.ip_vips.clone(),
+        forbidden: BTreeSet::new(),
+        name_policy: match config.name_policy {
+            config::NamePolicy::Any => crate::catalog::NamePolicy::Any,
+            config::NamePolicy::AppPath => crate::catalog::NamePolicy::AppPath,
+            config::NamePolicy::Owner => crate::catalog::NamePolicy::Owner,
+        },
+    }
+}
+
+/// Resolvers and orchestrators that are known by address.
+fn forbidden(config: &Config) -> BTreeSet<IpAddr> {
+    let marathon = config.marathon.iter().flat_map(|marathon| &marathon.urls);
+    let marathon = marathon.filter_map(|url| url.host_str()?.trim_matches(['[', ']']).parse().ok());
+    let dns = config.dns.iter();
+    let dns = dns.flat_map(|dns| dns.sockets().into_iter().chain(dns.upstreams.clone().unwrap_or_default()));
+    marathon.chain(dns.map(|addr| addr.ip())).collect()
+}
+
+fn xdp_mode(mode: config::XdpMode) -> XdpMode {
+    match mode {
+        config::XdpMode::Native => XdpMode::Native,
+        config::XdpMode::Generic => XdpMode::Generic,
+        config::XdpMode::Off => XdpMode::Off,
+    }
+}
+
+fn sizes(config: &Config) -> Sizes {
+    let sizes = &config.sizes;
+    Sizes {
+        tcp_flows: sizes.flows,
+        udp_flows: sizes.udp_flows,
+        backends: sizes.backends,
+        services: sizes.services,
+        addresses: sizes.services.saturating_add(NODE_ADDRESSES),
+        sockets: SOCKETS,
+    }
+}
