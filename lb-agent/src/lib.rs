@@ -5,6 +5,7 @@
 
 pub mod catalog;
 pub mod dns;
+pub mod net;
 pub mod plan;
 pub mod provider;
 pub mod vip;
