@@ -1,0 +1,93 @@
+//! A netlink connection and the dumps that are read through it.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use anyhow::{Context, Result};
+use futures_util::TryStreamExt;
+use netlink_packet_route::{
+    AddressFamily, address::AddressMessage, link::LinkMessage, route::RouteMessage,
+};
+use rtnetlink::RouteMessageBuilder;
+
+use super::{Address, Link, Route, Topology};
+
+/// A connection to the kernel's routing tables, in the network namespace of the thread that opened it.
+#[derive(Clone, Debug)]
+pub struct Netlink {
+    pub(super) handle: rtnetlink::Handle,
+}
+
+// === impl Netlink ===
+
+impl Netlink {
+    /// Opens a connection. Must be called inside a tokio runtime, which carries it until the last clone
+    /// is dropped.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel gives no socket.
+    pub fn open() -> Result<Self> {
+        let (connection, handle, _) =
+            rtnetlink::new_connection().context("cannot open a netlink socket")?;
+        tokio::spawn(connection);
+        Ok(Self { handle })
+    }
+
+    /// Interfaces, addresses and routes as they are now.
+    ///
+    /// # Errors
+    ///
+    /// If a dump is refused. The three dumps are not one moment; a change in between is seen by
+    /// [`super::Watch`].
+    pub async fn topology(&self) -> Result<Topology> {
+        let links = self.links().await?;
+        let addresses = self.addresses().await?;
+        Ok(Topology::new(links, addresses, self.routes().await?))
+    }
+
+    async fn links(&self) -> Result<Vec<Link>> {
+        let dump = self.handle.link().get().execute();
+        let messages: Vec<LinkMessage> = dump.try_collect().await.context("cannot dump links")?;
+        Ok(messages.iter().filter_map(Link::parse).collect())
+    }
+
+    /// Every address, in the kernel's order.
+    pub(super) async fn addresses(&self) -> Result<Vec<Address>> {
+        let messages = self.address_messages().await?;
+        Ok(messages.iter().filter_map(Address::parse).collect())
+    }
+
+    pub(super) async fn address_messages(&self) -> Result<Vec<AddressMessage>> {
+        let dump = self.handle.address().get().execute();
+        dump.try_collect().await.context("cannot dump addresses")
+    }
+
+    /// Every route of both families and all tables.
+    pub(super) async fn routes(&self) -> Result<Vec<Route>> {
+        let mut routes = Vec::new();
+        for (family, name, request) in [
+            (
+                AddressFamily::Inet,
+                "IPv4",
+                RouteMessageBuilder::<Ipv4Addr>::new().build(),
+            ),
+            (
+                AddressFamily::Inet6,
+                "IPv6",
+                RouteMessageBuilder::<Ipv6Addr>::new().build(),
+            ),
+        ] {
+            let dump = self.handle.route().get(request).execute();
+            let messages: Vec<RouteMessage> = dump
+                .try_collect()
+                .await
+                .with_context(|| format!("cannot dump {name} routes"))?;
+            // A kernel without IPv6 answers with the routes of every family it has.
+            let own = messages
+                .iter()
+                .filter(|message| message.header.address_family == family);
+            routes.extend(own.filter_map(Route::parse));
+        }
+        Ok(routes)
+    }
+}

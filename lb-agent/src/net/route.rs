@@ -1,0 +1,164 @@
+//! A route as dumped, and the messages that add and remove ours.
+
+use std::{fmt, net::IpAddr};
+
+use ipnet::IpNet;
+use netlink_packet_route::{
+    AddressFamily,
+    route::{
+        RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteProtocol,
+        RouteScope, RouteType,
+    },
+};
+
+/// The `rtm_protocol` of every route that the agent makes; `purge` finds them by it. 176 is free in
+/// iproute2's `rt_protos` and in the list of `linux/rtnetlink.h`.
+pub const PROTOCOL: u8 = 176;
+
+/// The table of addresses that are the node's own (`RT_TABLE_LOCAL`).
+pub(super) const TABLE_LOCAL: u32 = 255;
+/// The table that everybody uses (`RT_TABLE_MAIN`).
+pub(super) const TABLE_MAIN: u32 = 254;
+/// `lo` in every network namespace (`LOOPBACK_IFINDEX`, include/net/flow.h).
+pub(super) const LOOPBACK: u32 = 1;
+
+/// A route.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// Where to.
+    pub dst: IpNet,
+    /// Number of its table.
+    pub table: u32,
+    /// What is done with packets.
+    pub kind: RouteType,
+    /// Who made it.
+    pub protocol: u8,
+    /// How far away it is; means nothing for IPv6.
+    pub scope: RouteScope,
+    /// Of two routes to one place, the one with the smaller metric is taken.
+    pub metric: u32,
+    /// The interface; `None` for several and for routes that need none.
+    pub ifindex: Option<u32>,
+    /// Whether there is a router in between.
+    pub gateway: bool,
+}
+
+// === impl Route ===
+
+impl Route {
+    /// Our route that makes a VIP the node's own address.
+    pub(super) fn local(vip: IpAddr) -> Self {
+        Self {
+            dst: vip.into(),
+            table: TABLE_LOCAL,
+            kind: RouteType::Local,
+            protocol: PROTOCOL,
+            scope: RouteScope::Host,
+            metric: 0,
+            ifindex: Some(LOOPBACK),
+            gateway: false,
+        }
+    }
+
+    /// Our route that keeps packets for a pool's free addresses from leaving the node.
+    pub(super) fn unreachable(pool: IpNet) -> Self {
+        Self {
+            dst: pool.trunc(),
+            table: TABLE_MAIN,
+            kind: RouteType::Unreachable,
+            scope: RouteScope::Universe,
+            ifindex: None,
+            ..Self::local(pool.addr())
+        }
+    }
+
+    /// Whether the agent made it, in this life or an earlier one.
+    pub fn is_ours(&self) -> bool {
+        self.protocol == PROTOCOL
+    }
+
+    /// `None` for what is no route of a table: a cached one, a dead one, one of another family.
+    pub(super) fn parse(message: &RouteMessage) -> Option<Self> {
+        let header = &message.header;
+        if header
+            .flags
+            .intersects(RouteFlags::Cloned | RouteFlags::Dead)
+        {
+            return None;
+        }
+        let any: IpAddr = match header.address_family {
+            AddressFamily::Inet => std::net::Ipv4Addr::UNSPECIFIED.into(),
+            AddressFamily::Inet6 => std::net::Ipv6Addr::UNSPECIFIED.into(),
+            _ => return None,
+        };
+        let mut route = Self {
+            dst: IpNet::new(any, header.destination_prefix_length).ok()?,
+            table: header.table.into(),
+            kind: header.kind,
+            protocol: header.protocol.into(),
+            scope: header.scope,
+            metric: 0,
+            ifindex: None,
+            gateway: false,
+        };
+        for attribute in &message.attributes {
+            match attribute {
+                RouteAttribute::Destination(addr) => {
+                    let addr: IpAddr = match addr {
+                        RouteAddress::Inet(addr) => (*addr).into(),
+                        RouteAddress::Inet6(addr) => (*addr).into(),
+                        _ => return None,
+                    };
+                    route.dst = IpNet::new(addr, header.destination_prefix_length).ok()?;
+                }
+                RouteAttribute::Table(table) => route.table = *table,
+                RouteAttribute::Priority(metric) => route.metric = *metric,
+                RouteAttribute::Oif(index) => route.ifindex = Some(*index),
+                RouteAttribute::Gateway(_)
+                | RouteAttribute::Via(_)
+                | RouteAttribute::MultiPath(_) => route.gateway = true,
+                _ => {}
+            }
+        }
+        Some(route)
+    }
+
+    /// The message that adds or removes it.
+    pub(super) fn message(&self) -> RouteMessage {
+        let mut message = RouteMessage::default();
+        message.header = RouteHeader {
+            address_family: match self.dst {
+                IpNet::V4(_) => AddressFamily::Inet,
+                IpNet::V6(_) => AddressFamily::Inet6,
+            },
+            destination_prefix_length: self.dst.prefix_len(),
+            // Tables above 255 are named by the attribute alone.
+            table: u8::try_from(self.table).unwrap_or(RouteHeader::RT_TABLE_UNSPEC),
+            protocol: RouteProtocol::from(self.protocol),
+            scope: self.scope,
+            kind: self.kind,
+            ..RouteHeader::default()
+        };
+        let attributes = &mut message.attributes;
+        attributes.push(RouteAttribute::Destination(self.dst.addr().into()));
+        attributes.push(RouteAttribute::Table(self.table));
+        if self.metric > 0 {
+            attributes.push(RouteAttribute::Priority(self.metric));
+        }
+        attributes.extend(self.ifindex.map(RouteAttribute::Oif));
+        message
+    }
+}
+
+impl fmt::Display for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The words of `ip route`.
+        let kind = format!("{:?}", self.kind).to_ascii_lowercase();
+        write!(f, "{kind} {}", self.dst)?;
+        match self.table {
+            TABLE_LOCAL => f.write_str(" table local"),
+            TABLE_MAIN => Ok(()),
+            other => write!(f, " table {other}"),
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! Routes that keep what is for a VIP on the node: `local` for each leased address, `unreachable` for the
+//! pools.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
+use anyhow::{Context, Result};
+use ipnet::IpNet;
+
+use super::{
+    Netlink, Route,
+    route::{TABLE_LOCAL, TABLE_MAIN},
+};
+
+/// The agent's routes.
+#[derive(Clone, Debug)]
+pub struct Routes {
+    netlink: Netlink,
+}
+
+/// What a [`Routes::sync`] did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// Routes that were added.
+    pub added: Vec<String>,
+    /// Routes that were removed.
+    pub removed: Vec<String>,
+    /// VIPs and pools that have no route as they should, and why.
+    pub failed: Vec<(IpNet, String)>,
+}
+
+/// What a sync has to do.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Difference {
+    add: Vec<Route>,
+    remove: Vec<Route>,
+    conflicts: Vec<(IpNet, String)>,
+}
+
+// === impl Routes ===
+
+impl Routes {
+    /// Routes of the namespace that `netlink` is in.
+    pub fn new(netlink: Netlink) -> Self {
+        Self { netlink }
+    }
+
+    /// Adds what is missing and removes what is ours and not wanted any more. To be called after the plan
+    /// was applied: from then on packets for a VIP come in. Routes of an earlier life are kept as they are.
+    ///
+    /// A route of somebody else is never touched; a VIP or pool that has one is reported as failed.
+    ///
+    /// # Errors
+    ///
+    /// If the routes cannot be read. A route that cannot be written is reported in [`Changes::failed`].
+    pub async fn sync(&self, vips: &BTreeSet<IpAddr>, pools: &[IpNet]) -> Result<Changes> {
+        let have = self.netlink.routes().await?;
+        let addresses = self.netlink.addresses().await?;
+        let taken: BTreeSet<IpAddr> = addresses.iter().map(|own| own.net.addr()).collect();
+        let Difference {
+            add,
+            remove,
+            conflicts,
+        } = difference(&have, &taken, vips, pools);
+        let mut changes = Changes {
+            failed: conflicts,
+            ..Changes::default()
+        };
+        for route in add {
+            let request = self.netlink.handle.route().add(route.message());
+            match request.execute().await {
+                Ok(()) => changes.added.push(route.to_string()),
+                Err(error) => changes
+                    .failed
+                    .push((route.dst, format!("cannot add route {route}: {error}"))),
+            }
+        }
+        for route in remove {
+            match self.delete(&route).await {
+                Ok(()) => changes.removed.push(route.to_string()),
+                Err(error) => changes.failed.push((route.dst, format!("{error:#}"))),
+            }
+        }
+        Ok(changes)
+    }
+
+    /// Removes every route that the agent ever made, in whatever table, and says which.
+    ///
+    /// # Errors
+    ///
+    /// If the routes cannot be read or one of them cannot be removed.
+    pub async fn purge(&self) -> Result<Vec<String>> {
+        let mut removed = Vec::new();
+        for route in self.netlink.routes().await? {
+            if route.is_ours() {
+                self.delete(&route).await?;
+                removed.push(format!("route {route}"));
+            }
+        }
+        Ok(removed)
+    }
+
+    async fn delete(&self, route: &Route) -> Result<()> {
+        let request = self.netlink.handle.route().del(route.message());
+        request
+            .execute()
+            .await
+            .with_context(|| format!("cannot remove route {route}"))
+    }
+}
+
+/// Pools come before VIPs and go after them, so that no packet for a VIP ever leaves by the default route.
+///
+/// `taken` are the addresses of the node's interfaces: the route that belongs to an IPv6 address comes some
+/// time after the address.
+fn difference(
+    have: &[Route],
+    taken: &BTreeSet<IpAddr>,
+    vips: &BTreeSet<IpAddr>,
+    pools: &[IpNet],
+) -> Difference {
+    let pools: BTreeSet<IpNet> = pools.iter().map(IpNet::trunc).collect();
+    let wanted: Vec<Route> = pools
+        .into_iter()
+        .map(Route::unreachable)
+        .chain(vips.iter().copied().map(Route::local))
+        .collect();
+    let place = |route: &Route| (route.dst, route.table);
+    let (ours, theirs): (Vec<&Route>, Vec<&Route>) = have
+        .iter()
+        .filter(|route| [TABLE_LOCAL, TABLE_MAIN].contains(&route.table))
+        .partition(|route| route.is_ours());
+    let theirs: BTreeMap<_, _> = theirs
+        .into_iter()
+        .map(|route| (place(route), route))
+        .collect();
+    let known: BTreeMap<_, _> = ours.iter().map(|route| (place(route), *route)).collect();
+    let mut difference = Difference::default();
+    for route in &wanted {
+        let other = theirs.get(&place(route));
+        if route.table == TABLE_LOCAL && (other.is_some() || taken.contains(&route.dst.addr())) {
+            let reason = "the address is in use on this node".to_owned();
+            difference.conflicts.push((route.dst, reason));
+        } else if let Some(other) = other {
+            let reason = format!(
+                "somebody else routes this pool: {other}, protocol {}",
+                other.protocol
+            );
+            difference.conflicts.push((route.dst, reason));
+        } else if !known
+            .get(&place(route))
+            .is_some_and(|own| own.kind == route.kind)
+        {
+            difference.add.push(route.clone());
+        }
+    }
+    let wanted: BTreeMap<_, _> = wanted
+        .iter()
+        .map(|route| (place(route), route.kind))
+        .collect();
+    let (pools, vips): (Vec<&Route>, Vec<&Route>) = ours
+        .into_iter()
+        .filter(|own| wanted.get(&place(own)) != Some(&own.kind))
+        .partition(|own| own.table == TABLE_MAIN);
+    difference.remove = vips.into_iter().chain(pools).cloned().collect();
+    difference
+}
+
+#[cfg(test)]
+mod tests {
+    use netlink_packet_route::route::RouteType;
+
+    use super::*;
+
+    fn vips(addrs: &[&str]) -> BTreeSet<IpAddr> {
+        addrs.iter().map(|addr| addr.parse().unwrap()).collect()
+    }
+
+    fn text(routes: &[Route]) -> Vec<String> {
+        routes.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn pools_come_before_vips_and_go_after_them() {
+        let pool: IpNet = "11.0.0.0/8".parse().unwrap();
+        let up = difference(&[], &vips(&[]), &vips(&["11.0.0.1"]), &[pool]);
+        let routes = ["unreachable 11.0.0.0/8", "local 11.0.0.1/32 table local"];
+        assert_eq!(text(&up.add), routes);
+        let down = difference(&up.add, &vips(&[]), &vips(&[]), &[]);
+        assert_eq!(text(&down.remove), [routes[1], routes[0]]);
+        assert_eq!(
+            difference(&up.add, &vips(&[]), &vips(&["11.0.0.1"]), &[pool]),
+            Difference::default()
+        );
+    }
+
+    #[test]
+    fn a_vip_that_somebody_else_has_is_reported_and_the_others_are_routed() {
+        let theirs = Route {
+            protocol: 2,
+            ..Route::local("11.0.0.1".parse().unwrap())
+        };
+        let wanted = vips(&["11.0.0.1", "11.0.0.2", "11.0.0.3"]);
+        let found = difference(&[theirs], &vips(&["11.0.0.3"]), &wanted, &[]);
+        assert_eq!(text(&found.add), ["local 11.0.0.2/32 table local"]);
+        let reason = "the address is in use on this node".to_owned();
+        let conflict = |net: &str| (net.parse().unwrap(), reason.clone());
+        assert_eq!(
+            found.conflicts,
+            [conflict("11.0.0.1/32"), conflict("11.0.0.3/32")]
+        );
+    }
+
+    #[test]
+    fn a_route_of_somebody_else_is_never_removed() {
+        let theirs = Route {
+            protocol: 4,
+            kind: RouteType::Unicast,
+            ..Route::unreachable("11.0.0.0/8".parse().unwrap())
+        };
+        let found = difference(
+            &[theirs],
+            &vips(&[]),
+            &vips(&[]),
+            &["11.0.0.0/8".parse().unwrap()],
+        );
+        assert_eq!(
+            (found.add.len(), found.remove.len(), found.conflicts.len()),
+            (0, 0, 1)
+        );
+    }
+}
