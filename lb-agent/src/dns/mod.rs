@@ -1,1 +1,24 @@
 //! DNS for named VIPs.
+//!
+//! A query is answered from a [`Table`], an immutable snapshot that is swapped whole, or forwarded to the
+//! resolvers that the node had before. Both only for clients in the allowed prefixes.
+
+mod config;
+mod forward;
+mod handler;
+mod reply;
+mod server;
+mod sockets;
+mod table;
+mod tcp;
+mod upstreams;
+mod zones;
+
+pub use config::{DnsConfig, LOOPBACK, Stats};
+pub use server::serve;
+pub use sockets::Sockets;
+pub use table::{Answer, Found, Table, answer, lookup};
+pub use zones::Zones;
+
+#[cfg(test)]
+mod tests;
