@@ -4,6 +4,11 @@
 //! It never sends part of a state: a [`Snapshot`] replaces the whole of what the provider said before.
 //! On failure it sends the reason and the last good snapshot stays in force.
 
+pub mod marathon;
+mod pools;
+
+pub use self::pools::{PoolKey, Pools};
+
 use std::{
     fmt,
     net::{IpAddr, SocketAddr},

@@ -1,0 +1,88 @@
+//! The task that reads the event stream. It only counts; nothing is ever applied here, because a
+//! slow reader is thrown out by Marathon.
+
+use std::sync::Arc;
+
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep, timeout},
+};
+
+use super::{
+    backoff::Backoff,
+    client::{Client, EventStream},
+    config::Timings,
+    event,
+    sse::Parser,
+};
+
+/// How often each thing has happened so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Seen {
+    /// A stream was opened.
+    pub(super) opened: u64,
+    /// A stream ended or could not be opened.
+    pub(super) lost: u64,
+    /// An event with news came.
+    pub(super) news: u64,
+}
+
+/// How a stream ended.
+enum End {
+    Closed,
+    Broken(String),
+    Silent,
+}
+
+/// Reads the stream and reconnects, for ever.
+pub(super) async fn listen(client: Arc<Client>, timings: Timings, seen: watch::Sender<Seen>) {
+    let mut backoff = Backoff::new(timings.backoff);
+    loop {
+        let silent = match client.events().await {
+            Ok(stream) => {
+                let opened = Instant::now();
+                let url = stream.url.clone();
+                tracing::debug!(%url, "event stream opened");
+                seen.send_modify(|seen| seen.opened += 1);
+                let end = read(stream, timings, &seen).await;
+                if opened.elapsed() >= timings.stable_stream {
+                    backoff.reset();
+                }
+                match &end {
+                    End::Closed => tracing::debug!(%url, "event stream closed by Marathon"),
+                    End::Broken(why) => tracing::warn!(why, "event stream broke"),
+                    End::Silent => {
+                        let silence = timings.silence;
+                        tracing::warn!(%url, ?silence, "event stream is silent; opening another");
+                    }
+                }
+                matches!(end, End::Silent)
+            }
+            Err(failure) => {
+                tracing::warn!(why = %failure, "cannot open the event stream");
+                false
+            }
+        };
+        seen.send_modify(|seen| seen.lost += 1);
+        if !silent {
+            sleep(backoff.after_failure(rand::random())).await;
+        }
+    }
+}
+
+async fn read(mut stream: EventStream, timings: Timings, seen: &watch::Sender<Seen>) -> End {
+    let mut parser = Parser::default();
+    loop {
+        let bytes = match timeout(timings.silence, stream.read()).await {
+            Ok(Ok(Some(bytes))) => bytes,
+            Ok(Ok(None)) => return End::Closed,
+            Ok(Err(failure)) => return End::Broken(failure.to_string()),
+            Err(_) => return End::Silent,
+        };
+        let mut news = 0;
+        parser.feed(&bytes, |event| news += u64::from(event::is_news(&event)));
+        if news > 0 {
+            seen.send_modify(|seen| seen.news += news);
+        }
+    }
+}
