@@ -1,1 +1,3 @@
-//! The lab: network namespaces as hosts.
+//! The lab, stand-in orchestrators, and what end-to-end tests share.
+
+pub mod lab;
