@@ -10,7 +10,10 @@ fn main() -> ExitCode {
         Err(code) => return code,
     };
     // One TLS provider; the default one would bring a second crypto library.
-    if rustls::crypto::ring::default_provider().install_default().is_err() {
+    if rustls::crypto::ring::default_provider()
+        .install_default()
+        .is_err()
+    {
         eprintln!("lb-agent: a TLS provider is already installed");
         return ExitCode::FAILURE;
     }

@@ -29,7 +29,9 @@ pub fn machine() -> Result<()> {
         bail!("kernel {release} is too old: {major}.{minor} or later is needed (tcx links)");
     }
     if !Path::new("/sys/kernel/btf/vmlinux").exists() {
-        bail!("the kernel has no BTF (/sys/kernel/btf/vmlinux is missing); use one with CONFIG_DEBUG_INFO_BTF=y");
+        bail!(
+            "the kernel has no BTF (/sys/kernel/btf/vmlinux is missing); use one with CONFIG_DEBUG_INFO_BTF=y"
+        );
     }
     Ok(())
 }
@@ -42,13 +44,14 @@ pub fn machine() -> Result<()> {
 pub fn interfaces(names: &[String]) -> Result<Vec<Interface>> {
     names
         .iter()
-        .map(|name| {
-            match interface_index(name) {
-                Some(index) => Ok(Interface { name: name.clone(), index }),
-                None => Err(anyhow!(
-                    "there is no interface {name} here; `ip link` shows those that are"
-                )),
-            }
+        .map(|name| match interface_index(name) {
+            Some(index) => Ok(Interface {
+                name: name.clone(),
+                index,
+            }),
+            None => Err(anyhow!(
+                "there is no interface {name} here; `ip link` shows those that are"
+            )),
         })
         .collect()
 }
@@ -70,7 +73,8 @@ fn interface_index(name: &str) -> Option<u32> {
 ///
 /// If there is none and it cannot be mounted.
 pub fn cgroup_root(run_dir: &Path) -> Result<PathBuf> {
-    let mounts = fs::read_to_string("/proc/self/mountinfo").context("cannot read /proc/self/mountinfo")?;
+    let mounts =
+        fs::read_to_string("/proc/self/mountinfo").context("cannot read /proc/self/mountinfo")?;
     if let Some(root) = find_cgroup2(&mounts) {
         return Ok(root);
     }
@@ -96,7 +100,9 @@ fn find_cgroup2(mountinfo: &str) -> Option<PathBuf> {
 
 /// Blanks and the like are octal escapes in mountinfo.
 fn unescape(path: &str) -> String {
-    path.replace("\\040", " ").replace("\\011", "\t").replace("\\134", "\\")
+    path.replace("\\040", " ")
+        .replace("\\011", "\t")
+        .replace("\\134", "\\")
 }
 
 fn kernel_version(release: &str) -> Option<(u32, u32)> {

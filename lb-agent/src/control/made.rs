@@ -1,8 +1,7 @@
-//! What the agent changed on the node besides pins and routes, kept in a file so that `purge` can undo it.
+//! What the agent changed on the node besides what the kernel marks as ours, kept in a file so that `purge` can undo it.
 
 use std::{
     fs, io,
-    net::IpAddr,
     path::{Path, PathBuf},
 };
 
@@ -14,8 +13,6 @@ const FILE: &str = "node-changes.json";
 /// Changes to undo.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Made {
-    /// An address put on `lo` for DNS.
-    pub(super) link_address: Option<IpAddr>,
     /// `net.ipv4.ip_local_reserved_ports` as it was before the SNAT range was added.
     pub(super) reserved_ports_before: Option<String>,
 }

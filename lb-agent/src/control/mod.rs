@@ -22,8 +22,8 @@ use crate::{
     catalog::{Catalog, Desired, Policy},
     datapath::{Datapath, Interface},
     dns,
-    net::{Net, Topology},
-    plan::{self, KernelState, maglev::Memo},
+    net::{Netlink, Routes, Topology, Watch},
+    plan::{self, maglev::Memo},
     provider::Update,
     vip::{Allocator, LeaseFile},
 };
@@ -55,7 +55,8 @@ struct Control {
     node: Node,
     topology: Topology,
     datapath: Datapath,
-    net: Net,
+    netlink: Netlink,
+    routes: Routes,
     memo: Memo,
     desired: Desired,
     failures: Vec<String>,
@@ -67,7 +68,7 @@ struct Control {
 impl Control {
     /// Serves until `updates` ends. The kernel's state is left as it is then: traffic goes on.
     async fn serve(mut self, mut updates: mpsc::Receiver<Update>) -> Result<()> {
-        let mut changes = self.net.changes();
+        let mut watch = Watch::open()?;
         let mut resync = tokio::time::interval(self.resync);
         let mut refresh = tokio::time::interval(REPORT_INTERVAL);
         resync.reset();
@@ -84,10 +85,10 @@ impl Control {
                         self.reconcile().await;
                     }
                 }
-                Some(()) = changes.recv() => self.look_around().await,
+                () = watch.changed() => self.look_around(false).await,
                 _ = resync.tick() => {
                     self.datapath.distrust();
-                    self.look_around().await;
+                    self.look_around(true).await;
                 }
                 _ = refresh.tick() => {}
             }
@@ -107,11 +108,14 @@ impl Control {
         self.catalog.apply(update) || first
     }
 
-    /// Addresses, routes or interfaces may have changed.
-    async fn look_around(&mut self) {
-        match self.net.topology().await {
+    /// Addresses, routes or interfaces may have changed; with `all` nothing is taken for granted.
+    async fn look_around(&mut self, all: bool) {
+        match self.netlink.topology().await {
+            Ok(topology) if topology == self.topology && !all => return,
             Ok(topology) => self.topology = topology,
-            Err(error) => warn!("cannot read addresses and routes: {error:#}; the last known ones stay"),
+            Err(error) => {
+                warn!("cannot read addresses and routes: {error:#}; the last known ones stay")
+            }
         }
         self.reconcile().await;
     }
@@ -121,10 +125,7 @@ impl Control {
     async fn reconcile(&mut self) {
         let mut failures = Vec::new();
         let before = std::mem::take(&mut self.desired);
-        self.policy.forbidden = &self.forbidden | &self.topology.node_addresses();
-        for addr in &before.addresses {
-            self.policy.forbidden.remove(addr);
-        }
+        self.policy.forbidden = &self.forbidden | &self.topology.own_addresses();
         let desired = self.catalog.resolve(&self.policy, &mut self.allocator);
         for notice in desired.new_problems(&before) {
             warn!("{notice}");
@@ -139,11 +140,15 @@ impl Control {
         if let Err(error) = self.program(&desired, &mut failures).await {
             failures.push(format!("{error:#}"));
         }
-        for failure in failures.iter().filter(|failure| !self.failures.contains(failure)) {
+        for failure in failures
+            .iter()
+            .filter(|failure| !self.failures.contains(failure))
+        {
             error!("{failure}");
         }
         self.failures = failures;
-        self.published.dns.store(Arc::new(self.dns_table(&desired)));
+        let table = dns::Table::new(&self.zones, &desired.names);
+        self.published.dns.store(Arc::new(table));
         self.desired = desired;
     }
 
@@ -151,14 +156,18 @@ impl Control {
     async fn program(&mut self, desired: &Desired, failures: &mut Vec<String>) -> Result<()> {
         let mut want = wanted(desired, &self.topology, &self.node);
         if !desired.waiting.is_empty() {
-            let have = self.datapath.kernel().state().context("cannot read the kernel's maps")?;
+            let have = self
+                .datapath
+                .kernel()
+                .state()
+                .context("cannot read the kernel's maps")?;
             want = hold(want, &have, &self.topology, &self.node);
         }
         let links: Vec<Interface> = link_indices(&want)
             .into_iter()
             .filter_map(|index| {
-                let found = self.topology.interfaces.iter().find(|iface| iface.index == index)?;
-                Some(Interface { name: found.name.clone(), index })
+                let name = self.topology.links.get(&index)?.name.clone();
+                Some(Interface { name, index })
             })
             .collect();
         if let Err(error) = self.datapath.set_link_interfaces(&links) {
@@ -170,32 +179,31 @@ impl Control {
             debug!(operations = report.applied, "kernel maps updated");
         }
         failures.extend(report.problems);
-        failures.extend(report.failed.into_iter().map(|(op, error)| format!("{op}: {error}")));
-        let changes = self.net.sync_routes(&want.vips, &self.pools).await?;
-        failures.extend(changes.failed.into_iter().map(|(net, error)| format!("route to {net}: {error}")));
+        failures.extend(
+            report
+                .failed
+                .into_iter()
+                .map(|(op, error)| format!("{op}: {error}")),
+        );
+        let changes = self.routes.sync(&want.vips, &self.pools).await?;
+        failures.extend(
+            changes
+                .failed
+                .into_iter()
+                .map(|(net, error)| format!("route to {net}: {error}")),
+        );
         Ok(())
-    }
-
-    /// Names with a backend; while a provider is awaited also those whose service the kernel still has.
-    fn dns_table(&mut self, desired: &Desired) -> dns::Table {
-        let mut names = desired.names.clone();
-        if !desired.waiting.is_empty()
-            && let Ok(KernelState { services, .. }) = self.datapath.kernel().state()
-        {
-            let serving: BTreeSet<IpAddr> = services.keys().map(|endpoint| endpoint.addr).collect();
-            for (addr, name) in self.allocator.addresses() {
-                if serving.contains(&addr) {
-                    names.entry(name.clone()).or_default().set(addr);
-                }
-            }
-        }
-        dns::Table::new(&self.zones, &names)
     }
 
     fn publish_report(&self) {
         let counters = self.datapath.counters().unwrap_or_default();
-        let report =
-            report::report(&self.fixed, &self.catalog, &self.desired, &counters, &self.failures);
+        let report = report::report(
+            &self.fixed,
+            &self.catalog,
+            &self.desired,
+            &counters,
+            &self.failures,
+        );
         self.published.status.store(Arc::new(report));
     }
 }
@@ -211,7 +219,9 @@ fn log_changes(before: &Desired, now: &Desired) {
         let Some(old) = old else { continue };
         for backend in &service.backends {
             match old.backends.iter().find(|known| known.addr == backend.addr) {
-                None => info!(service = %key, name, backend = %backend.addr, task = %backend.task, "backend added"),
+                None => {
+                    info!(service = %key, name, backend = %backend.addr, task = %backend.task, "backend added")
+                }
                 Some(known) if known.weight != backend.weight => info!(
                     service = %key, name, backend = %backend.addr,
                     from = known.weight.get(), to = backend.weight.get(),
@@ -221,7 +231,11 @@ fn log_changes(before: &Desired, now: &Desired) {
             }
         }
         for gone in &old.backends {
-            if !service.backends.iter().any(|backend| backend.addr == gone.addr) {
+            if !service
+                .backends
+                .iter()
+                .any(|backend| backend.addr == gone.addr)
+            {
                 info!(service = %key, name, backend = %gone.addr, "backend removed");
             }
         }

@@ -3,7 +3,11 @@
 use anyhow::{Context as _, Result};
 
 use super::made::Made;
-use crate::{config::Paths, datapath, net::{Net, restore_reserved_ports}};
+use crate::{
+    config::Paths,
+    datapath,
+    net::{Netlink, Routes, restore_reserved_ports},
+};
 
 /// Detaches, unpins, removes routes and addresses, restores sysctls; one item for each.
 ///
@@ -18,18 +22,16 @@ pub fn purge(paths: &Paths) -> Result<Vec<String>> {
         .build()
         .context("cannot start the runtime")?;
     runtime.block_on(async {
-        let net = Net::connect()?;
-        removed.extend(net.purge_routes().await?);
-        if let Some(addr) = made.link_address
-            && net.remove_address(addr).await?
-        {
-            removed.push(format!("address {addr} on lo"));
-        }
+        let netlink = Netlink::open()?;
+        removed.extend(Routes::new(netlink.clone()).purge().await?);
+        removed.extend(netlink.purge_addresses().await?);
         anyhow::Ok(())
     })?;
     if let Some(before) = &made.reserved_ports_before {
         restore_reserved_ports(before).context("cannot restore ip_local_reserved_ports")?;
-        removed.push(format!("SNAT range from ip_local_reserved_ports (now '{before}')"));
+        removed.push(format!(
+            "SNAT range from ip_local_reserved_ports (now '{before}')"
+        ));
     }
     Made::forget(&paths.state_dir)?;
     Ok(removed)

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use crate::{
     admin::report::{
-        AgentReport, BackendReport, BackendState, DatapathReport, DnsReport, DropReport, ErrorReport,
-        InterfaceReport, ProblemReport, ProviderReport, ServiceReport, StatusReport,
+        AgentReport, BackendReport, BackendState, DatapathReport, DnsReport, DropReport,
+        ErrorReport, InterfaceReport, ProblemReport, ProviderReport, ServiceReport, StatusReport,
     },
     catalog::{Catalog, CatalogBackend, Desired, Notice, NoticeKind, Port, Protocol, Weight},
     datapath::Counters,
@@ -51,14 +51,26 @@ pub(super) fn report(
                 .collect(),
             ..fixed.datapath.clone()
         },
-        dns: fixed.dns.clone().map(|dns| DnsReport { names: desired.names.len(), ..dns }),
-        warnings: fixed.warnings.iter().cloned().chain(failures.iter().cloned()).chain(warnings).collect(),
+        dns: fixed.dns.clone().map(|dns| DnsReport {
+            names: desired.names.len(),
+            ..dns
+        }),
+        warnings: fixed
+            .warnings
+            .iter()
+            .cloned()
+            .chain(failures.iter().cloned())
+            .chain(warnings)
+            .collect(),
     }
 }
 
 /// Both families of a name are one entry.
 fn services(desired: &Desired) -> Vec<ServiceReport> {
-    let mut merged = BTreeMap::<(Option<VipName>, Option<std::net::IpAddr>, Port, Protocol), ServiceReport>::new();
+    let mut merged = BTreeMap::<
+        (Option<VipName>, Option<std::net::IpAddr>, Port, Protocol),
+        ServiceReport,
+    >::new();
     for (key, service) in &desired.services {
         let literal = service.name.is_none().then_some(key.addr);
         let entry = merged
@@ -86,7 +98,11 @@ fn backend(backend: &CatalogBackend) -> BackendReport {
     BackendReport {
         addr: backend.addr,
         weight: backend.weight.get(),
-        state: if draining { BackendState::Draining } else { BackendState::Active },
+        state: if draining {
+            BackendState::Draining
+        } else {
+            BackendState::Active
+        },
         why: backend.draining.as_deref().map(str::to_owned),
         provider: backend.provider.to_string(),
         app: backend.app.to_string(),
@@ -105,7 +121,10 @@ fn providers(catalog: &Catalog, desired: &Desired) -> Vec<ProviderReport> {
                 at: failure.at.into(),
                 reason: failure.reason.clone(),
             }),
-            pools: reading.snapshot.as_ref().map_or(0, |snapshot| snapshot.pools.len()),
+            pools: reading
+                .snapshot
+                .as_ref()
+                .map_or(0, |snapshot| snapshot.pools.len()),
             problems: desired
                 .problems
                 .iter()
@@ -117,5 +136,8 @@ fn providers(catalog: &Catalog, desired: &Desired) -> Vec<ProviderReport> {
 }
 
 fn problem(notice: &Notice) -> ProblemReport {
-    ProblemReport { subject: notice.subject.to_string(), reason: notice.reason.clone() }
+    ProblemReport {
+        subject: notice.subject.to_string(),
+        reason: notice.reason.clone(),
+    }
 }

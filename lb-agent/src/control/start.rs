@@ -34,7 +34,7 @@ use crate::{
     config::{self, Config, MarathonAuth},
     datapath::{Datapath, DatapathConfig, Interface, Sizes, XdpMode},
     dns::{self, DnsConfig},
-    net::{Net, local_port_range, reserve_ports},
+    net::{Netlink, Routes, Topology, local_port_range, reserve_ports},
     plan::maglev::Memo,
     preflight,
     provider::{self, ProviderId, Update},
@@ -45,6 +45,8 @@ use crate::{
 const UPDATES: usize = 64;
 /// Addresses in the destination filter: VIPs of every service, and the node's own.
 const NODE_ADDRESSES: u32 = 4_096;
+/// Of a positive answer, seconds.
+const TTL: u32 = 5;
 /// Sockets whose peer is remembered.
 const SOCKETS: u32 = 1 << 18;
 
@@ -80,7 +82,15 @@ fn start(config: Config) -> Result<()> {
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
-    runtime.block_on(serve(Parts { config, interfaces, socket, cgroup, lease_file, allocator, datapath }))
+    runtime.block_on(serve(Parts {
+        config,
+        interfaces,
+        socket,
+        cgroup,
+        lease_file,
+        allocator,
+        datapath,
+    }))
 }
 
 /// What start-up made before the runtime.
@@ -95,20 +105,34 @@ struct Parts {
 }
 
 async fn serve(parts: Parts) -> Result<()> {
-    let Parts { config, interfaces, socket, cgroup, lease_file, allocator, mut datapath } = parts;
+    let Parts {
+        config,
+        interfaces,
+        socket,
+        cgroup,
+        lease_file,
+        allocator,
+        mut datapath,
+    } = parts;
     let stop = CancellationToken::new();
-    let net = Net::connect()?;
-    change_node(&config, &net).await?;
-    let topology = net.topology().await?;
+    let netlink = Netlink::open()?;
+    change_node(&config, &netlink).await?;
+    let topology = netlink.topology().await?;
     let node = Node {
-        outside: interfaces.iter().map(|iface| iface.index).collect(),
+        ifaces: config.interfaces.clone(),
         snat_ports: config.snat_ports,
         outside_allow: config.outside_allow.clone(),
     };
-    let cluster_key = config.dns.as_ref().and_then(|dns| dns.cluster_key.as_deref());
+    let cluster_key = config
+        .dns
+        .as_ref()
+        .and_then(|dns| dns.cluster_key.as_deref());
     let zones = dns::Zones::new(cluster_key)?;
     let published = Published {
-        dns: Arc::new(ArcSwap::from_pointee(dns::Table::new(&zones, &Default::default()))),
+        dns: Arc::new(ArcSwap::from_pointee(dns::Table::new(
+            &zones,
+            &Default::default(),
+        ))),
         status: Arc::default(),
     };
     let (updates, inbox) = mpsc::channel(UPDATES);
@@ -118,7 +142,12 @@ async fn serve(parts: Parts) -> Result<()> {
     // The maps are brought up to date with this node before any program runs on them.
     {
         let have = datapath.kernel().state()?;
-        let want = hold(wanted(&Desired::default(), &topology, &node), &have, &topology, &node);
+        let want = hold(
+            wanted(&Desired::default(), &topology, &node),
+            &have,
+            &topology,
+            &node,
+        );
         let limits = datapath.limits();
         crate::plan::reconcile(datapath.kernel(), &want, &limits, &mut Memo::default())?;
     }
@@ -133,11 +162,17 @@ async fn serve(parts: Parts) -> Result<()> {
         agent: AgentReport {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
-            node: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+            node: rustix::system::uname()
+                .nodename()
+                .to_string_lossy()
+                .into_owned(),
             started: Timestamp::now(),
             now: Timestamp::default(),
         },
-        interfaces: interfaces.iter().map(|iface| interface_report(iface, config.xdp_mode)).collect(),
+        interfaces: interfaces
+            .iter()
+            .map(|iface| interface_report(iface, config.xdp_mode))
+            .collect(),
         datapath: DatapathReport {
             cgroup: Some(cgroup),
             pin_dir: Some(config.paths.pin_dir.clone()),
@@ -163,7 +198,8 @@ async fn serve(parts: Parts) -> Result<()> {
         node,
         topology,
         datapath,
-        net,
+        routes: Routes::new(netlink.clone()),
+        netlink,
         memo: Memo::default(),
         desired: Desired::default(),
         failures: Vec::new(),
@@ -188,20 +224,30 @@ async fn serve(parts: Parts) -> Result<()> {
 }
 
 /// What the node itself must be told: the DNS link address, and that nobody else uses the SNAT ports.
-async fn change_node(config: &Config, net: &Net) -> Result<()> {
+async fn change_node(config: &Config, netlink: &Netlink) -> Result<()> {
     let mut made = Made::load(&config.paths.state_dir)?;
     let before = made.clone();
     let (low, high) = local_port_range().context("cannot read ip_local_port_range")?;
     let snat = config.snat_ports;
     if (snat.min..=snat.max).contains(&low) || (low..=high).contains(&snat.min) {
-        warn!("--snat-ports {snat} lies within ip_local_port_range {low}-{high}; the ports are reserved");
+        warn!(
+            "--snat-ports {snat} lies within ip_local_port_range {low}-{high}; the ports are reserved"
+        );
     }
-    if let Some(previous) = reserve_ports(snat.min, snat.max).context("cannot reserve the SNAT ports")? {
+    if let Some(previous) =
+        reserve_ports(snat.min, snat.max).context("cannot reserve the SNAT ports")?
+    {
         made.reserved_ports_before.get_or_insert(previous);
     }
-    if let Some(addr) = config.dns.as_ref().and_then(|dns| dns.link_address) {
-        net.ensure_address(addr).await.with_context(|| format!("cannot put {addr} on lo"))?;
-        made.link_address = Some(addr);
+    match config.dns.as_ref().and_then(|dns| dns.link_address) {
+        Some(IpAddr::V4(addr)) => {
+            netlink
+                .ensure_address(addr)
+                .await
+                .with_context(|| format!("cannot put {addr} on lo"))?;
+        }
+        Some(addr) => bail!("--dns-link-address {addr}: only an IPv4 address can be put on lo"),
+        None => {}
     }
     if made != before {
         made.save(&config.paths.state_dir)?;
@@ -217,7 +263,10 @@ fn start_providers(config: &Config, updates: &mpsc::Sender<Update>) -> Result<Ve
         settings.ca_file.clone_from(&marathon.ca_file);
         settings.auth = auth(&marathon.auth)?;
         settings.timings.resync = config.resync;
-        let name = marathon.framework.clone().or_else(|| Some(marathon.urls.first()?.to_string()));
+        let name = marathon
+            .framework
+            .clone()
+            .or_else(|| Some(marathon.urls.first()?.to_string()));
         let id = ProviderId::new("marathon", name.unwrap_or_default());
         ids.push(id.clone());
         let (tx, rx) = mpsc::channel(UPDATES);
@@ -228,7 +277,7 @@ fn start_providers(config: &Config, updates: &mpsc::Sender<Update>) -> Result<Ve
         let id = ProviderId::new("file", path.display());
         ids.push(id.clone());
         let (tx, rx) = mpsc::channel(UPDATES);
-        tokio::spawn(provider::file::run(path.clone(), tx));
+        tokio::spawn(provider::file::run(Some(path.clone()), tx));
         tokio::spawn(forward(id, rx, updates.clone()));
     }
     Ok(ids)
@@ -237,7 +286,14 @@ fn start_providers(config: &Config, updates: &mpsc::Sender<Update>) -> Result<Ve
 /// Gives a provider's updates the name under which it is awaited.
 async fn forward(id: ProviderId, mut from: mpsc::Receiver<Update>, to: mpsc::Sender<Update>) {
     while let Some(update) = from.recv().await {
-        if to.send(Update { provider: id.clone(), ..update }).await.is_err() {
+        if to
+            .send(Update {
+                provider: id.clone(),
+                ..update
+            })
+            .await
+            .is_err()
+        {
             return;
         }
     }
@@ -246,16 +302,22 @@ async fn forward(id: ProviderId, mut from: mpsc::Receiver<Update>, to: mpsc::Sen
 fn auth(auth: &MarathonAuth) -> Result<provider::marathon::Auth> {
     Ok(match auth {
         MarathonAuth::Open => provider::marathon::Auth::None,
-        MarathonAuth::Basic { user, password_file } => provider::marathon::Auth::Basic {
+        MarathonAuth::Basic {
+            user,
+            password_file,
+        } => provider::marathon::Auth::Basic {
             user: user.clone(),
             password: first_line(password_file)?,
         },
-        MarathonAuth::Token { token_file } => provider::marathon::Auth::Token(first_line(token_file)?),
+        MarathonAuth::Token { token_file } => {
+            provider::marathon::Auth::Token(first_line(token_file)?)
+        }
     })
 }
 
 fn first_line(path: &Path) -> Result<String> {
-    let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let text =
+        fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     match text.lines().next().map(str::trim) {
         Some(line) if !line.is_empty() => Ok(line.to_owned()),
         _ => bail!("the first line of {} is empty", path.display()),
@@ -264,55 +326,67 @@ fn first_line(path: &Path) -> Result<String> {
 
 fn start_dns(
     config: &Config,
-    topology: &crate::net::Topology,
+    topology: &Topology,
     published: &Published,
     stop: &CancellationToken,
 ) -> Result<Option<DnsReport>> {
-    let Some(settings) = &config.dns else { return Ok(None) };
-    let wanted: Vec<SocketAddr> = settings.sockets();
-    let (listen, sockets) = if settings.listen_by_default {
-        // Nobody asked for these: an address that this node lacks (::1 without IPv6) is left out.
-        let (mut listen, mut all) = (Vec::new(), dns::Sockets::default());
-        let mut last = None;
-        for addr in wanted {
-            match dns::Sockets::bind(&[addr]) {
-                Ok(sockets) => {
-                    all.extend(sockets);
-                    listen.push(addr);
-                }
-                Err(error) => {
-                    warn!("{error:#}");
-                    last = Some(error);
-                }
-            }
-        }
-        if let (true, Some(error)) = (listen.is_empty(), last) {
-            return Err(error.context("DNS can listen nowhere; --dns-listen names another address, --dns-listen none turns it off"));
-        }
-        (listen, all)
-    } else {
-        let sockets = dns::Sockets::bind(&wanted)?;
-        (wanted, sockets)
+    let Some(settings) = &config.dns else {
+        return Ok(None);
     };
+    let wanted: Vec<SocketAddr> = settings.sockets();
+    let listen = if settings.listen_by_default {
+        usable(wanted)?
+    } else {
+        wanted
+    };
+    let sockets = dns::Sockets::bind(&listen)?;
     let allow = match &settings.allow {
         Some(prefixes) => prefixes.clone(),
-        None => topology.connected_prefixes(),
+        None => topology.connected().into_iter().collect(),
     };
     let upstreams = settings.upstreams.clone().unwrap_or_default();
     let dns_config = DnsConfig {
         listen: listen.clone(),
         upstreams: upstreams.clone(),
-        allow: dns::LOOPBACK.into_iter().chain(allow.iter().map(IpNet::trunc)).collect(),
+        allow: dns::LOOPBACK
+            .into_iter()
+            .chain(allow.iter().map(IpNet::trunc))
+            .collect(),
         ..DnsConfig::default()
     };
     let table = Arc::clone(&published.dns);
     let stop = stop.clone();
     tokio::spawn(async move {
-        if let Err(error) = dns::serve(dns_config, sockets, table, stop).await {
+        if let Err(error) = dns::serve(sockets, dns_config, table, stop.cancelled_owned()).await {
             error!("DNS ended: {error:#}");
         }
     });
-    Ok(Some(DnsReport { listen, upstreams, names: 0 }))
+    Ok(Some(DnsReport {
+        listen,
+        upstreams,
+        names: 0,
+    }))
+}
+
+/// Of addresses that nobody asked for, those that this node has (`::1` is missing without IPv6).
+fn usable(addresses: Vec<SocketAddr>) -> Result<Vec<SocketAddr>> {
+    let mut failed = None;
+    let mut usable = Vec::new();
+    for addr in addresses {
+        match dns::Sockets::bind(&[addr]) {
+            Ok(_closed_again) => usable.push(addr),
+            Err(error) => {
+                warn!("{error:#}");
+                failed = Some(error);
+            }
+        }
+    }
+    match failed {
+        Some(error) if usable.is_empty() => Err(error.context(
+            "DNS can listen nowhere; --dns-listen names another address, --dns-listen none turns it off",
+        )),
+        _ => Ok(usable),
+    }
 }
 
 fn start_admin(socket: AdminSocket, published: &Published, stop: &CancellationToken) {
@@ -328,22 +402,27 @@ fn start_admin(socket: AdminSocket, published: &Published, stop: &CancellationTo
     });
 }
 
-/// What DNS would answer. A short name is looked up in the zone.
+/// What DNS would answer.
 fn resolution(table: &dns::Table, name: &str) -> Resolution {
-    let full = format!("{}.", name.trim_end_matches('.'));
-    let in_zone = format!("{}.{}.", name.trim_end_matches('.'), admin::ZONE);
-    let found = dns::lookup(table, &full)
-        .map(|found| (full.clone(), found))
-        .or_else(|| dns::lookup(table, &in_zone).map(|found| (in_zone, found)));
-    let Some((name, found)) = found else {
-        return Resolution { name: full, code: "NOERROR".to_owned(), ..Resolution::default() };
+    let Some(found) = dns::lookup(table, name) else {
+        return Resolution {
+            name: format!("{}.", name.trim_end_matches('.')),
+            code: "NXDOMAIN".to_owned(),
+            authoritative: true,
+            ..Resolution::default()
+        };
     };
     Resolution {
-        name,
-        code: if found.exists { "NOERROR" } else { "NXDOMAIN" }.to_owned(),
+        name: format!("{}.", found.fqdn),
+        code: "NOERROR".to_owned(),
         authoritative: true,
-        addrs: found.addrs,
-        ttl: found.ttl,
+        addrs: found
+            .v4
+            .map(IpAddr::V4)
+            .into_iter()
+            .chain(found.v6.map(IpAddr::V6))
+            .collect(),
+        ttl: TTL,
     }
 }
 
@@ -356,7 +435,11 @@ fn interface_report(iface: &Interface, mode: config::XdpMode) -> InterfaceReport
     InterfaceReport {
         name: iface.name.clone(),
         index: iface.index,
-        attached: xdp.into_iter().chain(["tcx ingress", "tcx egress"]).map(str::to_owned).collect(),
+        attached: xdp
+            .into_iter()
+            .chain(["tcx ingress", "tcx egress"])
+            .map(str::to_owned)
+            .collect(),
     }
 }
 
@@ -385,7 +468,11 @@ fn forbidden(config: &Config) -> BTreeSet<IpAddr> {
     let marathon = config.marathon.iter().flat_map(|marathon| &marathon.urls);
     let marathon = marathon.filter_map(|url| url.host_str()?.trim_matches(['[', ']']).parse().ok());
     let dns = config.dns.iter();
-    let dns = dns.flat_map(|dns| dns.sockets().into_iter().chain(dns.upstreams.clone().unwrap_or_default()));
+    let dns = dns.flat_map(|dns| {
+        dns.sockets()
+            .into_iter()
+            .chain(dns.upstreams.clone().unwrap_or_default())
+    });
     marathon.chain(dns.map(|addr| addr.ip())).collect()
 }
 

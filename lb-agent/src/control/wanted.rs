@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
+    net::{Ipv4Addr, Ipv6Addr},
 };
 
 use ipnet::IpNet;
@@ -11,17 +11,15 @@ use lb_common::{NodeConfig, addr_flag};
 use crate::{
     catalog::{Desired, Weight},
     config::PortRange,
-    net::{self, Topology},
-    plan::{
-        BackendState, Endpoint, KernelState, Reach, Wanted, WantedBackend, WantedService,
-    },
+    net::Topology,
+    plan::{BackendState, Endpoint, KernelState, Reach, Wanted, WantedBackend, WantedService},
 };
 
 /// What the operator says about this node.
 #[derive(Clone, Debug)]
 pub(super) struct Node {
-    /// Indices of the interfaces that clients come in by.
-    pub(super) outside: Vec<u32>,
+    /// The interfaces that clients come in by.
+    pub(super) ifaces: Vec<String>,
     /// Source ports of full NAT.
     pub(super) snat_ports: PortRange,
     /// Clients from outside; `None`: the connected prefixes.
@@ -38,40 +36,47 @@ pub(super) fn wanted(desired: &Desired, topology: &Topology, node: &Node) -> Wan
                 addr: backend.addr,
                 weight: backend.weight,
                 state: BackendState::Up,
-                reach: reach(topology, backend.addr.ip(), node),
+                reach: topology.reach(backend.addr.ip(), &node.ifaces),
             });
-            let endpoint =
-                Endpoint { addr: key.addr, port: key.port.get(), proto: key.protocol.number() };
-            let service =
-                WantedService { flags: 0, fail_open: true, backends: backends.collect() };
+            let endpoint = Endpoint {
+                addr: key.addr,
+                port: key.port.get(),
+                proto: key.protocol.number(),
+            };
+            let service = WantedService {
+                flags: 0,
+                fail_open: true,
+                backends: backends.collect(),
+            };
             (endpoint, service)
         })
         .collect();
-    let mut node_addresses = topology.node_addresses();
-    node_addresses.retain(|addr| !desired.addresses.contains(addr));
+    let mut node_addresses = topology.own_addresses();
+    node_addresses.retain(|addr| !addr.is_loopback() && !desired.addresses.contains(addr));
+    let (snat4, snat6) = snat(topology, node);
     Wanted {
         services,
         vips: desired.addresses.clone(),
         node_addresses,
         node: NodeConfig {
-            snat4: topology.snat4(&node.outside).map(Into::into).unwrap_or_default(),
-            snat6: topology.snat6(&node.outside).map(Into::into).unwrap_or_default(),
+            snat4: snat4.map(Into::into).unwrap_or_default(),
+            snat6: snat6.map(Into::into).unwrap_or_default(),
             snat_port_min: node.snat_ports.min,
             snat_ports: node.snat_ports.max - node.snat_ports.min + 1,
         },
         sources: match &node.outside_allow {
             Some(prefixes) => prefixes.iter().map(IpNet::trunc).collect(),
-            None => topology.connected_prefixes().iter().map(IpNet::trunc).collect(),
+            None => topology.connected().iter().map(IpNet::trunc).collect(),
         },
     }
 }
 
-fn reach(topology: &Topology, addr: IpAddr, node: &Node) -> Reach {
-    match topology.reach(addr, &node.outside) {
-        net::Reach::Host => Reach::Host,
-        net::Reach::Link { ifindex } => Reach::Link { ifindex },
-        net::Reach::Net { ifindex } => Reach::Net { ifindex },
-    }
+/// The addresses with which full NAT leaves: the first of each family on the first interface that has one.
+fn snat(topology: &Topology, node: &Node) -> (Option<Ipv4Addr>, Option<Ipv6Addr>) {
+    let each = node.ifaces.iter().map(|iface| topology.snat(iface));
+    each.fold((None, None), |found, next| {
+        (found.0.or(next.0), found.1.or(next.1))
+    })
 }
 
 /// Adds what the maps hold and nobody has spoken of yet: until every provider has given its first
@@ -79,7 +84,12 @@ fn reach(topology: &Topology, addr: IpAddr, node: &Node) -> Reach {
 ///
 /// Backends come back with the share of slots that they have, so a service that is only held keeps its
 /// table.
-pub(super) fn hold(mut wanted: Wanted, have: &KernelState, topology: &Topology, node: &Node) -> Wanted {
+pub(super) fn hold(
+    mut wanted: Wanted,
+    have: &KernelState,
+    topology: &Topology,
+    node: &Node,
+) -> Wanted {
     for (addr, flags) in &have.addresses {
         if flags & addr_flag::VIP != 0 {
             wanted.vips.insert(*addr);
@@ -87,10 +97,13 @@ pub(super) fn hold(mut wanted: Wanted, have: &KernelState, topology: &Topology, 
         }
     }
     for (endpoint, service) in &have.services {
-        let held = wanted.services.entry(*endpoint).or_insert_with(|| WantedService {
-            fail_open: true,
-            ..WantedService::default()
-        });
+        let held = wanted
+            .services
+            .entry(*endpoint)
+            .or_insert_with(|| WantedService {
+                fail_open: true,
+                ..WantedService::default()
+            });
         let known: BTreeSet<_> = held.backends.iter().map(|backend| backend.addr).collect();
         let mut slots = BTreeMap::<u32, usize>::new();
         for (table, ids) in &have.tables {
@@ -102,8 +115,12 @@ pub(super) fn hold(mut wanted: Wanted, have: &KernelState, topology: &Topology, 
         }
         let least = slots.values().copied().min().unwrap_or(1).max(1);
         for (id, count) in slots {
-            let Some(backend) = have.backends.get(&id) else { continue };
-            let Some(at) = Endpoint::of(backend) else { continue };
+            let Some(backend) = have.backends.get(&id) else {
+                continue;
+            };
+            let Some(at) = Endpoint::of(backend) else {
+                continue;
+            };
             let addr = (at.addr, at.port).into();
             if known.contains(&addr) {
                 continue;
@@ -113,7 +130,7 @@ pub(super) fn hold(mut wanted: Wanted, have: &KernelState, topology: &Topology, 
                 addr,
                 weight: Weight::new(share).unwrap_or(Weight::MAX),
                 state: BackendState::Up,
-                reach: reach(topology, at.addr, node),
+                reach: topology.reach(at.addr, &node.ifaces),
             });
         }
     }
@@ -122,7 +139,10 @@ pub(super) fn hold(mut wanted: Wanted, have: &KernelState, topology: &Topology, 
 
 /// Interfaces behind which backends of this node live.
 pub(super) fn link_indices(wanted: &Wanted) -> BTreeSet<u32> {
-    let backends = wanted.services.values().flat_map(|service| &service.backends);
+    let backends = wanted
+        .services
+        .values()
+        .flat_map(|service| &service.backends);
     backends
         .filter_map(|backend| match backend.reach {
             Reach::Link { ifindex } => Some(ifindex),

@@ -10,6 +10,7 @@ mod lookup;
 mod netlink;
 mod route;
 mod routes;
+mod sysctl;
 #[cfg(test)]
 mod tests;
 mod topology;
@@ -19,5 +20,6 @@ pub use address::LABEL;
 pub use netlink::Netlink;
 pub use route::{PROTOCOL, Route};
 pub use routes::{Changes, Routes};
+pub use sysctl::{local_port_range, reserve_ports, restore_reserved_ports};
 pub use topology::{Address, Link, LinkKind, Topology};
 pub use watch::Watch;

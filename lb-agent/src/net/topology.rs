@@ -115,11 +115,14 @@ impl Topology {
         if own || self.local.lookup(addr).is_some() {
             return Reach::Host;
         }
-        let route = self.main.lookup(addr).filter(|route| is_connected(route));
-        match route.and_then(|route| route.ifindex) {
-            Some(ifindex) if self.stays_inside(ifindex, ifaces) => Reach::Link { ifindex },
-            _ => Reach::Net,
+        let route = self.main.lookup(addr);
+        let Some(ifindex) = route.and_then(|route| route.ifindex) else {
+            return Reach::Net { ifindex: 0 };
+        };
+        if route.is_some_and(is_connected) && self.stays_inside(ifindex, ifaces) {
+            return Reach::Link { ifindex };
         }
+        Reach::Net { ifindex }
     }
 
     /// The addresses with which packets of full NAT leave by `iface`: the first usable one of each family.
