@@ -4,6 +4,7 @@
 //! It never sends part of a state: a [`Snapshot`] replaces the whole of what the provider said before.
 //! On failure it sends the reason and the last good snapshot stays in force.
 
+pub mod file;
 pub mod marathon;
 mod pools;
 

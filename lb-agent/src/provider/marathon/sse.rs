@@ -198,7 +198,7 @@ mod tests {
         let mut events = Vec::new();
         parser.feed(b"event: big\ndata: ", |e| events.push(e));
         for _ in 0..64 {
-            parser.feed(&[b'x'; 65_536], |e| events.push(e));
+            parser.feed(&vec![b'x'; 65_536], |e| events.push(e));
         }
         assert!(parser.line.capacity() <= 2 * KEPT);
         parser.feed(b"\ndata: more\n\nevent: b\ndata: 1\n\n", |e| events.push(e));

@@ -50,7 +50,7 @@ fn old_definition() -> Versions {
 #[test]
 fn only_versions_before_the_last_change_are_asked_for() {
     let needed = version::needed(&reading(&body(), &json!([])));
-    assert_eq!(needed.apps.into_iter().collect::<Vec<_>>(), [key()]);
+    assert_eq!(needed.apps, [key()].into());
     for missing in ["/apps/0/versionInfo", "/apps/0/tasks/0/version"] {
         let mut body = body();
         *body.pointer_mut(missing).unwrap() = json!(null);
@@ -124,7 +124,7 @@ fn a_pods_instance_runs_the_spec_it_refers_to() {
         version: OLD.to_owned(),
     };
     let needed = version::needed(&reading(&none, &pods));
-    assert_eq!(needed.pods.into_iter().collect::<Vec<_>>(), [key.clone()]);
+    assert_eq!(needed.pods, [key.clone()].into());
     let old = Lookup::Found(Arc::new(serde_json::from_value(spec(OLD, "old")).unwrap()));
     let versions = Versions {
         pods: [(key, old)].into_iter().collect(),

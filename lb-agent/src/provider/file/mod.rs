@@ -1,0 +1,50 @@
+//! Services from a YAML file, read again whenever it changes.
+//!
+//! ```yaml
+//! services:
+//!   - name: /dcos-101/app2     # or `address: 10.1.2.3` / `address: fd01:c::1` for an IP VIP
+//!     framework: file          # name space of the name; `file` if absent
+//!     port: 10000              # the VIP's port, 1-65535
+//!     protocol: tcp            # tcp (if absent), udp, or [tcp, udp]
+//!     backends:
+//!       - 10.0.1.5:28543
+//!       - { address: "[fd01:b::2]:8080", weight: 0, name: task-1 }
+//! ```
+//!
+//! Unknown keys are errors. A service or a backend with a wrong value costs only itself; a file that
+//! cannot be read as a whole leaves the services as they were.
+
+mod schema;
+#[cfg(test)]
+mod tests;
+mod watch;
+
+use std::{path::PathBuf, sync::Arc, time::SystemTime};
+
+use tokio::sync::mpsc;
+
+pub use self::schema::parse;
+
+use super::{ProviderId, Update};
+
+/// What is read where no file is given: a commented example without services.
+pub const DEFAULT_SERVICES: &str = include_str!("default.yaml");
+
+/// Sends an [`Update`] for every reading of `path`; without one a single update with
+/// [`DEFAULT_SERVICES`]. Ends when `tx` is closed. The provider is called `file:<path>`, or
+/// `file:default`.
+pub async fn run(path: Option<PathBuf>, tx: mpsc::Sender<Update>) {
+    if let Some(path) = path {
+        return watch::watch(&path, &tx, watch::Timings::default()).await;
+    }
+    let outcome = parse(DEFAULT_SERVICES, "default".as_ref()).map(Arc::new);
+    let provider = ProviderId::new("file", "default");
+    _ = tx
+        .send(Update {
+            provider,
+            at: SystemTime::now(),
+            outcome,
+        })
+        .await;
+    tx.closed().await;
+}
