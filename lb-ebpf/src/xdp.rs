@@ -1,7 +1,7 @@
 //! XDP ingress: DNAT up the stack, full NAT out again without leaving the driver.
 
 use aya_ebpf::{
-    EbpfContext as _,
+    EbpfContext as _, Global,
     bindings::{bpf_fib_lookup as FibLookup, xdp_action, xdp_md},
     helpers::generated::bpf_fib_lookup,
     macros::xdp,
@@ -21,6 +21,13 @@ use crate::{
     rewrite::{Direct, translate},
     tables::Tables,
 };
+
+/// Not 0: a packet that leaves by the interface it came in by is redirected, not transmitted.
+///
+/// `XDP_TX` on a veth wakes the other end only if an XDP program is there as well (`veth_xdp_flush` in
+/// `drivers/net/veth.c`); a redirect always does.
+#[unsafe(no_mangle)]
+static TX_BY_REDIRECT: Global<u8> = Global::new(0);
 
 /// The packet between `data` and `data_end`.
 pub struct Frame {
@@ -119,10 +126,12 @@ fn ingress<A: Tables>(ctx: &XdpContext, frame: &Frame, l3: usize) -> u32 {
             None => malformed(),
         },
         backend_kind::NET => match next_hop(ctx, &at, key.proto as u8, flow) {
-            Some(hop) if hop.ifindex == ifindex => match send(frame, l3, &at, &key, flow, &hop) {
-                Some(()) => xdp_action::XDP_TX,
-                None => malformed(),
-            },
+            Some(hop) if hop.ifindex == ifindex && TX_BY_REDIRECT.load() == 0 => {
+                match send(frame, l3, &at, &key, flow, &hop) {
+                    Some(()) => xdp_action::XDP_TX,
+                    None => malformed(),
+                }
+            }
             Some(hop) if LB_PORTS.get(hop.ifindex).is_some() => {
                 match send(frame, l3, &at, &key, flow, &hop) {
                     Some(()) => LB_PORTS

@@ -34,7 +34,7 @@ use crate::{
     config::{self, Config, MarathonAuth},
     datapath::{Datapath, DatapathConfig, Interface, Sizes, XdpMode},
     dns::{self, DnsConfig},
-    net::{Netlink, Routes, Topology, local_port_range, reserve_ports},
+    net::{LinkKind, Netlink, Routes, Topology, local_port_range, reserve_ports},
     plan::maglev::Memo,
     preflight,
     provider::{self, ProviderId, Update},
@@ -71,17 +71,25 @@ fn start(config: Config) -> Result<()> {
     };
     let lease_file = LeaseFile::in_dir(&config.paths.state_dir);
     let allocator = Allocator::new(pools(&config)?, lease_file.load()?);
-    let datapath = Datapath::load(DatapathConfig {
-        pin_dir: config.paths.pin_dir.clone(),
-        cgroup: cgroup.clone(),
-        interfaces: interfaces.clone(),
-        xdp_mode: xdp_mode(config.xdp_mode),
-        sizes: sizes(&config),
-    })?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
+    let topology = runtime.block_on(async { Netlink::open()?.topology().await })?;
+    let veth = |iface: &Interface| {
+        topology
+            .links
+            .get(&iface.index)
+            .is_some_and(|link| link.kind == LinkKind::Pair)
+    };
+    let datapath = Datapath::load(DatapathConfig {
+        pin_dir: config.paths.pin_dir.clone(),
+        cgroup: cgroup.clone(),
+        tx_by_redirect: interfaces.iter().any(veth),
+        interfaces: interfaces.clone(),
+        xdp_mode: xdp_mode(config.xdp_mode),
+        sizes: sizes(&config),
+    })?;
     runtime.block_on(serve(Parts {
         config,
         interfaces,

@@ -40,6 +40,8 @@ pub struct DatapathConfig {
     pub interfaces: Vec<Interface>,
     /// How XDP is attached.
     pub xdp_mode: XdpMode,
+    /// One of the interfaces is a veth, which does not deliver what XDP transmits to an end without XDP.
+    pub tx_by_redirect: bool,
     /// How much the maps hold.
     pub sizes: Sizes,
 }
@@ -70,7 +72,7 @@ impl Datapath {
     ///
     /// If the pin folder cannot be made, a pinned map does not fit, or the kernel refuses something.
     pub fn load(config: DatapathConfig) -> Result<Self> {
-        let mut object = object::load(&config.pin_dir, &config.sizes)?;
+        let mut object = object::load(&config.pin_dir, &config.sizes, config.tx_by_redirect)?;
         Ok(Self {
             maps: Maps::take(&mut object)?,
             counters: take(&mut object, "LB_COUNTERS")?,

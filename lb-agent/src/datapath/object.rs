@@ -15,11 +15,13 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("LB_EBPF_OBJECT"));
 /// # Errors
 ///
 /// If a pinned map does not fit, or the kernel refuses a map or a program.
-pub(super) fn load(pin_dir: &Path, sizes: &Sizes) -> Result<Ebpf> {
+pub(super) fn load(pin_dir: &Path, sizes: &Sizes, tx_by_redirect: bool) -> Result<Ebpf> {
     let dir = schema_dir(pin_dir);
     make_pin_dir(&dir)?;
     let specs = specs(sizes);
+    let tx_by_redirect = u8::from(tx_by_redirect);
     let mut loader = EbpfLoader::new();
+    loader.override_global("TX_BY_REDIRECT", &tx_by_redirect, true);
     for spec in &specs {
         let path = dir.join(spec.name);
         if path.exists() {

@@ -1,6 +1,7 @@
 //! Reads the services file when it changes, and now and then in case a change was missed.
 
 use std::{
+    ffi::{OsStr, OsString},
     fs::Metadata,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
@@ -42,6 +43,9 @@ struct Watching {
     dirs: Vec<Dir>,
     _watcher: Option<RecommendedWatcher>,
 }
+
+/// File names whose change concerns the services file; its directory may be a busy one.
+struct Names(Vec<OsString>);
 
 /// A directory by path and identity: a new one under an old path needs a new watch.
 #[derive(PartialEq, Eq)]
@@ -168,7 +172,7 @@ impl Watching {
             return !dirs.is_empty();
         }
         *self = Self::default();
-        let result = Self::start(&dirs, changed);
+        let result = Self::start(path, &dirs, changed);
         match result {
             Ok(watcher) => {
                 *self = Self {
@@ -183,12 +187,17 @@ impl Watching {
         !self.dirs.is_empty()
     }
 
-    fn start(dirs: &[Dir], changed: &Arc<Notify>) -> notify::Result<RecommendedWatcher> {
+    fn start(
+        path: &Path,
+        dirs: &[Dir],
+        changed: &Arc<Notify>,
+    ) -> notify::Result<RecommendedWatcher> {
         let changed = Arc::clone(changed);
+        let names = Names::of(path);
         // Reading the file is itself an access, so accesses are no news.
         let mut watcher =
             notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-                if event.is_ok_and(|event| !event.kind.is_access()) {
+                if event.is_ok_and(|event| !event.kind.is_access() && names.concern(&event.paths)) {
                     changed.notify_one();
                 }
             })?;
@@ -196,6 +205,32 @@ impl Watching {
             watcher.watch(&dir.path, RecursiveMode::NonRecursive)?;
         }
         Ok(watcher)
+    }
+}
+
+// === impl Names ===
+
+impl Names {
+    fn of(path: &Path) -> Self {
+        let real = std::fs::canonicalize(path).ok();
+        let names = [Some(path), real.as_deref()]
+            .into_iter()
+            .flatten()
+            .filter_map(Path::file_name);
+        Self(names.map(OsStr::to_owned).collect())
+    }
+
+    /// Whether a change of these paths may be one of the file: itself, what it links to, the `..data` link
+    /// through which Kubernetes swaps a config map, or the directory as a whole.
+    fn concern(&self, paths: &[PathBuf]) -> bool {
+        paths.is_empty()
+            || paths
+                .iter()
+                .filter_map(|path| path.file_name())
+                .any(|name| {
+                    self.0.iter().any(|own| own == name)
+                        || name.as_encoded_bytes().starts_with(b"..")
+                })
     }
 }
 
