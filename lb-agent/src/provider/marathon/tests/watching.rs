@@ -354,9 +354,9 @@ async fn a_silent_stream_is_replaced() {
     config.timings.silence = ms(100);
     // The replacement does not wait for a back-off.
     config.timings.backoff = Steps {
-        first: DEADLINE,
+        first: DEADLINE * 10,
         factor: 1.0,
-        cap: DEADLINE,
+        cap: DEADLINE * 10,
     };
     let mut watched = watch(config);
     assert_eq!(watched.state().await, [A]);
@@ -500,13 +500,18 @@ async fn an_older_version_is_asked_for_once() {
     app["tasks"][0]["version"] = json!(old);
     let fake = Fake::start(json!([app])).await;
     let path = format!("/v2/apps/a/versions/{old}");
-    fake.set(&path, Reply::Text(503, String::new()));
-    let mut watched = watch(config(&fake));
+    fake.set(&path, Reply::Silence);
+    let mut config = config(&fake);
+    config.timings.request = ms(300);
+    let mut watched = watch(config);
     assert_eq!(
         watched.state().await,
         [""; 0],
         "the app is left out while its version is not known"
     );
+    fake.set(&path, Reply::Text(503, String::new()));
+    fake.event("status_update_event");
+    assert_eq!(watched.state().await, [""; 0]);
     fake.set(&path, Reply::Json(app_a()));
     fake.event("status_update_event");
     assert_eq!(watched.state().await, [A]);
