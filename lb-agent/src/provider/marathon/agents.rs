@@ -52,7 +52,7 @@ impl Agents {
         for name in &due {
             self.next_try.insert(name.clone(), end + RETRY);
         }
-        let lookups = futures_util::stream::iter(due).map(async |name| {
+        let lookups = futures_util::stream::iter(due).map(|name| async move {
             let found = look_up(&name).await;
             (name, found)
         });

@@ -142,7 +142,7 @@ async fn refresh<D: DeserializeOwned>(
     }
     let late = || Lookup::Failed("no answer in time".to_owned());
     new.extend(ask.iter().map(|key| (key.clone(), late())));
-    let asked = futures_util::stream::iter(ask).map(async |key| {
+    let asked = futures_util::stream::iter(ask).map(|key| async move {
         let path = path(&key);
         let path: Vec<&str> = path.iter().map(String::as_str).collect();
         let answer = client.get(&path, None).await.map(|answer| answer.body);
