@@ -8,12 +8,14 @@ use std::{
 };
 
 use futures_util::StreamExt as _;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 /// How many look-ups run at once.
 const PARALLEL: usize = 16;
 /// How long one look-up may take.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// How long all look-ups of one snapshot may take.
+const TOGETHER: Duration = Duration::from_secs(5);
 /// How long an address is taken for good.
 const FRESH: Duration = Duration::from_secs(60);
 /// How long a name that failed is left alone, so that a dead resolver does not pile up threads.
@@ -42,23 +44,33 @@ impl Agents {
         &self.known
     }
 
-    /// Looks up those of `names` that are new or stale.
+    /// Looks up those of `names` that are new or stale. A slow resolver holds a snapshot up only so
+    /// long; what it has not answered by then is asked again later.
     pub(super) async fn refresh(&mut self, names: &BTreeSet<&str>) {
         let due = self.due(names, Instant::now());
-        let lookups = futures_util::stream::iter(due).map(|name| async {
+        let end = Instant::now() + TOGETHER;
+        for name in &due {
+            self.next_try.insert(name.clone(), end + RETRY);
+        }
+        let lookups = futures_util::stream::iter(due).map(|name| async move {
             let found = look_up(&name).await;
             (name, found)
         });
         let mut lookups = lookups.buffer_unordered(PARALLEL);
-        while let Some((name, found)) = lookups.next().await {
+        while let Ok(Some((name, found))) = timeout_at(end, lookups.next()).await {
             self.learn(name, found, Instant::now());
         }
     }
 
+    /// Names that were never known come first.
     fn due(&self, names: &BTreeSet<&str>, now: Instant) -> Vec<String> {
-        let names = names.iter().filter(|name| name.parse::<IpAddr>().is_err());
-        let names = names.filter(|name| self.next_try.get(**name).is_none_or(|at| *at <= now));
-        names.map(|name| (*name).to_owned()).collect()
+        let waits = |name: &&&str| self.next_try.get(**name).is_some_and(|at| *at > now);
+        let names = names
+            .iter()
+            .filter(|name| name.parse::<IpAddr>().is_err() && !waits(name));
+        let mut due: Vec<String> = names.map(|name| (*name).to_owned()).collect();
+        due.sort_by_key(|name| self.known.contains_key(name));
+        due
     }
 
     fn learn(&mut self, name: String, found: Result<IpAddr, String>, now: Instant) {

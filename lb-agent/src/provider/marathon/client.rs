@@ -3,6 +3,7 @@
 use std::{
     fmt,
     sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
 };
 
 use reqwest::{
@@ -88,6 +89,11 @@ impl Client {
             timings: config.timings,
             max_body: config.max_body,
         })
+    }
+
+    /// How long one request may take.
+    pub(super) fn patience(&self) -> Duration {
+        self.timings.request
     }
 
     /// `GET` of a JSON resource below the URL that worked last; on connection errors and 5xx the

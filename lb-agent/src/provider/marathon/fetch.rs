@@ -6,6 +6,7 @@ use futures_util::StreamExt as _;
 use reqwest::StatusCode;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use tokio::time::{Instant, timeout_at};
 
 use crate::provider::Snapshot;
 
@@ -123,7 +124,8 @@ fn framework_name(info: &[u8]) -> Result<String, String> {
 }
 
 /// Forgets versions that nothing runs any more and asks for those that are new. A version never
-/// changes, so a good answer is kept; any other is asked for again next time.
+/// changes, so a good answer is kept; any other is asked for again next time. All together take no longer
+/// than one request may.
 async fn refresh<D: DeserializeOwned>(
     client: &Client,
     known: &mut HashMap<VersionKey, Lookup<D>>,
@@ -138,13 +140,19 @@ async fn refresh<D: DeserializeOwned>(
             _ => ask.push(key),
         }
     }
-    let asked = futures_util::stream::iter(ask).map(async |key| {
+    let late = || Lookup::Failed("no answer in time".to_owned());
+    new.extend(ask.iter().map(|key| (key.clone(), late())));
+    let asked = futures_util::stream::iter(ask).map(|key| async move {
         let path = path(&key);
         let path: Vec<&str> = path.iter().map(String::as_str).collect();
         let answer = client.get(&path, None).await.map(|answer| answer.body);
         (key, looked_up(answer))
     });
-    new.extend(asked.buffer_unordered(PARALLEL).collect::<Vec<_>>().await);
+    let mut asked = asked.buffer_unordered(PARALLEL);
+    let end = Instant::now() + client.patience();
+    while let Ok(Some((key, lookup))) = timeout_at(end, asked.next()).await {
+        new.insert(key, lookup);
+    }
     *known = new;
 }
 

@@ -1,10 +1,12 @@
 //! Bodies of Marathon -> pools, and the watcher against a Marathon on loopback.
 
+mod emptiness;
 mod fixtures;
 mod generations;
 mod malformed;
 mod server;
 mod versions;
+mod watched;
 mod watching;
 
 use std::{collections::HashMap, net::IpAddr};
