@@ -39,6 +39,7 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(2);
 #[derive(Clone)]
 struct Published {
     dns: Arc<ArcSwap<dns::Table>>,
+    dns_allow: Arc<ArcSwap<Vec<IpNet>>>,
     status: Arc<ArcSwap<StatusReport>>,
 }
 
@@ -50,6 +51,8 @@ struct Control {
     policy: Policy,
     /// Addresses that no IP VIP may be, besides the node's own.
     forbidden: BTreeSet<IpAddr>,
+    /// Clients that get DNS answers; `None`: the connected prefixes.
+    dns_allow: Option<Vec<IpNet>>,
     pools: Vec<IpNet>,
     zones: dns::Zones,
     node: Node,
@@ -147,6 +150,7 @@ impl Control {
             error!("{failure}");
         }
         self.failures = failures;
+        self.published.dns_allow.store(Arc::new(self.dns_clients()));
         let table = dns::Table::new(&self.zones, &desired.names);
         self.published.dns.store(Arc::new(table));
         self.desired = desired;
@@ -193,6 +197,16 @@ impl Control {
                 .map(|(net, error)| format!("route to {net}: {error}")),
         );
         Ok(())
+    }
+
+    /// The node itself and who the operator allows, or else its neighbours.
+    fn dns_clients(&self) -> Vec<IpNet> {
+        let own = self.topology.own_addresses().into_iter().map(IpNet::from);
+        let others = match &self.dns_allow {
+            Some(prefixes) => prefixes.iter().map(IpNet::trunc).collect(),
+            None => self.topology.connected().into_iter().collect::<Vec<_>>(),
+        };
+        dns::LOOPBACK.into_iter().chain(own).chain(others).collect()
     }
 
     fn publish_report(&self) {

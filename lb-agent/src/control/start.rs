@@ -11,7 +11,6 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use arc_swap::ArcSwap;
-use ipnet::IpNet;
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::mpsc,
@@ -34,7 +33,7 @@ use crate::{
     config::{self, Config, MarathonAuth},
     datapath::{Datapath, DatapathConfig, Interface, Sizes, XdpMode},
     dns::{self, DnsConfig},
-    net::{LinkKind, Netlink, Routes, Topology, local_port_range, reserve_ports},
+    net::{LinkKind, Netlink, Routes, local_port_range, reserve_ports},
     plan::maglev::Memo,
     preflight,
     provider::{self, ProviderId, Update},
@@ -141,6 +140,7 @@ async fn serve(parts: Parts) -> Result<()> {
             &zones,
             &Default::default(),
         ))),
+        dns_allow: Arc::default(),
         status: Arc::default(),
     };
     let (updates, inbox) = mpsc::channel(UPDATES);
@@ -165,7 +165,7 @@ async fn serve(parts: Parts) -> Result<()> {
         pins = %config.paths.pin_dir.display(), "attached"
     );
 
-    let dns = start_dns(&config, &topology, &published, &stop)?;
+    let dns = start_dns(&config, &published, &stop)?;
     let fixed = Fixed {
         agent: AgentReport {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -196,6 +196,7 @@ async fn serve(parts: Parts) -> Result<()> {
             .flatten()
             .flat_map(AddressPool::to_cidrs)
             .collect(),
+        dns_allow: config.dns.as_ref().and_then(|dns| dns.allow.clone()),
         forbidden: forbidden(&config),
         policy: policy(&config),
         resync: config.resync,
@@ -334,7 +335,6 @@ fn first_line(path: &Path) -> Result<String> {
 
 fn start_dns(
     config: &Config,
-    topology: &Topology,
     published: &Published,
     stop: &CancellationToken,
 ) -> Result<Option<DnsReport>> {
@@ -348,18 +348,11 @@ fn start_dns(
         wanted
     };
     let sockets = dns::Sockets::bind(&listen)?;
-    let allow = match &settings.allow {
-        Some(prefixes) => prefixes.clone(),
-        None => topology.connected().into_iter().collect(),
-    };
     let upstreams = settings.upstreams.clone().unwrap_or_default();
     let dns_config = DnsConfig {
         listen: listen.clone(),
         upstreams: upstreams.clone(),
-        allow: dns::LOOPBACK
-            .into_iter()
-            .chain(allow.iter().map(IpNet::trunc))
-            .collect(),
+        allow: Arc::clone(&published.dns_allow),
         ..DnsConfig::default()
     };
     let table = Arc::clone(&published.dns);

@@ -77,6 +77,8 @@ pub struct Interface {
 pub(super) struct Links {
     dir: PathBuf,
     held: BTreeMap<String, OwnedFd>,
+    /// Pins that this process made, not those that it took over.
+    made: Vec<String>,
 }
 
 // === impl XdpMode ===
@@ -99,6 +101,7 @@ impl Links {
         Self {
             dir: schema_dir(pin_dir).join("links"),
             held: BTreeMap::new(),
+            made: Vec::new(),
         }
     }
 
@@ -253,7 +256,17 @@ impl Links {
         sys::pin(link.as_fd(), &path)
             .with_context(|| format!("cannot pin the link at {}", path.display()))?;
         self.held.insert(pin.to_owned(), link);
+        self.made.push(pin.to_owned());
         Ok(())
+    }
+
+    /// Takes off again what this process attached; links of an agent that ran before stay.
+    pub(super) fn undo(&mut self) {
+        for pin in std::mem::take(&mut self.made) {
+            if let Err(error) = self.detach(&pin) {
+                tracing::warn!("{error:#}");
+            }
+        }
     }
 
     fn detach(&mut self, pin: &str) -> Result<()> {

@@ -88,9 +88,17 @@ impl Datapath {
     ///
     /// # Errors
     ///
-    /// If one cannot be attached; the message names hook, place and remedy. What was attached before it
-    /// stays, and does no harm.
+    /// If one cannot be attached; the message names hook, place and remedy. Nothing that this call attached
+    /// stays then.
     pub fn attach(&mut self) -> Result<()> {
+        let attached = self.attach_all();
+        if attached.is_err() {
+            self.links.undo();
+        }
+        attached
+    }
+
+    fn attach_all(&mut self) -> Result<()> {
         let Self {
             config,
             object,
@@ -100,8 +108,6 @@ impl Datapath {
         } = self;
         let netns = open(Path::new("/proc/self/ns/net"))?;
         links.namespace(object, netns.as_fd())?;
-        let cgroup = open(&config.cgroup)?;
-        links.cgroup(object, cgroup.as_fd())?;
         let indices: Vec<u32> = config.interfaces.iter().map(|iface| iface.index).collect();
         links.keep_interfaces(&indices)?;
         for iface in &config.interfaces {
@@ -112,7 +118,8 @@ impl Datapath {
                     .with_context(|| format!("cannot let XDP redirect to {}", iface.name))?;
             }
         }
-        Ok(())
+        let cgroup = open(&config.cgroup)?;
+        links.cgroup(object, cgroup.as_fd())
     }
 
     /// Attaches to the interfaces behind which backends of this node live, and to no others.

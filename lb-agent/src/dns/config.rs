@@ -6,6 +6,7 @@ use std::{
     sync::{Arc, atomic::AtomicU64},
 };
 
+use arc_swap::ArcSwap;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 /// The node itself.
@@ -24,8 +25,9 @@ pub struct DnsConfig {
     pub upstreams: Vec<SocketAddr>,
     /// The system's list of name servers, read again whenever it changes.
     pub resolv_conf: PathBuf,
-    /// Clients that get answers; all others are refused.
-    pub allow: Vec<IpNet>,
+    /// Clients that get answers; all others are refused. May be swapped while DNS runs: the prefixes of a
+    /// node change with its interfaces.
+    pub allow: Arc<ArcSwap<Vec<IpNet>>>,
     /// Counters, for the caller to read.
     pub stats: Arc<Stats>,
 }
@@ -56,7 +58,7 @@ impl Default for DnsConfig {
             listen: Vec::new(),
             upstreams: Vec::new(),
             resolv_conf: "/etc/resolv.conf".into(),
-            allow: LOOPBACK.to_vec(),
+            allow: Arc::new(ArcSwap::from_pointee(LOOPBACK.to_vec())),
             stats: Arc::default(),
         }
     }

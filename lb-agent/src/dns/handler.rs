@@ -26,7 +26,7 @@ pub(super) struct Handler(Arc<Inner>);
 struct Inner {
     table: Arc<ArcSwap<Table>>,
     forwarder: Arc<Forwarder>,
-    allow: Vec<IpNet>,
+    allow: Arc<ArcSwap<Vec<IpNet>>>,
     stats: Arc<Stats>,
 }
 
@@ -36,7 +36,7 @@ impl Handler {
     pub(super) fn new(
         table: Arc<ArcSwap<Table>>,
         forwarder: Arc<Forwarder>,
-        allow: Vec<IpNet>,
+        allow: Arc<ArcSwap<Vec<IpNet>>>,
         stats: Arc<Stats>,
     ) -> Self {
         Self(Arc::new(Inner {
@@ -55,7 +55,11 @@ impl Handler {
     pub(super) fn allows(&self, client: IpAddr) -> bool {
         // A socket that serves both families shows IPv4 clients as `::ffff:a.b.c.d`.
         let client = client.to_canonical();
-        self.0.allow.iter().any(|prefix| prefix.contains(&client))
+        self.0
+            .allow
+            .load()
+            .iter()
+            .any(|prefix| prefix.contains(&client))
     }
 
     async fn decide(&self, request: &Request) -> Answer {

@@ -1,5 +1,9 @@
 //! Who gets nothing, and what a dead upstream costs.
 
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
 use super::*;
 
 #[tokio::test]
@@ -7,7 +11,7 @@ async fn strangers_are_refused_answers_and_forwards() {
     let upstream = Upstream::start(|query| address(query, [192, 0, 2, 1])).await;
     let allowed: IpNet = "127.0.0.1/32".parse().expect("a prefix");
     let dns = Dns::start(DnsConfig {
-        allow: vec![allowed],
+        allow: Arc::new(ArcSwap::from_pointee(vec![allowed])),
         ..config(&[upstream.addr])
     })
     .await;
@@ -34,7 +38,7 @@ async fn strangers_are_refused_answers_and_forwards() {
 
 #[tokio::test]
 async fn by_default_only_the_node_itself_is_served() {
-    let allow = DnsConfig::default().allow;
+    let allow = DnsConfig::default().allow.load_full();
     let allows = |addr: &str| {
         let addr: IpAddr = addr.parse().expect("an address");
         allow.iter().any(|prefix| prefix.contains(&addr))

@@ -71,7 +71,7 @@ fn the_snapshot_tells_how_backends_of_a_real_node_are_reached() {
             "10.244.1.1",
             "2001:db8::1",
         ] {
-            assert_eq!(reach(away), Reach::Net, "{away}");
+            assert!(matches!(reach(away), Reach::Net { .. }), "{away}");
         }
     });
 }

@@ -68,14 +68,23 @@ fn a_router_in_between_and_a_forbidding_route_mean_net() {
         gateway: true,
         ..route("10.0.0.0/8", 2)
     };
-    assert_eq!(reach(links(), vec![routed], "10.0.0.1"), Reach::Net);
+    assert_eq!(
+        reach(links(), vec![routed], "10.0.0.1"),
+        Reach::Net { ifindex: 2 }
+    );
     let dead_end = Route {
         kind: RouteType::BlackHole,
         ..route("10.0.0.0/16", 2)
     };
     let routes = vec![route("10.0.0.0/8", 2), dead_end];
-    assert_eq!(reach(links(), routes, "10.0.0.1"), Reach::Net);
-    assert_eq!(reach(links(), Vec::new(), "10.0.0.1"), Reach::Net);
+    assert_eq!(
+        reach(links(), routes, "10.0.0.1"),
+        Reach::Net { ifindex: 2 }
+    );
+    assert_eq!(
+        reach(links(), Vec::new(), "10.0.0.1"),
+        Reach::Net { ifindex: 0 }
+    );
 }
 
 #[test]
@@ -87,11 +96,11 @@ fn a_bridge_with_a_port_that_leads_away_is_an_uplink() {
     assert_eq!(inside, Reach::Link { ifindex: 5 });
     assert_eq!(
         reach(port("ens3", LinkKind::Other), routes(), "10.0.0.2"),
-        Reach::Net
+        Reach::Net { ifindex: 5 }
     );
     assert_eq!(
         reach(port("eth0", LinkKind::Pair), routes(), "10.0.0.2"),
-        Reach::Net
+        Reach::Net { ifindex: 5 }
     );
 }
 
@@ -99,9 +108,12 @@ fn a_bridge_with_a_port_that_leads_away_is_an_uplink() {
 fn a_second_network_card_leads_away_and_so_does_a_given_interface() {
     let routes = || vec![route("10.0.0.0/24", 2)];
     let card = vec![link(2, "eth1", LinkKind::Other, None)];
-    assert_eq!(reach(card, routes(), "10.0.0.2"), Reach::Net);
+    assert_eq!(reach(card, routes(), "10.0.0.2"), Reach::Net { ifindex: 2 });
     let given = vec![link(2, "eth0", LinkKind::Pair, None)];
-    assert_eq!(reach(given, routes(), "10.0.0.2"), Reach::Net);
+    assert_eq!(
+        reach(given, routes(), "10.0.0.2"),
+        Reach::Net { ifindex: 2 }
+    );
 }
 
 #[test]
