@@ -1,3 +1,8 @@
 //! The lab, stand-in orchestrators, and what end-to-end tests share.
 
+pub mod apps;
 pub mod lab;
+pub mod marathon;
+pub mod probe;
+pub mod task;
+pub mod topology;

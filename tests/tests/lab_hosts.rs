@@ -201,7 +201,7 @@ fn checksum_offload_is_off_unless_asked_for() {
     let lab = Lab::new().expect("a lab");
     let off = lab.host(&HostSpec::new("off")).expect("a host");
     let on = lab
-        .host(&HostSpec::new("on").tx_checksum())
+        .host(&HostSpec::new("on").tx_checksum(true))
         .expect("a host");
     for (host, state) in [(off, "off"), (on, "on")] {
         let features = host

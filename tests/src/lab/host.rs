@@ -90,11 +90,11 @@ impl HostSpec {
         self
     }
 
-    /// Leaves checksum offload on. A veth then passes packets whose checksum is unfinished, as tc sees them
-    /// on any NIC; XDP on the other end cannot work on those.
+    /// Leaves checksum offload on, or not, which is the default. With it a veth passes packets whose
+    /// checksum is unfinished, as tc sees them on any NIC; XDP on the other end cannot work on those.
     #[must_use]
-    pub fn tx_checksum(mut self) -> Self {
-        self.tx_checksum = true;
+    pub fn tx_checksum(mut self, on: bool) -> Self {
+        self.tx_checksum = on;
         self
     }
 }

@@ -55,18 +55,19 @@ pub fn request(at: SocketAddr, method: &str, path: &str, body: &Value) -> Result
     } else {
         body.to_string()
     };
-    let mut stream = open(
-        at,
-        method,
-        path,
-        &[("Content-Type", "application/json")],
-        &body,
-    )?;
+    let headers = [("Content-Type", "application/json")];
+    read(open(at, method, path, &headers, &body)?).with_context(|| format!("{method} {path}"))
+}
+
+/// Reads an answer to the end of its connection.
+///
+/// # Errors
+///
+/// The connection fails or falls silent, or what comes back is not HTTP.
+pub fn read(mut stream: TcpStream) -> Result<Reply> {
     let mut answer = Vec::new();
-    stream
-        .read_to_end(&mut answer)
-        .with_context(|| format!("{method} {path}"))?;
-    parse(&String::from_utf8_lossy(&answer)).with_context(|| format!("{method} {path}"))
+    stream.read_to_end(&mut answer)?;
+    parse(&String::from_utf8_lossy(&answer))
 }
 
 /// A GET without a body.

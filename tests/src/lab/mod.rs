@@ -16,6 +16,7 @@ mod inner;
 pub mod leftovers;
 mod netns;
 mod process;
+pub mod programs;
 mod require;
 mod run_id;
 pub mod servers;

@@ -1,0 +1,217 @@
+//! A client that asks over and over and counts who answered: a process, so that cgroup hooks see it.
+
+use std::{
+    collections::BTreeMap,
+    io::{Read, Write},
+    net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs, UdpSocket},
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
+
+/// The payload of a datagram; its echo ends the answer.
+const PAYLOAD: &str = "marco";
+
+/// How to ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Mode {
+    /// A new TCP connection with one HTTP request each time.
+    Tcp,
+    /// As `Tcp`, from an IPv6 socket to an IPv4 address as `::ffff:a.b.c.d`.
+    TcpMapped,
+    /// A new UDP socket each time, connected.
+    Udp,
+    /// A new UDP socket each time, not connected: `sendto`, `recvfrom`.
+    UdpUnconnected,
+    /// As `UdpUnconnected`, from an IPv6 socket to `::ffff:a.b.c.d`.
+    UdpMapped,
+}
+
+/// What to ask, and how often.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// `NAME:PORT` or `ADDRESS:PORT`; resolved anew each time.
+    pub to: String,
+    /// Take only IPv6 addresses of the name; else only IPv4.
+    pub ipv6: bool,
+    /// How to ask.
+    pub mode: Mode,
+    /// How often; `None` goes on until told to stop.
+    pub count: Option<u64>,
+    /// Pause between two questions.
+    pub pause: Duration,
+    /// How long one question may take.
+    pub within: Duration,
+}
+
+/// What came of it.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Outcome {
+    /// Questions answered.
+    pub answered: u64,
+    /// Questions not answered, or wrongly.
+    pub failed: u64,
+    /// Who answered how often, by the first line of the answer.
+    pub by_answer: BTreeMap<String, u64>,
+    /// What the client saw as its peer (`getpeername`, or the source of the datagram), how often.
+    pub by_peer: BTreeMap<String, u64>,
+    /// What the server saw as the client's address, without port, how often.
+    pub by_client: BTreeMap<String, u64>,
+    /// Failures by reason, how often.
+    pub errors: BTreeMap<String, u64>,
+    /// The longest time to an answer, in microseconds.
+    pub slowest_us: u64,
+    /// The sum of all times to an answer, in microseconds.
+    pub total_us: u64,
+}
+
+struct Answer {
+    text: String,
+    peer: SocketAddr,
+}
+
+// === impl Outcome ===
+
+impl Outcome {
+    /// The share of questions that the most frequent answerer took, 0 to 1; 0 without answers.
+    pub fn largest_share(&self) -> f64 {
+        let largest = self.by_answer.values().max().copied().unwrap_or(0);
+        if self.answered == 0 {
+            0.0
+        } else {
+            largest as f64 / self.answered as f64
+        }
+    }
+
+    fn count(&mut self, asked: Result<Answer>, took: Duration) {
+        match asked {
+            Ok(Answer { text, peer }) => {
+                let took = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+                self.answered += 1;
+                self.slowest_us = self.slowest_us.max(took);
+                self.total_us += took;
+                let mut lines = text.lines();
+                let first = lines.next().unwrap_or_default();
+                *self.by_answer.entry(first.to_owned()).or_default() += 1;
+                *self.by_peer.entry(peer.to_string()).or_default() += 1;
+                let client = lines.next().and_then(|line| line.strip_prefix("client "));
+                if let Some(client) = client.and_then(|at| at.parse::<SocketAddr>().ok()) {
+                    *self.by_client.entry(client.ip().to_string()).or_default() += 1;
+                }
+            }
+            Err(error) => {
+                self.failed += 1;
+                *self.errors.entry(format!("{error:#}")).or_default() += 1;
+            }
+        }
+    }
+}
+
+// === impl Plan ===
+
+impl Plan {
+    /// Asks until the count is reached or `stop` turns true.
+    pub fn carry_out(&self, stop: &AtomicBool) -> Outcome {
+        let mut outcome = Outcome::default();
+        let mut asked = 0;
+        while self.count.is_none_or(|count| asked < count) && !stop.load(Ordering::Relaxed) {
+            let start = Instant::now();
+            outcome.count(self.ask(), start.elapsed());
+            asked += 1;
+            thread::sleep(self.pause);
+        }
+        outcome
+    }
+
+    fn ask(&self) -> Result<Answer> {
+        let to = self.resolve()?;
+        match self.mode {
+            Mode::Tcp | Mode::TcpMapped => self.ask_http(to),
+            Mode::Udp => self.ask_udp(to, true),
+            Mode::UdpUnconnected | Mode::UdpMapped => self.ask_udp(to, false),
+        }
+    }
+
+    fn resolve(&self) -> Result<SocketAddr> {
+        let mut found = self
+            .to
+            .to_socket_addrs()
+            .with_context(|| format!("no address of {}", self.to))?;
+        let to = found
+            .find(|at| at.is_ipv6() == self.ipv6)
+            .with_context(|| format!("no address of the right family for {}", self.to))?;
+        let mapped = matches!(self.mode, Mode::TcpMapped | Mode::UdpMapped);
+        Ok(match to.ip() {
+            IpAddr::V4(v4) if mapped => SocketAddr::new(v4.to_ipv6_mapped().into(), to.port()),
+            _ => to,
+        })
+    }
+
+    fn ask_http(&self, to: SocketAddr) -> Result<Answer> {
+        let mut stream = TcpStream::connect_timeout(&to, self.within).context("connect")?;
+        stream.set_read_timeout(Some(self.within))?;
+        let peer = stream.peer_addr().context("getpeername")?;
+        stream
+            .write_all(b"GET / HTTP/1.0\r\n\r\n")
+            .context("write")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).context("read")?;
+        let (_, body) = answer
+            .split_once("\r\n\r\n")
+            .context("an answer without a body")?;
+        Ok(Answer {
+            text: body.to_owned(),
+            peer,
+        })
+    }
+
+    fn ask_udp(&self, to: SocketAddr, connected: bool) -> Result<Answer> {
+        let any = if to.is_ipv6() { "[::]:0" } else { "0.0.0.0:0" };
+        let socket = UdpSocket::bind(any)?;
+        socket.set_read_timeout(Some(self.within))?;
+        let mut buffer = [0; 2048];
+        let (length, peer) = if connected {
+            socket.connect(to).context("connect")?;
+            socket.send(PAYLOAD.as_bytes()).context("send")?;
+            let length = socket.recv(&mut buffer).context("recv")?;
+            (length, socket.peer_addr().context("getpeername")?)
+        } else {
+            socket.send_to(PAYLOAD.as_bytes(), to).context("sendto")?;
+            socket.recv_from(&mut buffer).context("recvfrom")?
+        };
+        let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
+        if !text.ends_with(PAYLOAD) {
+            bail!("an answer without its question: {text:?}");
+        }
+        Ok(Answer { text, peer })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_peers_and_failures_are_counted_apart() {
+        let mut outcome = Outcome::default();
+        let peer = "11.0.0.1:80".parse().unwrap();
+        let text = "Running on node 'a' and port '1'\nclient 10.0.0.1:4000\n".to_owned();
+        outcome.count(
+            Ok(Answer {
+                text: text.clone(),
+                peer,
+            }),
+            Duration::from_micros(3),
+        );
+        outcome.count(Ok(Answer { text, peer }), Duration::from_micros(5));
+        outcome.count(Err(anyhow::anyhow!("refused")), Duration::ZERO);
+        assert_eq!((outcome.answered, outcome.failed), (2, 1));
+        assert_eq!((outcome.slowest_us, outcome.total_us), (5, 8));
+        assert_eq!(outcome.by_peer.get("11.0.0.1:80"), Some(&2));
+        assert_eq!(outcome.by_client.get("10.0.0.1"), Some(&2));
+        assert!((outcome.largest_share() - 1.0).abs() < f64::EPSILON);
+    }
+}
