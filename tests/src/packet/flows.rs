@@ -101,6 +101,17 @@ impl Rig {
         }
     }
 
+    /// When one half was last in use, ns since the start of the machine.
+    pub fn last_seen(&mut self, way: Way, src: SocketAddr, dst: SocketAddr) -> u64 {
+        if way.v6 {
+            let map = self.hash::<FlowKey<Addr6>, Flow<Addr6>>(map_of(way));
+            map.get(&key(way, src, dst), 0).unwrap().last_seen
+        } else {
+            let map = self.hash::<FlowKey<Addr4>, Flow<Addr4>>(map_of(way));
+            map.get(&key(way, src, dst), 0).unwrap().last_seen
+        }
+    }
+
     fn touch<A: Ip>(&mut self, way: Way, src: SocketAddr, dst: SocketAddr, at: u64)
     where
         FlowKey<A>: aya::Pod,
@@ -109,7 +120,15 @@ impl Rig {
         let mut map = self.hash::<FlowKey<A>, Flow<A>>(map_of(way));
         let key = key(way, src, dst);
         let flow = map.get(&key, 0).unwrap();
-        map.insert(key, Flow { last_seen: at, ..flow }, 0).unwrap();
+        map.insert(
+            key,
+            Flow {
+                last_seen: at,
+                ..flow
+            },
+            0,
+        )
+        .unwrap();
     }
 
     fn read<A: Ip>(&self, way: Way) -> Vec<Entry>

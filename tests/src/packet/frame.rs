@@ -3,8 +3,9 @@
 use std::net::{IpAddr, SocketAddr};
 
 use etherparse::{
-    IpFragOffset, IpHeaders, IpNumber, Ipv4Extensions, Ipv4Header, Ipv6Extensions, Ipv6Header,
-    PacketBuilder, TcpHeader, VlanHeader,
+    ArpHardwareId, ArpOperation, ArpPacket, EtherType, IpFragOffset, IpHeaders, IpNumber,
+    Ipv4Extensions, Ipv4Header, Ipv6Extensions, Ipv6FragmentHeader, Ipv6Header, PacketBuilder,
+    TcpHeader, VlanHeader,
 };
 
 /// MAC address of the node as clients see it.
@@ -58,7 +59,7 @@ pub struct Frame {
     /// IPv6 extension headers.
     pub extensions: Ipv6Extensions,
     /// IPv4 fragment offset in units of 8 bytes, and whether more follow.
-    pub fragment: (u16, bool),
+    pub ipv4_fragment: (u16, bool),
     /// The bytes above the transport header.
     pub payload: Vec<u8>,
 }
@@ -80,7 +81,7 @@ impl Frame {
             transport,
             options: Vec::new(),
             extensions: Ipv6Extensions::default(),
-            fragment: (0, false),
+            ipv4_fragment: (0, false),
             payload: payload.to_vec(),
         }
     }
@@ -104,6 +105,59 @@ impl Frame {
             macs: (src, dst),
             ..self
         }
+    }
+
+    /// A fragment: offset in units of 8 bytes, and whether more follow.
+    #[must_use]
+    pub fn fragment(mut self, (offset, more): (u16, bool)) -> Self {
+        if self.dst.is_ipv6() {
+            self.extensions.fragment = Some(Ipv6FragmentHeader::new(
+                IpNumber::TCP,
+                IpFragOffset::try_new(offset).unwrap(),
+                more,
+                0x0bad_cafe,
+            ));
+        } else {
+            self.ipv4_fragment = (offset, more);
+        }
+        self
+    }
+
+    /// An echo request between the same addresses.
+    pub fn as_ping(&self) -> Vec<u8> {
+        let builder = PacketBuilder::ethernet2(self.macs.0, self.macs.1).ip(self.ip());
+        let mut bytes = Vec::new();
+        if self.dst.is_ipv6() {
+            builder.icmpv6_echo_request(1, 1).write(&mut bytes, PAYLOAD)
+        } else {
+            builder.icmpv4_echo_request(1, 1).write(&mut bytes, PAYLOAD)
+        }
+        .unwrap();
+        bytes
+    }
+
+    /// An ARP request of `src` for `dst`, both IPv4.
+    pub fn arp(src: SocketAddr, dst: SocketAddr) -> Vec<u8> {
+        let octets = |at: SocketAddr| match at.ip() {
+            IpAddr::V4(addr) => addr.octets(),
+            IpAddr::V6(addr) => panic!("there is no ARP for {addr}"),
+        };
+        let packet = ArpPacket::new(
+            ArpHardwareId::ETHERNET,
+            EtherType::IPV4,
+            ArpOperation::REQUEST,
+            &SENDER_MAC,
+            &octets(src),
+            &[0; 6],
+            &octets(dst),
+        )
+        .unwrap();
+        let mut bytes = Vec::new();
+        PacketBuilder::ethernet2(SENDER_MAC, [0xff; 6])
+            .arp(packet)
+            .write(&mut bytes)
+            .unwrap();
+        bytes
     }
 
     /// The bytes, every length and checksum right.
@@ -155,8 +209,8 @@ impl Frame {
                 header.identification = 0x0bad;
                 header.dont_fragment = false;
                 header.options = self.options[..].try_into().unwrap();
-                header.fragment_offset = IpFragOffset::try_new(self.fragment.0).unwrap();
-                header.more_fragments = self.fragment.1;
+                header.fragment_offset = IpFragOffset::try_new(self.ipv4_fragment.0).unwrap();
+                header.more_fragments = self.ipv4_fragment.1;
                 IpHeaders::Ipv4(header, Ipv4Extensions::default())
             }
             (IpAddr::V6(src), IpAddr::V6(dst)) => {

@@ -7,10 +7,13 @@ use aya::maps::{
 };
 use lb_common::{
     Addr4, Addr6, Address as _, Backend, BackendStats, Be16, NodeConfig, Reason, SLOTS_LARGE,
-    SLOTS_MEDIUM, SLOTS_SMALL, Service, ServiceKey, addr_flag, backend_state,
+    SLOTS_MEDIUM, SLOTS_SMALL, Service, ServiceKey, addr_flag, backend_kind, backend_state,
 };
 
 use super::{Rig, Way};
+
+/// Id of the service that [`Rig::serving`] makes.
+pub const SERVICE: u32 = 7;
 
 /// An active backend of generation 1.
 pub fn backend(way: Way, at: SocketAddr, kind: u8) -> Backend {
@@ -37,6 +40,23 @@ pub fn repeated(ids: &[u32], slots: usize) -> Vec<u32> {
 // === impl Rig ===
 
 impl Rig {
+    /// A rig with one service on the first VIP, for the clients' prefix, and backend 1 behind it: the
+    /// node's own port 8080 where the kind says so, else the first address of the first network. Full NAT
+    /// has ports 30,000 to 30,999.
+    pub fn serving(way: Way, kind: u8) -> Self {
+        let mut rig = Self::new();
+        let at = if kind == backend_kind::HOST {
+            way.host()
+        } else {
+            way.backend(1)
+        };
+        rig.backend(1, backend(way, at, kind));
+        rig.service(way, way.vip(1), SERVICE, 0, &repeated(&[1], SLOTS_SMALL));
+        rig.allow(way.client(0).ip(), if way.v6 { 64 } else { 24 });
+        rig.node(way, 30_000, 1_000);
+        rig
+    }
+
     /// Puts an address into the destination filter.
     pub fn address(&mut self, addr: IpAddr, flags: u32) {
         match addr {
@@ -76,12 +96,22 @@ impl Rig {
         match vip.ip() {
             IpAddr::V4(addr) => {
                 let addr = Addr4::from(addr);
-                let key = ServiceKey { addr, port, proto, pad: 0 };
+                let key = ServiceKey {
+                    addr,
+                    port,
+                    proto,
+                    pad: 0,
+                };
                 self.hash("LB_SERVICES4").insert(key, value, 0)
             }
             IpAddr::V6(addr) => {
                 let addr = Addr6::from(addr);
-                let key = ServiceKey { addr, port, proto, pad: 0 };
+                let key = ServiceKey {
+                    addr,
+                    port,
+                    proto,
+                    pad: 0,
+                };
                 self.hash("LB_SERVICES6").insert(key, value, 0)
             }
         }
@@ -100,7 +130,9 @@ impl Rig {
 
     fn put<const M: usize>(&mut self, map: &str, service: u32, slots: &[u32]) {
         let mut inner: Array<MapData, [u32; M]> = Array::create(1, 0).unwrap();
-        inner.set(0, <[u32; M]>::try_from(slots).unwrap(), 0).unwrap();
+        inner
+            .set(0, <[u32; M]>::try_from(slots).unwrap(), 0)
+            .unwrap();
         let mut outer: HashOfMaps<_, u32, Array<MapData, [u32; M]>> = self.map(map);
         outer.insert(service, &inner, 0).unwrap();
     }
@@ -164,7 +196,8 @@ impl Rig {
 
     /// A backend's counters: flows, packets and bytes to it, packets and bytes from it.
     pub fn stats(&self, id: u32) -> [u64; 5] {
-        let map = PerCpuArray::<_, BackendStats>::try_from(self.object.map("LB_STATS").unwrap()).unwrap();
+        let map =
+            PerCpuArray::<_, BackendStats>::try_from(self.object.map("LB_STATS").unwrap()).unwrap();
         let values = map.get(&id, 0).unwrap();
         let sum = |field: fn(&BackendStats) -> u64| values.iter().map(field).sum();
         [
@@ -176,7 +209,10 @@ impl Rig {
         ]
     }
 
-    pub(super) fn hash<K: aya::Pod, V: aya::Pod>(&mut self, name: &str) -> HashMap<&mut MapData, K, V> {
+    pub(super) fn hash<K: aya::Pod, V: aya::Pod>(
+        &mut self,
+        name: &str,
+    ) -> HashMap<&mut MapData, K, V> {
         self.map(name)
     }
 

@@ -15,9 +15,11 @@ mod way;
 
 pub use flows::Entry;
 pub use frame::{Frame, Segment, Transport};
-pub use maps::{backend, repeated};
-pub use net::{GATEWAY_MAC, Net, SECOND_MAC, neighbour_mac};
-pub use rig::{Hook, Out, Rig, TC_OK, TC_REDIRECT, TC_SHOT, XDP_DROP, XDP_PASS, XDP_REDIRECT, XDP_TX};
+pub use maps::{SERVICE, backend, repeated};
+pub use net::{FIRST_MAC, GATEWAY_MAC, Net, SECOND_MAC, neighbour_mac};
+pub use rig::{
+    Hook, Out, Rig, TC_OK, TC_REDIRECT, TC_SHOT, XDP_DROP, XDP_PASS, XDP_REDIRECT, XDP_TX,
+};
 pub use way::Way;
 
 /// Makes a test of four: IPv4 and IPv6, TCP and UDP.

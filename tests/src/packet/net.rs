@@ -5,7 +5,7 @@
 use std::{fs, process::Command};
 
 /// MAC address of the first interface.
-const FIRST_MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 0x01];
+pub const FIRST_MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 0x01];
 /// MAC address of the second interface.
 pub const SECOND_MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 0x02];
 /// MAC address of the gateway to the clients, on the first interface.
@@ -41,7 +41,9 @@ impl Net {
         }
         for (name, mac, net) in [("lbt1", FIRST_MAC, 1), ("lbt2", SECOND_MAC, 2)] {
             let mac = text(mac);
-            ip(&format!("link add {name} address {mac} type veth peer name {name}p"));
+            ip(&format!(
+                "link add {name} address {mac} type veth peer name {name}p"
+            ));
             ip(&format!("link set {name}p up"));
             ip(&format!("link set {name} up"));
             ip(&format!("addr add 10.{net}.0.254/24 dev {name}"));
@@ -49,7 +51,9 @@ impl Net {
             for n in 1..=9 {
                 let mac = text(neighbour_mac(n));
                 for addr in [format!("10.{net}.0.{n}"), format!("fd00:{net}::{n:x}")] {
-                    ip(&format!("neigh add {addr} lladdr {mac} dev {name} nud permanent"));
+                    ip(&format!(
+                        "neigh add {addr} lladdr {mac} dev {name} nud permanent"
+                    ));
                 }
             }
         }
@@ -58,7 +62,9 @@ impl Net {
             ("fd00:1::253", "2001:db8:1::/64"),
         ] {
             let mac = text(GATEWAY_MAC);
-            ip(&format!("neigh add {gateway} lladdr {mac} dev lbt1 nud permanent"));
+            ip(&format!(
+                "neigh add {gateway} lladdr {mac} dev lbt1 nud permanent"
+            ));
             ip(&format!("route add {clients} via {gateway} dev lbt1"));
         }
         Self {
@@ -68,12 +74,20 @@ impl Net {
     }
 }
 
+impl Net {
+    /// Lets no IP packet longer than this, in bytes, out of the first interface.
+    pub fn set_first_mtu(&self, mtu: u32) {
+        ip(&format!("link set lbt1 mtu {mtu}"));
+    }
+}
+
 impl Default for Net {
     fn default() -> Self {
         Self::new()
     }
 }
 
+/// Runs `ip` in the thread's namespace.
 fn ip(arguments: &str) {
     let out = Command::new("ip")
         .args(arguments.split(' '))

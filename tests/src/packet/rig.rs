@@ -79,6 +79,28 @@ impl Hook {
     }
 }
 
+// === impl Out ===
+
+impl Out {
+    /// Demands this verdict and exactly this frame.
+    #[track_caller]
+    pub fn must_be(&self, verdict: u32, wanted: &Frame) {
+        self.must_be_bytes(verdict, &wanted.bytes());
+    }
+
+    /// As [`Out::must_be`], by bytes.
+    #[track_caller]
+    pub fn must_be_bytes(&self, verdict: u32, wanted: &[u8]) {
+        assert!(
+            self.verdict == verdict && self.bytes == wanted,
+            "\n verdict {}, want {verdict}\n out  {}\n want {}",
+            self.verdict,
+            hex(&self.bytes),
+            hex(wanted)
+        );
+    }
+}
+
 // === impl Rig ===
 
 impl Rig {
@@ -92,15 +114,27 @@ impl Rig {
         for map in ["LB_ADDRS4", "LB_ADDRS6", "LB_SERVICES4", "LB_SERVICES6"] {
             loader.map_max_entries(map, SMALL);
         }
-        for map in ["LB_BACKENDS", "LB_STATS", "LB_SOCK_PEERS", "LB_SOCK_CHOICES"] {
+        for map in [
+            "LB_BACKENDS",
+            "LB_STATS",
+            "LB_SOCK_PEERS",
+            "LB_SOCK_CHOICES",
+        ] {
             loader.map_max_entries(map, SMALL);
         }
-        for map in ["LB_FLOWS_TCP4", "LB_FLOWS_TCP6", "LB_FLOWS_UDP4", "LB_FLOWS_UDP6"] {
+        for map in [
+            "LB_FLOWS_TCP4",
+            "LB_FLOWS_TCP6",
+            "LB_FLOWS_UDP4",
+            "LB_FLOWS_UDP6",
+        ] {
             loader.map_max_entries(map, FLOWS);
         }
         let mut object = loader
             .load(lb_agent::datapath::object_bytes())
-            .unwrap_or_else(|error| panic!("the kernel refused a map; run packet tests as root: {error}"));
+            .unwrap_or_else(|error| {
+                panic!("the kernel refused a map; run packet tests as root: {error}")
+            });
         for hook in [Hook::Xdp, Hook::Ingress, Hook::Link, Hook::Egress] {
             let program = object.program_mut(hook.name()).unwrap();
             let loaded = match program {
@@ -174,13 +208,21 @@ impl Rig {
     /// Runs a program and demands this verdict and exactly this frame.
     #[track_caller]
     pub fn expect(&self, hook: Hook, frame: &Frame, verdict: u32, wanted: &Frame) {
-        self.expect_bytes(hook, &frame.bytes(), 0, verdict, &wanted.bytes());
+        self.run(hook, frame).must_be(verdict, wanted);
     }
 
-    /// As [`Rig::expect`], by interface.
+    /// As [`Rig::expect`] for a frame that came in by the interface of this index.
     #[track_caller]
-    pub fn expect_from(&self, hook: Hook, frame: &Frame, ifindex: u32, verdict: u32, wanted: &Frame) {
-        self.expect_bytes(hook, &frame.bytes(), ifindex, verdict, &wanted.bytes());
+    pub fn expect_from(
+        &self,
+        ifindex: u32,
+        hook: Hook,
+        frame: &Frame,
+        verdict: u32,
+        wanted: &Frame,
+    ) {
+        self.run_from(hook, &frame.bytes(), ifindex)
+            .must_be(verdict, wanted);
     }
 
     /// Runs a program and demands that the stack gets the frame as it was.
@@ -193,20 +235,6 @@ impl Rig {
     #[track_caller]
     pub fn expect_dropped(&self, hook: Hook, frame: &Frame) {
         self.expect(hook, frame, hook.drop(), frame);
-    }
-
-    /// As [`Rig::expect_from`], by bytes.
-    #[track_caller]
-    pub fn expect_bytes(&self, hook: Hook, bytes: &[u8], ifindex: u32, verdict: u32, wanted: &[u8]) {
-        let out = self.run_from(hook, bytes, ifindex);
-        assert_eq!(out.verdict, verdict, "verdict of {hook:?}");
-        assert!(
-            out.bytes == wanted,
-            "{hook:?} gave another frame\n in   {}\n out  {}\n want {}",
-            hex(bytes),
-            hex(&out.bytes),
-            hex(wanted)
-        );
     }
 }
 

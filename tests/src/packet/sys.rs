@@ -44,7 +44,11 @@ pub(super) fn new_network() -> io::Result<()> {
 
 /// Runs a tc program on a packet that the device has summed (`CHECKSUM_COMPLETE`); the kernel answers
 /// `EBADMSG` if the program leaves that sum wrong, and `EINVAL` if it cannot check (before 6.16).
-pub(super) fn run_summed(program: BorrowedFd<'_>, packet: &[u8], out: &mut [u8]) -> io::Result<u32> {
+pub(super) fn run_summed(
+    program: BorrowedFd<'_>,
+    packet: &[u8],
+    out: &mut [u8],
+) -> io::Result<u32> {
     let mut attr = TestRun {
         prog_fd: program.as_raw_fd() as u32,
         data_size_in: packet.len() as u32,

@@ -44,10 +44,7 @@ impl Way {
 
     /// A client outside, behind the gateway.
     pub fn client(self, n: u8) -> SocketAddr {
-        let addr = self.addr(
-            [192, 0, 2, n],
-            [0x2001, 0xdb8, 1, 0, 0, 0, 0, u16::from(n)],
-        );
+        let addr = self.addr([192, 0, 2, n], [0x2001, 0xdb8, 1, 0, 0, 0, 0, u16::from(n)]);
         SocketAddr::new(addr, 40_000)
     }
 
@@ -81,6 +78,11 @@ impl Way {
     /// The node's own address.
     pub fn node(self) -> IpAddr {
         self.addr([10, 1, 0, 254], [0xfd00, 1, 0, 0, 0, 0, 0, 0x254])
+    }
+
+    /// A backend on the node itself.
+    pub fn host(self) -> SocketAddr {
+        SocketAddr::new(self.node(), 8_080)
     }
 
     /// The first packet of a flow: a SYN, or a datagram.
