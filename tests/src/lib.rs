@@ -3,6 +3,7 @@
 pub mod apps;
 pub mod lab;
 pub mod marathon;
+pub mod packet;
 pub mod probe;
 pub mod task;
 pub mod topology;

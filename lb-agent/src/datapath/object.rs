@@ -10,6 +10,11 @@ use super::layout::{Sizes, check, schema_dir, specs};
 /// The object that the build script made, aligned for the ELF reader.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("LB_EBPF_OBJECT"));
 
+/// The kernel programs as an ELF file, for tests that run them one packet at a time.
+pub fn object_bytes() -> &'static [u8] {
+    OBJECT
+}
+
 /// Loads every program. Maps found in `pin_dir` are checked and used; others are made there.
 ///
 /// # Errors
