@@ -1,2 +1,84 @@
-//! Every developer command.
-fn main() {}
+//! Every developer command: `cargo xtask --help`.
+
+mod build;
+mod install;
+mod lints;
+mod setup;
+mod shell;
+mod suites;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use setup::Need;
+
+/// Sets the tool chain up by itself; every command can be the first one.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Flags {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Bring what builds and tests need: rust-src, bpf-linker, system tools
+    Setup,
+    /// Build the agent with its kernel programs
+    Build {
+        /// Optimised, as it is installed
+        #[arg(long)]
+        release: bool,
+    },
+    /// Play the tutorial in a lab of network namespaces and show who answered (needs root or sudo)
+    Demo,
+    /// Run all suites, or one: unit, packet, lab (the last two need root or sudo)
+    Test {
+        /// The suite; all of them if absent
+        suite: Option<suites::Suite>,
+        /// What the test programs get: a filter, --nocapture
+        #[arg(last = true)]
+        arguments: Vec<String>,
+    },
+    /// Build for release and install the agent and its systemd unit
+    Install {
+        /// Where `bin` and `lib/systemd/system` are
+        #[arg(long, default_value = "/usr/local")]
+        prefix: PathBuf,
+    },
+    /// Check what clippy cannot: every crate inherits the lints, no file is too long
+    CiLints,
+}
+
+fn main() -> ExitCode {
+    match run(Flags::parse().command) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<ExitCode> {
+    match command {
+        Command::Setup => setup::bring(Need::Lab)?,
+        Command::Build { release } => {
+            setup::bring(Need::Build)?;
+            build::agent(release)?;
+        }
+        Command::Demo => {
+            setup::bring(Need::Lab)?;
+            return build::demo();
+        }
+        Command::Test { suite, arguments } => return suites::run(suite, &arguments),
+        Command::Install { prefix } => {
+            setup::bring(Need::Build)?;
+            install::install(&prefix)?;
+        }
+        Command::CiLints => lints::check()?,
+    }
+    Ok(ExitCode::SUCCESS)
+}

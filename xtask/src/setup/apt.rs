@@ -1,0 +1,72 @@
+//! The system's tools that the lab runs.
+
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::shell::{find, is_root, run};
+
+/// (program, Debian package)
+const TOOLS: &[(&str, &str)] = &[
+    ("ip", "iproute2"),
+    ("nft", "nftables"),
+    ("ethtool", "ethtool"),
+    ("dig", "dnsutils"),
+    ("ping", "iputils-ping"),
+    ("curl", "curl"),
+    ("nsenter", "util-linux"),
+];
+
+/// Installs what is missing.
+///
+/// # Errors
+///
+/// The command to run by hand, if this one may not or cannot.
+pub(super) fn bring() -> Result<()> {
+    let mut packages: Vec<&str> = TOOLS
+        .iter()
+        .filter(|(program, _)| find(program).is_none())
+        .map(|(_, package)| *package)
+        .collect();
+    packages.dedup();
+    if packages.is_empty() {
+        return Ok(());
+    }
+    let by_hand = format!("apt-get update && apt-get install {}", packages.join(" "));
+    if find("apt-get").is_none() {
+        bail!(
+            "these are missing: {}; install them with your system's package manager",
+            packages.join(" ")
+        );
+    }
+    eprintln!("setup: installing {}", packages.join(" "));
+    let update = run(&mut apt(&["update", "-q"])?);
+    let install = [
+        &["install", "-y", "-q", "--no-install-recommends"],
+        packages.as_slice(),
+    ]
+    .concat();
+    // A stale list of packages may be good enough, so only the second failure counts.
+    run(&mut apt(&install)?)
+        .or_else(|failed| update.and(Err(failed)))
+        .with_context(|| {
+            format!(
+                "cannot install {}; run as root: {by_hand}",
+                packages.join(" ")
+            )
+        })
+}
+
+fn apt(arguments: &[&str]) -> Result<Command> {
+    let mut apt = if is_root() {
+        Command::new("apt-get")
+    } else {
+        let sudo = find("sudo")
+            .with_context(|| format!("not root; run as root: apt-get {}", arguments.join(" ")))?;
+        let mut apt = Command::new(sudo);
+        apt.arg("apt-get");
+        apt
+    };
+    apt.args(arguments).env("DEBIAN_FRONTEND", "noninteractive");
+    Ok(apt)
+}

@@ -1,0 +1,47 @@
+//! Bringing what builds and tests need. Each part looks first, acts only if something is missing, and says
+//! what it does.
+
+mod apt;
+mod linker;
+mod toolchain;
+
+use std::{env, path::PathBuf};
+
+use anyhow::{Context, Result};
+
+/// What the caller is about to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Need {
+    /// Build.
+    Build,
+    /// Build, and run in the lab.
+    Lab,
+}
+
+/// Makes the machine ready.
+///
+/// # Errors
+///
+/// What is missing and the command that brings it.
+pub(crate) fn bring(need: Need) -> Result<()> {
+    let toolchain = toolchain::Toolchain::active()?;
+    toolchain.bring_rust_src()?;
+    linker::bring(&toolchain, &cache()?)?;
+    if need == Need::Lab {
+        apt::bring()?;
+    }
+    Ok(())
+}
+
+/// `LB_AGENT_CACHE`, else `lb-agent` in the user's cache folder.
+fn cache() -> Result<PathBuf> {
+    let set = |name| {
+        env::var_os(name)
+            .filter(|value| !value.is_empty())
+            .map(PathBuf::from)
+    };
+    set("LB_AGENT_CACHE")
+        .or_else(|| Some(set("XDG_CACHE_HOME")?.join("lb-agent")))
+        .or_else(|| Some(set("HOME")?.join(".cache/lb-agent")))
+        .context("no cache folder: none of LB_AGENT_CACHE, XDG_CACHE_HOME and HOME is set")
+}

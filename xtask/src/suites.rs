@@ -1,0 +1,160 @@
+//! The test suites.
+
+use std::{fs, process::ExitCode};
+
+use anyhow::{Context, Result, ensure};
+use clap::ValueEnum;
+
+use crate::{
+    build::programs,
+    setup::{self, Need},
+    shell::{as_root, cargo, root},
+};
+
+/// A set of tests that are run together. Those after `unit` need root.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Suite {
+    /// Unit and doc tests of every crate.
+    Unit,
+    /// The kernel programs through BPF_PROG_TEST_RUN: `tests/tests/packet_*.rs`.
+    Packet,
+    /// Real sockets between network namespaces: `tests/tests/lab_*.rs`.
+    Lab,
+}
+
+const ALL: [Suite; 3] = [Suite::Unit, Suite::Packet, Suite::Lab];
+
+/// Labs at a time; more only make each other slow.
+const THREADS: &str = "--test-threads=2";
+
+/// Runs one suite, or all of them; the exit code says whether every test passed.
+///
+/// # Errors
+///
+/// What kept a suite from running.
+pub(crate) fn run(suite: Option<Suite>, arguments: &[String]) -> Result<ExitCode> {
+    let suites = suite.map_or_else(|| ALL.to_vec(), |suite| vec![suite]);
+    let need = if suites == [Suite::Unit] {
+        Need::Build
+    } else {
+        Need::Lab
+    };
+    setup::bring(need)?;
+    let mut failed = Vec::new();
+    for suite in suites {
+        let more = match suite {
+            Suite::Unit => unit(arguments)?,
+            Suite::Packet | Suite::Lab => as_programs(suite, arguments)?,
+        };
+        failed.extend(more);
+    }
+    if failed.is_empty() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    eprintln!("failed: {}", failed.join(", "));
+    Ok(ExitCode::FAILURE)
+}
+
+/// Returns what failed.
+fn unit(arguments: &[String]) -> Result<Vec<String>> {
+    let crates = [
+        "--package",
+        "lb-common",
+        "--package",
+        "lb-agent",
+        "--package",
+        "lb-tests",
+        "--package",
+        "xtask",
+    ];
+    let mut failed = Vec::new();
+    for (what, kinds) in [
+        ("unit tests", ["--lib", "--bins"].as_slice()),
+        ("doc tests", &["--doc"]),
+    ] {
+        announce(&format!("unit: {what}"));
+        // xtask is a program alone, and has no doc tests.
+        let crates = if kinds == ["--doc"] {
+            &crates[..6]
+        } else {
+            &crates[..]
+        };
+        let mut test = cargo();
+        test.arg("test")
+            .args(crates)
+            .args(kinds)
+            .arg("--no-fail-fast")
+            .arg("--")
+            .args(arguments);
+        if !test.status().context("cannot run cargo")?.success() {
+            failed.push(what.to_owned());
+        }
+    }
+    Ok(failed)
+}
+
+/// Builds as the caller, and runs each test program as root. Returns what failed.
+fn as_programs(suite: Suite, arguments: &[String]) -> Result<Vec<String>> {
+    let name = if suite == Suite::Packet {
+        "packet"
+    } else {
+        "lab"
+    };
+    let tests = test_files(name)?;
+    ensure!(
+        !tests.is_empty(),
+        "the suite {name} has no tests: tests/tests/{name}_*.rs"
+    );
+    let mut agent = cargo();
+    let agent = programs(agent.args(["build", "--package", "lb-agent", "--bins"]))?
+        .remove("lb-agent")
+        .context("lb-agent was not built")?;
+    let mut build = cargo();
+    build.args(["test", "--no-run", "--package", "lb-tests", "--bins"]);
+    for test in &tests {
+        build.args(["--test", test]);
+    }
+    let built = programs(&mut build)?;
+    let mut failed = Vec::new();
+    for test in tests {
+        announce(&format!("{name}: tests/tests/{test}.rs"));
+        let program = built
+            .get(&test)
+            .with_context(|| format!("{test} was not built"))?;
+        let status = as_root(program, &[("LB_AGENT_BIN", &agent)])?
+            .arg(THREADS)
+            .args(arguments)
+            .status()?;
+        if !status.success() {
+            failed.push(test);
+        }
+    }
+    Ok(failed)
+}
+
+/// The names of `tests/tests/PREFIX_*.rs`, in order.
+fn test_files(prefix: &str) -> Result<Vec<String>> {
+    let dir = root().join("tests/tests");
+    let mut names: Vec<String> = fs::read_dir(&dir)
+        .with_context(|| format!("cannot read {}", dir.display()))?
+        .flatten()
+        .filter_map(|entry| {
+            entry
+                .file_name()
+                .into_string()
+                .ok()?
+                .strip_suffix(".rs")
+                .map(str::to_owned)
+        })
+        .filter(|name| {
+            name.strip_prefix(prefix)
+                .is_some_and(|rest| rest.starts_with('_'))
+        })
+        .collect();
+    names.sort();
+    Ok(names)
+}
+
+fn announce(what: &str) {
+    eprintln!("\n== {what}");
+}
