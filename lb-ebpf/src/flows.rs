@@ -2,7 +2,7 @@
 
 use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
 use lb_common::{
-    Addr4, Addr6, Flow, FlowKey, Reason, ServiceKey, direction,
+    Addr4, Addr6, Flow, FlowKey, Reason, ServiceKey, backend_state, direction,
     headers::{TCP, tcp_flag},
     service_flag, tcp_state,
 };
@@ -43,9 +43,11 @@ pub fn follow<A: Tables>(key: &FlowKey<A>, flow: &Flow<A>, flags: u8) -> Known {
         return Known::Stale;
     }
     if flow.direction == direction::FORWARD {
-        let alive = LB_BACKENDS
-            .get(flow.backend)
-            .is_some_and(|backend| keeps_flows(backend, flow.generation, fails_open(key)));
+        let alive = LB_BACKENDS.get(flow.backend).is_some_and(|backend| {
+            // Asked only of a backend that is down: it costs a look-up.
+            let open = backend.state == backend_state::DOWN && fails_open(key);
+            keeps_flows(backend, flow.generation, open)
+        });
         if !alive {
             counters::count(Reason::BackendGone);
             return if key.proto == u32::from(TCP) && !syn {
@@ -116,8 +118,7 @@ pub fn forget<A: Tables>(key: &FlowKey<A>, flow: &Flow<A>) {
     A::remove_flow(key);
 }
 
-/// Whether the service of this packet counts *down* as *active*. Looked up only for a backend that is
-/// not active.
+/// Whether the service of this packet counts *down* as *active*.
 #[inline(always)]
 fn fails_open<A: Tables>(key: &FlowKey<A>) -> bool {
     let service = ServiceKey {
