@@ -1,6 +1,8 @@
 //! The lab, stand-in orchestrators, and what end-to-end tests share.
 
 pub mod apps;
+pub mod asking;
+pub mod fixed;
 pub mod lab;
 pub mod marathon;
 pub mod packet;

@@ -40,6 +40,9 @@ pub const WORKER3: usize = 3;
 /// Where the stand-in listens.
 pub const MARATHON: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 77, 0, 1)), 8080);
 
+/// Where an agent answers the DNS queries of its containers.
+pub const LINK_ADDRESS: Ipv4Addr = Ipv4Addr::new(169, 254, 53, 53);
+
 /// The zone of named VIPs.
 pub const ZONE: &str = "marathon.l4lb.thisdcos.directory";
 
@@ -53,8 +56,10 @@ const NODES: [(&str, u8); 4] = [
 /// What differs from test to test.
 #[derive(Clone, Debug)]
 pub struct Wishes {
-    /// Leave checksum offload on where packets start, for paths that do not meet XDP.
+    /// Leave checksum offload on at nodes and containers, for paths where what they send meets no XDP.
     pub tx_checksum: bool,
+    /// Leave it on at the client too, for agents that use tc alone.
+    pub client_tx_checksum: bool,
     /// FORWARD policy DROP on the worker with containers; then other nodes do not reach its tasks.
     pub forward_drop: bool,
     /// The node that the client's routes to the VIPs lead to.
@@ -93,6 +98,7 @@ impl Default for Wishes {
     fn default() -> Self {
         Self {
             tx_checksum: false,
+            client_tx_checksum: false,
             forward_drop: false,
             client_via: MASTER,
             agent_flags: Vec::new(),
@@ -143,7 +149,7 @@ impl Topology {
         {
             client = client.route(&format!("{range} via {by}"));
         }
-        let client = lab.host(&client.tx_checksum(wishes.tx_checksum))?;
+        let client = lab.host(&client.tx_checksum(wishes.client_tx_checksum))?;
         let (container, slots) = containers(&nodes[WORKER3], &wishes)?;
         let marathon = start_marathon(&nodes, &slots, &wishes)?;
         Ok(Self {
@@ -231,6 +237,24 @@ impl Topology {
         )
     }
 
+    /// As [`Topology::vip`], on every node; they must agree.
+    ///
+    /// # Errors
+    ///
+    /// A node has none within 15 s, or another one.
+    pub fn agreed_vip(&self, name: &str, ipv6: bool) -> Result<IpAddr> {
+        let vip = self.vip(MASTER, name, ipv6)?;
+        for (node, (node_name, _)) in NODES.iter().enumerate() {
+            let theirs = self.vip(node, name, ipv6)?;
+            ensure!(
+                theirs == vip,
+                "{name} is {vip} on {}, and {theirs} on {node_name}",
+                NODES[MASTER].0
+            );
+        }
+        Ok(vip)
+    }
+
     /// Starts the agent of a node, or starts it again.
     ///
     /// # Errors
@@ -310,9 +334,8 @@ impl Topology {
         for listen in ["127.0.0.1:53".to_owned(), format!("10.77.0.{number}:53")] {
             argv.extend(["--dns-listen".into(), listen]);
         }
-        if node == WORKER3 {
-            argv.extend(["--dns-listen".into(), "172.31.3.1:53".into()]);
-        }
+        // Four nodes and more share this machine's memory.
+        argv.extend(["--flows", "65536", "--udp-flows", "16384"].map(String::from));
         if !self.wishes.services.is_empty() {
             fs::write(path("services.yaml"), &self.wishes.services)?;
             argv.extend(["--services".into(), path("services.yaml")]);
@@ -349,7 +372,7 @@ fn containers(worker: &Host, wishes: &Wishes) -> Result<(Host, Vec<Host>)> {
         let spec = HostSpec::new(name)
             .address(&format!("172.31.3.{number}/24"))
             .address(&format!("fd78:3::{number}/64"))
-            .nameserver([172, 31, 3, 1].into());
+            .nameserver(LINK_ADDRESS.into());
         bridge.container(&spec.tx_checksum(wishes.tx_checksum))
     };
     Ok((

@@ -38,9 +38,7 @@ pub(crate) fn install(prefix: &Path) -> Result<()> {
     {
         run(as_root(&systemctl, &[])?.arg("daemon-reload"))?;
     }
-    println!("next: put the flags into /etc/default/lb-agent, as");
-    println!("  LB_AGENT_FLAGS=--iface eth0 --marathon http://marathon.mesos:8080");
-    println!("then: systemctl enable --now lb-agent");
+    println!("next: write /etc/lb-agent/config.toml, then `systemctl enable --now lb-agent`");
     Ok(())
 }
 

@@ -1,0 +1,109 @@
+//! What `dig` shows, from a node, a container and outside.
+#![allow(clippy::expect_used, reason = "a test says what it expects")]
+
+use lb_tests::{
+    fixed::{Fixed, HOST},
+    lab::Host,
+    topology::{LINK_ADDRESS, Wishes, ZONE},
+};
+
+fn fixed() -> Fixed {
+    Fixed::up(Wishes::default()).expect("a topology")
+}
+
+fn dig(host: &Host, arguments: &[&str]) -> String {
+    let argv = [&["dig", "+time=2", "+tries=2"], arguments].concat();
+    host.run(&argv).expect("dig").ok().expect("an answer")
+}
+
+#[test]
+fn a_name_has_an_address_of_each_family_with_a_ttl_of_five_seconds() {
+    let fixed = fixed();
+    let name = format!("{}.{ZONE}.", HOST.0);
+    for (kind, ipv6) in [("A", false), ("AAAA", true)] {
+        let vip = fixed.vip(HOST, ipv6).expect("a VIP").ip();
+        for transport in ["+notcp", "+tcp"] {
+            let answer = dig(
+                fixed.topology.master(),
+                &[transport, "+noall", "+answer", kind, &name],
+            );
+            let fields: Vec<_> = answer.split_whitespace().collect();
+            assert_eq!(
+                fields,
+                [&name, "5", "IN", kind, &vip.to_string()],
+                "{transport}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_name_that_is_not_there_is_denied_with_the_soa() {
+    let fixed = fixed();
+    let answer = dig(fixed.topology.master(), &[&format!("nobody.{ZONE}")]);
+    assert!(
+        answer.contains("status: NXDOMAIN") && answer.contains("flags: qr aa"),
+        "{answer}"
+    );
+    let soa = answer
+        .lines()
+        .find(|line| line.contains("SOA"))
+        .expect("an SOA");
+    let fields: Vec<_> = soa.split_whitespace().collect();
+    let expected = [
+        "l4lb.thisdcos.directory.",
+        "1",
+        "IN",
+        "SOA",
+        "ns.spartan.",
+        "support.mesosphere.com.",
+        "1",
+        "60",
+        "180",
+        "86400",
+        "1",
+    ];
+    // The TTL is that of the negative answer or of the record: 1 or 5.
+    assert_eq!(
+        [&fields[..1], &fields[2..]].concat(),
+        [&expected[..1], &expected[2..]].concat()
+    );
+}
+
+#[test]
+fn a_name_without_that_type_is_there_but_empty() {
+    let fixed = fixed();
+    let answer = dig(
+        fixed.topology.master(),
+        &["TXT", &format!("{}.{ZONE}", HOST.0)],
+    );
+    assert!(
+        answer.contains("status: NOERROR") && answer.contains("ANSWER: 0"),
+        "{answer}"
+    );
+    assert!(answer.contains("SOA"), "{answer}");
+}
+
+#[test]
+fn containers_and_clients_outside_get_the_same_answer() {
+    let fixed = fixed();
+    let vip = fixed.vip(HOST, false).expect("a VIP").ip().to_string();
+    let name = format!("{}.{ZONE}", HOST.0);
+    let at = format!("@{LINK_ADDRESS}");
+    assert_eq!(
+        dig(&fixed.topology.container, &["+short", &at, &name]).trim(),
+        vip
+    );
+    assert_eq!(
+        dig(&fixed.topology.client, &["+short", "@10.77.0.1", &name]).trim(),
+        vip
+    );
+}
+
+#[test]
+fn letter_case_is_kept_and_does_not_matter() {
+    let fixed = fixed();
+    let name = format!("{}.{ZONE}.", HOST.0.to_uppercase());
+    let answer = dig(fixed.topology.master(), &["+noall", "+answer", &name]);
+    assert!(answer.starts_with(&name), "{answer}");
+}

@@ -1,0 +1,88 @@
+//! What is no ordinary connection: ping, ports that nobody serves, services without a usable backend.
+#![allow(clippy::expect_used, reason = "a test says what it expects")]
+
+use std::time::{Duration, Instant};
+
+use lb_tests::{
+    asking::ask,
+    fixed::{Fixed, HOST, IDLE, WORKER1},
+    lab::Host,
+    topology::Wishes,
+};
+
+/// "At once", on a machine that is busy with other tests.
+const AT_ONCE: Duration = Duration::from_secs(2);
+
+fn fixed() -> Fixed {
+    Fixed::up(Wishes::default()).expect("a topology")
+}
+
+fn clients(fixed: &Fixed) -> [&Host; 4] {
+    [
+        fixed.topology.master(),
+        &fixed.topology.nodes[WORKER1],
+        &fixed.topology.container,
+        &fixed.topology.client,
+    ]
+}
+
+#[test]
+fn a_vip_answers_ping() {
+    let fixed = fixed();
+    for ipv6 in [false, true] {
+        let vip = fixed.vip(HOST, ipv6).expect("a VIP").ip().to_string();
+        for client in [fixed.topology.master(), &fixed.topology.client] {
+            let ping = client
+                .run(&["ping", "-c", "3", "-i", "0.2", "-W", "2", &vip])
+                .expect("ping");
+            assert!(
+                ping.stdout.contains(" 0% packet loss"),
+                "{} to {vip}: {}",
+                client.name(),
+                ping.stdout
+            );
+        }
+    }
+}
+
+/// Neither answer nor hang, over TCP and UDP.
+fn is_refused(fixed: &Fixed, name: &str, port: u16) {
+    for ipv6 in [false, true] {
+        let vip = fixed.vip((name, port), ipv6).expect("a VIP").to_string();
+        for client in clients(fixed) {
+            for mode in ["tcp", "udp"] {
+                let flags: &[&str] = if ipv6 {
+                    &["--ipv6", "--mode", mode]
+                } else {
+                    &["--mode", mode]
+                };
+                let start = Instant::now();
+                let outcome = ask(client, &vip, 1, flags).expect("probe");
+                let refused = outcome.errors.keys().all(|error| error.contains("refused"));
+                let case = format!("{mode} {vip} from {}", client.name());
+                assert!(outcome.failed == 1 && refused, "{case}: {outcome:?}");
+                assert!(
+                    start.elapsed() < AT_ONCE,
+                    "{case}: after {:?}",
+                    start.elapsed()
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_port_that_no_service_has_is_refused_at_once() {
+    is_refused(&fixed(), HOST.0, 9);
+}
+
+#[test]
+fn a_port_of_the_node_itself_is_not_reached_by_a_vip() {
+    // The backend's server listens on every address of worker1, to which the VIP is local.
+    is_refused(&fixed(), HOST.0, 8001);
+}
+
+#[test]
+fn a_service_whose_backends_all_drain_is_refused_at_once() {
+    is_refused(&fixed(), IDLE.0, IDLE.1);
+}

@@ -1,0 +1,159 @@
+//! Every path that traffic for a VIP can take, over IPv4 and IPv6, TCP and UDP: it answers, the client sees
+//! the VIP as its peer, and the server sees who it should.
+#![allow(clippy::expect_used, reason = "a test says what it expects")]
+
+use std::net::IpAddr;
+
+use lb_tests::{
+    asking::{ask, expect_all},
+    fixed::{BOX, Fixed, HOST, WORKER1, on_switch},
+    lab::Host,
+    topology::{MASTER, WORKER3, Wishes},
+};
+
+/// What one path is asked.
+const QUESTIONS: u32 = 20;
+
+/// The last number of a host's address on the switch.
+const CLIENT: u8 = 100;
+const MASTER_NUMBER: u8 = 1;
+
+/// Which hook of the agent meets what comes from outside.
+#[derive(Clone, Copy, PartialEq)]
+enum Hook {
+    Xdp,
+    /// The tc programs alone, with checksum offload on wherever packets start.
+    Tc,
+}
+
+fn fixed(client_via: usize, hook: Hook) -> Fixed {
+    let tc = hook == Hook::Tc;
+    let agent_flags = if tc {
+        vec!["--xdp-mode".into(), "off".into()]
+    } else {
+        Vec::new()
+    };
+    let wishes = Wishes {
+        client_via,
+        forward_drop: client_via == WORKER3,
+        // What a node or container sends meets XDP only when another node translates the answer.
+        tx_checksum: tc || client_via != MASTER,
+        client_tx_checksum: tc,
+        agent_flags,
+        ..Wishes::default()
+    };
+    Fixed::up(wishes).expect("a topology")
+}
+
+/// Both families and protocols of a service, from one client; `seen(ipv6)` is the client the server sees.
+fn all_ways(
+    fixed: &Fixed,
+    client: &Host,
+    service: (&str, u16),
+    seen: impl Fn(bool) -> Option<IpAddr>,
+) {
+    for ipv6 in [false, true] {
+        let vip = fixed.vip(service, ipv6).expect("a VIP");
+        for mode in ["tcp", "udp", "udp-unconnected"] {
+            let flags: &[&str] = if ipv6 {
+                &["--ipv6", "--mode", mode]
+            } else {
+                &["--mode", mode]
+            };
+            let outcome = ask(client, &vip.to_string(), QUESTIONS, flags).expect("probe");
+            expect_all(&outcome, vip, seen(ipv6))
+                .unwrap_or_else(|error| panic!("{mode} to {vip}: {error:#}"));
+        }
+    }
+}
+
+#[test]
+fn full_nat_to_a_backend_elsewhere_shows_it_the_nodes_address() {
+    let fixed = fixed(MASTER, Hook::Xdp);
+    all_ways(&fixed, &fixed.topology.client, HOST, |ipv6| {
+        Some(on_switch(MASTER_NUMBER, ipv6))
+    });
+    all_ways(&fixed, &fixed.topology.client, BOX, |ipv6| {
+        Some(on_switch(MASTER_NUMBER, ipv6))
+    });
+}
+
+#[test]
+fn full_nat_by_tc_alone_with_offload_on() {
+    let fixed = fixed(MASTER, Hook::Tc);
+    all_ways(&fixed, &fixed.topology.client, HOST, |ipv6| {
+        Some(on_switch(MASTER_NUMBER, ipv6))
+    });
+    all_ways(&fixed, &fixed.topology.client, BOX, |ipv6| {
+        Some(on_switch(MASTER_NUMBER, ipv6))
+    });
+}
+
+#[test]
+fn dnat_to_a_host_socket_keeps_the_clients_address() {
+    let fixed = fixed(WORKER1, Hook::Xdp);
+    all_ways(&fixed, &fixed.topology.client, HOST, |ipv6| {
+        Some(on_switch(CLIENT, ipv6))
+    });
+}
+
+#[test]
+fn dnat_to_a_host_socket_by_tc_alone_with_offload_on() {
+    let fixed = fixed(WORKER1, Hook::Tc);
+    all_ways(&fixed, &fixed.topology.client, HOST, |ipv6| {
+        Some(on_switch(CLIENT, ipv6))
+    });
+}
+
+#[test]
+fn dnat_to_a_container_does_not_mind_forward_drop_and_keeps_the_clients_address() {
+    let fixed = fixed(WORKER3, Hook::Xdp);
+    all_ways(&fixed, &fixed.topology.client, BOX, |ipv6| {
+        Some(on_switch(CLIENT, ipv6))
+    });
+}
+
+#[test]
+fn dnat_to_a_container_by_tc_alone_with_offload_on() {
+    let fixed = fixed(WORKER3, Hook::Tc);
+    all_ways(&fixed, &fixed.topology.client, BOX, |ipv6| {
+        Some(on_switch(CLIENT, ipv6))
+    });
+}
+
+#[test]
+fn the_socket_path_serves_processes_and_containers_of_a_node() {
+    let fixed = fixed(MASTER, Hook::Xdp);
+    let topology = &fixed.topology;
+    for service in [HOST, BOX] {
+        all_ways(&fixed, topology.master(), service, |ipv6| {
+            // The container's address is routed, not on the switch; the source is the node's in both cases.
+            Some(on_switch(MASTER_NUMBER, ipv6))
+        });
+        all_ways(&fixed, &topology.container, service, |_| None);
+    }
+}
+
+#[test]
+fn a_backend_reaches_its_own_vip() {
+    let fixed = fixed(MASTER, Hook::Xdp);
+    all_ways(&fixed, &fixed.topology.nodes[WORKER1], HOST, |_| None);
+    all_ways(&fixed, &fixed.topology.slots[0], BOX, |_| None);
+}
+
+#[test]
+fn an_ipv6_socket_reaches_an_ipv4_vip_and_sees_it_as_its_peer() {
+    let fixed = fixed(MASTER, Hook::Xdp);
+    let vip = fixed.vip(HOST, false).expect("a VIP");
+    let IpAddr::V4(v4) = vip.ip() else {
+        panic!("{vip} is not IPv4")
+    };
+    let mapped = (IpAddr::from(v4.to_ipv6_mapped()), vip.port()).into();
+    for mode in ["tcp-mapped", "udp-mapped"] {
+        for client in [fixed.topology.master(), &fixed.topology.container] {
+            let outcome =
+                ask(client, &vip.to_string(), QUESTIONS, &["--mode", mode]).expect("probe");
+            expect_all(&outcome, mapped, None).unwrap_or_else(|error| panic!("{mode}: {error:#}"));
+        }
+    }
+}
