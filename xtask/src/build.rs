@@ -18,7 +18,9 @@ use crate::shell::{as_root, cargo, run};
 /// It does not compile.
 pub(crate) fn agent(release: bool) -> Result<()> {
     let mut build = cargo();
-    build.args(["build", "--package", "lb-agent", "--bins"]);
+    // All default members are selected, here and in every other command: a crate that is built for one
+    // package alone can get other features, and is compiled once more.
+    build.args(["build", "--bin", "lb-agent"]);
     if release {
         build.arg("--release");
     }
@@ -31,14 +33,7 @@ pub(crate) fn agent(release: bool) -> Result<()> {
 ///
 /// It does not compile, or cannot be run as root.
 pub(crate) fn demo() -> Result<ExitCode> {
-    let programs = programs(cargo().args([
-        "build",
-        "--package",
-        "lb-agent",
-        "--package",
-        "lb-tests",
-        "--bins",
-    ]))?;
+    let programs = programs(cargo().args(["build", "--bins"]))?;
     let get = |name: &str| {
         programs
             .get(name)

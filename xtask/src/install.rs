@@ -19,7 +19,7 @@ const DEFAULT: &str = "/usr/local/bin/lb-agent";
 /// It does not compile, or the places cannot be written.
 pub(crate) fn install(prefix: &Path) -> Result<()> {
     let mut build = cargo();
-    let built = programs(build.args(["build", "--release", "--package", "lb-agent", "--bins"]))?
+    let built = programs(build.args(["build", "--release", "--bin", "lb-agent"]))?
         .remove("lb-agent")
         .context("lb-agent was not built")?;
     let program = prefix.join("bin/lb-agent");

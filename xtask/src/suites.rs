@@ -57,31 +57,14 @@ pub(crate) fn run(suite: Option<Suite>, arguments: &[String]) -> Result<ExitCode
 
 /// Returns what failed.
 fn unit(arguments: &[String]) -> Result<Vec<String>> {
-    let crates = [
-        "--package",
-        "lb-common",
-        "--package",
-        "lb-agent",
-        "--package",
-        "lb-tests",
-        "--package",
-        "xtask",
-    ];
     let mut failed = Vec::new();
     for (what, kinds) in [
         ("unit tests", ["--lib", "--bins"].as_slice()),
         ("doc tests", &["--doc"]),
     ] {
         announce(&format!("unit: {what}"));
-        // xtask is a program alone, and has no doc tests.
-        let crates = if kinds == ["--doc"] {
-            &crates[..6]
-        } else {
-            &crates[..]
-        };
         let mut test = cargo();
         test.arg("test")
-            .args(crates)
             .args(kinds)
             .arg("--no-fail-fast")
             .arg("--")
@@ -106,11 +89,11 @@ fn as_programs(suite: Suite, arguments: &[String]) -> Result<Vec<String>> {
         "the suite {name} has no tests: tests/tests/{name}_*.rs"
     );
     let mut agent = cargo();
-    let agent = programs(agent.args(["build", "--package", "lb-agent", "--bins"]))?
+    let agent = programs(agent.args(["build", "--bins"]))?
         .remove("lb-agent")
         .context("lb-agent was not built")?;
     let mut build = cargo();
-    build.args(["test", "--no-run", "--package", "lb-tests", "--bins"]);
+    build.args(["test", "--no-run"]);
     for test in &tests {
         build.args(["--test", test]);
     }
