@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use comfy_table::{Table, presets::UTF8_BORDERS_ONLY};
+use comfy_table::{Table, presets::ASCII_HORIZONTAL_ONLY};
 use lb_tests::{
     apps::{APP2, app2, in_container, on_host},
     asking::{ask, named},
@@ -90,7 +90,7 @@ fn play() -> Result<(Table, Vec<String>)> {
     );
     let topology = Topology::up(Wishes::default())?;
     let (mut table, mut failures) = (Table::new(), Vec::new());
-    table.load_preset(UTF8_BORDERS_ONLY).set_header([
+    table.load_style(ASCII_HORIZONTAL_ONLY).set_header([
         "",
         "instances",
         "client",

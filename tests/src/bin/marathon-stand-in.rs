@@ -12,10 +12,10 @@ struct Flags {
     /// Where to listen
     #[arg(long)]
     listen: SocketAddr,
-    /// A node: NAME=NETNS,ADDRESS,CGROUP[,ADDRESS6]
+    /// A node: `NAME=NETNS,ADDRESS,CGROUP[,ADDRESS6]`
     #[arg(long = "agent")]
     agents: Vec<Agent>,
-    /// A container that waits for a task: AGENT=NETNS,CGROUP,ADDRESS[,ADDRESS]
+    /// A container that waits for a task: `AGENT=NETNS,CGROUP,ADDRESS[,ADDRESS]`
     #[arg(long = "slot")]
     slots: Vec<Slot>,
     /// Ask for these: USER:PASSWORD
