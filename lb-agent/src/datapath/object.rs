@@ -3,12 +3,20 @@
 use std::{fs, io, path::Path};
 
 use anyhow::{Context as _, Result};
-use aya::{Ebpf, EbpfLoader, programs::Program};
+use aya::{
+    Ebpf, EbpfLoader,
+    programs::{Program, ProgramError},
+};
 
 use super::layout::{Sizes, check, schema_dir, specs};
 
 /// The object that the build script made, aligned for the ELF reader.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("LB_EBPF_OBJECT"));
+
+/// The kernel programs as an ELF file, for tests that run them one packet at a time.
+pub fn object_bytes() -> &'static [u8] {
+    OBJECT
+}
 
 /// Loads every program. Maps found in `pin_dir` are checked and used; others are made there.
 ///
@@ -39,7 +47,34 @@ pub(super) fn load(pin_dir: &Path, sizes: &Sizes) -> Result<Ebpf> {
     Ok(object)
 }
 
-fn load_program(program: &mut Program) -> Result<()> {
+/// How often a program is given to the verifier again when a signal broke in.
+const LOAD_TRIES: u32 = 10;
+
+/// Loads one program. A signal to the process, such as that of a child's end, breaks the verifier off
+/// with `EAGAIN` (`do_check` in `kernel/bpf/verifier.c`); then it is tried again, as libbpf does.
+///
+/// # Errors
+///
+/// If the kernel refuses it.
+pub fn load_program(program: &mut Program) -> Result<()> {
+    for _ in 1..LOAD_TRIES {
+        match try_load_program(program) {
+            Err(error) if broken_off(&error) => {}
+            done => return done,
+        }
+    }
+    try_load_program(program)
+}
+
+fn broken_off(error: &anyhow::Error) -> bool {
+    matches!(
+        error.downcast_ref(),
+        Some(ProgramError::LoadError { io_error, .. })
+            if io_error.kind() == io::ErrorKind::WouldBlock
+    )
+}
+
+fn try_load_program(program: &mut Program) -> Result<()> {
     match program {
         Program::Xdp(p) => p.load()?,
         Program::SchedClassifier(p) => p.load()?,
