@@ -3,7 +3,7 @@
 
 use aya_ebpf::{
     bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, TC_ACT_OK, TC_ACT_SHOT},
-    helpers::generated::{bpf_redirect_neigh, bpf_skb_load_bytes},
+    helpers::generated::{bpf_csum_update, bpf_redirect_neigh, bpf_skb_load_bytes},
     macros::classifier,
     programs::TcContext,
 };
@@ -235,7 +235,16 @@ fn translate<A: Tables>(
             .ok()?;
     }
     ctx.store(ETH_LEN + A::ADDRESSES.0, &src, 0).ok()?;
-    ctx.store(ETH_LEN + A::ADDRESSES.1, &dst, 0).ok()
+    ctx.store(ETH_LEN + A::ADDRESSES.1, &dst, 0).ok()?;
+    if A::VERSION == 6 {
+        // Where the device has summed the packet, `BPF_F_PSEUDO_HDR` takes the addresses' difference from
+        // its sum: right for IPv4, whose header checksum makes up for the addresses. IPv6 has none, so it
+        // goes back in. (Kernel 6.16 has `BPF_F_IPV6` for this.) Without such a sum the helper refuses,
+        // and nothing is to be done.
+        // SAFETY: the context of this program; no pointers.
+        unsafe { bpf_csum_update(ctx.skb.skb, addresses.folded() as u32) };
+    }
+    Some(())
 }
 
 // === impl Buffer ===
