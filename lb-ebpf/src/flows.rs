@@ -56,7 +56,7 @@ pub fn follow<A: Tables>(key: &FlowKey<A>, flow: &Flow<A>, flags: u8) -> Known {
         }
     }
     let ended = flags & (tcp_flag::FIN | tcp_flag::RST);
-    if ended != 0 || now().wrapping_sub(flow.last_seen) > TOUCH_INTERVAL {
+    if ended != 0 || now().saturating_sub(flow.last_seen) > TOUCH_INTERVAL {
         A::touch(key, u32::from(ended));
     }
     Known::Go

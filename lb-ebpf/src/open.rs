@@ -195,7 +195,8 @@ fn claim_client_tuple<A: Tables>(pair_key: &FlowKey<A>, pair: &Flow<A>) -> Resul
     }
     let held = A::flow(pair_key).ok_or(Reason::FlowTableFull)?;
     let same = held.new_src == pair.new_src && held.new_sport == pair.new_sport;
-    let over = held.tcp != 0 || pair.last_seen.wrapping_sub(held.last_seen) > CLAIM_IDLE;
+    // Another CPU's stamp may be younger than ours.
+    let over = held.tcp != 0 || pair.last_seen.saturating_sub(held.last_seen) > CLAIM_IDLE;
     if !(same || over) {
         return Err(Reason::FlowCollision);
     }
