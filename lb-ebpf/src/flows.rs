@@ -77,7 +77,7 @@ fn touch<A: Tables>(key: &FlowKey<A>, ended: u8) {
     }
     let pair_key = flow.pair_key(key.proto);
     match A::flow(&pair_key) {
-        Some(pair) if ended != 0 => pair.tcp |= tcp_state::PEER_CLOSED,
+        Some(pair) if ended != 0 && pair.is_pair_of(key) => pair.tcp |= tcp_state::PEER_CLOSED,
         Some(_) => {}
         None => {
             // Another CPU may be as quick.
@@ -108,11 +108,13 @@ pub extern "C" fn lb_touch6(key: *const FlowKey<Addr6>, ended: u32) -> u32 {
     0
 }
 
-/// Removes both halves.
+/// Removes both halves; the other one only where another flow has not taken its tuple.
 #[inline(always)]
 pub fn forget<A: Tables>(key: &FlowKey<A>, flow: &Flow<A>) {
     let pair = flow.pair_key(key.proto);
-    A::remove_flow(&pair);
+    if A::flow(&pair).is_some_and(|other| other.is_pair_of(key)) {
+        A::remove_flow(&pair);
+    }
     A::remove_flow(key);
 }
 
