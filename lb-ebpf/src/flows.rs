@@ -45,7 +45,7 @@ pub fn follow<A: Tables>(key: &FlowKey<A>, flow: &Flow<A>, flags: u8) -> Known {
     if flow.direction == direction::FORWARD {
         let alive = LB_BACKENDS
             .get(flow.backend)
-            .is_some_and(|backend| keeps_flows(backend, flow.generation, fails_open(key)));
+            .is_some_and(|backend| keeps_flows(backend, flow.generation, || fails_open(key)));
         if !alive {
             counters::count(Reason::BackendGone);
             return if key.proto == u32::from(TCP) && !syn {
@@ -119,7 +119,7 @@ pub fn forget<A: Tables>(key: &FlowKey<A>, flow: &Flow<A>) {
 }
 
 /// Whether the service of this packet counts *down* as *active*. Looked up only for a backend that is
-/// not active.
+/// down.
 #[inline(always)]
 fn fails_open<A: Tables>(key: &FlowKey<A>) -> bool {
     let service = ServiceKey {
