@@ -1,1 +1,3 @@
 //! The lab: network namespaces as hosts.
+
+pub mod packet;

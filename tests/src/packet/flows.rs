@@ -1,0 +1,183 @@
+//! The flow table, read in the terms of a test, and meddled with as time or eviction would.
+
+use std::net::{IpAddr, SocketAddr};
+
+use aya::maps::HashMap;
+use lb_common::{Addr4, Addr6, Be16, Flow, FlowKey, direction};
+
+use super::{Rig, Way};
+
+/// One half of a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Source and destination of a packet as it arrives.
+    pub arrives: (SocketAddr, SocketAddr),
+    /// Source and destination after translation.
+    pub leaves: (SocketAddr, SocketAddr),
+    /// Backend id.
+    pub backend: u32,
+    /// The backend's generation.
+    pub generation: u32,
+    /// Where the client's packets come in.
+    pub client_ifindex: u32,
+    /// Whether this is the half from client to backend.
+    pub forward: bool,
+    /// One of `lb_common::backend_kind`.
+    pub kind: u8,
+    /// Bits of `lb_common::tcp_state`.
+    pub tcp: u8,
+    /// Service id.
+    pub service: u32,
+}
+
+trait Ip: aya::Pod + Copy {
+    fn ip(self) -> IpAddr;
+    fn of(addr: IpAddr) -> Self;
+}
+
+impl Ip for Addr4 {
+    fn ip(self) -> IpAddr {
+        IpAddr::V4(self.into())
+    }
+
+    fn of(addr: IpAddr) -> Self {
+        match addr {
+            IpAddr::V4(addr) => addr.into(),
+            IpAddr::V6(_) => panic!("{addr} is not IPv4"),
+        }
+    }
+}
+
+impl Ip for Addr6 {
+    fn ip(self) -> IpAddr {
+        IpAddr::V6(self.into())
+    }
+
+    fn of(addr: IpAddr) -> Self {
+        match addr {
+            IpAddr::V6(addr) => addr.into(),
+            IpAddr::V4(_) => panic!("{addr} is not IPv6"),
+        }
+    }
+}
+
+// === impl Rig ===
+
+impl Rig {
+    /// Both halves of every flow of this way, forward ones first.
+    pub fn flows(&self, way: Way) -> Vec<Entry> {
+        let mut entries = if way.v6 {
+            self.read::<Addr6>(way)
+        } else {
+            self.read::<Addr4>(way)
+        };
+        entries.sort_by_key(|entry| (!entry.forward, entry.arrives));
+        entries
+    }
+
+    /// The half by which a packet would be translated.
+    pub fn flow(&self, way: Way, src: SocketAddr, dst: SocketAddr) -> Option<Entry> {
+        let flows = self.flows(way);
+        flows.into_iter().find(|flow| flow.arrives == (src, dst))
+    }
+
+    /// Takes one half away, as eviction does.
+    pub fn evict(&mut self, way: Way, src: SocketAddr, dst: SocketAddr) {
+        if way.v6 {
+            let mut map = self.hash::<FlowKey<Addr6>, Flow<Addr6>>(map_of(way));
+            map.remove(&key(way, src, dst)).unwrap();
+        } else {
+            let mut map = self.hash::<FlowKey<Addr4>, Flow<Addr4>>(map_of(way));
+            map.remove(&key(way, src, dst)).unwrap();
+        }
+    }
+
+    /// Sets when one half was last in use, ns since the start of the machine.
+    pub fn set_last_seen(&mut self, way: Way, src: SocketAddr, dst: SocketAddr, at: u64) {
+        if way.v6 {
+            self.touch::<Addr6>(way, src, dst, at);
+        } else {
+            self.touch::<Addr4>(way, src, dst, at);
+        }
+    }
+
+    /// When one half was last in use, ns since the start of the machine.
+    pub fn last_seen(&mut self, way: Way, src: SocketAddr, dst: SocketAddr) -> u64 {
+        if way.v6 {
+            let map = self.hash::<FlowKey<Addr6>, Flow<Addr6>>(map_of(way));
+            map.get(&key(way, src, dst), 0).unwrap().last_seen
+        } else {
+            let map = self.hash::<FlowKey<Addr4>, Flow<Addr4>>(map_of(way));
+            map.get(&key(way, src, dst), 0).unwrap().last_seen
+        }
+    }
+
+    fn touch<A: Ip>(&mut self, way: Way, src: SocketAddr, dst: SocketAddr, at: u64)
+    where
+        FlowKey<A>: aya::Pod,
+        Flow<A>: aya::Pod,
+    {
+        let mut map = self.hash::<FlowKey<A>, Flow<A>>(map_of(way));
+        let key = key(way, src, dst);
+        let flow = map.get(&key, 0).unwrap();
+        map.insert(
+            key,
+            Flow {
+                last_seen: at,
+                ..flow
+            },
+            0,
+        )
+        .unwrap();
+    }
+
+    fn read<A: Ip>(&self, way: Way) -> Vec<Entry>
+    where
+        FlowKey<A>: aya::Pod,
+        Flow<A>: aya::Pod,
+    {
+        let map = self.object.map(map_of(way)).unwrap();
+        let map = HashMap::<_, FlowKey<A>, Flow<A>>::try_from(map).unwrap();
+        map.iter()
+            .map(|entry| {
+                let (key, flow) = entry.unwrap();
+                assert_eq!(key.proto, u32::from(way.proto()));
+                assert!(flow.last_seen > 0, "a flow has a time stamp");
+                let at = |addr: A, port: Be16| SocketAddr::new(addr.ip(), port.get());
+                Entry {
+                    arrives: (at(key.src, key.sport), at(key.dst, key.dport)),
+                    leaves: (
+                        at(flow.new_src, flow.new_sport),
+                        at(flow.new_dst, flow.new_dport),
+                    ),
+                    backend: flow.backend,
+                    generation: flow.generation,
+                    client_ifindex: flow.client_ifindex,
+                    forward: flow.direction == direction::FORWARD,
+                    kind: flow.kind,
+                    tcp: flow.tcp,
+                    service: flow.service,
+                }
+            })
+            .collect()
+    }
+}
+
+fn map_of(way: Way) -> &'static str {
+    match (way.tcp, way.v6) {
+        (true, false) => "LB_FLOWS_TCP4",
+        (true, true) => "LB_FLOWS_TCP6",
+        (false, false) => "LB_FLOWS_UDP4",
+        (false, true) => "LB_FLOWS_UDP6",
+    }
+}
+
+fn key<A: Ip>(way: Way, src: SocketAddr, dst: SocketAddr) -> FlowKey<A> {
+    FlowKey {
+        src: A::of(src.ip()),
+        dst: A::of(dst.ip()),
+        sport: Be16::new(src.port()),
+        dport: Be16::new(dst.port()),
+        proto: u32::from(way.proto()),
+    }
+}

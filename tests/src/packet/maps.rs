@@ -1,0 +1,226 @@
+//! What the agent would have written into the maps.
+
+use std::net::{IpAddr, SocketAddr};
+
+use aya::maps::{
+    Array, HashMap, HashOfMaps, LpmTrie, MapData, PerCpuArray, lpm_trie::Key, xdp::DevMapHash,
+};
+use lb_common::{
+    Addr4, Addr6, Address as _, Backend, BackendStats, Be16, NodeConfig, Reason, SLOTS_LARGE,
+    SLOTS_MEDIUM, SLOTS_SMALL, Service, ServiceKey, addr_flag, backend_kind, backend_state,
+};
+
+use super::{Rig, Way};
+
+/// Id of the service that [`Rig::serving`] makes.
+pub const SERVICE: u32 = 7;
+
+/// An active backend of generation 1.
+pub fn backend(way: Way, at: SocketAddr, kind: u8) -> Backend {
+    Backend {
+        addr: match at.ip() {
+            IpAddr::V4(addr) => Addr4::from(addr).widen(),
+            IpAddr::V6(addr) => addr.into(),
+        },
+        port: Be16::new(at.port()),
+        proto: way.proto(),
+        family: if way.v6 { 6 } else { 4 },
+        state: backend_state::ACTIVE,
+        kind,
+        generation: 1,
+        ..Backend::default()
+    }
+}
+
+/// A table in which these ids take turns.
+pub fn repeated(ids: &[u32], slots: usize) -> Vec<u32> {
+    ids.iter().copied().cycle().take(slots).collect()
+}
+
+// === impl Rig ===
+
+impl Rig {
+    /// A rig with one service on the first VIP, for the clients' prefix, and backend 1 behind it: the
+    /// node's own port 8080 where the kind says so, else the first address of the first network. Full NAT
+    /// has ports 30,000 to 30,999.
+    pub fn serving(way: Way, kind: u8) -> Self {
+        let mut rig = Self::new();
+        let at = if kind == backend_kind::HOST {
+            way.host()
+        } else {
+            way.backend(1)
+        };
+        rig.backend(1, backend(way, at, kind));
+        rig.service(way, way.vip(1), SERVICE, 0, &repeated(&[1], SLOTS_SMALL));
+        rig.allow(way.client(0).ip(), if way.v6 { 64 } else { 24 });
+        rig.node(way, 30_000, 1_000);
+        rig
+    }
+
+    /// Puts an address into the destination filter.
+    pub fn address(&mut self, addr: IpAddr, flags: u32) {
+        match addr {
+            IpAddr::V4(addr) => self.hash("LB_ADDRS4").insert(Addr4::from(addr), flags, 0),
+            IpAddr::V6(addr) => self.hash("LB_ADDRS6").insert(Addr6::from(addr), flags, 0),
+        }
+        .unwrap();
+    }
+
+    /// Writes a backend.
+    pub fn backend(&mut self, id: u32, value: Backend) {
+        let mut map: Array<_, Backend> = self.map("LB_BACKENDS");
+        map.set(id, value, 0).unwrap();
+    }
+
+    /// Writes a service and its table, and puts its address into the filter; by default small, and from
+    /// outside only for the sources that [`Rig::allow`] names.
+    pub fn service(&mut self, way: Way, vip: SocketAddr, id: u32, flags: u32, table: &[u32]) {
+        self.table(id, table);
+        self.service_value(
+            way,
+            vip,
+            Service {
+                id,
+                flags,
+                slots: table.len() as u32,
+                pad: 0,
+            },
+        );
+        self.address(vip.ip(), addr_flag::VIP);
+    }
+
+    /// Writes a service alone.
+    pub fn service_value(&mut self, way: Way, vip: SocketAddr, value: Service) {
+        let port = Be16::new(vip.port());
+        let proto = way.proto();
+        match vip.ip() {
+            IpAddr::V4(addr) => {
+                let addr = Addr4::from(addr);
+                let key = ServiceKey {
+                    addr,
+                    port,
+                    proto,
+                    pad: 0,
+                };
+                self.hash("LB_SERVICES4").insert(key, value, 0)
+            }
+            IpAddr::V6(addr) => {
+                let addr = Addr6::from(addr);
+                let key = ServiceKey {
+                    addr,
+                    port,
+                    proto,
+                    pad: 0,
+                };
+                self.hash("LB_SERVICES6").insert(key, value, 0)
+            }
+        }
+        .unwrap();
+    }
+
+    /// Writes a Maglev table, in place of the one that is there.
+    pub fn table(&mut self, service: u32, slots: &[u32]) {
+        match slots.len() {
+            SLOTS_SMALL => self.put::<SLOTS_SMALL>("LB_TABLES_S", service, slots),
+            SLOTS_MEDIUM => self.put::<SLOTS_MEDIUM>("LB_TABLES_M", service, slots),
+            SLOTS_LARGE => self.put::<SLOTS_LARGE>("LB_TABLES_L", service, slots),
+            len => panic!("no table has {len} slots"),
+        }
+    }
+
+    fn put<const M: usize>(&mut self, map: &str, service: u32, slots: &[u32]) {
+        let mut inner: Array<MapData, [u32; M]> = Array::create(1, 0).unwrap();
+        inner
+            .set(0, <[u32; M]>::try_from(slots).unwrap(), 0)
+            .unwrap();
+        let mut outer: HashOfMaps<_, u32, Array<MapData, [u32; M]>> = self.map(map);
+        outer.insert(service, &inner, 0).unwrap();
+    }
+
+    /// Lets a prefix reach services from outside.
+    pub fn allow(&mut self, addr: IpAddr, len: u32) {
+        match addr {
+            IpAddr::V4(addr) => {
+                let mut map: LpmTrie<_, Addr4, u32> = self.map("LB_SOURCES4");
+                map.insert(&Key::new(len, addr.into()), 1, 0)
+            }
+            IpAddr::V6(addr) => {
+                let mut map: LpmTrie<_, Addr6, u32> = self.map("LB_SOURCES6");
+                map.insert(&Key::new(len, addr.into()), 1, 0)
+            }
+        }
+        .unwrap();
+    }
+
+    /// Writes the node's settings: full NAT from its address of this family, and these ports.
+    pub fn node(&mut self, way: Way, first_port: u16, ports: u16) {
+        let mut node = NodeConfig {
+            snat_port_min: first_port,
+            snat_ports: ports,
+            ..NodeConfig::default()
+        };
+        match way.node() {
+            IpAddr::V4(addr) => node.snat4 = addr.into(),
+            IpAddr::V6(addr) => node.snat6 = addr.into(),
+        }
+        self.node_value(node);
+        self.address(way.node(), addr_flag::NODE);
+    }
+
+    /// Writes the node's settings alone.
+    pub fn node_value(&mut self, node: NodeConfig) {
+        let mut map: Array<_, NodeConfig> = self.map("LB_NODE");
+        map.set(0, node, 0).unwrap();
+    }
+
+    /// Lets XDP redirect to an interface.
+    pub fn port(&mut self, ifindex: u32) {
+        let mut map: DevMapHash<_> = self.map("LB_PORTS");
+        map.insert(ifindex, ifindex, None, 0).unwrap();
+    }
+
+    /// How often a reason was counted, on all CPUs.
+    pub fn counter(&self, reason: Reason) -> u64 {
+        let map = PerCpuArray::<_, u64>::try_from(self.object.map("LB_COUNTERS").unwrap()).unwrap();
+        map.get(&(reason as u32), 0).unwrap().iter().sum()
+    }
+
+    /// Every reason that was counted, and how often.
+    pub fn counters(&self) -> Vec<(Reason, u64)> {
+        Reason::ALL
+            .iter()
+            .map(|&reason| (reason, self.counter(reason)))
+            .filter(|&(_, count)| count > 0)
+            .collect()
+    }
+
+    /// A backend's counters: flows, packets and bytes to it, packets and bytes from it.
+    pub fn stats(&self, id: u32) -> [u64; 5] {
+        let map =
+            PerCpuArray::<_, BackendStats>::try_from(self.object.map("LB_STATS").unwrap()).unwrap();
+        let values = map.get(&id, 0).unwrap();
+        let sum = |field: fn(&BackendStats) -> u64| values.iter().map(field).sum();
+        [
+            sum(|s| s.flows),
+            sum(|s| s.packets_to),
+            sum(|s| s.bytes_to),
+            sum(|s| s.packets_from),
+            sum(|s| s.bytes_from),
+        ]
+    }
+
+    pub(super) fn hash<K: aya::Pod, V: aya::Pod>(
+        &mut self,
+        name: &str,
+    ) -> HashMap<&mut MapData, K, V> {
+        self.map(name)
+    }
+
+    fn map<'a, T>(&'a mut self, name: &str) -> T
+    where
+        T: TryFrom<&'a mut aya::maps::Map>,
+        T::Error: std::fmt::Debug,
+    {
+        T::try_from(self.object.map_mut(name).unwrap()).unwrap()
+    }
+}

@@ -1,0 +1,278 @@
+//! The programs in the kernel, on no interface: a packet goes in by `BPF_PROG_TEST_RUN`.
+
+use std::os::fd::AsFd as _;
+
+use aya::{
+    Ebpf, EbpfLoader,
+    programs::{Program, SchedClassifier, TestRun as _, TestRunOptions, Xdp},
+};
+
+use super::{Frame, sys};
+
+/// `XDP_DROP`.
+pub const XDP_DROP: u32 = 1;
+/// `XDP_PASS`.
+pub const XDP_PASS: u32 = 2;
+/// `XDP_TX`.
+pub const XDP_TX: u32 = 3;
+/// `XDP_REDIRECT`.
+pub const XDP_REDIRECT: u32 = 4;
+/// `TC_ACT_OK`.
+pub const TC_OK: u32 = 0;
+/// `TC_ACT_SHOT`.
+pub const TC_SHOT: u32 = 2;
+/// `TC_ACT_REDIRECT`.
+pub const TC_REDIRECT: u32 = 7;
+
+/// Room for what comes out; a test's packets are far smaller.
+const ROOM: usize = 4096;
+const SMALL: u32 = 1_024;
+const SMALL_MAPS: [&str; 8] = [
+    "LB_ADDRS4",
+    "LB_ADDRS6",
+    "LB_SERVICES4",
+    "LB_SERVICES6",
+    "LB_BACKENDS",
+    "LB_STATS",
+    "LB_SOCK_PEERS",
+    "LB_SOCK_CHOICES",
+];
+const FLOWS: u32 = 16_384;
+const FLOW_MAPS: [&str; 4] = [
+    "LB_FLOWS_TCP4",
+    "LB_FLOWS_TCP6",
+    "LB_FLOWS_UDP4",
+    "LB_FLOWS_UDP6",
+];
+
+/// A program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hook {
+    /// `lb_xdp`.
+    Xdp,
+    /// `lb_tc_ingress`, the twin of XDP.
+    Ingress,
+    /// `lb_tc_link`, behind which backends of this node live.
+    Link,
+    /// `lb_tc_egress`.
+    Egress,
+}
+
+/// What a program made of a packet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Out {
+    /// An XDP or a tc action.
+    pub verdict: u32,
+    /// The packet.
+    pub bytes: Vec<u8>,
+}
+
+/// The programs and their maps, this test's alone.
+pub struct Rig {
+    pub(super) object: Ebpf,
+}
+
+// === impl Hook ===
+
+impl Hook {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Xdp => "lb_xdp",
+            Self::Ingress => "lb_tc_ingress",
+            Self::Link => "lb_tc_link",
+            Self::Egress => "lb_tc_egress",
+        }
+    }
+
+    /// The verdict that lets the stack have the packet.
+    pub fn pass(self) -> u32 {
+        if self == Self::Xdp { XDP_PASS } else { TC_OK }
+    }
+
+    /// The verdict that ends it.
+    pub fn drop(self) -> u32 {
+        if self == Self::Xdp { XDP_DROP } else { TC_SHOT }
+    }
+}
+
+// === impl Out ===
+
+impl Out {
+    /// Demands this verdict and exactly this frame.
+    #[track_caller]
+    pub fn must_be(&self, verdict: u32, wanted: &Frame) {
+        self.must_be_bytes(verdict, &wanted.bytes());
+    }
+
+    /// As [`Out::must_be`], by bytes.
+    #[track_caller]
+    pub fn must_be_bytes(&self, verdict: u32, wanted: &[u8]) {
+        assert!(
+            self.verdict == verdict && self.bytes == wanted,
+            "\n verdict {}, want {verdict}\n out  {}\n want {}",
+            self.verdict,
+            hex(&self.bytes),
+            hex(wanted)
+        );
+    }
+}
+
+// === impl Rig ===
+
+impl Rig {
+    /// Loads the XDP and tc programs with empty maps and no pins, and moves the thread into a network
+    /// namespace of its own, so that no route of this machine has a say.
+    pub fn new() -> Self {
+        sys::new_network().unwrap_or_else(|error| {
+            panic!("packet tests need root, to load kernel programs and make network namespaces: {error}")
+        });
+        let mut rig = Self::with_maps();
+        for hook in [Hook::Xdp, Hook::Ingress, Hook::Link, Hook::Egress] {
+            load(hook.name(), rig.object.program_mut(hook.name()).unwrap());
+        }
+        rig
+    }
+
+    /// Loads every program that there is.
+    pub fn with_every_program() -> Self {
+        let mut rig = Self::with_maps();
+        for (name, program) in rig.object.programs_mut() {
+            load(name, program);
+        }
+        rig
+    }
+
+    fn with_maps() -> Self {
+        let mut loader = EbpfLoader::new();
+        for map in SMALL_MAPS {
+            loader.map_max_entries(map, SMALL);
+        }
+        for map in FLOW_MAPS {
+            loader.map_max_entries(map, FLOWS);
+        }
+        let object = loader
+            .load(lb_agent::datapath::object_bytes())
+            .unwrap_or_else(|error| {
+                panic!("packet tests need root; the kernel refused a map: {error}")
+            });
+        Self { object }
+    }
+
+    /// How many programs there are.
+    pub fn programs(&self) -> usize {
+        self.object.programs().count()
+    }
+
+    /// Runs a program on a frame that came in by no interface in particular.
+    pub fn run(&self, hook: Hook, frame: &Frame) -> Out {
+        self.run_bytes(hook, &frame.bytes())
+    }
+
+    /// As [`Rig::run`], by bytes.
+    pub fn run_bytes(&self, hook: Hook, bytes: &[u8]) -> Out {
+        self.run_from(hook, bytes, 0)
+    }
+
+    /// As [`Rig::run_bytes`], on a packet that came in by the interface of this index; 0: none.
+    pub fn run_from(&self, hook: Hook, bytes: &[u8], ifindex: u32) -> Out {
+        let mut room = vec![0; ROOM];
+        let context = match (hook, ifindex) {
+            (_, 0) => None,
+            // `struct xdp_md`: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex.
+            (Hook::Xdp, _) => Some(words(&[0, bytes.len() as u32, 0, ifindex, 0, 0])),
+            // `struct __sk_buff`: the tenth and eleventh words are ingress_ifindex and ifindex.
+            _ => Some(words(&[0, 0, 0, 0, 0, 0, 0, 0, 0, ifindex, ifindex])),
+        };
+        let options = TestRunOptions {
+            data_in: Some(bytes),
+            data_out: Some(&mut room),
+            ctx_in: context.as_deref(),
+            ..TestRunOptions::new()
+        };
+        let result = match self.object.program(hook.name()).unwrap() {
+            Program::Xdp(program) => Xdp::test_run(program, options),
+            Program::SchedClassifier(program) => SchedClassifier::test_run(program, options),
+            other => panic!("{} is a {:?}", hook.name(), other.prog_type()),
+        }
+        .unwrap_or_else(|error| panic!("{hook:?} did not run: {error:?}"));
+        room.truncate(result.data_size_out as usize);
+        Out {
+            verdict: result.return_value,
+            bytes: room,
+        }
+    }
+
+    /// As [`Rig::run`] for a tc program, with the packet's sum made by the device: the kernel checks
+    /// that the sum still holds afterwards.
+    ///
+    /// # Errors
+    ///
+    /// `EBADMSG` if it does not.
+    pub fn run_summed(&self, hook: Hook, frame: &Frame) -> std::io::Result<Out> {
+        let Program::SchedClassifier(program) = self.object.program(hook.name()).unwrap() else {
+            panic!("{hook:?} is no tc program");
+        };
+        let bytes = frame.bytes();
+        let mut room = vec![0; bytes.len()];
+        let verdict = sys::run_summed(program.fd().unwrap().as_fd(), &bytes, &mut room)?;
+        Ok(Out {
+            verdict,
+            bytes: room,
+        })
+    }
+
+    /// Runs a program and demands this verdict and exactly this frame.
+    #[track_caller]
+    pub fn expect(&self, hook: Hook, frame: &Frame, verdict: u32, wanted: &Frame) {
+        self.run(hook, frame).must_be(verdict, wanted);
+    }
+
+    /// As [`Rig::expect`] for a frame that came in by the interface of this index.
+    #[track_caller]
+    pub fn expect_from(
+        &self,
+        ifindex: u32,
+        hook: Hook,
+        frame: &Frame,
+        verdict: u32,
+        wanted: &Frame,
+    ) {
+        self.run_from(hook, &frame.bytes(), ifindex)
+            .must_be(verdict, wanted);
+    }
+
+    /// Runs a program and demands that the stack gets the frame as it was.
+    #[track_caller]
+    pub fn expect_untouched(&self, hook: Hook, frame: &Frame) {
+        self.expect(hook, frame, hook.pass(), frame);
+    }
+
+    /// Runs a program and demands that the frame is dropped.
+    #[track_caller]
+    pub fn expect_dropped(&self, hook: Hook, frame: &Frame) {
+        self.expect(hook, frame, hook.drop(), frame);
+    }
+}
+
+impl Default for Rig {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn words(words: &[u32]) -> Vec<u8> {
+    words.iter().flat_map(|word| word.to_ne_bytes()).collect()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes
+        .chunks(2)
+        .map(|pair| pair.iter().map(|b| format!("{b:02x}")).collect::<String>())
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+fn load(name: &str, program: &mut Program) {
+    lb_agent::datapath::load_program(program)
+        .unwrap_or_else(|error| panic!("the kernel refused {name}: {error:#}"));
+}
