@@ -91,6 +91,19 @@ impl<A: Copy> Flow<A> {
         }
     }
 
+    /// Whether this is the other half of the flow whose packets arrive as `key`. The tuple of a DNAT
+    /// flow's reverse half may have been given to another flow since.
+    #[inline(always)]
+    pub fn is_pair_of(&self, key: &FlowKey<A>) -> bool
+    where
+        A: Eq,
+    {
+        self.new_src == key.dst
+            && self.new_dst == key.src
+            && self.new_sport == key.dport
+            && self.new_dport == key.sport
+    }
+
     /// The other half of a flow whose packets arrive as `key`.
     #[inline(always)]
     pub fn pair(&self, key: &FlowKey<A>) -> Self {
@@ -132,6 +145,11 @@ mod tests {
         assert_eq!(pair_key.dport, Be16(7));
         assert_eq!(pair.direction, direction::REVERSE);
         assert_eq!(pair.pair_key(6), key);
+        assert!(pair.is_pair_of(&key) && flow.is_pair_of(&pair_key));
+        assert!(!pair.is_pair_of(&FlowKey {
+            dst: Addr4(7),
+            ..key
+        }));
         assert_eq!(pair.pair(&pair_key), flow);
     }
 }

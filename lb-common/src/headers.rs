@@ -127,10 +127,10 @@ pub fn ethernet<P: Packet>(packet: &P) -> Option<(u16, usize)> {
     Some((ethertype, l3))
 }
 
-/// The flow key of a TCP or UDP packet.
+/// The flow key of a TCP or UDP packet; `None` if not even the 8 bytes of a UDP header are there.
 #[inline(always)]
 pub fn flow_key<A: Family, P: Packet>(packet: &P, ip: &Ip<A>) -> Option<FlowKey<A>> {
-    let [ports] = packet.words::<1>(ip.l4)?;
+    let [ports, _] = packet.words::<2>(ip.l4)?;
     let (sport, dport) = halves(ports);
     Some(FlowKey {
         src: ip.src,
@@ -141,10 +141,11 @@ pub fn flow_key<A: Family, P: Packet>(packet: &P, ip: &Ip<A>) -> Option<FlowKey<
     })
 }
 
-/// The flag bits of the TCP header at `l4`, see [`tcp_flag`].
+/// The flag bits of the TCP header at `l4`, see [`tcp_flag`]; `None` if its 20 bytes are not all there.
 #[inline(always)]
 pub fn tcp_flags<P: Packet>(packet: &P, l4: usize) -> Option<u8> {
-    Some(u16::from_be(packet.half(l4 + 12)?) as u8)
+    let [flags, _] = packet.words::<2>(l4 + 12)?;
+    Some(u16::from_be(halves(flags).0) as u8)
 }
 
 /// Offset of the checksum in the transport header at `l4`.
@@ -156,7 +157,8 @@ pub const fn checksum_offset(proto: u32, l4: usize) -> usize {
     }
 }
 
-/// Skips IPv6 extension headers from `l4` on (RFC 8200 section 4), at most [`MAX_EXTENSIONS`].
+/// Skips IPv6 extension headers from `l4` on (RFC 8200 section 4), as far as the first fragment; `None`
+/// if there are more than [`MAX_EXTENSIONS`] or one is cut short.
 #[inline(always)]
 pub fn skip_extensions<P: Packet>(packet: &P, proto: u8, l4: usize) -> Option<Payload> {
     let mut payload = Payload {
@@ -166,20 +168,25 @@ pub fn skip_extensions<P: Packet>(packet: &P, proto: u8, l4: usize) -> Option<Pa
     };
     for _ in 0..MAX_EXTENSIONS {
         if !is_extension(payload.proto) {
-            break;
+            return Some(payload);
         }
         let head = u16::from_be(packet.half(payload.l4)?);
         if payload.proto == FRAGMENT {
             // Section 4.5: offset in the upper 13 bits, more-fragments in the last. An atomic fragment
             // (RFC 6946) has neither.
-            payload.fragment |= u16::from_be(packet.half(payload.l4 + 2)?) & 0xfff9 != 0;
+            payload.fragment = u16::from_be(packet.half(payload.l4 + 2)?) & 0xfff9 != 0;
             payload.l4 += 8;
+            if payload.fragment {
+                // Only in the first fragment does a header follow.
+                payload.proto = (head >> 8) as u8;
+                return Some(payload);
+            }
         } else {
             payload.l4 += ((head & 0xff) as usize + 1) * 8;
         }
         payload.proto = (head >> 8) as u8;
     }
-    Some(payload)
+    (!is_extension(payload.proto)).then_some(payload)
 }
 
 #[inline(always)]

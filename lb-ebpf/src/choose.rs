@@ -49,13 +49,13 @@ pub extern "C" fn lb_choose(service: u32, slots: u32, hash: u32, fail_open: u32)
     id.unwrap_or(NONE)
 }
 
-/// Whether a flow on this backend may go on.
+/// Whether a flow on this backend may go on; `fail_open` is asked only for a backend that is down.
 #[inline(always)]
-pub fn keeps_flows(backend: &Backend, generation: u32, fail_open: bool) -> bool {
+pub fn keeps_flows(backend: &Backend, generation: u32, fail_open: impl FnOnce() -> bool) -> bool {
     backend.generation == generation
         && (backend.state == backend_state::ACTIVE
             || backend.state == backend_state::DRAINING
-            || (fail_open && backend.state == backend_state::DOWN))
+            || (backend.state == backend_state::DOWN && fail_open()))
 }
 
 #[inline(always)]

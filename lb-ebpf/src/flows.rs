@@ -2,7 +2,7 @@
 
 use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
 use lb_common::{
-    Addr4, Addr6, Flow, FlowKey, Reason, ServiceKey, backend_state, direction,
+    Addr4, Addr6, Flow, FlowKey, Reason, ServiceKey, direction,
     headers::{TCP, tcp_flag},
     service_flag, tcp_state,
 };
@@ -43,11 +43,9 @@ pub fn follow<A: Tables>(key: &FlowKey<A>, flow: &Flow<A>, flags: u8) -> Known {
         return Known::Stale;
     }
     if flow.direction == direction::FORWARD {
-        let alive = LB_BACKENDS.get(flow.backend).is_some_and(|backend| {
-            // Asked only of a backend that is down: it costs a look-up.
-            let open = backend.state == backend_state::DOWN && fails_open(key);
-            keeps_flows(backend, flow.generation, open)
-        });
+        let alive = LB_BACKENDS
+            .get(flow.backend)
+            .is_some_and(|backend| keeps_flows(backend, flow.generation, || fails_open(key)));
         if !alive {
             counters::count(Reason::BackendGone);
             return if key.proto == u32::from(TCP) && !syn {
@@ -58,7 +56,7 @@ pub fn follow<A: Tables>(key: &FlowKey<A>, flow: &Flow<A>, flags: u8) -> Known {
         }
     }
     let ended = flags & (tcp_flag::FIN | tcp_flag::RST);
-    if ended != 0 || now().wrapping_sub(flow.last_seen) > TOUCH_INTERVAL {
+    if ended != 0 || now().saturating_sub(flow.last_seen) > TOUCH_INTERVAL {
         A::touch(key, u32::from(ended));
     }
     Known::Go
@@ -79,7 +77,7 @@ fn touch<A: Tables>(key: &FlowKey<A>, ended: u8) {
     }
     let pair_key = flow.pair_key(key.proto);
     match A::flow(&pair_key) {
-        Some(pair) if ended != 0 => pair.tcp |= tcp_state::PEER_CLOSED,
+        Some(pair) if ended != 0 && pair.is_pair_of(key) => pair.tcp |= tcp_state::PEER_CLOSED,
         Some(_) => {}
         None => {
             // Another CPU may be as quick.
@@ -110,15 +108,18 @@ pub extern "C" fn lb_touch6(key: *const FlowKey<Addr6>, ended: u32) -> u32 {
     0
 }
 
-/// Removes both halves.
+/// Removes both halves; the other one only where another flow has not taken its tuple.
 #[inline(always)]
 pub fn forget<A: Tables>(key: &FlowKey<A>, flow: &Flow<A>) {
     let pair = flow.pair_key(key.proto);
-    A::remove_flow(&pair);
+    if A::flow(&pair).is_some_and(|other| other.is_pair_of(key)) {
+        A::remove_flow(&pair);
+    }
     A::remove_flow(key);
 }
 
-/// Whether the service of this packet counts *down* as *active*.
+/// Whether the service of this packet counts *down* as *active*. Looked up only for a backend that is
+/// down.
 #[inline(always)]
 fn fails_open<A: Tables>(key: &FlowKey<A>) -> bool {
     let service = ServiceKey {

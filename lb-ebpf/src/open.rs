@@ -7,7 +7,7 @@ use lb_common::{
     Addr4, Addr6, Backend, Be16, Flow, FlowKey, Reason, Service, ServiceKey, backend_kind,
     direction, flow_hash,
     headers::{Packet, TCP, flow_key, tcp_flag, tcp_flags},
-    scale, service_flag,
+    next_hash, scale, service_flag,
 };
 
 use crate::{
@@ -157,15 +157,22 @@ fn snat_address<A: Tables>() -> Result<A, Reason> {
 }
 
 /// Full NAT: inserting the reverse entry as new is the claim of the port. A random start and an odd
-/// stride spread the tries over the range.
+/// stride below the length of the range spread the tries over it; a range of few ports is tried whole.
 #[inline(always)]
 fn claim_source_port<A: Tables>(pair_key: &mut FlowKey<A>, pair: &Flow<A>) -> Result<(), Reason> {
     let node = LB_NODE.get(0).ok_or(Reason::NoSnatAddress)?;
     let ports = u32::from(node.snat_ports);
+    if ports == 0 {
+        return Err(Reason::NoSnatPort);
+    }
     // SAFETY: no arguments, no side effects.
     let random = unsafe { bpf_get_prandom_u32() };
     let mut offset = scale(random, ports);
-    let stride = (random & 0x3ff) | 1;
+    let stride = if ports <= SNAT_TRIES {
+        1
+    } else {
+        scale(next_hash(random), ports - 1) | 1
+    };
     for _ in 0..SNAT_TRIES {
         pair_key.dport = Be16::new(node.snat_port_min.wrapping_add(offset as u16));
         if A::insert_flow(pair_key, pair, NOEXIST).is_ok() {
@@ -174,10 +181,6 @@ fn claim_source_port<A: Tables>(pair_key: &mut FlowKey<A>, pair: &Flow<A>) -> Re
         offset += stride;
         if offset >= ports {
             offset -= ports;
-        }
-        if offset >= ports {
-            // The range is shorter than the stride.
-            offset = 0;
         }
     }
     Err(Reason::NoSnatPort)
@@ -192,7 +195,8 @@ fn claim_client_tuple<A: Tables>(pair_key: &FlowKey<A>, pair: &Flow<A>) -> Resul
     }
     let held = A::flow(pair_key).ok_or(Reason::FlowTableFull)?;
     let same = held.new_src == pair.new_src && held.new_sport == pair.new_sport;
-    let over = held.tcp != 0 || pair.last_seen.wrapping_sub(held.last_seen) > CLAIM_IDLE;
+    // Another CPU's stamp may be younger than ours.
+    let over = held.tcp != 0 || pair.last_seen.saturating_sub(held.last_seen) > CLAIM_IDLE;
     if !(same || over) {
         return Err(Reason::FlowCollision);
     }

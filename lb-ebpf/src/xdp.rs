@@ -9,7 +9,7 @@ use aya_ebpf::{
 };
 use lb_common::{
     Addr4, Addr6, Flow, Reason, backend_kind,
-    headers::{ETH_IPV4, ETH_IPV6, Packet, Payload, ethernet, skip_extensions},
+    headers::{ETH_IPV4, ETH_IPV6, ETH_LEN, Packet, Payload, ethernet, skip_extensions},
 };
 
 use crate::{
@@ -125,24 +125,28 @@ fn ingress<A: Tables>(ctx: &XdpContext, frame: &Frame, l3: usize) -> u32 {
             Some(()) => xdp_action::XDP_PASS,
             None => malformed(),
         },
-        backend_kind::NET => match next_hop(ctx, &at, key.proto as u8, flow) {
-            Some(hop) if hop.ifindex == ifindex && TX_BY_REDIRECT.load() == 0 => {
-                match send(frame, l3, &at, &key, flow, &hop) {
-                    Some(()) => xdp_action::XDP_TX,
-                    None => malformed(),
+        // A tag would go along to wherever the untagged network leads. Opaque to the compiler, which would
+        // otherwise know `l3` from here on and leave out a bounds check that the verifier needs.
+        backend_kind::NET if core::hint::black_box(l3) == ETH_LEN => {
+            match next_hop(ctx, &at, key.proto as u8, flow) {
+                Some(hop) if hop.ifindex == ifindex && TX_BY_REDIRECT.load() == 0 => {
+                    match send(frame, l3, &at, &key, flow, &hop) {
+                        Some(()) => xdp_action::XDP_TX,
+                        None => malformed(),
+                    }
                 }
-            }
-            Some(hop) if LB_PORTS.get(hop.ifindex).is_some() => {
-                match send(frame, l3, &at, &key, flow, &hop) {
-                    Some(()) => LB_PORTS
-                        .redirect(hop.ifindex, 0)
-                        .unwrap_or(xdp_action::XDP_DROP),
-                    None => malformed(),
+                Some(hop) if LB_PORTS.get(hop.ifindex).is_some() => {
+                    match send(frame, l3, &at, &key, flow, &hop) {
+                        Some(()) => LB_PORTS
+                            .redirect(hop.ifindex, 0)
+                            .unwrap_or(xdp_action::XDP_DROP),
+                        None => malformed(),
+                    }
                 }
+                _ => slow_path(),
             }
-            _ => slow_path(),
-        },
-        // Out of a bridge or veth, where the kernel must find the neighbour and the port.
+        }
+        // Tagged, or out of a bridge or veth, where the kernel must find the neighbour and the port.
         _ => slow_path(),
     }
 }

@@ -25,7 +25,7 @@ use kernel::{Maps, take};
 pub use layout::Sizes;
 use links::Links;
 pub use links::{Interface, XdpMode};
-pub use object::object_bytes;
+pub use object::{load_program, object_bytes};
 pub use purge::purge;
 
 use crate::plan::{Kernel, Limits};

@@ -3,7 +3,10 @@
 use std::{fs, io, path::Path};
 
 use anyhow::{Context as _, Result};
-use aya::{Ebpf, EbpfLoader, programs::Program};
+use aya::{
+    Ebpf, EbpfLoader,
+    programs::{Program, ProgramError},
+};
 
 use super::layout::{Sizes, check, schema_dir, specs};
 
@@ -46,7 +49,34 @@ pub(super) fn load(pin_dir: &Path, sizes: &Sizes, tx_by_redirect: bool) -> Resul
     Ok(object)
 }
 
-fn load_program(program: &mut Program) -> Result<()> {
+/// How often a program is given to the verifier again when a signal broke in.
+const LOAD_TRIES: u32 = 10;
+
+/// Loads one program. A signal to the process, such as that of a child's end, breaks the verifier off
+/// with `EAGAIN` (`do_check` in `kernel/bpf/verifier.c`); then it is tried again, as libbpf does.
+///
+/// # Errors
+///
+/// If the kernel refuses it.
+pub fn load_program(program: &mut Program) -> Result<()> {
+    for _ in 1..LOAD_TRIES {
+        match try_load_program(program) {
+            Err(error) if broken_off(&error) => {}
+            done => return done,
+        }
+    }
+    try_load_program(program)
+}
+
+fn broken_off(error: &anyhow::Error) -> bool {
+    matches!(
+        error.downcast_ref(),
+        Some(ProgramError::LoadError { io_error, .. })
+            if io_error.kind() == io::ErrorKind::WouldBlock
+    )
+}
+
+fn try_load_program(program: &mut Program) -> Result<()> {
     match program {
         Program::Xdp(p) => p.load()?,
         Program::SchedClassifier(p) => p.load()?,

@@ -101,6 +101,39 @@ fn an_ipv6_fragment_is_known_and_an_atomic_one_is_whole() {
 }
 
 #[test]
+fn what_follows_a_fragments_header_is_not_parsed() {
+    // More to come, and what stands there looks like a header too long to be true.
+    let rest = [DESTINATION, 0, 0, 9, 0, 0, 0, 9, DESTINATION, 0xff];
+    let bytes = ipv6(FRAGMENT, &rest);
+    let ip = Addr6::parse(&Bytes(&bytes), 0).unwrap();
+    assert_eq!((ip.proto, ip.l4, ip.fragment), (DESTINATION, 48, true));
+}
+
+#[test]
+fn four_extension_headers_are_skipped_and_a_fifth_is_too_many() {
+    for (count, parsed) in [(4, true), (5, false)] {
+        let mut rest = Vec::new();
+        for n in 1..=count {
+            let next = if n == count { TCP } else { DESTINATION };
+            rest.extend([next, 0, 0, 0, 0, 0, 0, 0]);
+        }
+        rest.extend(TCP_SYN);
+        let bytes = ipv6(DESTINATION, &rest);
+        assert_eq!(Addr6::parse(&Bytes(&bytes), 0).is_some(), parsed);
+    }
+}
+
+#[test]
+fn a_transport_header_cut_short_gives_nothing() {
+    let bytes = ipv4(&[], [0, 0], TCP, &TCP_SYN);
+    let ip = Addr4::parse(&Bytes(&bytes), 0).unwrap();
+    assert!(flow_key(&Bytes(&bytes[..28]), &ip).is_some());
+    assert!(flow_key(&Bytes(&bytes[..27]), &ip).is_none());
+    assert!(tcp_flags(&Bytes(&bytes[..40]), ip.l4).is_some());
+    assert!(tcp_flags(&Bytes(&bytes[..39]), ip.l4).is_none());
+}
+
+#[test]
 fn up_to_two_vlan_tags_are_skipped() {
     let mac = [0_u8; 12];
     for (tags, l3) in [

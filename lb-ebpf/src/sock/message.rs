@@ -95,7 +95,7 @@ fn chosen<A: Tables>(choice: &SockKey) -> Option<&'static Backend> {
     // SAFETY: copied before any other map call.
     let peer: SockPeer = *unsafe { LB_SOCK_CHOICES.get(choice) }?;
     let backend = LB_BACKENDS.get(peer.backend)?;
-    if !keeps_flows(backend, peer.generation, false) {
+    if !keeps_flows(backend, peer.generation, || false) {
         return None;
     }
     let back = SockKey {

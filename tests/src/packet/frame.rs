@@ -57,7 +57,7 @@ pub struct Frame {
     /// IPv4 options.
     pub options: Vec<u8>,
     /// IPv6 extension headers.
-    pub extensions: Ipv6Extensions,
+    pub extensions: Box<Ipv6Extensions>,
     /// IPv4 fragment offset in units of 8 bytes, and whether more follow.
     pub ipv4_fragment: (u16, bool),
     /// The bytes above the transport header.
@@ -80,7 +80,7 @@ impl Frame {
             dst,
             transport,
             options: Vec::new(),
-            extensions: Ipv6Extensions::default(),
+            extensions: Box::default(),
             ipv4_fragment: (0, false),
             payload: payload.to_vec(),
         }
@@ -222,7 +222,7 @@ impl Frame {
                     destination: dst.octets(),
                     ..Ipv6Header::default()
                 };
-                IpHeaders::Ipv6(header, self.extensions.clone())
+                IpHeaders::Ipv6(header, (*self.extensions).clone())
             }
             families => panic!("addresses of two families: {families:?}"),
         }

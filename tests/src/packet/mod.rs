@@ -22,51 +22,48 @@ pub use rig::{
 };
 pub use way::Way;
 
-/// Makes a test of four: IPv4 and IPv6, TCP and UDP.
+/// Makes four tests of each function: IPv4 and IPv6, TCP and UDP.
 #[macro_export]
 macro_rules! each_way {
-    ($(fn $name:ident($way:ident) $body:block)+) => {$(
+    ($($name:ident),+ $(,)?) => {$(
         mod $name {
-            use super::*;
-            fn case($way: Way) $body
+            use $crate::packet::Way;
             #[test]
-            fn ipv4_tcp() { case(Way::V4_TCP) }
+            fn ipv4_tcp() { super::$name(Way::V4_TCP) }
             #[test]
-            fn ipv4_udp() { case(Way::V4_UDP) }
+            fn ipv4_udp() { super::$name(Way::V4_UDP) }
             #[test]
-            fn ipv6_tcp() { case(Way::V6_TCP) }
+            fn ipv6_tcp() { super::$name(Way::V6_TCP) }
             #[test]
-            fn ipv6_udp() { case(Way::V6_UDP) }
+            fn ipv6_udp() { super::$name(Way::V6_UDP) }
         }
     )+};
 }
 
-/// Makes a test of two, over TCP: IPv4 and IPv6.
+/// Makes two tests of each function, over TCP: IPv4 and IPv6.
 #[macro_export]
 macro_rules! each_tcp_way {
-    ($(fn $name:ident($way:ident) $body:block)+) => {$(
+    ($($name:ident),+ $(,)?) => {$(
         mod $name {
-            use super::*;
-            fn case($way: Way) $body
+            use $crate::packet::Way;
             #[test]
-            fn ipv4() { case(Way::V4_TCP) }
+            fn ipv4() { super::$name(Way::V4_TCP) }
             #[test]
-            fn ipv6() { case(Way::V6_TCP) }
+            fn ipv6() { super::$name(Way::V6_TCP) }
         }
     )+};
 }
 
-/// Makes a test of two, over UDP: IPv4 and IPv6.
+/// Makes two tests of each function, over UDP: IPv4 and IPv6.
 #[macro_export]
 macro_rules! each_udp_way {
-    ($(fn $name:ident($way:ident) $body:block)+) => {$(
+    ($($name:ident),+ $(,)?) => {$(
         mod $name {
-            use super::*;
-            fn case($way: Way) $body
+            use $crate::packet::Way;
             #[test]
-            fn ipv4() { case(Way::V4_UDP) }
+            fn ipv4() { super::$name(Way::V4_UDP) }
             #[test]
-            fn ipv6() { case(Way::V6_UDP) }
+            fn ipv6() { super::$name(Way::V6_UDP) }
         }
     )+};
 }

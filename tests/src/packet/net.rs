@@ -2,7 +2,11 @@
 //!
 //! Nothing is sent: `bpf_fib_lookup` asks routes and neighbours, and both are written by hand.
 
-use std::{fs, process::Command};
+use std::{
+    fs,
+    io::Write as _,
+    process::{Command, Stdio},
+};
 
 /// MAC address of the first interface.
 pub const FIRST_MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 0x01];
@@ -39,34 +43,36 @@ impl Net {
             fs::write(format!("/proc/sys/net/{knob}"), "1")
                 .unwrap_or_else(|error| panic!("cannot set {knob}: {error}"));
         }
+        let mut lines = Vec::new();
         for (name, mac, net) in [("lbt1", FIRST_MAC, 1), ("lbt2", SECOND_MAC, 2)] {
             let mac = text(mac);
-            ip(&format!(
-                "link add {name} address {mac} type veth peer name {name}p"
-            ));
-            ip(&format!("link set {name}p up"));
-            ip(&format!("link set {name} up"));
-            ip(&format!("addr add 10.{net}.0.254/24 dev {name}"));
-            ip(&format!("addr add fd00:{net}::254/64 dev {name} nodad"));
+            lines.extend([
+                format!("link add {name} address {mac} type veth peer name {name}p"),
+                format!("link set {name}p up"),
+                format!("link set {name} up"),
+                format!("addr add 10.{net}.0.254/24 dev {name}"),
+                format!("addr add fd00:{net}::254/64 dev {name} nodad"),
+            ]);
             for n in 1..=9 {
                 let mac = text(neighbour_mac(n));
-                for addr in [format!("10.{net}.0.{n}"), format!("fd00:{net}::{n:x}")] {
-                    ip(&format!(
+                for addr in [format!("10.{net}.0.{n}"), format!("fd00:{net}::{n}")] {
+                    lines.push(format!(
                         "neigh add {addr} lladdr {mac} dev {name} nud permanent"
                     ));
                 }
             }
         }
+        let mac = text(GATEWAY_MAC);
         for (gateway, clients) in [
             ("10.1.0.253", "192.0.2.0/24"),
             ("fd00:1::253", "2001:db8:1::/64"),
         ] {
-            let mac = text(GATEWAY_MAC);
-            ip(&format!(
-                "neigh add {gateway} lladdr {mac} dev lbt1 nud permanent"
-            ));
-            ip(&format!("route add {clients} via {gateway} dev lbt1"));
+            lines.extend([
+                format!("neigh add {gateway} lladdr {mac} dev lbt1 nud permanent"),
+                format!("route add {clients} via {gateway} dev lbt1"),
+            ]);
         }
+        ip(&lines);
         Self {
             first: index("lbt1"),
             second: index("lbt2"),
@@ -77,7 +83,7 @@ impl Net {
 impl Net {
     /// Lets no IP packet longer than this, in bytes, out of the first interface.
     pub fn set_first_mtu(&self, mtu: u32) {
-        ip(&format!("link set lbt1 mtu {mtu}"));
+        ip(&[format!("link set lbt1 mtu {mtu}")]);
     }
 }
 
@@ -87,15 +93,23 @@ impl Default for Net {
     }
 }
 
-/// Runs `ip` in the thread's namespace.
-fn ip(arguments: &str) {
-    let out = Command::new("ip")
-        .args(arguments.split(' '))
-        .output()
+/// Runs `ip` commands, in the thread's namespace.
+fn ip(lines: &[String]) {
+    let mut child = Command::new("ip")
+        .args(["-batch", "-"])
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
         .expect("packet tests need the program `ip` (iproute2)");
+    let mut stdin = child.stdin.take().unwrap();
+    stdin
+        .write_all((lines.join("\n") + "\n").as_bytes())
+        .unwrap();
+    drop(stdin);
+    let out = child.wait_with_output().unwrap();
     assert!(
         out.status.success(),
-        "ip {arguments}: {}",
+        "ip: {}",
         String::from_utf8_lossy(&out.stderr)
     );
 }

@@ -27,7 +27,23 @@ pub const TC_REDIRECT: u32 = 7;
 /// Room for what comes out; a test's packets are far smaller.
 const ROOM: usize = 4096;
 const SMALL: u32 = 1_024;
+const SMALL_MAPS: [&str; 8] = [
+    "LB_ADDRS4",
+    "LB_ADDRS6",
+    "LB_SERVICES4",
+    "LB_SERVICES6",
+    "LB_BACKENDS",
+    "LB_STATS",
+    "LB_SOCK_PEERS",
+    "LB_SOCK_CHOICES",
+];
 const FLOWS: u32 = 16_384;
+const FLOW_MAPS: [&str; 4] = [
+    "LB_FLOWS_TCP4",
+    "LB_FLOWS_TCP6",
+    "LB_FLOWS_UDP4",
+    "LB_FLOWS_UDP6",
+];
 
 /// A program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,43 +124,43 @@ impl Rig {
     /// namespace of its own, so that no route of this machine has a say.
     pub fn new() -> Self {
         sys::new_network().unwrap_or_else(|error| {
-            panic!("packet tests load kernel programs and make network namespaces; run them as root: {error}")
+            panic!("packet tests need root, to load kernel programs and make network namespaces: {error}")
         });
+        let mut rig = Self::with_maps();
+        for hook in [Hook::Xdp, Hook::Ingress, Hook::Link, Hook::Egress] {
+            load(hook.name(), rig.object.program_mut(hook.name()).unwrap());
+        }
+        rig
+    }
+
+    /// Loads every program that there is.
+    pub fn with_every_program() -> Self {
+        let mut rig = Self::with_maps();
+        for (name, program) in rig.object.programs_mut() {
+            load(name, program);
+        }
+        rig
+    }
+
+    fn with_maps() -> Self {
         let mut loader = EbpfLoader::new();
-        for map in ["LB_ADDRS4", "LB_ADDRS6", "LB_SERVICES4", "LB_SERVICES6"] {
+        for map in SMALL_MAPS {
             loader.map_max_entries(map, SMALL);
         }
-        for map in [
-            "LB_BACKENDS",
-            "LB_STATS",
-            "LB_SOCK_PEERS",
-            "LB_SOCK_CHOICES",
-        ] {
-            loader.map_max_entries(map, SMALL);
-        }
-        for map in [
-            "LB_FLOWS_TCP4",
-            "LB_FLOWS_TCP6",
-            "LB_FLOWS_UDP4",
-            "LB_FLOWS_UDP6",
-        ] {
+        for map in FLOW_MAPS {
             loader.map_max_entries(map, FLOWS);
         }
-        let mut object = loader
+        let object = loader
             .load(lb_agent::datapath::object_bytes())
             .unwrap_or_else(|error| {
-                panic!("the kernel refused a map; run packet tests as root: {error}")
+                panic!("packet tests need root; the kernel refused a map: {error}")
             });
-        for hook in [Hook::Xdp, Hook::Ingress, Hook::Link, Hook::Egress] {
-            let program = object.program_mut(hook.name()).unwrap();
-            let loaded = match program {
-                Program::Xdp(program) => program.load(),
-                Program::SchedClassifier(program) => program.load(),
-                other => panic!("{} is a {:?}", hook.name(), other.prog_type()),
-            };
-            loaded.unwrap_or_else(|error| panic!("the verifier refused {}: {error}", hook.name()));
-        }
         Self { object }
+    }
+
+    /// How many programs there are.
+    pub fn programs(&self) -> usize {
+        self.object.programs().count()
     }
 
     /// Runs a program on a frame that came in by no interface in particular.
@@ -254,4 +270,9 @@ fn hex(bytes: &[u8]) -> String {
         .map(|pair| pair.iter().map(|b| format!("{b:02x}")).collect::<String>())
         .collect::<Vec<_>>()
         .join(" ")
+}
+
+fn load(name: &str, program: &mut Program) {
+    lb_agent::datapath::load_program(program)
+        .unwrap_or_else(|error| panic!("the kernel refused {name}: {error:#}"));
 }

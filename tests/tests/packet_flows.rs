@@ -1,0 +1,247 @@
+//! The life of a flow: opened, closed, evicted, claimed by another.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use lb_common::{Reason, SLOTS_SMALL, backend_kind, tcp_state};
+use lb_tests::{each_tcp_way, each_way, packet::*};
+
+const SECOND: u64 = 1_000_000_000;
+
+/// Two VIPs with one backend on the node.
+fn two_vips(way: Way) -> Rig {
+    let mut rig = Rig::serving(way, backend_kind::HOST);
+    rig.service(way, way.vip(2), 8, 0, &repeated(&[1], SLOTS_SMALL));
+    rig
+}
+
+each_way!(
+    two_flows_that_would_be_alike_for_the_backend_are_not_both_opened,
+    a_flow_that_was_silent_for_a_minute_gives_way_to_another,
+    a_flow_used_this_very_moment_on_another_cpu_does_not_give_way,
+    a_flow_may_be_opened_again_by_its_own_client,
+    the_half_that_was_evicted_comes_back_when_the_other_is_used,
+    a_time_stamp_moves_when_it_is_more_than_a_second_old
+);
+
+fn two_flows_that_would_be_alike_for_the_backend_are_not_both_opened(way: Way) {
+    let rig = two_vips(way);
+    let (first, second) = (
+        way.opening(way.client(1), way.vip(1)),
+        way.opening(way.client(1), way.vip(2)),
+    );
+    rig.expect(Hook::Xdp, &first, XDP_PASS, &first.clone().to(way.host()));
+    for (n, hook) in [Hook::Xdp, Hook::Ingress].into_iter().enumerate() {
+        rig.expect_dropped(hook, &second);
+        assert_eq!(rig.counters(), [(Reason::FlowCollision, n as u64 + 1)]);
+    }
+    assert_eq!(rig.flow(way, way.client(1), way.vip(2)), None);
+    let reply = way.later(way.host(), way.client(1));
+    rig.expect(Hook::Egress, &reply, TC_OK, &reply.clone().from(way.vip(1)));
+}
+
+fn a_flow_that_was_silent_for_a_minute_gives_way_to_another(way: Way) {
+    let mut rig = two_vips(way);
+    rig.run(Hook::Xdp, &way.opening(way.client(1), way.vip(1)));
+    let now = rig.last_seen(way, way.host(), way.client(1));
+    rig.set_last_seen(way, way.host(), way.client(1), now - 59 * SECOND);
+    rig.expect_dropped(Hook::Xdp, &way.opening(way.client(1), way.vip(2)));
+    rig.set_last_seen(way, way.host(), way.client(1), now - 61 * SECOND);
+    let frame = way.opening(way.client(1), way.vip(2));
+    rig.expect(Hook::Xdp, &frame, XDP_PASS, &frame.clone().to(way.host()));
+    let reply = way.later(way.host(), way.client(1));
+    rig.expect(Hook::Egress, &reply, TC_OK, &reply.clone().from(way.vip(2)));
+}
+
+fn a_flow_used_this_very_moment_on_another_cpu_does_not_give_way(way: Way) {
+    // That CPU's clock has ticked since this one read its own.
+    let mut rig = two_vips(way);
+    rig.run(Hook::Xdp, &way.opening(way.client(1), way.vip(1)));
+    let now = rig.last_seen(way, way.host(), way.client(1));
+    rig.set_last_seen(way, way.host(), way.client(1), now + 10 * SECOND);
+    rig.expect_dropped(Hook::Xdp, &way.opening(way.client(1), way.vip(2)));
+    assert_eq!(rig.counters(), [(Reason::FlowCollision, 1)]);
+}
+
+fn a_flow_may_be_opened_again_by_its_own_client(way: Way) {
+    let mut rig = two_vips(way);
+    let frame = way.opening(way.client(1), way.vip(1));
+    rig.run(Hook::Xdp, &frame);
+    rig.evict(way, way.client(1), way.vip(1));
+    rig.expect(Hook::Xdp, &frame, XDP_PASS, &frame.clone().to(way.host()));
+    assert_eq!(rig.flows(way).len(), 2);
+}
+
+fn the_half_that_was_evicted_comes_back_when_the_other_is_used(way: Way) {
+    let mut rig = Rig::serving(way, backend_kind::HOST);
+    rig.run(Hook::Xdp, &way.opening(way.client(1), way.vip(1)));
+    let whole = rig.flows(way);
+    let now = rig.last_seen(way, way.client(1), way.vip(1));
+    rig.evict(way, way.host(), way.client(1));
+    rig.set_last_seen(way, way.client(1), way.vip(1), now - 2 * SECOND);
+    rig.run(Hook::Xdp, &way.later(way.client(1), way.vip(1)));
+    assert_eq!(rig.flows(way), whole);
+    rig.evict(way, way.client(1), way.vip(1));
+    rig.set_last_seen(way, way.host(), way.client(1), now - 2 * SECOND);
+    rig.run(Hook::Egress, &way.later(way.host(), way.client(1)));
+    assert_eq!(rig.flows(way), whole);
+}
+
+fn a_time_stamp_moves_when_it_is_more_than_a_second_old(way: Way) {
+    let mut rig = Rig::serving(way, backend_kind::HOST);
+    rig.run(Hook::Xdp, &way.opening(way.client(1), way.vip(1)));
+    let at = rig.last_seen(way, way.client(1), way.vip(1));
+    rig.set_last_seen(way, way.client(1), way.vip(1), at - 10 * SECOND);
+    rig.run(Hook::Xdp, &way.later(way.client(1), way.vip(1)));
+    assert!(rig.last_seen(way, way.client(1), way.vip(1)) >= at);
+    let future = at + 3_600 * SECOND;
+    rig.set_last_seen(way, way.client(1), way.vip(1), future);
+    rig.run(Hook::Xdp, &way.later(way.client(1), way.vip(1)));
+    assert_eq!(
+        rig.last_seen(way, way.client(1), way.vip(1)),
+        future,
+        "a young stamp stays"
+    );
+}
+
+each_tcp_way!(
+    the_end_of_a_connection_is_noted_on_both_sides,
+    a_closing_connection_goes_on_until_its_last_segment,
+    a_syn_on_a_closed_connection_chooses_afresh,
+    a_syn_ack_does_not_open_a_closed_connection_anew,
+    a_closed_flow_gives_way_to_another,
+    a_flow_that_gave_way_does_not_harm_the_one_it_gave_way_to,
+    a_new_connection_under_full_nat_is_given_a_new_port_after_a_reset
+);
+
+fn the_end_of_a_connection_is_noted_on_both_sides(way: Way) {
+    for (segment, state) in [
+        (Segment::Fin, tcp_state::FIN),
+        (Segment::Rst, tcp_state::RST),
+    ] {
+        let rig = Rig::serving(way, backend_kind::HOST);
+        rig.run(Hook::Xdp, &way.opening(way.client(1), way.vip(1)));
+        rig.run(Hook::Xdp, &way.segment(way.client(1), way.vip(1), segment));
+        let states = |rig: &Rig| {
+            rig.flows(way)
+                .iter()
+                .map(|half| half.tcp)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(states(&rig), [state, tcp_state::PEER_CLOSED]);
+        rig.run(
+            Hook::Egress,
+            &way.segment(way.host(), way.client(1), Segment::Fin),
+        );
+        assert_eq!(
+            states(&rig),
+            [
+                state | tcp_state::PEER_CLOSED,
+                tcp_state::PEER_CLOSED | tcp_state::FIN,
+            ]
+        );
+    }
+}
+
+fn a_closing_connection_goes_on_until_its_last_segment(way: Way) {
+    let rig = Rig::serving(way, backend_kind::HOST);
+    rig.run(Hook::Xdp, &way.opening(way.client(1), way.vip(1)));
+    rig.run(
+        Hook::Xdp,
+        &way.segment(way.client(1), way.vip(1), Segment::Fin),
+    );
+    let reply = way.later(way.host(), way.client(1));
+    rig.expect(Hook::Egress, &reply, TC_OK, &reply.clone().from(way.vip(1)));
+    let frame = way.later(way.client(1), way.vip(1));
+    rig.expect(Hook::Xdp, &frame, XDP_PASS, &frame.clone().to(way.host()));
+}
+
+fn a_syn_on_a_closed_connection_chooses_afresh(way: Way) {
+    let ends: [(Hook, bool, Segment); 4] = [
+        (Hook::Xdp, true, Segment::Fin),
+        (Hook::Xdp, true, Segment::Rst),
+        (Hook::Egress, false, Segment::Fin),
+        (Hook::Egress, false, Segment::Rst),
+    ];
+    for (hook, by_client, segment) in ends {
+        let mut rig = Rig::serving(way, backend_kind::HOST);
+        let syn = way.opening(way.client(1), way.vip(1));
+        rig.run(Hook::Xdp, &syn);
+        rig.backend(2, backend(way, way.backend(2), backend_kind::HOST));
+        rig.table(SERVICE, &repeated(&[2], SLOTS_SMALL));
+        rig.expect(Hook::Xdp, &syn, XDP_PASS, &syn.clone().to(way.host()));
+        rig.run(
+            hook,
+            &if by_client {
+                way.segment(way.client(1), way.vip(1), segment)
+            } else {
+                way.segment(way.host(), way.client(1), segment)
+            },
+        );
+        rig.expect(Hook::Xdp, &syn, XDP_PASS, &syn.clone().to(way.backend(2)));
+        let flows = rig.flows(way);
+        assert_eq!(flows.len(), 2, "the old pair is gone");
+        assert!(flows.iter().all(|half| half.backend == 2 && half.tcp == 0));
+    }
+}
+
+fn a_syn_ack_does_not_open_a_closed_connection_anew(way: Way) {
+    let rig = Rig::serving(way, backend_kind::HOST);
+    rig.run(Hook::Xdp, &way.opening(way.client(1), way.vip(1)));
+    rig.run(
+        Hook::Xdp,
+        &way.segment(way.client(1), way.vip(1), Segment::Fin),
+    );
+    let before = rig.flows(way);
+    let reply = way.segment(way.host(), way.client(1), Segment::SynAck);
+    rig.expect(Hook::Egress, &reply, TC_OK, &reply.clone().from(way.vip(1)));
+    assert_eq!(rig.flows(way), before);
+}
+
+fn a_closed_flow_gives_way_to_another(way: Way) {
+    for segment in [Segment::Fin, Segment::Rst] {
+        let rig = two_vips(way);
+        rig.run(Hook::Xdp, &way.opening(way.client(1), way.vip(1)));
+        rig.run(Hook::Xdp, &way.segment(way.client(1), way.vip(1), segment));
+        let frame = way.opening(way.client(1), way.vip(2));
+        rig.expect(Hook::Xdp, &frame, XDP_PASS, &frame.clone().to(way.host()));
+        let reply = way.segment(way.host(), way.client(1), Segment::SynAck);
+        rig.expect(Hook::Egress, &reply, TC_OK, &reply.clone().from(way.vip(2)));
+    }
+}
+
+fn a_flow_that_gave_way_does_not_harm_the_one_it_gave_way_to(way: Way) {
+    let rig = two_vips(way);
+    rig.run(Hook::Xdp, &way.opening(way.client(1), way.vip(1)));
+    rig.run(
+        Hook::Xdp,
+        &way.segment(way.client(1), way.vip(1), Segment::Fin),
+    );
+    rig.run(Hook::Xdp, &way.opening(way.client(1), way.vip(2)));
+    let alive = rig.flow(way, way.host(), way.client(1)).unwrap();
+    assert_eq!(alive.leaves.0, way.vip(2));
+    // A late end of the old connection, then a new one in its place.
+    rig.run(
+        Hook::Xdp,
+        &way.segment(way.client(1), way.vip(1), Segment::Rst),
+    );
+    assert_eq!(rig.flow(way, way.host(), way.client(1)), Some(alive));
+    rig.expect_dropped(Hook::Xdp, &way.opening(way.client(1), way.vip(1)));
+    assert_eq!(rig.counters(), [(Reason::FlowCollision, 1)]);
+    assert_eq!(rig.flow(way, way.host(), way.client(1)), Some(alive));
+    let reply = way.later(way.host(), way.client(1));
+    rig.expect(Hook::Egress, &reply, TC_OK, &reply.clone().from(way.vip(2)));
+}
+
+fn a_new_connection_under_full_nat_is_given_a_new_port_after_a_reset(way: Way) {
+    let mut rig = Rig::serving(way, backend_kind::NET);
+    rig.node(way, 30_000, 1);
+    let syn = way.opening(way.client(1), way.vip(1));
+    rig.expect_untouched(Hook::Xdp, &syn);
+    rig.run(
+        Hook::Ingress,
+        &way.segment(way.client(1), way.vip(1), Segment::Rst),
+    );
+    // The only port is free again, because the closed flow went with its claim.
+    rig.expect_untouched(Hook::Xdp, &syn);
+    assert_eq!(rig.counter(Reason::NoSnatPort), 0);
+    assert_eq!(rig.flows(way).len(), 2);
+}

@@ -1,0 +1,261 @@
+//! Random packets: valid ones, which must come out exactly right, and mutated ones, which must do no harm.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use etherparse::{LaxNetSlice, LaxSlicedPacket};
+use lb_common::{SLOTS_SMALL, backend_kind, service_flag};
+use lb_tests::{each_way, packet::*};
+use proptest::{
+    prelude::*,
+    test_runner::{Config, TestRunner},
+};
+
+const CASES: u32 = 4_000;
+
+/// Nothing is kept of a failure but what it prints: the seed is in the message.
+fn runner() -> TestRunner {
+    TestRunner::new(Config {
+        cases: CASES,
+        failure_persistence: None,
+        ..Config::default()
+    })
+}
+
+const KINDS: [u8; 3] = [backend_kind::HOST, backend_kind::NET, backend_kind::LINK];
+
+/// One service of each kind, on VIPs 1 to 3, open to every source.
+fn rig(way: Way) -> Rig {
+    let mut rig = Rig::serving(way, backend_kind::HOST);
+    for (n, kind) in (1..).zip(KINDS) {
+        let at = if kind == backend_kind::HOST {
+            way.host()
+        } else {
+            way.backend(n)
+        };
+        rig.backend(u32::from(n), backend(way, at, kind));
+        rig.service(
+            way,
+            way.vip(n),
+            u32::from(n),
+            service_flag::EXTERNAL,
+            &repeated(&[u32::from(n)], SLOTS_SMALL),
+        );
+    }
+    rig
+}
+
+fn address(v6: bool) -> impl Strategy<Value = IpAddr> {
+    any::<[u8; 16]>().prop_map(move |b| {
+        if v6 {
+            Ipv6Addr::from(b).into()
+        } else {
+            Ipv4Addr::new(b[0], b[1], b[2], b[3]).into()
+        }
+    })
+}
+
+fn segment() -> impl Strategy<Value = Segment> {
+    prop_oneof![Just(Segment::Syn), Just(Segment::Ack), Just(Segment::Fin)]
+}
+
+/// Whatever the client, the backend and the payload: translated there and back, every sum is right.
+fn every_packet_comes_out_exactly_right(way: Way) {
+    let mut rig = rig(way);
+    let inputs = (
+        (address(way.v6), 1..=u16::MAX),
+        (address(way.v6), 1..=u16::MAX),
+        proptest::collection::vec(any::<u8>(), 0..64),
+        segment(),
+    );
+    let rig = std::cell::RefCell::new(&mut rig);
+    runner()
+        .run(&inputs, |(client, host, payload, segment)| {
+            let (client, host) = (SocketAddr::from(client), SocketAddr::from(host));
+            let rig = &mut **rig.borrow_mut();
+            let ours = [
+                way.vip(1).ip(),
+                way.vip(2).ip(),
+                way.vip(3).ip(),
+                way.node(),
+            ];
+            prop_assume!(!ours.contains(&host.ip()) && !ours.contains(&client.ip()));
+            rig.backend(1, backend(way, host, backend_kind::HOST));
+            let with = |frame: Frame| Frame {
+                payload: payload.clone(),
+                ..frame
+            };
+            let frame = with(way.segment(client, way.vip(1), segment));
+            for hook in [Hook::Xdp, Hook::Ingress] {
+                rig.expect(hook, &frame, hook.pass(), &frame.clone().to(host));
+            }
+            let reply = with(way.segment(host, client, segment));
+            rig.expect(Hook::Egress, &reply, TC_OK, &reply.clone().from(way.vip(1)));
+            rig.evict(way, client, way.vip(1));
+            rig.evict(way, host, client);
+            Ok(())
+        })
+        .unwrap();
+}
+
+/// A byte of a frame set to another value, or the frame cut or drawn out.
+#[derive(Clone, Debug)]
+enum Mutation {
+    Set(prop::sample::Index, u8),
+    Flip(prop::sample::Index, u8),
+    Cut(prop::sample::Index),
+    Append(Vec<u8>),
+}
+
+fn mutation() -> impl Strategy<Value = Mutation> {
+    prop_oneof![
+        4 => (any::<prop::sample::Index>(), any::<u8>()).prop_map(|(at, value)| Mutation::Set(at, value)),
+        4 => (any::<prop::sample::Index>(), 0..8_u8).prop_map(|(at, bit)| Mutation::Flip(at, bit)),
+        1 => any::<prop::sample::Index>().prop_map(Mutation::Cut),
+        1 => proptest::collection::vec(any::<u8>(), 1..40).prop_map(Mutation::Append),
+    ]
+}
+
+fn mutate(bytes: &mut Vec<u8>, mutation: &Mutation) {
+    match mutation {
+        Mutation::Set(at, value) => {
+            // The headers are where it matters.
+            let at = at.index(bytes.len().min(90));
+            bytes[at] = *value;
+        }
+        Mutation::Flip(at, bit) => {
+            let at = at.index(bytes.len().min(90));
+            bytes[at] ^= 1 << bit;
+        }
+        Mutation::Cut(at) => {
+            let keep = 14 + at.index(bytes.len() - 13);
+            bytes.truncate(keep);
+        }
+        Mutation::Append(more) => bytes.extend(more),
+    }
+}
+
+/// A valid frame to start from.
+fn seed(way: Way) -> impl Strategy<Value = Frame> {
+    let to = prop_oneof![
+        4 => (1..=3_u8).prop_map(move |n| way.vip(n)),
+        1 => Just(way.stranger()),
+        1 => (30_000..30_005_u16).prop_map(move |port| SocketAddr::new(way.node(), port)),
+        1 => Just(way.host()),
+    ];
+    let from = prop_oneof![
+        (0..=9_u8).prop_map(move |n| way.client(n)),
+        Just(way.host()),
+        Just(way.backend(3))
+    ];
+    let shape = (0..=2_usize, 0..=10_usize, 0..=3_u8);
+    (from, to, segment(), shape).prop_map(
+        move |(from, to, segment, (tags, options, extensions))| {
+            let mut frame = way.segment(from, to, segment);
+            frame.tags = vec![7; tags];
+            frame.options = vec![1; options * 4];
+            let header = |more: usize| {
+                let payload = vec![0; 6 + 8 * more];
+                etherparse::Ipv6RawExtHeader::new_raw(etherparse::IpNumber::TCP, &payload).unwrap()
+            };
+            if way.v6 && extensions & 1 != 0 {
+                frame.extensions.hop_by_hop_options = Some(header(1));
+                frame.extensions.destination_options = Some(header(0));
+            }
+            if way.v6 && extensions & 2 != 0 {
+                frame = frame.fragment((0, false));
+            }
+            frame
+        },
+    )
+}
+
+/// What etherparse takes for the destination.
+fn destination(bytes: &[u8]) -> Option<IpAddr> {
+    match LaxSlicedPacket::from_ethernet(bytes).ok()?.net? {
+        LaxNetSlice::Ipv4(ip) => Some(ip.header().destination_addr().into()),
+        LaxNetSlice::Ipv6(ip) => Some(ip.header().destination_addr().into()),
+        LaxNetSlice::Arp(_) => None,
+    }
+}
+
+fn contains(bytes: &[u8], addr: IpAddr) -> bool {
+    match addr {
+        IpAddr::V4(addr) => bytes.windows(4).any(|w| w == addr.octets()),
+        IpAddr::V6(addr) => bytes.windows(16).any(|w| w == addr.octets()),
+    }
+}
+
+fn no_mutated_packet_does_harm(way: Way) {
+    let rig = rig(way);
+    let net = Net::new();
+    let ours = [
+        way.vip(1).ip(),
+        way.vip(2).ip(),
+        way.vip(3).ip(),
+        way.node(),
+    ];
+    let inputs = (seed(way), proptest::collection::vec(mutation(), 0..6));
+    let seen = std::cell::Cell::new([0_u32; 5]);
+    runner()
+        .run(&inputs, |(frame, mutations)| {
+            let mut bytes = frame.bytes();
+            for mutation in &mutations {
+                mutate(&mut bytes, mutation);
+            }
+            let out = rig.run_from(Hook::Xdp, &bytes, net.first);
+            prop_assert!(
+                [XDP_DROP, XDP_PASS, XDP_TX, XDP_REDIRECT].contains(&out.verdict),
+                "XDP verdict {}",
+                out.verdict
+            );
+            prop_assert_eq!(out.bytes.len(), bytes.len());
+            let foreign = match destination(&bytes) {
+                Some(addr) => !ours.contains(&addr),
+                None => !ours.iter().any(|&addr| contains(&bytes, addr)),
+            };
+            if foreign {
+                prop_assert_eq!(out.verdict, XDP_PASS);
+                prop_assert_eq!(&out.bytes, &bytes);
+            }
+            let mut counts = seen.get();
+            counts[out.verdict as usize] += 1;
+            counts[0] += u32::from(foreign);
+            seen.set(counts);
+            let ip = if bytes[12..14] == [0x86, 0xdd] {
+                40
+            } else {
+                20
+            };
+            if bytes.len() < 14 + ip {
+                // The kernel makes no socket buffer of it.
+                return Ok(());
+            }
+            for hook in [Hook::Ingress, Hook::Link, Hook::Egress] {
+                let out = rig.run_from(hook, &bytes, net.first);
+                prop_assert!(
+                    [TC_OK, TC_SHOT, TC_REDIRECT].contains(&out.verdict),
+                    "{hook:?} verdict {}",
+                    out.verdict
+                );
+                prop_assert_eq!(out.bytes.len(), bytes.len());
+                if foreign && hook == Hook::Ingress {
+                    prop_assert_eq!(out.verdict, TC_OK);
+                    prop_assert_eq!(&out.bytes, &bytes);
+                }
+            }
+            Ok(())
+        })
+        .unwrap();
+    let [foreign, dropped, passed, sent, _] = seen.get();
+    assert!(
+        foreign > 100 && dropped > 5 && passed > 100 && sent > 20,
+        "every fate must have been met: {:?}",
+        seen.get()
+    );
+}
+
+each_way!(
+    every_packet_comes_out_exactly_right,
+    no_mutated_packet_does_harm
+);
