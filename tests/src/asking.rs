@@ -3,7 +3,9 @@
 use std::{
     fs,
     net::{IpAddr, SocketAddr},
+    ops::Range,
     path::PathBuf,
+    sync::atomic::{AtomicU32, Ordering},
     time::Duration,
 };
 
@@ -18,6 +20,12 @@ use crate::{
 
 /// Between two questions of a steady client.
 const PAUSE_MS: &str = "10";
+
+/// Source ports of the lab's clients: above those of servers, below those of the agent's own NAT.
+const SOURCE_PORTS: Range<u32> = 33_000..61_000;
+
+/// Source ports that a steady client gets: half a minute's.
+const STEADY_PORTS: u32 = 3000;
 
 /// A client that goes on asking until it is told to stop.
 #[derive(Debug)]
@@ -43,8 +51,19 @@ pub fn named(name: &str, port: u16) -> String {
 ///
 /// The probe cannot be run. Questions without an answer are counted, not errors.
 pub fn ask(host: &Host, to: &str, count: u32, flags: &[&str]) -> Result<Outcome> {
-    let (probe, count) = (program("probe")?, count.to_string());
-    let argv = [&[probe.as_str(), to, "--count", &count], flags].concat();
+    let (probe, first_port, count) = (program("probe")?, source_ports(count), count.to_string());
+    let argv = [
+        &[
+            probe.as_str(),
+            to,
+            "--count",
+            &count,
+            "--first-port",
+            &first_port,
+        ],
+        flags,
+    ]
+    .concat();
     let printed = host
         .run(&argv)?
         .ok()
@@ -78,6 +97,21 @@ pub fn expect_all(outcome: &Outcome, to: SocketAddr, client: Option<IpAddr>) -> 
     Ok(())
 }
 
+/// The first of `count` source ports that no client of this process had before, until all are used up.
+fn source_ports(count: u32) -> String {
+    static USED: AtomicU32 = AtomicU32::new(0);
+    let Range { start, end } = SOURCE_PORTS;
+    let (length, count) = (end - start, count.min(end - start));
+    let used = USED.fetch_add(count, Ordering::Relaxed) % length;
+    // A block that would run over the end begins anew.
+    let first = if used + count > length {
+        start
+    } else {
+        start + used
+    };
+    first.to_string()
+}
+
 // === impl Steady ===
 
 impl Steady {
@@ -87,12 +121,18 @@ impl Steady {
     ///
     /// The probe cannot be run.
     pub fn start(host: &Host, to: &str, flags: &[&str]) -> Result<Self> {
-        let probe = program("probe")?;
-        let argv = [
-            &[probe.as_str(), to, "--count", "0", "--pause", PAUSE_MS],
-            flags,
-        ]
-        .concat();
+        let (probe, first_port) = (program("probe")?, source_ports(STEADY_PORTS));
+        let own = [
+            &probe,
+            to,
+            "--count",
+            "0",
+            "--pause",
+            PAUSE_MS,
+            "--first-port",
+            &first_port,
+        ];
+        let argv = [&own, flags].concat();
         host.start("steady", &argv).map(Self)
     }
 

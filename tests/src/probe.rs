@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     io::{Read, Write},
-    net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs, UdpSocket},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs, UdpSocket},
     sync::atomic::{AtomicBool, Ordering},
     thread,
     time::{Duration, Instant},
@@ -45,6 +45,9 @@ pub struct Plan {
     pub pause: Duration,
     /// How long one question may take.
     pub within: Duration,
+    /// UDP questions come from this port, the next, and so on, so that each is a flow of its own: a port used
+    /// again within a minute would belong to the flow before. 0 leaves it to the kernel, which does that.
+    pub first_port: u16,
 }
 
 /// What came of it.
@@ -119,19 +122,26 @@ impl Plan {
         let mut asked = 0;
         while self.count.is_none_or(|count| asked < count) && !stop.load(Ordering::Relaxed) {
             let start = Instant::now();
-            outcome.count(self.ask(), start.elapsed());
+            outcome.count(self.ask(asked), start.elapsed());
             asked += 1;
             thread::sleep(self.pause);
         }
         outcome
     }
 
-    fn ask(&self) -> Result<Answer> {
+    fn ask(&self, number: u64) -> Result<Answer> {
         let to = self.resolve()?;
         match self.mode {
             Mode::Tcp | Mode::TcpMapped => self.ask_http(to),
-            Mode::Udp => self.ask_udp(to, true),
-            Mode::UdpUnconnected | Mode::UdpMapped => self.ask_udp(to, false),
+            Mode::Udp => self.ask_udp(to, true, number),
+            Mode::UdpUnconnected | Mode::UdpMapped => self.ask_udp(to, false, number),
+        }
+    }
+
+    fn source_port(&self, number: u64) -> u16 {
+        match self.first_port {
+            0 => 0,
+            first => first.wrapping_add((number & 0xffff) as u16).max(1),
         }
     }
 
@@ -168,9 +178,13 @@ impl Plan {
         })
     }
 
-    fn ask_udp(&self, to: SocketAddr, connected: bool) -> Result<Answer> {
-        let any = if to.is_ipv6() { "[::]:0" } else { "0.0.0.0:0" };
-        let socket = UdpSocket::bind(any)?;
+    fn ask_udp(&self, to: SocketAddr, connected: bool, number: u64) -> Result<Answer> {
+        let any: IpAddr = if to.is_ipv6() {
+            Ipv6Addr::UNSPECIFIED.into()
+        } else {
+            Ipv4Addr::UNSPECIFIED.into()
+        };
+        let socket = UdpSocket::bind((any, self.source_port(number))).context("bind")?;
         socket.set_read_timeout(Some(self.within))?;
         let mut buffer = [0; 2048];
         let (length, peer) = if connected {

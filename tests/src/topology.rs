@@ -56,10 +56,10 @@ const NODES: [(&str, u8); 4] = [
 /// What differs from test to test.
 #[derive(Clone, Debug)]
 pub struct Wishes {
-    /// Leave checksum offload on at nodes and containers, for paths where what they send meets no XDP.
+    /// Leave checksum offload on wherever packets start.
     pub tx_checksum: bool,
-    /// Leave it on at the client too, for agents that use tc alone.
-    pub client_tx_checksum: bool,
+    /// Let nodes receive unfinished checksums; only tc can work on those.
+    pub unfinished_arrivals: bool,
     /// FORWARD policy DROP on the worker with containers; then other nodes do not reach its tasks.
     pub forward_drop: bool,
     /// The node that the client's routes to the VIPs lead to.
@@ -98,7 +98,7 @@ impl Default for Wishes {
     fn default() -> Self {
         Self {
             tx_checksum: false,
-            client_tx_checksum: false,
+            unfinished_arrivals: false,
             forward_drop: false,
             client_via: MASTER,
             agent_flags: Vec::new(),
@@ -149,7 +149,7 @@ impl Topology {
         {
             client = client.route(&format!("{range} via {by}"));
         }
-        let client = lab.host(&client.tx_checksum(wishes.client_tx_checksum))?;
+        let client = lab.host(&client.tx_checksum(wishes.tx_checksum))?;
         let (container, slots) = containers(&nodes[WORKER3], &wishes)?;
         let marathon = start_marathon(&nodes, &slots, &wishes)?;
         Ok(Self {
@@ -358,6 +358,7 @@ fn node_spec(name: &str, number: u8, wishes: &Wishes) -> HostSpec {
             .route("fd78:3::/64 via fd77::13");
     }
     spec.tx_checksum(wishes.tx_checksum)
+        .unfinished_arrivals(wishes.unfinished_arrivals)
 }
 
 /// A container that asks, and two for tasks.

@@ -304,7 +304,7 @@ fn a_container_task_has_addresses_of_its_own_in_both_families() {
             .ok()
             .expect(url);
         assert!(
-            page.starts_with("Running on node 'worker3' and port '8080'"),
+            page.starts_with("Running on node 'worker3/172.31.3.10' and port '8080'"),
             "{page}"
         );
     }

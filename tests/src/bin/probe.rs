@@ -34,6 +34,9 @@ struct Flags {
     /// Milliseconds that one question may take
     #[arg(long, default_value_t = 3000)]
     within: u64,
+    /// First source port of UDP questions, counted up from there; 0 leaves it to the kernel
+    #[arg(long, default_value_t = 0)]
+    first_port: u16,
 }
 
 fn main() -> Result<()> {
@@ -44,6 +47,7 @@ fn main() -> Result<()> {
         count,
         pause,
         within,
+        first_port,
     } = Flags::parse();
     let plan = Plan {
         to,
@@ -52,6 +56,7 @@ fn main() -> Result<()> {
         count: (count > 0).then_some(count),
         pause: Duration::from_millis(pause),
         within: Duration::from_millis(within),
+        first_port,
     };
     let stop = Arc::new(AtomicBool::new(false));
     stop_on_sigterm(Arc::clone(&stop))?;

@@ -35,6 +35,7 @@ pub struct HostSpec {
     pub(super) nameservers: Vec<IpAddr>,
     pub(super) forwards: bool,
     pub(super) tx_checksum: bool,
+    pub(super) unfinished_arrivals: bool,
 }
 
 /// A host of the lab. Everything in it ends when it is dropped.
@@ -90,11 +91,19 @@ impl HostSpec {
         self
     }
 
-    /// Leaves checksum offload on, or not, which is the default. With it a veth passes packets whose
-    /// checksum is unfinished, as tc sees them on any NIC; XDP on the other end cannot work on those.
+    /// Leaves checksum offload on, as on most NICs, or not, which is the default. What tc sees on the way out
+    /// then has an unfinished checksum; the switch finishes it, as a NIC does.
     #[must_use]
     pub fn tx_checksum(mut self, on: bool) -> Self {
         self.tx_checksum = on;
+        self
+    }
+
+    /// Lets the switch pass on what has an unfinished checksum, as from a virtual machine on the same bridge.
+    /// tc can work on that; XDP cannot.
+    #[must_use]
+    pub fn unfinished_arrivals(mut self, on: bool) -> Self {
+        self.unfinished_arrivals = on;
         self
     }
 }
@@ -114,7 +123,7 @@ impl Host {
                  link set dev {port} master {BRIDGE} up\n"
             ),
         )?;
-        offloads(&switch, port, true)?;
+        offloads(&switch, port, spec.unfinished_arrivals)?;
         host.plug(spec)?;
         Ok(host)
     }
@@ -238,8 +247,8 @@ impl Host {
     }
 }
 
-/// XDP on one end of a veth needs NAPI on the other for what it sends back, which GRO switches on; and
-/// finished checksums, which the sender's offload withholds.
+/// XDP on one end of a veth needs NAPI on the other for what it sends back, which GRO switches on. GRO leaves
+/// joined packets with unfinished checksums, so what sends them on to XDP must finish them: `tx off`.
 pub(super) fn offloads(netns: &str, device: &str, tx_checksum: bool) -> Result<()> {
     let tx = if tx_checksum { "on" } else { "off" };
     tool_in(netns, &["ethtool", "-K", device, "gro", "on", "tx", tx])

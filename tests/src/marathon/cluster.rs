@@ -54,6 +54,8 @@ pub(super) struct Task {
     pub(super) instance: String,
     pub(super) app: String,
     pub(super) agent: Agent,
+    /// What it calls its node: the agent, and in a container its own address too.
+    pub(super) node: String,
     pub(super) netns: String,
     pub(super) cgroup: PathBuf,
     /// Host ports in declaration order, as Marathon shows them.
@@ -213,10 +215,15 @@ impl Inner {
         };
         let (agent, netns, cgroup, ports, listens, addresses) = place;
         let id = format!("{instance}._app.1");
+        let node = match addresses.first() {
+            Some(own) if netns != agent.netns => format!("{}/{own}", agent.name),
+            _ => agent.name.clone(),
+        };
         self.tasks.push(Task {
             id: id.clone(),
             instance,
             app: app_id.to_owned(),
+            node,
             agent,
             netns,
             cgroup,

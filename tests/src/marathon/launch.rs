@@ -108,13 +108,7 @@ pub(super) fn launch(task: &Task, logs: &Path, grace: Duration) -> Result<Proces
     let program = program("task-server")?;
     let grace = grace.as_secs().max(1).to_string();
     let ports: Vec<String> = task.listens.iter().map(u16::to_string).collect();
-    let mut argv = vec![
-        program.as_str(),
-        "--node",
-        &task.agent.name,
-        "--grace",
-        &grace,
-    ];
+    let mut argv = vec![program.as_str(), "--node", &task.node, "--grace", &grace];
     for port in &ports {
         argv.extend(["--port", port]);
     }
