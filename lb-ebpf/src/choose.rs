@@ -35,13 +35,17 @@ pub fn choose(service: &Service, hash: u32) -> Option<(u32, &'static Backend)> {
 #[inline(never)]
 pub extern "C" fn lb_choose(service: u32, slots: u32, hash: u32, fail_open: u32) -> u32 {
     let fail_open = fail_open != 0;
-    // SAFETY (of all three): the inner map is an array whose single element lives until an RCU grace
-    // period after the swap.
     let id = if slots as usize == SLOTS_SMALL {
+        // SAFETY: the inner map is an array whose single element lives until an RCU grace period after
+        // the swap.
         unsafe { LB_TABLES_S.get_value(&service, &0) }.and_then(|t| walk(t, hash, fail_open))
     } else if slots as usize == SLOTS_MEDIUM {
+        // SAFETY: the inner map is an array whose single element lives until an RCU grace period after
+        // the swap.
         unsafe { LB_TABLES_M.get_value(&service, &0) }.and_then(|t| walk(t, hash, fail_open))
     } else if slots as usize == SLOTS_LARGE {
+        // SAFETY: the inner map is an array whose single element lives until an RCU grace period after
+        // the swap.
         unsafe { LB_TABLES_L.get_value(&service, &0) }.and_then(|t| walk(t, hash, fail_open))
     } else {
         None

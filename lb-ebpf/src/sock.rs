@@ -107,7 +107,7 @@ fn remember<A: Tables>(
         pad: 0,
     };
     LB_SOCK_PEERS
-        .insert(&key, peer, ANY)
+        .insert(key, peer, ANY)
         .inspect_err(|_| counters::count(Reason::SockTableFull))
 }
 

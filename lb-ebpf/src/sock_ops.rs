@@ -41,14 +41,14 @@ pub fn lb_sock_ops(ctx: SockOpsContext) -> u32 {
 #[inline(always)]
 fn is_ours(ctx: &SockOpsContext) -> bool {
     // SAFETY: only whether it is there.
-    unsafe { LB_SOCK_PEERS.get(&key(ctx)) }.is_some()
+    unsafe { LB_SOCK_PEERS.get(key(ctx)) }.is_some()
 }
 
 #[inline(always)]
 fn closed(ctx: &SockOpsContext) {
     let key = key(ctx);
     // SAFETY: the id is copied before any other map call.
-    let Some(id) = unsafe { LB_SOCK_PEERS.get(&key) }.map(|peer| peer.backend) else {
+    let Some(id) = unsafe { LB_SOCK_PEERS.get(key) }.map(|peer| peer.backend) else {
         return;
     };
     let ops: *mut bpf_sock_ops = ctx.ops;
@@ -67,7 +67,7 @@ fn closed(ctx: &SockOpsContext) {
         stats.retransmits += u64::from(retransmits);
         stats.failed += u64::from(failed);
     });
-    let _ = LB_SOCK_PEERS.remove(&key);
+    let _ = LB_SOCK_PEERS.remove(key);
 }
 
 /// The peer as the socket really has it.

@@ -82,7 +82,7 @@ fn send<A: Tables>(ctx: &SockAddrContext, call: &Call, vip: A, set: impl FnOnce(
         return deny(ENOBUFS);
     }
     // Without the memory the next datagram draws again, by the same cookie.
-    let _ = LB_SOCK_CHOICES.insert(&choice, &peer, ANY);
+    let _ = LB_SOCK_CHOICES.insert(choice, peer, ANY);
     counters::backend(id, |stats| stats.flows += 1);
     set(A::narrow(&backend.addr));
     call.set_port(backend.port);
@@ -104,8 +104,6 @@ fn chosen<A: Tables>(choice: &SockKey) -> Option<&'static Backend> {
         ..*choice
     };
     // SAFETY: only whether it is there.
-    if unsafe { LB_SOCK_PEERS.get(&back) }.is_none() {
-        return None;
-    }
+    unsafe { LB_SOCK_PEERS.get(back) }?;
     Some(backend)
 }

@@ -52,7 +52,7 @@ pub(super) fn restore<A: Tables>(
         pad: 0,
     };
     // SAFETY: copied before any other map call.
-    if let Some(peer) = unsafe { LB_SOCK_PEERS.get(&key) } {
+    if let Some(peer) = unsafe { LB_SOCK_PEERS.get(key) } {
         set(A::narrow(&peer.vip));
         call.set_port(peer.port);
     }
@@ -102,6 +102,6 @@ pub fn lb_sock_release(ctx: SockContext) -> i32 {
         pad: 0,
     };
     // Not there: the socket was none of ours.
-    let _ = LB_SOCK_PEERS.remove(&key);
+    let _ = LB_SOCK_PEERS.remove(key);
     ALLOW
 }
