@@ -8,32 +8,45 @@ use std::{
 
 use anyhow::{Context as _, Result, anyhow, bail};
 
-use crate::datapath::Interface;
+use crate::datapath::{Interface, TcMode};
 
-/// tcx links are the newest thing that the programs are attached by.
-const OLDEST_KERNEL: (u32, u32) = (6, 6);
+/// `bpf_set_retval`, by which a refused connect() gets its errno, is the newest thing that the programs
+/// cannot do without.
+const OLDEST_KERNEL: (u32, u32) = (5, 18);
+/// The first with tcx links (`BPF_TCX_INGRESS`).
+const TCX_KERNEL: (u32, u32) = (6, 6);
 
-/// Root, or at least its capabilities, and a kernel that is new enough.
+/// Root, or at least its capabilities, and a kernel that is new enough. Says how it can attach tc
+/// programs.
 ///
 /// # Errors
 ///
 /// If something is missing.
-pub fn machine() -> Result<()> {
+pub fn machine() -> Result<TcMode> {
     if !rustix::process::geteuid().is_root() {
         bail!("lb-agent must run as root: it loads kernel programs and sets routes; try sudo");
     }
-    let release = rustix::system::uname();
-    let release = release.release().to_string_lossy();
-    if kernel_version(&release).is_some_and(|version| version < OLDEST_KERNEL) {
-        let (major, minor) = OLDEST_KERNEL;
-        bail!("kernel {release} is too old: {major}.{minor} or later is needed (tcx links)");
-    }
+    let tc_mode = tc_mode(&rustix::system::uname().release().to_string_lossy())?;
     if !Path::new("/sys/kernel/btf/vmlinux").exists() {
         bail!(
             "the kernel has no BTF (/sys/kernel/btf/vmlinux is missing); use one with CONFIG_DEBUG_INFO_BTF=y"
         );
     }
-    Ok(())
+    Ok(tc_mode)
+}
+
+/// By the kernel's release; one that is no number counts as new.
+fn tc_mode(release: &str) -> Result<TcMode> {
+    match kernel_version(release) {
+        Some(version) if version < OLDEST_KERNEL => {
+            let (major, minor) = OLDEST_KERNEL;
+            bail!(
+                "kernel {release} is too old: {major}.{minor} or later is needed (bpf_set_retval, by which refused connections get their errno)"
+            )
+        }
+        Some(version) if version < TCX_KERNEL => Ok(TcMode::Clsact),
+        _ => Ok(TcMode::Tcx),
+    }
 }
 
 /// The interfaces by name.
@@ -129,7 +142,18 @@ mod tests {
     fn kernel_releases_are_compared_as_numbers() {
         assert_eq!(kernel_version("6.18.44-fc-v595"), Some((6, 18)));
         assert_eq!(kernel_version("5.15.0"), Some((5, 15)));
-        assert!(kernel_version("6.6.1").unwrap() >= OLDEST_KERNEL);
-        assert!(kernel_version("6.1.0-18-amd64").unwrap() < OLDEST_KERNEL);
+    }
+
+    #[test]
+    fn kernels_before_tcx_use_clsact_and_those_before_set_retval_are_refused() {
+        let error = tc_mode("5.15.0-91-generic").unwrap_err().to_string();
+        assert!(
+            error.contains("5.18") && error.contains("bpf_set_retval"),
+            "{error}"
+        );
+        assert_eq!(tc_mode("5.18.0").unwrap(), TcMode::Clsact);
+        assert_eq!(tc_mode("6.1.0-18-amd64").unwrap(), TcMode::Clsact);
+        assert_eq!(tc_mode("6.6.1").unwrap(), TcMode::Tcx);
+        assert_eq!(tc_mode("6.18.44-fc-v595").unwrap(), TcMode::Tcx);
     }
 }

@@ -31,7 +31,7 @@ use crate::{
     },
     catalog::{Catalog, Desired, Policy},
     config::{self, Config, MarathonAuth},
-    datapath::{Datapath, DatapathConfig, Interface, Sizes, XdpMode},
+    datapath::{Datapath, DatapathConfig, Interface, Sizes, TcMode, XdpMode},
     dns::{self, DnsConfig},
     net::{LinkKind, Netlink, Routes, local_port_range, reserve_ports},
     plan::maglev::Memo,
@@ -61,7 +61,7 @@ pub fn run(config: Config) -> ExitCode {
 }
 
 fn start(config: Config) -> Result<()> {
-    preflight::machine()?;
+    let tc_mode = preflight::machine()?;
     let interfaces = preflight::interfaces(&config.interfaces)?;
     let socket = AdminSocket::open(&config.paths.run_dir)?;
     let cgroup = match &config.paths.cgroup {
@@ -87,11 +87,13 @@ fn start(config: Config) -> Result<()> {
         tx_by_redirect: interfaces.iter().any(veth),
         interfaces: interfaces.clone(),
         xdp_mode: xdp_mode(config.xdp_mode),
+        tc_mode,
         sizes: sizes(&config),
     })?;
     runtime.block_on(serve(Parts {
         config,
         interfaces,
+        tc_mode,
         socket,
         cgroup,
         lease_file,
@@ -104,6 +106,7 @@ fn start(config: Config) -> Result<()> {
 struct Parts {
     config: Config,
     interfaces: Vec<Interface>,
+    tc_mode: TcMode,
     socket: AdminSocket,
     cgroup: std::path::PathBuf,
     lease_file: LeaseFile,
@@ -115,6 +118,7 @@ async fn serve(parts: Parts) -> Result<()> {
     let Parts {
         config,
         interfaces,
+        tc_mode,
         socket,
         cgroup,
         lease_file,
@@ -179,7 +183,7 @@ async fn serve(parts: Parts) -> Result<()> {
         },
         interfaces: interfaces
             .iter()
-            .map(|iface| interface_report(iface, config.xdp_mode))
+            .map(|iface| interface_report(iface, config.xdp_mode, tc_mode))
             .collect(),
         datapath: DatapathReport {
             cgroup: Some(cgroup),
@@ -427,20 +431,20 @@ fn resolution(table: &dns::Table, name: &str) -> Resolution {
     }
 }
 
-fn interface_report(iface: &Interface, mode: config::XdpMode) -> InterfaceReport {
+fn interface_report(iface: &Interface, mode: config::XdpMode, tc: TcMode) -> InterfaceReport {
     let xdp = match mode {
         config::XdpMode::Native => Some("xdp native"),
         config::XdpMode::Generic => Some("xdp generic"),
         config::XdpMode::Off => None,
     };
+    let tc = match tc {
+        TcMode::Tcx => ["tcx ingress", "tcx egress"],
+        TcMode::Clsact => ["clsact ingress", "clsact egress"],
+    };
     InterfaceReport {
         name: iface.name.clone(),
         index: iface.index,
-        attached: xdp
-            .into_iter()
-            .chain(["tcx ingress", "tcx egress"])
-            .map(str::to_owned)
-            .collect(),
+        attached: xdp.into_iter().chain(tc).map(str::to_owned).collect(),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Attaching programs by pinned links, and taking over the links of an agent that ran before.
+//! Attaching programs by pinned links (tc programs by filters where there is no tcx), and taking over the links of an agent that ran before.
 
 use std::{
     collections::BTreeMap,
@@ -11,6 +11,7 @@ use anyhow::{Context as _, Result, anyhow};
 use aya::Ebpf;
 
 use super::{
+    clsact::{self, Filter, Filters},
     layout::schema_dir,
     sys::{self, Target},
 };
@@ -63,6 +64,15 @@ pub enum XdpMode {
     Off,
 }
 
+/// How the tc programs are attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TcMode {
+    /// By tcx links: kernel 6.6 and later.
+    Tcx,
+    /// By filters of a clsact qdisc.
+    Clsact,
+}
+
 /// An interface that clients' packets come in by.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Interface {
@@ -76,6 +86,8 @@ pub struct Interface {
 #[derive(Debug)]
 pub(super) struct Links {
     dir: PathBuf,
+    tc: TcMode,
+    filters: Filters,
     held: BTreeMap<String, OwnedFd>,
     /// Pins that this process made, not those that it took over.
     made: Vec<String>,
@@ -97,9 +109,12 @@ impl XdpMode {
 // === impl Links ===
 
 impl Links {
-    pub(super) fn new(pin_dir: &Path) -> Self {
+    pub(super) fn new(pin_dir: &Path, tc: TcMode) -> Self {
+        let dir = schema_dir(pin_dir).join("links");
         Self {
-            dir: schema_dir(pin_dir).join("links"),
+            filters: Filters::new(dir.clone()),
+            dir,
+            tc,
             held: BTreeMap::new(),
             made: Vec::new(),
         }
@@ -135,25 +150,13 @@ impl Links {
     /// An interface given by the operator: replies first, then what makes flows.
     pub(super) fn interface(
         &mut self,
-        object: &Ebpf,
+        object: &mut Ebpf,
         iface: &Interface,
         mode: XdpMode,
     ) -> Result<()> {
         let Interface { name, index } = iface;
-        self.tcx(
-            object,
-            "lb_tc_egress",
-            "egress",
-            iface,
-            attach_type::TCX_EGRESS,
-        )?;
-        self.tcx(
-            object,
-            "lb_tc_ingress",
-            "ingress",
-            iface,
-            attach_type::TCX_INGRESS,
-        )?;
+        self.tc(object, iface, clsact::EGRESS, "egress")?;
+        self.tc(object, iface, clsact::INGRESS, "ingress")?;
         let pin = format!("xdp-{index}");
         if mode == XdpMode::Off {
             return self.detach(&pin);
@@ -170,18 +173,15 @@ impl Links {
     }
 
     /// An interface behind which backends of this node live.
-    pub(super) fn link_interface(&mut self, object: &Ebpf, iface: &Interface) -> Result<()> {
-        self.tcx(
-            object,
-            "lb_tc_link",
-            "link",
-            iface,
-            attach_type::TCX_INGRESS,
-        )
+    pub(super) fn link_interface(&mut self, object: &mut Ebpf, iface: &Interface) -> Result<()> {
+        self.tc(object, iface, clsact::LINK, "link")
     }
 
     /// Detaches from link interfaces other than these.
     pub(super) fn keep_link_interfaces(&mut self, keep: &[u32]) -> Result<()> {
+        if self.tc == TcMode::Clsact {
+            self.filters.keep(clsact::LINK, keep)?;
+        }
         for pin in self.pins_with_prefix("link-")? {
             let index = pin
                 .strip_prefix("link-")
@@ -195,6 +195,10 @@ impl Links {
 
     /// Detaches from interfaces other than these, where an earlier agent was told of more.
     pub(super) fn keep_interfaces(&mut self, keep: &[u32]) -> Result<()> {
+        if self.tc == TcMode::Clsact {
+            self.filters.keep(clsact::INGRESS, keep)?;
+            self.filters.keep(clsact::EGRESS, keep)?;
+        }
         for prefix in ["xdp-", "ingress-", "egress-"] {
             for pin in self.pins_with_prefix(prefix)? {
                 let index = pin
@@ -208,29 +212,31 @@ impl Links {
         Ok(())
     }
 
-    fn tcx(
+    fn tc(
         &mut self,
-        object: &Ebpf,
-        program: &str,
-        prefix: &str,
+        object: &mut Ebpf,
         iface: &Interface,
-        attach_type: u32,
+        filter: Filter,
+        prefix: &str,
     ) -> Result<()> {
-        let pin = format!("{prefix}-{}", iface.index);
+        let Interface { name, index } = iface;
+        if self.tc == TcMode::Clsact {
+            return self.filters.attach(object, iface, filter);
+        }
+        let attach_type = match filter {
+            clsact::EGRESS => attach_type::TCX_EGRESS,
+            _ => attach_type::TCX_INGRESS,
+        };
+        let (program, pin) = (filter.program, format!("{prefix}-{index}"));
         self.attach(
             object,
             program,
             &pin,
-            Target::Interface(iface.index),
+            Target::Interface(*index),
             attach_type,
             0,
         )
-        .with_context(|| {
-            format!(
-                "cannot attach {program} to {} by tcx (kernel 6.6)",
-                iface.name
-            )
-        })
+        .with_context(|| format!("cannot attach {program} to {name} by tcx (kernel 6.6)"))
     }
 
     /// Makes a link and pins it, or gives a pinned one the new program in place.
@@ -262,6 +268,7 @@ impl Links {
 
     /// Takes off again what this process attached; links of an agent that ran before stay.
     pub(super) fn undo(&mut self) {
+        self.filters.undo();
         for pin in std::mem::take(&mut self.made) {
             if let Err(error) = self.detach(&pin) {
                 tracing::warn!("{error:#}");

@@ -2,12 +2,16 @@
 //! calls and `unsafe`.
 #![allow(unsafe_code)]
 
+mod clsact;
 mod kernel;
 mod layout;
 mod links;
 mod object;
 mod purge;
+mod rtnl;
 mod sys;
+#[cfg(test)]
+mod tests;
 
 use std::{
     os::fd::{AsFd as _, OwnedFd},
@@ -24,7 +28,7 @@ use lb_common::{BackendStats, Reason};
 use kernel::{Maps, take};
 pub use layout::Sizes;
 use links::Links;
-pub use links::{Interface, XdpMode};
+pub use links::{Interface, TcMode, XdpMode};
 pub use object::{load_program, object_bytes};
 pub use purge::purge;
 
@@ -41,6 +45,8 @@ pub struct DatapathConfig {
     pub interfaces: Vec<Interface>,
     /// How XDP is attached.
     pub xdp_mode: XdpMode,
+    /// How the tc programs are attached: what [`crate::preflight::machine`] says.
+    pub tc_mode: TcMode,
     /// One of the interfaces is a veth, which does not deliver what XDP transmits to an end without XDP.
     pub tx_by_redirect: bool,
     /// How much the maps hold.
@@ -49,7 +55,7 @@ pub struct DatapathConfig {
 
 /// The programs and maps of this node.
 ///
-/// Dropping it changes nothing in the kernel: maps and links are pinned.
+/// Dropping it changes nothing in the kernel: maps and links are pinned, filters stay.
 pub struct Datapath {
     config: DatapathConfig,
     object: Ebpf,
@@ -79,7 +85,7 @@ impl Datapath {
             counters: take(&mut object, "LB_COUNTERS")?,
             stats: take(&mut object, "LB_STATS")?,
             ports: take(&mut object, "LB_PORTS")?,
-            links: Links::new(&config.pin_dir),
+            links: Links::new(&config.pin_dir, config.tc_mode),
             object,
             config,
         })
@@ -107,7 +113,7 @@ impl Datapath {
             ports,
             ..
         } = self;
-        let netns = open(Path::new("/proc/self/ns/net"))?;
+        let netns = open(Path::new("/proc/thread-self/ns/net"))?;
         links.namespace(object, netns.as_fd())?;
         let indices: Vec<u32> = config.interfaces.iter().map(|iface| iface.index).collect();
         links.keep_interfaces(&indices)?;
@@ -131,7 +137,7 @@ impl Datapath {
     pub fn set_link_interfaces(&mut self, interfaces: &[Interface]) -> Result<()> {
         let mut failed = None;
         for iface in interfaces {
-            if let Err(error) = self.links.link_interface(&self.object, iface) {
+            if let Err(error) = self.links.link_interface(&mut self.object, iface) {
                 failed.get_or_insert(error);
             }
         }

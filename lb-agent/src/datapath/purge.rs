@@ -1,19 +1,23 @@
-//! Removes every pin.
+//! Removes every pin and filter.
 
 use std::{fs, io, path::Path};
 
 use anyhow::{Context as _, Result};
 
-/// Detaches every program and frees every map of a pin folder, whatever schema made them. Gives the
-/// paths that were removed.
+use super::clsact;
+
+/// Detaches every program and frees every map of a pin folder, whatever schema made them; removes our tc
+/// filters from every interface of this network namespace. Gives what was removed, pins by path.
 ///
 /// # Errors
 ///
 /// If something cannot be listed or removed.
 pub fn purge(pin_dir: &Path) -> Result<Vec<String>> {
-    let mut removed = Vec::new();
-    // Links before maps: no program is left running on a map that is going.
-    for schema in list(pin_dir)? {
+    let schemas = list(pin_dir)?;
+    let links: Vec<_> = schemas.iter().map(|schema| schema.join("links")).collect();
+    // Filters and links before maps: no program is left running on a map that is going.
+    let mut removed = clsact::purge(&links)?;
+    for schema in schemas {
         let links = schema.join("links");
         remove_files(&links, &mut removed)?;
         remove_dir(&links)?;
