@@ -3,12 +3,17 @@
 
 use std::{
     fs,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context as _, Result, anyhow, bail};
 
 use crate::datapath::{Interface, TcMode};
+
+/// `include/uapi/linux/magic.h`.
+const CGROUP2_MAGIC: u64 = 0x6367_7270;
+const BPF_FS_MAGIC: u64 = 0xcafe_4a11;
 
 /// `bpf_set_retval`, by which a refused connect() gets its errno, is the newest thing that the programs
 /// cannot do without.
@@ -23,9 +28,7 @@ const TCX_KERNEL: (u32, u32) = (6, 6);
 ///
 /// If something is missing.
 pub fn machine() -> Result<TcMode> {
-    if !rustix::process::geteuid().is_root() {
-        bail!("lb-agent must run as root: it loads kernel programs and sets routes; try sudo");
-    }
+    root()?;
     let tc_mode = tc_mode(&rustix::system::uname().release().to_string_lossy())?;
     if !Path::new("/sys/kernel/btf/vmlinux").exists() {
         bail!(
@@ -47,6 +50,77 @@ fn tc_mode(release: &str) -> Result<TcMode> {
         Some(version) if version < TCX_KERNEL => Ok(TcMode::Clsact),
         _ => Ok(TcMode::Tcx),
     }
+}
+
+/// Root, or at least its user id.
+///
+/// # Errors
+///
+/// If the process is somebody else's.
+pub fn root() -> Result<()> {
+    if !rustix::process::geteuid().is_root() {
+        bail!("lb-agent must run as root: it loads kernel programs and sets routes; try sudo");
+    }
+    Ok(())
+}
+
+/// A folder of the agent's own on a bpf file system; it need not exist yet.
+///
+/// # Errors
+///
+/// If it lies on another file system, or is the root of one, where others pin too: `purge` empties it.
+pub fn pin_dir(path: &Path) -> Result<()> {
+    let there = path.ancestors().find(|path| path.exists());
+    let kind = there.map(file_system).transpose()?;
+    if kind != Some(BPF_FS_MAGIC) {
+        bail!(
+            "--pin-dir {} is not on a bpf file system; mount one with `mount -t bpf bpf /sys/fs/bpf`, or name a \
+             folder on one that is mounted",
+            path.display()
+        );
+    }
+    if there == Some(path) && is_mount_point(path)? {
+        bail!(
+            "--pin-dir {} is the root of a bpf file system, where other programs pin as well; name a folder in it, \
+             such as {}",
+            path.display(),
+            path.join("lb-agent").display()
+        );
+    }
+    Ok(())
+}
+
+/// A directory of the cgroup v2 tree, as given by the operator.
+///
+/// # Errors
+///
+/// If it does not exist or is something else.
+pub fn cgroup(path: &Path) -> Result<()> {
+    match fs::metadata(path) {
+        Err(error) => bail!(
+            "cannot use --cgroup {}: {error}; make it with mkdir, or leave --cgroup out to serve the whole node",
+            path.display()
+        ),
+        Ok(found) if !found.is_dir() => bail!("--cgroup {} is not a directory", path.display()),
+        Ok(_) if file_system(path)? != CGROUP2_MAGIC => bail!(
+            "--cgroup {} is not in a cgroup v2 tree; `findmnt -t cgroup2` shows where one is mounted",
+            path.display()
+        ),
+        Ok(_) => Ok(()),
+    }
+}
+
+fn file_system(path: &Path) -> Result<u64> {
+    let found = rustix::fs::statfs(path)
+        .with_context(|| format!("cannot tell the file system of {}", path.display()))?;
+    // Its type differs between architectures.
+    Ok(found.f_type as u64)
+}
+
+fn is_mount_point(path: &Path) -> Result<bool> {
+    let device = |path: &Path| Ok::<_, anyhow::Error>(fs::metadata(path)?.dev());
+    path.parent()
+        .map_or(Ok(true), |parent| Ok(device(path)? != device(parent)?))
 }
 
 /// The interfaces by name.
@@ -136,6 +210,42 @@ mod tests {
                        43 25 0:38 / /mnt/my\\040cg rw - cgroup2 cgroup2 rw\n";
         assert_eq!(find_cgroup2(subtree), Some("/mnt/my cg".into()));
         assert_eq!(find_cgroup2("1 2 0:3 / /proc rw - proc proc rw\n"), None);
+    }
+
+    #[test]
+    fn pins_go_only_into_a_folder_on_a_bpf_file_system() {
+        let dir = tempfile::tempdir().unwrap();
+        let said = pin_dir(&dir.path().join("not/yet"))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            said.contains("is not on a bpf file system; mount one"),
+            "{said}"
+        );
+        let said = pin_dir(Path::new("/")).unwrap_err().to_string();
+        assert!(said.contains("--pin-dir / is not on"), "{said}");
+        // Where one is mounted: its root belongs to others too.
+        let root = Path::new("/sys/fs/bpf");
+        if file_system(root).is_ok_and(|kind| kind == BPF_FS_MAGIC) {
+            let said = pin_dir(root).unwrap_err().to_string();
+            assert!(said.contains("such as /sys/fs/bpf/lb-agent"), "{said}");
+            pin_dir(&root.join("lb-agent-test-not-there")).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_cgroup_that_is_none_is_refused_with_the_way_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let said = |path: &Path| cgroup(path).unwrap_err().to_string();
+        assert!(said(dir.path()).contains("`findmnt -t cgroup2`"));
+        assert!(said(&dir.path().join("nope")).contains("make it with mkdir"));
+        let file = dir.path().join("file");
+        fs::write(&file, "").unwrap();
+        assert!(said(&file).contains("is not a directory"));
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        if let Some(root) = find_cgroup2(&mounts) {
+            cgroup(&root).unwrap();
+        }
     }
 
     #[test]

@@ -149,7 +149,7 @@ pub struct DatapathReport {
     pub cgroup: Option<PathBuf>,
     /// Where programs and maps are pinned.
     pub pin_dir: Option<PathBuf>,
-    /// How full the tables are.
+    /// How full the tables are that services fill.
     pub maps: Vec<MapReport>,
     /// Packets dropped or refused since the maps were made, by reason; only those above 0 need be listed.
     pub drops: Vec<DropReport>,
@@ -166,7 +166,7 @@ pub struct InterfaceReport {
     pub attached: Vec<String>,
 }
 
-/// One kernel table.
+/// One kernel table, as the last plan fills it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct MapReport {
     /// Its name.
@@ -191,7 +191,7 @@ pub struct DropReport {
 pub struct DnsReport {
     /// Where it listens, over UDP and TCP.
     pub listen: Vec<SocketAddr>,
-    /// Where other names are forwarded.
+    /// Where other names are forwarded at present: the given resolvers or the system's.
     pub upstreams: Vec<SocketAddr>,
     /// Names answered from the catalog.
     pub names: usize,

@@ -56,7 +56,7 @@ pub enum ClaimError {
     #[error("{} is not a socket; move it away, or give lb-agent another --run-dir", .0.display())]
     NotASocket(PathBuf),
     /// The system said no.
-    #[error("cannot {act} {}: {error}", .path.display())]
+    #[error("cannot {act} {}: {error}{}", .path.display(), remedy(.error))]
     Io {
         /// What was tried.
         act: &'static str,
@@ -65,6 +65,13 @@ pub enum ClaimError {
         /// The system's answer.
         error: io::Error,
     },
+}
+
+fn remedy(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => "; run this as root",
+        _ => "",
+    }
 }
 
 // === impl RunDir ===

@@ -439,3 +439,16 @@ fn a_killed_agent_leaves_a_directory_that_the_next_one_can_have() {
     assert!(path.exists(), "SIGKILL leaves the socket behind");
     Agent::start_in(dir);
 }
+
+#[test]
+fn who_may_not_open_the_lock_is_told_to_be_root() {
+    let denied = super::ClaimError::Io {
+        act: "open",
+        path: "/run/lb-agent/lock".into(),
+        error: std::io::ErrorKind::PermissionDenied.into(),
+    };
+    assert_eq!(
+        denied.to_string(),
+        "cannot open /run/lb-agent/lock: permission denied; run this as root"
+    );
+}

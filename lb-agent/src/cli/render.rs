@@ -43,7 +43,7 @@ pub(super) fn status(report: &StatusReport) -> String {
 pub(super) fn resolution(answer: &Resolution) -> String {
     let name = plain(&answer.name);
     if !answer.authoritative {
-        return format!("{name} is outside the zone: forwarded to the upstream resolver\n");
+        return format!("{name} is outside the zone: forwarded to the upstream resolvers\n");
     }
     if answer.addrs.is_empty() {
         return format!(
@@ -252,9 +252,13 @@ fn dns(page: &mut String, dns: Option<&DnsReport>) {
             line(
                 page,
                 &format!(
-                    "names served: {names}, on {}; all others go to {}",
+                    "names served: {names}, on {}; all others {}",
                     list(listen),
-                    list(upstreams)
+                    if upstreams.is_empty() {
+                        "fail: no upstream resolver is known".to_owned()
+                    } else {
+                        format!("go to {}", list(upstreams))
+                    }
                 ),
             );
         }

@@ -279,7 +279,7 @@ fn a_foreign_name_is_said_to_be_forwarded() {
     outcome.unwrap();
     assert_eq!(
         text,
-        "example.org. is outside the zone: forwarded to the upstream resolver\n"
+        "example.org. is outside the zone: forwarded to the upstream resolvers\n"
     );
 }
 
@@ -406,9 +406,9 @@ fn example() -> StatusReport {
             pin_dir: Some("/sys/fs/bpf/lb-agent/v1".into()),
             maps: vec![
                 MapReport {
-                    name: "flows4".into(),
-                    used: 524_288,
-                    capacity: 1_048_576,
+                    name: "services, IPv4".into(),
+                    used: 8_192,
+                    capacity: 16_384,
                 },
                 MapReport {
                     name: "backends".into(),

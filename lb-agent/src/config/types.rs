@@ -77,8 +77,8 @@ pub struct Marathon {
     pub ca_file: Option<PathBuf>,
 }
 
-/// How to log in to Marathon. The files were readable at start; what is in them is read when it is needed,
-/// so that a renewed token takes effect without a restart.
+/// How to log in to Marathon. The files are read once, at start: a renewed token needs a restart, which
+/// costs no traffic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MarathonAuth {
     /// Not at all.

@@ -1,12 +1,18 @@
 //! The control loop: takes what providers say, and brings kernel, routes, DNS and report in line with it.
 
 mod made;
+mod names;
 mod purge;
 mod report;
 mod start;
 mod wanted;
 
-use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result};
 use arc_swap::ArcSwap;
@@ -18,7 +24,7 @@ pub use purge::purge;
 pub use start::run;
 
 use crate::{
-    admin::report::StatusReport,
+    admin::report::{MapReport, StatusReport},
     catalog::{Catalog, Desired, Policy},
     datapath::{Datapath, Interface},
     dns,
@@ -40,6 +46,8 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(2);
 struct Published {
     dns: Arc<ArcSwap<dns::Table>>,
     dns_allow: Arc<ArcSwap<Vec<IpNet>>>,
+    /// Written by DNS: who is asked for other names at present.
+    dns_upstreams: Arc<ArcSwap<Vec<SocketAddr>>>,
     status: Arc<ArcSwap<StatusReport>>,
 }
 
@@ -63,6 +71,8 @@ struct Control {
     memo: Memo,
     desired: Desired,
     failures: Vec<String>,
+    /// How full the kernel's tables are, as of the last plan.
+    fill: Vec<MapReport>,
     resync: Duration,
     fixed: Fixed,
     published: Published,
@@ -104,7 +114,8 @@ impl Control {
         let provider = update.provider.clone();
         match &update.outcome {
             Ok(snapshot) => debug!(%provider, pools = snapshot.pools.len(), "snapshot"),
-            Err(reason) => warn!(%provider, "{reason}; the last good state stays"),
+            // The provider's log says it once, `status` for as long as it lasts.
+            Err(reason) => debug!(%provider, "{reason}; the last good state stays"),
         }
         // The first snapshot ends the time in which nothing of the provider is taken away.
         let first = self.desired.waiting.contains(&provider) && update.outcome.is_ok();
@@ -129,6 +140,9 @@ impl Control {
         let mut failures = Vec::new();
         let before = std::mem::take(&mut self.desired);
         self.policy.forbidden = &self.forbidden | &self.topology.own_addresses();
+        let resolvers = self.published.dns_upstreams.load();
+        let resolvers = resolvers.iter().map(SocketAddr::ip);
+        self.policy.forbidden.extend(resolvers);
         let desired = self.catalog.resolve(&self.policy, &mut self.allocator);
         for notice in desired.new_problems(&before) {
             warn!("{notice}");
@@ -178,6 +192,7 @@ impl Control {
             failures.push(format!("{error:#}"));
         }
         let limits = self.datapath.limits();
+        self.fill = report::fill(&want, &limits);
         let report = plan::reconcile(self.datapath.kernel(), &want, &limits, &mut self.memo)?;
         if report.applied > 0 {
             debug!(operations = report.applied, "kernel maps updated");
@@ -211,13 +226,17 @@ impl Control {
 
     fn publish_report(&self) {
         let counters = self.datapath.counters().unwrap_or_default();
-        let report = report::report(
+        let mut report = report::report(
             &self.fixed,
             &self.catalog,
             &self.desired,
             &counters,
             &self.failures,
         );
+        report.datapath.maps.clone_from(&self.fill);
+        if let Some(dns) = &mut report.dns {
+            dns.upstreams = self.published.dns_upstreams.load().to_vec();
+        }
         self.published.status.store(Arc::new(report));
     }
 }

@@ -7,6 +7,7 @@ use crate::{
     config::Paths,
     datapath,
     net::{Netlink, Routes, restore_reserved_ports},
+    preflight,
 };
 
 /// Detaches, unpins, removes routes and addresses, restores sysctls; one item for each.
@@ -15,6 +16,11 @@ use crate::{
 ///
 /// If something cannot be removed. What came before it is.
 pub fn purge(paths: &Paths) -> Result<Vec<String>> {
+    preflight::root()?;
+    // Whatever is in the folder goes; a slip must not cost anybody's files.
+    if paths.pin_dir.exists() {
+        preflight::pin_dir(&paths.pin_dir)?;
+    }
     let mut removed = datapath::purge(&paths.pin_dir)?;
     let made = Made::load(&paths.state_dir)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -35,4 +41,30 @@ pub fn purge(paths: &Paths) -> Result<Vec<String>> {
     }
     Made::forget(&paths.state_dir)?;
     Ok(removed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mistyped_pin_dir_costs_nobody_a_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("home/thesis");
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(&file, "years of work").unwrap();
+        let said = purge(&Paths {
+            pin_dir: dir.path().to_owned(),
+            state_dir: dir.path().join("state"),
+            run_dir: dir.path().join("run"),
+            cgroup: None,
+        })
+        .unwrap_err()
+        .to_string();
+        assert!(
+            said.contains("is not on a bpf file system") || said.contains("must run as root"),
+            "{said}"
+        );
+        assert!(file.exists());
+    }
 }

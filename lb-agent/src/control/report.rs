@@ -1,14 +1,16 @@
 //! What the agent says about itself, from what the rooms hold.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     admin::report::{
         AgentReport, BackendReport, BackendState, DatapathReport, DnsReport, DropReport,
-        ErrorReport, InterfaceReport, ProblemReport, ProviderReport, ServiceReport, StatusReport,
+        ErrorReport, InterfaceReport, MapReport, ProblemReport, ProviderReport, ServiceReport,
+        StatusReport,
     },
     catalog::{Catalog, CatalogBackend, Desired, Notice, NoticeKind, Port, Protocol, Weight},
     datapath::Counters,
+    plan::{Limits, Wanted},
     vip::VipName,
 };
 
@@ -63,6 +65,33 @@ pub(super) fn report(
             .chain(warnings)
             .collect(),
     }
+}
+
+/// How full the tables are that services fill. Flow tables make room by themselves.
+pub(super) fn fill(want: &Wanted, limits: &Limits) -> Vec<MapReport> {
+    let of_family = |v4: bool| {
+        let services = want.services.keys();
+        services.filter(|key| key.addr.is_ipv4() == v4).count()
+    };
+    let backends: BTreeSet<_> = want
+        .services
+        .iter()
+        .flat_map(|(key, service)| {
+            let backends = service.backends.iter();
+            backends.map(|backend| (backend.addr, key.proto))
+        })
+        .collect();
+    [
+        ("services, IPv4", of_family(true), limits.services),
+        ("services, IPv6", of_family(false), limits.services),
+        ("backends", backends.len(), limits.backends as usize),
+    ]
+    .map(|(name, used, capacity)| MapReport {
+        name: name.to_owned(),
+        used: used as u64,
+        capacity: capacity as u64,
+    })
+    .to_vec()
 }
 
 /// Both families of a name are one entry.
@@ -139,5 +168,61 @@ fn problem(notice: &Notice) -> ProblemReport {
     ProblemReport {
         subject: notice.subject.to_string(),
         reason: notice.reason.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::{Endpoint, WantedBackend, WantedService};
+
+    #[test]
+    fn a_backend_of_two_services_fills_one_place() {
+        let backend = |addr: &str| WantedBackend {
+            addr: addr.parse().unwrap(),
+            weight: Weight::MAX,
+            state: crate::plan::BackendState::Up,
+            reach: crate::plan::Reach::Host,
+        };
+        let service = |vip: &str, addr: &str| {
+            let key = Endpoint {
+                addr: vip.parse().unwrap(),
+                port: 80,
+                proto: 6,
+            };
+            let service = WantedService {
+                backends: vec![backend(addr)],
+                ..WantedService::default()
+            };
+            (key, service)
+        };
+        let want = Wanted {
+            services: [
+                service("11.0.0.1", "10.0.0.1:80"),
+                service("11.0.0.2", "10.0.0.1:80"),
+                service("fd01:c::1", "[fd00::1]:80"),
+            ]
+            .into(),
+            ..Wanted::default()
+        };
+        let limits = Limits {
+            services: 100,
+            backends: 1_000,
+            tables: [200; 3],
+            addresses: 10,
+            sources: 10,
+        };
+        let fill: Vec<_> = fill(&want, &limits)
+            .into_iter()
+            .map(|map| format!("{} {}/{}", map.name, map.used, map.capacity))
+            .collect();
+        assert_eq!(
+            fill,
+            [
+                "services, IPv4 2/100",
+                "services, IPv6 1/100",
+                "backends 2/1000"
+            ]
+        );
     }
 }

@@ -1,13 +1,6 @@
 //! Start-up: checks, loads, attaches, and starts every task of the agent.
 
-use std::{
-    collections::BTreeSet,
-    fs,
-    net::{IpAddr, SocketAddr},
-    path::Path,
-    process::ExitCode,
-    sync::Arc,
-};
+use std::{collections::BTreeSet, fs, net::IpAddr, path::Path, process::ExitCode, sync::Arc};
 
 use anyhow::{Context as _, Result, bail};
 use arc_swap::ArcSwap;
@@ -21,18 +14,19 @@ use tracing::{error, info, warn};
 use super::{
     Control, Published,
     made::Made,
+    names::{open_dns, resolution, serve_dns},
     report::Fixed,
     wanted::{Node, hold, wanted},
 };
 use crate::{
     admin::{
         self, AdminSocket, Resolve,
-        report::{AgentReport, DatapathReport, DnsReport, InterfaceReport, Resolution, Timestamp},
+        report::{AgentReport, DatapathReport, InterfaceReport, Timestamp},
     },
     catalog::{Catalog, Desired, Policy},
     config::{self, Config, MarathonAuth},
     datapath::{Datapath, DatapathConfig, Interface, Sizes, TcMode, XdpMode},
-    dns::{self, DnsConfig},
+    dns,
     net::{LinkKind, Netlink, Routes, local_port_range, reserve_ports},
     plan::maglev::Memo,
     preflight,
@@ -44,8 +38,6 @@ use crate::{
 const UPDATES: usize = 64;
 /// Addresses in the destination filter: VIPs of every service, and the node's own.
 const NODE_ADDRESSES: u32 = 4_096;
-/// Of a positive answer, seconds.
-const TTL: u32 = 5;
 /// Sockets whose peer is remembered.
 const SOCKETS: u32 = 1 << 18;
 
@@ -63,6 +55,10 @@ pub fn run(config: Config) -> ExitCode {
 fn start(config: Config) -> Result<()> {
     let tc_mode = preflight::machine()?;
     let interfaces = preflight::interfaces(&config.interfaces)?;
+    preflight::pin_dir(&config.paths.pin_dir)?;
+    if let Some(path) = &config.paths.cgroup {
+        preflight::cgroup(path)?;
+    }
     let socket = AdminSocket::open(&config.paths.run_dir)?;
     let cgroup = match &config.paths.cgroup {
         Some(path) => path.clone(),
@@ -145,11 +141,14 @@ async fn serve(parts: Parts) -> Result<()> {
             &Default::default(),
         ))),
         dns_allow: Arc::default(),
+        dns_upstreams: Arc::default(),
         status: Arc::default(),
     };
     let (updates, inbox) = mpsc::channel(UPDATES);
     let providers = start_providers(&config, &updates)?;
     let catalog = Catalog::new(providers);
+
+    let dns = open_dns(&config)?;
 
     // The maps are brought up to date with this node before any program runs on them.
     {
@@ -169,7 +168,7 @@ async fn serve(parts: Parts) -> Result<()> {
         pins = %config.paths.pin_dir.display(), "attached"
     );
 
-    let dns = start_dns(&config, &published, &stop)?;
+    let dns = dns.map(|(listen, sockets)| serve_dns(&config, listen, sockets, &published, &stop));
     let fixed = Fixed {
         agent: AgentReport {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -216,6 +215,7 @@ async fn serve(parts: Parts) -> Result<()> {
         memo: Memo::default(),
         desired: Desired::default(),
         failures: Vec::new(),
+        fill: Vec::new(),
         fixed,
         published,
     };
@@ -337,63 +337,6 @@ fn first_line(path: &Path) -> Result<String> {
     }
 }
 
-fn start_dns(
-    config: &Config,
-    published: &Published,
-    stop: &CancellationToken,
-) -> Result<Option<DnsReport>> {
-    let Some(settings) = &config.dns else {
-        return Ok(None);
-    };
-    let wanted: Vec<SocketAddr> = settings.sockets();
-    let listen = if settings.listen_by_default {
-        usable(wanted)?
-    } else {
-        wanted
-    };
-    let sockets = dns::Sockets::bind(&listen)?;
-    let upstreams = settings.upstreams.clone().unwrap_or_default();
-    let dns_config = DnsConfig {
-        listen: listen.clone(),
-        upstreams: upstreams.clone(),
-        allow: Arc::clone(&published.dns_allow),
-        ..DnsConfig::default()
-    };
-    let table = Arc::clone(&published.dns);
-    let stop = stop.clone();
-    tokio::spawn(async move {
-        if let Err(error) = dns::serve(sockets, dns_config, table, stop.cancelled_owned()).await {
-            error!("DNS ended: {error:#}");
-        }
-    });
-    Ok(Some(DnsReport {
-        listen,
-        upstreams,
-        names: 0,
-    }))
-}
-
-/// Of addresses that nobody asked for, those that this node has (`::1` is missing without IPv6).
-fn usable(addresses: Vec<SocketAddr>) -> Result<Vec<SocketAddr>> {
-    let mut failed = None;
-    let mut usable = Vec::new();
-    for addr in addresses {
-        match dns::Sockets::bind(&[addr]) {
-            Ok(_closed_again) => usable.push(addr),
-            Err(error) => {
-                warn!("{error:#}");
-                failed = Some(error);
-            }
-        }
-    }
-    match failed {
-        Some(error) if usable.is_empty() => Err(error.context(
-            "DNS can listen nowhere; --dns-listen names another address, --dns-listen none turns it off",
-        )),
-        _ => Ok(usable),
-    }
-}
-
 fn start_admin(socket: AdminSocket, published: &Published, stop: &CancellationToken) {
     let table = Arc::clone(&published.dns);
     let resolve: Resolve = Arc::new(move |name| resolution(&table.load(), name));
@@ -405,30 +348,6 @@ fn start_admin(socket: AdminSocket, published: &Published, stop: &CancellationTo
             error!("the admin socket ended: {error}");
         }
     });
-}
-
-/// What DNS would answer.
-fn resolution(table: &dns::Table, name: &str) -> Resolution {
-    let Some(found) = dns::lookup(table, name) else {
-        return Resolution {
-            name: format!("{}.", name.trim_end_matches('.')),
-            code: "NXDOMAIN".to_owned(),
-            authoritative: true,
-            ..Resolution::default()
-        };
-    };
-    Resolution {
-        name: format!("{}.", found.fqdn),
-        code: "NOERROR".to_owned(),
-        authoritative: true,
-        addrs: found
-            .v4
-            .map(IpAddr::V4)
-            .into_iter()
-            .chain(found.v6.map(IpAddr::V6))
-            .collect(),
-        ttl: TTL,
-    }
 }
 
 fn interface_report(iface: &Interface, mode: config::XdpMode, tc: TcMode) -> InterfaceReport {

@@ -23,6 +23,8 @@ pub struct DnsConfig {
     pub listen: Vec<SocketAddr>,
     /// Who answers what is not ours, in this order; empty for the name servers of `resolv_conf`.
     pub upstreams: Vec<SocketAddr>,
+    /// Written while DNS runs: who is asked at present.
+    pub asked: Arc<ArcSwap<Vec<SocketAddr>>>,
     /// The system's list of name servers, read again whenever it changes.
     pub resolv_conf: PathBuf,
     /// Clients that get answers; all others are refused. May be swapped while DNS runs: the prefixes of a
@@ -57,6 +59,7 @@ impl Default for DnsConfig {
         Self {
             listen: Vec::new(),
             upstreams: Vec::new(),
+            asked: Arc::default(),
             resolv_conf: "/etc/resolv.conf".into(),
             allow: Arc::new(ArcSwap::from_pointee(LOOPBACK.to_vec())),
             stats: Arc::default(),

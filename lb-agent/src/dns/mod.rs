@@ -17,8 +17,8 @@ mod zones;
 pub use config::{DnsConfig, LOOPBACK, Stats};
 pub use server::serve;
 pub use sockets::Sockets;
-pub use table::{Answer, Found, Table, answer, lookup};
-pub use zones::Zones;
+pub use table::{Answer, Found, Lookup, Table, answer, lookup};
+pub use zones::{NEGATIVE_TTL, TTL, Zones};
 
 #[cfg(test)]
 mod tests;

@@ -35,6 +35,7 @@ pub async fn serve(
         tracing::warn!("no DNS upstream: names outside the zone of named VIPs get SERVFAIL");
     }
     forwarder.set_upstreams(&upstreams)?;
+    config.asked.store(Arc::new(upstreams.clone()));
     let handler = Handler::new(
         table,
         forwarder.clone(),
@@ -110,7 +111,10 @@ async fn follow_resolv_conf(
         };
         tracing::info!(?upstreams, "the system's name servers changed");
         match forwarder.set_upstreams(&upstreams) {
-            Ok(()) => current = upstreams,
+            Ok(()) => {
+                config.asked.store(Arc::new(upstreams.clone()));
+                current = upstreams;
+            }
             Err(error) => tracing::warn!(%error, "the old DNS upstreams stay"),
         }
     }

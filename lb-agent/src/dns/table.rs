@@ -53,6 +53,17 @@ pub struct Found {
     pub v6: Option<Ipv6Addr>,
 }
 
+/// What DNS says of a name, in short.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Lookup {
+    /// It is there.
+    Found(Found),
+    /// It would be in the zone and is not there; its full name, without the trailing dot.
+    Missing(String),
+    /// It is not in the zone: the query is forwarded.
+    Outside,
+}
+
 // === impl Table ===
 
 impl Table {
@@ -127,20 +138,34 @@ pub fn answer(
 }
 
 /// What DNS would say for a name as a person types it: with the zone, with an alias of it, or the
-/// canonical name alone. `None` where it would say that there is no such name.
-pub fn lookup(table: &Table, name: &str) -> Option<Found> {
-    let parsed = Name::from_ascii(name).ok()?;
-    let above = match table.zones.labels_above(&parsed) {
-        Some(above) => above,
-        None => parsed.iter().len(),
+/// canonical name alone.
+///
+/// A name without the zone that ends like canonical names do, in a framework that is known, is taken for one.
+pub fn lookup(table: &Table, name: &str) -> Lookup {
+    let typed = name.trim_end_matches('.');
+    let Ok(parsed) = Name::from_ascii(name) else {
+        return Lookup::Missing(typed.to_owned());
     };
-    let node = node(&parsed, above)?;
-    let addresses = table.find(&node)?;
-    Some(Found {
-        fqdn: format!("{node}.{}", vip::ZONE),
-        v4: addresses.v4,
-        v6: addresses.v6,
-    })
+    let above = table.zones.labels_above(&parsed);
+    let node = node(&parsed, above.unwrap_or(parsed.iter().len()));
+    let found = node
+        .as_ref()
+        .and_then(|node| Some((node, table.find(node)?)));
+    if let Some((node, addresses)) = found {
+        return Lookup::Found(Found {
+            fqdn: format!("{node}.{}", vip::ZONE),
+            v4: addresses.v4,
+            v6: addresses.v6,
+        });
+    }
+    let framework = node.as_deref().and_then(|node| node.rsplit('.').next());
+    match (above, framework) {
+        (Some(_), _) => Lookup::Missing(typed.to_owned()),
+        (None, Some(last)) if table.inner_nodes.contains(last) => {
+            Lookup::Missing(format!("{typed}.{}", vip::ZONE))
+        }
+        (None, _) => Lookup::Outside,
+    }
 }
 
 /// The first `count` labels of `name` in lower case, joined by dots. `None` if a label has other
@@ -356,19 +381,31 @@ mod tests {
             "app.marathon.l4lb.thisdcos.directory",
             "app.marathon.dclb.thisdcos.global.",
         ] {
-            let found = lookup(&table(), name).expect("it exists");
+            let Lookup::Found(found) = lookup(&table(), name) else {
+                panic!("{name} exists");
+            };
             assert_eq!(found.fqdn, "app.marathon.l4lb.thisdcos.directory");
             assert_eq!(found.v4, Some([11, 0, 0, 1].into()));
             assert_eq!(found.v6, None);
         }
-        for name in [
-            "",
-            "marathon",
-            "example.com",
-            "l4lb.thisdcos.directory",
-            "a..b",
+        for (name, fqdn) in [
+            ("marathon", "marathon.l4lb.thisdcos.directory"),
+            ("no.Marathon", "no.Marathon.l4lb.thisdcos.directory"),
+            (
+                "no.marathon.dclb.thisdcos.global.",
+                "no.marathon.dclb.thisdcos.global",
+            ),
+            ("l4lb.thisdcos.directory", "l4lb.thisdcos.directory"),
+            ("a..b", "a..b"),
         ] {
-            assert_eq!(lookup(&table(), name), None, "{name}");
+            assert_eq!(lookup(&table(), name), Lookup::Missing(fqdn.to_owned()));
+        }
+    }
+
+    #[test]
+    fn a_name_of_somebody_else_is_not_called_missing() {
+        for name in ["", "example.com", "app.marathon.example.com.", "localhost"] {
+            assert_eq!(lookup(&table(), name), Lookup::Outside, "{name}");
         }
     }
 

@@ -17,11 +17,11 @@ const ALIASES: [&str; 3] = [
     "dclb.thisdcos.global",
 ];
 
-/// Seconds. Clients follow a changed VIP within this.
-const TTL: u32 = 5;
+/// Of addresses, seconds. Clients follow a changed VIP within this.
+pub const TTL: u32 = 5;
 const NS_TTL: u32 = 3600;
 /// Seconds, RFC 2308 section 4: a missing name is asked for again after this.
-const NEGATIVE_TTL: u32 = 1;
+pub const NEGATIVE_TTL: u32 = 1;
 
 /// The zone's suffixes and what its apex says. Cheap to clone.
 #[derive(Clone, Debug)]

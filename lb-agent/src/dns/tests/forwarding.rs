@@ -191,11 +191,12 @@ async fn a_changed_resolv_conf_is_followed() {
     let dir = tempfile::tempdir().expect("a directory");
     let resolv_conf = dir.path().join("resolv.conf");
     std::fs::write(&resolv_conf, "# none yet\n").expect("written");
-    let dns = Dns::start(DnsConfig {
+    let config = DnsConfig {
         resolv_conf: resolv_conf.clone(),
         ..DnsConfig::default()
-    })
-    .await;
+    };
+    let reported = Arc::clone(&config.asked);
+    let dns = Dns::start(config).await;
     let asked = query(FOREIGN, RecordType::A);
     let none = dns.udp(&asked).await;
     assert_eq!(none.metadata.response_code, ResponseCode::ServFail);
@@ -213,4 +214,8 @@ async fn a_changed_resolv_conf_is_followed() {
         }
     };
     timeout(LONG, followed).await.expect("followed in time");
+    assert_eq!(
+        **reported.load(),
+        ["127.77.77.77:53".parse().expect("an address")]
+    );
 }

@@ -140,10 +140,9 @@ async fn read(path: &Path) -> Result<String, String> {
 fn log(provider: &ProviderId, outcome: &Result<Arc<Snapshot>, String>) {
     match outcome {
         Ok(state) => {
-            for problem in &state.problems {
-                tracing::warn!(%provider, service = %problem.subject, "{}", problem.reason);
-            }
-            tracing::info!(%provider, pools = state.pools.len(), "services file read");
+            // What was left out is told when the catalog takes the state.
+            let (pools, left_out) = (state.pools.len(), state.problems.len());
+            tracing::info!(%provider, pools, left_out, "services file read");
         }
         Err(why) => tracing::error!(%provider, "{why}; the services stay as they were"),
     }

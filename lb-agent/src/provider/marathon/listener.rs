@@ -37,12 +37,14 @@ enum End {
 /// Reads the stream and reconnects, for ever.
 pub(super) async fn listen(client: Arc<Client>, timings: Timings, seen: watch::Sender<Seen>) {
     let mut backoff = Backoff::new(timings.backoff);
+    let mut last_failure = None;
     loop {
         let silent = match client.events().await {
             Ok(stream) => {
                 let opened = Instant::now();
                 let url = stream.url.clone();
                 tracing::debug!(%url, "event stream opened");
+                last_failure = None;
                 seen.send_modify(|seen| seen.opened += 1);
                 let end = read(stream, timings, &seen).await;
                 if opened.elapsed() >= timings.stable_stream {
@@ -59,7 +61,12 @@ pub(super) async fn listen(client: Arc<Client>, timings: Timings, seen: watch::S
                 matches!(end, End::Silent)
             }
             Err(failure) => {
-                tracing::warn!(why = %failure, "cannot open the event stream");
+                // Said once, however often it is tried again.
+                let why = failure.to_string();
+                if last_failure.as_ref() != Some(&why) {
+                    tracing::warn!(why, "cannot open the event stream; trying again and again");
+                }
+                last_failure = Some(why);
                 false
             }
         };

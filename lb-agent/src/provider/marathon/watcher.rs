@@ -8,7 +8,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use crate::provider::{Problem, ProviderId, Snapshot, Update};
+use crate::provider::{ProviderId, Snapshot, Update};
 
 use super::{
     acceptance::{Acceptance, Verdict},
@@ -176,7 +176,6 @@ impl Watcher<'_> {
             .done(Instant::now() + self.timings.resync + spread);
         self.backoff.reset();
         let last = self.last.take().unwrap_or_default();
-        log_new(&snapshot.problems, &last.problems);
         if std::mem::take(&mut self.failing) {
             tracing::info!(provider = %self.id(), "Marathon can be read again");
         }
@@ -215,13 +214,5 @@ impl Watcher<'_> {
             Some(name) => ProviderId::new("marathon", name),
             None => self.unnamed.clone(),
         }
-    }
-}
-
-/// A problem is logged when it appears, not again with every snapshot.
-fn log_new(problems: &[Problem], before: &[Problem]) {
-    for Problem { subject, reason } in problems.iter().filter(|p| before.binary_search(p).is_err())
-    {
-        tracing::warn!(app = %subject, "{reason}");
     }
 }

@@ -1,0 +1,152 @@
+//! DNS as the agent runs it: where it listens, whom it asks, and what `resolve` says of a name.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
+
+use anyhow::Result;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, warn};
+
+use super::Published;
+use crate::{
+    admin::report::{DnsReport, Resolution},
+    config::Config,
+    dns::{self, DnsConfig, Lookup},
+};
+
+/// Takes the addresses before anything is attached: a port that another program holds ends the start.
+pub(super) fn open_dns(config: &Config) -> Result<Option<(Vec<SocketAddr>, dns::Sockets)>> {
+    let Some(settings) = &config.dns else {
+        return Ok(None);
+    };
+    let wanted: Vec<SocketAddr> = settings.sockets();
+    let listen = if settings.listen_by_default {
+        usable(wanted)?
+    } else {
+        wanted
+    };
+    let sockets = dns::Sockets::bind(&listen)?;
+    Ok(Some((listen, sockets)))
+}
+
+/// Starts to answer; what is asked upstream is noted in `published`.
+pub(super) fn serve_dns(
+    config: &Config,
+    listen: Vec<SocketAddr>,
+    sockets: dns::Sockets,
+    published: &Published,
+    stop: &CancellationToken,
+) -> DnsReport {
+    let given = config.dns.as_ref().and_then(|dns| dns.upstreams.clone());
+    let dns_config = DnsConfig {
+        listen: listen.clone(),
+        upstreams: given.unwrap_or_default(),
+        asked: Arc::clone(&published.dns_upstreams),
+        allow: Arc::clone(&published.dns_allow),
+        ..DnsConfig::default()
+    };
+    let table = Arc::clone(&published.dns);
+    let stop = stop.clone();
+    tokio::spawn(async move {
+        if let Err(error) = dns::serve(sockets, dns_config, table, stop.cancelled_owned()).await {
+            error!("DNS ended: {error:#}");
+        }
+    });
+    DnsReport {
+        listen,
+        ..DnsReport::default()
+    }
+}
+
+/// Of addresses that nobody asked for, those that this node has (`::1` is missing without IPv6).
+fn usable(addresses: Vec<SocketAddr>) -> Result<Vec<SocketAddr>> {
+    let mut failed = None;
+    let mut usable = Vec::new();
+    for addr in addresses {
+        match dns::Sockets::bind(&[addr]) {
+            Ok(_closed_again) => usable.push(addr),
+            Err(error) => {
+                warn!("{error:#}");
+                failed = Some(error);
+            }
+        }
+    }
+    match failed {
+        Some(error) if usable.is_empty() => Err(error.context(
+            "DNS can listen nowhere; --dns-listen names another address, --dns-listen none turns it off",
+        )),
+        _ => Ok(usable),
+    }
+}
+
+/// What DNS would answer.
+pub(super) fn resolution(table: &dns::Table, name: &str) -> Resolution {
+    let found = match dns::lookup(table, name) {
+        Lookup::Found(found) => found,
+        Lookup::Missing(fqdn) => {
+            return Resolution {
+                name: format!("{fqdn}."),
+                code: "NXDOMAIN".to_owned(),
+                authoritative: true,
+                ttl: dns::NEGATIVE_TTL,
+                ..Resolution::default()
+            };
+        }
+        Lookup::Outside => {
+            return Resolution {
+                name: format!("{}.", name.trim_end_matches('.')),
+                ..Resolution::default()
+            };
+        }
+    };
+    Resolution {
+        name: format!("{}.", found.fqdn),
+        code: "NOERROR".to_owned(),
+        authoritative: true,
+        addrs: found
+            .v4
+            .map(IpAddr::V4)
+            .into_iter()
+            .chain(found.v6.map(IpAddr::V6))
+            .collect(),
+        ttl: dns::TTL,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{catalog::NameAddresses, vip::VipName};
+
+    #[test]
+    fn resolve_tells_a_missing_name_from_one_that_is_forwarded() {
+        let zones = dns::Zones::new(None).unwrap();
+        let addresses = NameAddresses {
+            v4: Some([11, 0, 0, 1].into()),
+            v6: None,
+        };
+        let name = VipName::mangle("/app", "marathon").unwrap();
+        let table = dns::Table::new(&zones, &[(name, addresses)].into());
+        let said = |name| {
+            let Resolution {
+                name,
+                code,
+                authoritative,
+                ttl,
+                ..
+            } = resolution(&table, name);
+            format!("{name} {ttl} {code} {authoritative}")
+        };
+        assert_eq!(
+            said("app.marathon"),
+            "app.marathon.l4lb.thisdcos.directory. 5 NOERROR true"
+        );
+        assert_eq!(
+            said("no.marathon"),
+            "no.marathon.l4lb.thisdcos.directory. 1 NXDOMAIN true"
+        );
+        assert_eq!(said("example.com."), "example.com. 0  false");
+    }
+}
