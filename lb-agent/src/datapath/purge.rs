@@ -13,7 +13,8 @@ use super::clsact;
 ///
 /// If something cannot be listed or removed.
 pub fn purge(pin_dir: &Path) -> Result<Vec<String>> {
-    let schemas = list(pin_dir)?;
+    let mut schemas = list(pin_dir)?;
+    schemas.retain(|path| is_schema(path));
     let links: Vec<_> = schemas.iter().map(|schema| schema.join("links")).collect();
     // Filters and links before maps: no program is left running on a map that is going.
     let mut removed = clsact::purge(&links)?;
@@ -26,6 +27,13 @@ pub fn purge(pin_dir: &Path) -> Result<Vec<String>> {
     }
     remove_dir(pin_dir)?;
     Ok(removed)
+}
+
+/// `v` and a number: whatever else is in the folder is somebody else's.
+fn is_schema(path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str());
+    let number = name.and_then(|name| name.strip_prefix('v'));
+    number.is_some_and(|number| number.parse::<u32>().is_ok())
 }
 
 fn list(dir: &Path) -> Result<Vec<std::path::PathBuf>> {
@@ -48,7 +56,13 @@ fn remove_files(dir: &Path, removed: &mut Vec<String>) -> Result<()> {
 
 fn remove_dir(dir: &Path) -> Result<()> {
     match fs::remove_dir(dir) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+        // Not empty: what is left is somebody else's.
+        Err(error)
+            if !matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty
+            ) =>
+        {
             Err(error).with_context(|| format!("cannot remove {}", dir.display()))
         }
         _ => Ok(()),
