@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    io,
     io::{Read, Write},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs, UdpSocket},
     sync::atomic::{AtomicBool, Ordering},
@@ -190,17 +191,27 @@ impl Plan {
         let (length, peer) = if connected {
             socket.connect(to).context("connect")?;
             socket.send(PAYLOAD.as_bytes()).context("send")?;
-            let length = socket.recv(&mut buffer).context("recv")?;
+            let length = uninterrupted(|| socket.recv(&mut buffer)).context("recv")?;
             (length, socket.peer_addr().context("getpeername")?)
         } else {
             socket.send_to(PAYLOAD.as_bytes(), to).context("sendto")?;
-            socket.recv_from(&mut buffer).context("recvfrom")?
+            uninterrupted(|| socket.recv_from(&mut buffer)).context("recvfrom")?
         };
         let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
         if !text.ends_with(PAYLOAD) {
             bail!("an answer without its question: {text:?}");
         }
         Ok(Answer { text, peer })
+    }
+}
+
+/// Asks again after a signal: the one that ends the probe must not cost it an answer that is on its way.
+fn uninterrupted<T>(mut receive: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match receive() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            done => return done,
+        }
     }
 }
 
