@@ -2,6 +2,7 @@
 
 pub mod apps;
 pub mod asking;
+pub mod bench;
 pub mod fixed;
 pub mod lab;
 pub mod marathon;

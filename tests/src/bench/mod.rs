@@ -1,0 +1,3 @@
+//! Benchmarks: how figures are taken, compared and shown.
+
+pub mod report;
