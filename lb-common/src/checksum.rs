@@ -63,10 +63,17 @@ impl Delta {
         }
     }
 
-    /// The difference as `bpf_l3_csum_replace` and `bpf_l4_csum_replace` take it with a size of 0.
+    /// The difference in 16 bits, as `bpf_l3_csum_replace` and `bpf_l4_csum_replace` take it with a size
+    /// of 0.
     #[inline(always)]
-    pub fn folded(self) -> u64 {
-        u64::from(fold(self.0))
+    pub fn folded(self) -> u16 {
+        fold(self.0)
+    }
+
+    /// The reverse of [`Delta::folded`].
+    #[inline(always)]
+    pub const fn unfolded(folded: u16) -> Self {
+        Self(folded as u64)
     }
 }
 

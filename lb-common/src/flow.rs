@@ -3,11 +3,11 @@
 //! Orientation: a key is the tuple of a packet *as it arrives*, before translation. Every flow has two
 //! entries, one for each direction; the key of the other half is [`Flow::pair_key`].
 
-use crate::{Addr4, Addr6, Be16};
+use crate::{Addr4, Addr6, Address, Be16, checksum::Delta, headers::TCP};
 
 /// A packet's addresses, ports and protocol before translation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[repr(C)]
+#[repr(C, align(8))]
 pub struct FlowKey<A> {
     /// Source address.
     pub src: A,
@@ -33,23 +33,33 @@ pub struct Flow<A> {
     pub new_sport: Be16,
     /// Destination port after translation.
     pub new_dport: Be16,
+    /// What the addresses change in a checksum, folded ([`crate::checksum`]).
+    pub addr_delta: u16,
+    /// What the ports change in a checksum, folded.
+    pub port_delta: u16,
     /// Backend id, an index into the backend array.
     pub backend: u32,
     /// The backend's generation when it was chosen; another one means that the id was given away.
     pub generation: u32,
     /// Interface index on which the client's packets arrive.
     pub client_ifindex: u32,
+    /// How long the flow may be silent before it counts as over, s.
+    pub idle: u32,
+    /// [`direction::REVERSE`]: index of the client's next hop, 0 while it is not known.
+    pub next_hop: u16,
+    /// [`crate::NodeConfig::route_epoch`] when the next hop was found.
+    pub route_epoch: u16,
     /// One of [`direction`].
     pub direction: u8,
     /// One of [`crate::backend_kind`]: how the backend is reached.
     pub kind: u8,
     /// Bits of [`tcp_state`]; zero for other protocols.
     pub tcp: u8,
-    /// Always zero.
-    pub pad: u8,
+    /// Bits of [`flow_flag`].
+    pub flags: u8,
     /// Service id.
     pub service: u32,
-    /// `CLOCK_MONOTONIC_COARSE` in ns, moved at most once a second.
+    /// `CLOCK_MONOTONIC_COARSE` in ns, moved seldom ([`touch_interval`]).
     pub last_seen: u64,
 }
 
@@ -71,12 +81,79 @@ pub mod tcp_state {
     pub const PEER_CLOSED: u8 = 4;
 }
 
+/// What else is known of a flow.
+pub mod flow_flag {
+    /// Packets went both ways, so that the longer time-out of UDP holds.
+    pub const TWO_WAY: u8 = 1;
+}
+
+/// How far the time stamp of a flow may lag, ns: a write per packet would bounce cache lines, and with
+/// each write the other half is looked up. Idle times are longer.
+#[inline(always)]
+pub const fn touch_interval(proto: u32) -> u64 {
+    match proto as u8 {
+        TCP => 8_000_000_000,
+        _ => 1_000_000_000,
+    }
+}
+
 const _: () = assert!(size_of::<FlowKey<Addr4>>() == 16);
 const _: () = assert!(size_of::<FlowKey<Addr6>>() == 40);
-const _: () = assert!(size_of::<Flow<Addr4>>() == 8 + 4 + 4 + 4 + 4 + 4 + 4 + 8);
-const _: () = assert!(size_of::<Flow<Addr6>>() == 32 + 4 + 4 + 4 + 4 + 4 + 4 + 8);
+const _: () = assert!(size_of::<Flow<Addr4>>() == 8 + 4 + 4 + 7 * 4 + 4 + 8);
+const _: () = assert!(size_of::<Flow<Addr6>>() == 32 + 4 + 4 + 7 * 4 + 4 + 8);
+
+// === impl FlowKey ===
+
+impl FlowKey<Addr4> {
+    /// The key as it stands in memory, in whole 64-bit words: the lookup reads words, and a load of what
+    /// was stored in parts waits for the stores.
+    #[inline(always)]
+    pub const fn words(&self) -> [u64; 2] {
+        [
+            self.src.0 as u64 | (self.dst.0 as u64) << 32,
+            self.ports_and_proto(),
+        ]
+    }
+}
+
+impl FlowKey<Addr6> {
+    /// As for IPv4.
+    #[inline(always)]
+    pub const fn words(&self) -> [u64; 5] {
+        let ([a, b, c, d], [e, f, g, h]) = (self.src.0, self.dst.0);
+        [
+            a as u64 | (b as u64) << 32,
+            c as u64 | (d as u64) << 32,
+            e as u64 | (f as u64) << 32,
+            g as u64 | (h as u64) << 32,
+            self.ports_and_proto(),
+        ]
+    }
+}
+
+impl<A> FlowKey<A> {
+    #[inline(always)]
+    const fn ports_and_proto(&self) -> u64 {
+        self.sport.0 as u64 | (self.dport.0 as u64) << 16 | (self.proto as u64) << 32
+    }
+}
 
 // === impl Flow ===
+
+impl<A: Address> Flow<A> {
+    /// Sets the checksum differences for packets that arrive as `key`.
+    #[inline(always)]
+    pub fn set_deltas(&mut self, key: &FlowKey<A>) {
+        let addresses = Delta::ZERO
+            .address(&key.src, &self.new_src)
+            .address(&key.dst, &self.new_dst);
+        let ports = Delta::ZERO
+            .word(key.sport.0, self.new_sport.0)
+            .word(key.dport.0, self.new_dport.0);
+        self.addr_delta = addresses.folded();
+        self.port_delta = ports.folded();
+    }
+}
 
 impl<A: Copy> Flow<A> {
     /// The key of the entry that translates the other direction.
@@ -104,7 +181,8 @@ impl<A: Copy> Flow<A> {
             && self.new_dport == key.sport
     }
 
-    /// The other half of a flow whose packets arrive as `key`.
+    /// The other half of a flow whose packets arrive as `key`. One's complement sums are turned round by
+    /// complementing them.
     #[inline(always)]
     pub fn pair(&self, key: &FlowKey<A>) -> Self {
         Self {
@@ -112,7 +190,10 @@ impl<A: Copy> Flow<A> {
             new_dst: key.src,
             new_sport: key.dport,
             new_dport: key.sport,
+            addr_delta: !self.addr_delta,
+            port_delta: !self.port_delta,
             direction: self.direction ^ direction::REVERSE,
+            next_hop: 0,
             ..*self
         }
     }
@@ -121,6 +202,42 @@ impl<A: Copy> Flow<A> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_words_of_a_key_are_its_memory() {
+        let bytes = |words: &[u64]| -> Vec<u8> {
+            words.iter().flat_map(|word| word.to_ne_bytes()).collect()
+        };
+        let key = FlowKey {
+            src: Addr4(0x0102_0304),
+            dst: Addr4(0x0506_0708),
+            sport: Be16(0x090a),
+            dport: Be16(0x0b0c),
+            proto: 6,
+        };
+        let fields: Vec<u8> = [key.src.0.to_ne_bytes(), key.dst.0.to_ne_bytes()]
+            .concat()
+            .into_iter()
+            .chain(key.sport.0.to_ne_bytes())
+            .chain(key.dport.0.to_ne_bytes())
+            .chain(key.proto.to_ne_bytes())
+            .collect();
+        assert_eq!(bytes(&key.words()), fields);
+        let key = FlowKey {
+            src: Addr6([1, 2, 3, 4]),
+            dst: Addr6([5, 6, 7, 8]),
+            sport: Be16(9),
+            dport: Be16(10),
+            proto: 17,
+        };
+        let fields: Vec<u8> = (1..=8_u32)
+            .flat_map(u32::to_ne_bytes)
+            .chain(9_u16.to_ne_bytes())
+            .chain(10_u16.to_ne_bytes())
+            .chain(17_u32.to_ne_bytes())
+            .collect();
+        assert_eq!(bytes(&key.words()), fields);
+    }
 
     #[test]
     fn the_pair_of_a_pair_is_the_flow_itself() {

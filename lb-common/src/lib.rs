@@ -18,11 +18,12 @@ mod service;
 mod sock;
 
 pub use addr::{Addr4, Addr6, Address, Be16};
-pub use flow::{Flow, FlowKey, direction, tcp_state};
+pub use flow::{Flow, FlowKey, direction, flow_flag, tcp_state, touch_interval};
 pub use hash::{flow_hash, next_hash, scale};
 pub use reason::{LAST_REFUSED, Reason};
 pub use service::{
-    Backend, BackendStats, NodeConfig, SLOTS_LARGE, SLOTS_MEDIUM, SLOTS_SMALL, Service, ServiceKey,
-    addr_flag, backend_kind, backend_state, service_flag,
+    Backend, BackendStats, FILTER_SLOTS, Guard, IDLE_TCP, IDLE_UDP, IDLE_UDP_TWO_WAY, Neighbour,
+    NextHop, NodeConfig, SLOTS_LARGE, SLOTS_MEDIUM, SLOTS_SMALL, Service, ServiceKey, addr_flag,
+    backend_kind, backend_state, filter_slot, port_flag, service_flag,
 };
 pub use sock::{SockKey, SockPeer};

@@ -2,8 +2,8 @@
 #![allow(unsafe_code)]
 
 use crate::{
-    Addr4, Addr6, Backend, BackendStats, Flow, FlowKey, NodeConfig, Service, ServiceKey, SockKey,
-    SockPeer,
+    Addr4, Addr6, Backend, BackendStats, Flow, FlowKey, Guard, Neighbour, NextHop, NodeConfig,
+    Service, ServiceKey, SockKey, SockPeer,
 };
 
 macro_rules! pod {
@@ -25,6 +25,9 @@ pod!(
     Flow<Addr6>,
     FlowKey<Addr4>,
     FlowKey<Addr6>,
+    Guard,
+    Neighbour,
+    NextHop,
     NodeConfig,
     Service,
     ServiceKey<Addr4>,

@@ -54,6 +54,10 @@ reasons! {
     BindRefused = 15, "bind_refused";
     /// A packet for a VIP was kept from a socket of the node.
     LocalSocketGuarded = 16, "local_socket_guarded";
+    /// More new flows a second than a CPU may open; dropped, the client sends again.
+    NewFlowGuard = 17, "new_flow_guard";
+    /// The device refused to redirect a translated packet; dropped.
+    NotSent = 18, "not_sent";
 }
 
 /// Reasons up to this number leave the packet to the stack, which answers it; those above drop it.

@@ -1,6 +1,6 @@
 //! Services, backends and the node's own settings as the kernel programs see them.
 
-use crate::{Addr4, Addr6, Be16};
+use crate::{Addr4, Addr6, Address, Be16};
 
 /// Slots of the smallest Maglev table; prime, as all three.
 pub const SLOTS_SMALL: usize = 1_021;
@@ -33,9 +33,20 @@ pub struct Service {
     pub flags: u32,
     /// Slots of its table: one of the `SLOTS_` constants, or 0 when no backend takes new flows.
     pub slots: u32,
-    /// Always zero.
-    pub pad: u32,
+    /// How long a TCP connection may be silent, s.
+    pub idle_tcp: u32,
+    /// How long a UDP flow that was never answered may be silent, s.
+    pub idle_udp: u32,
+    /// How long a UDP flow that went both ways may be silent, s.
+    pub idle_udp_two_way: u32,
 }
+
+/// RFC 5382 section 5, REQ-5: at least 2 h 4 min.
+pub const IDLE_TCP: u32 = 2 * 3600 + 4 * 60;
+/// One-way UDP, s.
+pub const IDLE_UDP: u32 = 60;
+/// RFC 4787 section 4.3, REQ-5: at least 2 min, 5 min recommended.
+pub const IDLE_UDP_TWO_WAY: u32 = 300;
 
 /// A backend; shared by all services that name it. Id 0 is never used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -53,8 +64,8 @@ pub struct Backend {
     pub state: u8,
     /// One of [`backend_kind`].
     pub kind: u8,
-    /// Always zero.
-    pub pad: u16,
+    /// [`backend_kind::NET`]: index of its next hop, 0 while it is not known.
+    pub next_hop: u16,
     /// Grows each time the id is given to another backend.
     pub generation: u32,
     /// The interface behind which it is ([`backend_kind::LINK`]) or of the route to it
@@ -96,8 +107,71 @@ pub mod service_flag {
 pub mod addr_flag {
     /// A VIP: everything for it is ours.
     pub const VIP: u32 = 1;
-    /// The node's own address: ports in the SNAT range may belong to flows.
+    /// The node's own address: some of its ports are ours, see [`super::port_flag`].
     pub const NODE: u32 = 2;
+}
+
+/// Why a port of the node's own addresses is ours.
+pub mod port_flag {
+    /// In the SNAT range: packets for it may be replies of flows.
+    pub const SNAT: u8 = 1;
+    /// A service stands at this TCP port.
+    pub const TCP: u8 = 2;
+    /// A service stands at this UDP port.
+    pub const UDP: u8 = 4;
+}
+
+/// Slots of the coarse filter of destination addresses.
+pub const FILTER_SLOTS: usize = 1 << 16;
+
+/// An address's slot in the coarse filter, which holds the [`addr_flag`]s of all addresses of the slot.
+///
+/// It lets foreign packets go after one read of an array; what it lets through is looked up.
+#[inline(always)]
+pub fn filter_slot<A: Address>(addr: &A) -> u16 {
+    let w = addr.widen().0;
+    let mut h = u64::from(w[0]);
+    if A::WORDS > 1 {
+        h |= u64::from(w[1]) << 32;
+        h = h.wrapping_mul(0xC4CE_B9FE_1A85_EC53) ^ (u64::from(w[2]) | u64::from(w[3]) << 32);
+    }
+    (h.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 48) as u16
+}
+
+/// Where to send a frame. Index 0 is never used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct NextHop {
+    /// Destination MAC address, in memory order.
+    pub to: [u16; 3],
+    /// Source MAC address.
+    pub from: [u16; 3],
+    /// The interface to leave by; 0: not known now.
+    pub ifindex: u32,
+    /// The longest packet, IP header included, bytes.
+    pub mtu: u32,
+}
+
+/// What names a next hop: a neighbour on a link.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[repr(C)]
+pub struct Neighbour {
+    /// The interface.
+    pub ifindex: u32,
+    /// 4 or 6.
+    pub family: u32,
+    /// Its address; IPv4 in the first word.
+    pub addr: Addr6,
+}
+
+/// How many new flows a CPU may still open; one copy per CPU.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Guard {
+    /// Coarse time of the last refill, ns.
+    pub refilled: u64,
+    /// New flows left.
+    pub tokens: u64,
 }
 
 /// The node's settings, the single entry of its map.
@@ -112,6 +186,10 @@ pub struct NodeConfig {
     pub snat_port_min: u16,
     /// Number of ports in the range, at most 65,535.
     pub snat_ports: u16,
+    /// Grows when a route changes: a flow's next hop is then found anew.
+    pub route_epoch: u16,
+    /// Always zero.
+    pub pad: u16,
 }
 
 /// What went to and came from one backend; one copy per CPU.
@@ -136,7 +214,10 @@ pub struct BackendStats {
 
 const _: () = assert!(size_of::<ServiceKey<Addr4>>() == 8);
 const _: () = assert!(size_of::<ServiceKey<Addr6>>() == 20);
-const _: () = assert!(size_of::<Service>() == 16);
+const _: () = assert!(size_of::<Service>() == 24);
 const _: () = assert!(size_of::<Backend>() == 16 + 2 + 1 + 1 + 1 + 1 + 2 + 4 + 4);
-const _: () = assert!(size_of::<NodeConfig>() == 4 + 16 + 2 + 2);
+const _: () = assert!(size_of::<NodeConfig>() == 4 + 16 + 4 * 2);
+const _: () = assert!(size_of::<NextHop>() == 6 + 6 + 4 + 4);
+const _: () = assert!(size_of::<Neighbour>() == 4 + 4 + 16);
+const _: () = assert!(size_of::<Guard>() == 8 + 8);
 const _: () = assert!(size_of::<BackendStats>() == 7 * 8);

@@ -2,20 +2,21 @@
 
 use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
 use lb_common::{
-    Addr4, Addr6, Flow, FlowKey, Reason, ServiceKey, direction,
-    headers::{TCP, tcp_flag},
-    service_flag, tcp_state,
+    Addr4, Addr6, Flow, FlowKey, Reason, ServiceKey, direction, flow_flag,
+    headers::{TCP, UDP, tcp_flag},
+    service_flag, tcp_state, touch_interval,
 };
 
 use crate::{
     choose::keeps_flows,
     counters,
-    maps::LB_BACKENDS,
-    tables::{NOEXIST, Tables},
+    maps::{LB_BACKENDS, LB_NODE},
+    tables::{NOEXIST, Table, Tables},
 };
 
-/// Time stamps move at most this often, ns: a write per packet would bounce cache lines.
-const TOUCH_INTERVAL: u64 = 1_000_000_000;
+const SECOND: u64 = 1_000_000_000;
+/// A connection is over, or being ended.
+const CLOSED: u8 = tcp_state::FIN | tcp_state::RST | tcp_state::PEER_CLOSED;
 
 /// Coarse monotonic time, ns.
 #[inline(always)]
@@ -26,48 +27,91 @@ pub fn now() -> u64 {
 
 /// What is to be done with a packet whose flow is known.
 pub enum Known {
-    /// Translate it.
-    Go,
+    /// Translate it; the index of the next hop, 0 where it is not known.
+    Go(u16),
     /// The flow is over; choose afresh.
     Stale,
     /// The backend is gone: the client must hear of it.
     Reset,
 }
 
+/// Whether a TCP segment begins a connection.
+#[inline(always)]
+pub fn begins(flags: u8) -> bool {
+    flags & (tcp_flag::SYN | tcp_flag::ACK) == tcp_flag::SYN
+}
+
+/// Whether a new connection may take the place of this one.
+#[inline(always)]
+pub fn is_over<A>(flow: &Flow<A>) -> bool {
+    flow.tcp & CLOSED != 0
+}
+
 /// Checks a flow and notes what the packet says about it.
 #[inline(always)]
-pub fn follow<A: Tables>(key: &FlowKey<A>, flow: &Flow<A>, flags: u8) -> Known {
-    let closed = tcp_state::FIN | tcp_state::RST | tcp_state::PEER_CLOSED;
-    let syn = flags & (tcp_flag::SYN | tcp_flag::ACK) == tcp_flag::SYN;
-    if syn && flow.tcp & closed != 0 {
+pub fn follow<A: Tables>(table: Table, key: &FlowKey<A>, flow: &Flow<A>, flags: u8) -> Known {
+    let begins = begins(flags);
+    if begins && is_over(flow) {
         return Known::Stale;
     }
-    if flow.direction == direction::FORWARD {
-        let alive = LB_BACKENDS
-            .get(flow.backend)
-            .is_some_and(|backend| keeps_flows(backend, flow.generation, || fails_open(key)));
-        if !alive {
+    let hop = if flow.direction == direction::FORWARD {
+        let Some(hop) = backend_hop(key, flow) else {
             counters::count(Reason::BackendGone);
-            return if key.proto == u32::from(TCP) && !syn {
+            return if key.proto == u32::from(TCP) && !begins {
                 Known::Reset
             } else {
                 Known::Stale
             };
-        }
-    }
+        };
+        hop
+    } else {
+        client_hop(flow)
+    };
     let ended = flags & (tcp_flag::FIN | tcp_flag::RST);
-    if ended != 0 || now().saturating_sub(flow.last_seen) > TOUCH_INTERVAL {
-        A::touch(key, u32::from(ended));
+    let silent = now().saturating_sub(flow.last_seen);
+    if ended != 0 || silent > touch_interval(key.proto) {
+        // A UDP sender that comes back, and a new connection from the same port, get a choice of their own.
+        let afresh = begins || key.proto == u32::from(UDP);
+        if afresh && flow.direction == direction::FORWARD && silent > u64::from(flow.idle) * SECOND
+        {
+            return Known::Stale;
+        }
+        A::touch(table, key, u32::from(ended));
     }
-    Known::Go
+    Known::Go(hop)
 }
 
-/// Notes a connection's end in both halves, moves the time stamp, and puts the other half back if it
+/// The next hop to the flow's backend; `None` if the backend is gone.
+#[inline(always)]
+fn backend_hop<A: Tables>(key: &FlowKey<A>, flow: &Flow<A>) -> Option<u16> {
+    let backend = LB_BACKENDS.get(flow.backend)?;
+    keeps_flows(backend, flow.generation, || fails_open(key)).then_some(backend.next_hop)
+}
+
+/// Whether the flow's backend still serves it.
+#[inline(always)]
+pub fn is_served<A: Tables>(key: &FlowKey<A>, flow: &Flow<A>) -> bool {
+    backend_hop(key, flow).is_some()
+}
+
+/// The next hop to the flow's client, as long as no route changed.
+#[inline(always)]
+fn client_hop<A>(flow: &Flow<A>) -> u16 {
+    match LB_NODE.get(0) {
+        Some(node) if node.route_epoch == flow.route_epoch => flow.next_hop,
+        _ => 0,
+    }
+}
+
+/// Notes a connection's end in both halves, moves their time stamps, and puts the other half back if it
 /// was evicted while this one was in use.
 #[inline(always)]
-fn touch<A: Tables>(key: &FlowKey<A>, ended: u8) {
-    let Some(flow) = A::flow(key) else { return };
-    flow.last_seen = now();
+fn touch<A: Tables>(table: Table, key: &FlowKey<A>, ended: u8) {
+    let Some(flow) = A::flow(table, key) else {
+        return;
+    };
+    let now = now();
+    flow.last_seen = now;
     if ended != 0 {
         flow.tcp |= if ended & tcp_flag::RST != 0 {
             tcp_state::RST
@@ -75,24 +119,37 @@ fn touch<A: Tables>(key: &FlowKey<A>, ended: u8) {
             tcp_state::FIN
         };
     }
+    if flow.direction == direction::REVERSE {
+        flow.flags |= flow_flag::TWO_WAY;
+    }
     let pair_key = flow.pair_key(key.proto);
-    match A::flow(&pair_key) {
-        Some(pair) if ended != 0 && pair.is_pair_of(key) => pair.tcp |= tcp_state::PEER_CLOSED,
-        Some(_) => {}
-        None => {
-            // Another CPU may be as quick.
-            let _ = A::insert_flow(&pair_key, &flow.pair(key), NOEXIST);
+    match A::flow(table, &pair_key) {
+        // The tuple may be another flow's by now.
+        Some(pair) => {
+            if pair.is_pair_of(key) {
+                pair.last_seen = now;
+                pair.flags |= flow.flags;
+                if ended != 0 {
+                    pair.tcp |= tcp_state::PEER_CLOSED;
+                }
+            }
         }
+        // A closed flow may have given way to another, whose half stands in the other table.
+        None if !is_over(flow) && A::flow(Table::Half, &pair_key).is_none() => {
+            // Another CPU may be as quick.
+            let _ = A::insert_flow(table, &pair_key, &flow.pair(key), NOEXIST);
+        }
+        None => {}
     }
 }
 
 /// [`touch`] for IPv4: a function of its own, off the stack of the packet path.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn lb_touch4(key: *const FlowKey<Addr4>, ended: u32) -> u32 {
+pub extern "C" fn lb_touch4(key: *const FlowKey<Addr4>, ended: u32, table: u32) -> u32 {
     // SAFETY: null or a whole key, which is what the verifier grants for an argument of this type.
     if let Some(key) = unsafe { key.as_ref() } {
-        touch(key, ended as u8);
+        touch(Table::of(table), key, ended as u8);
     }
     0
 }
@@ -100,22 +157,22 @@ pub extern "C" fn lb_touch4(key: *const FlowKey<Addr4>, ended: u32) -> u32 {
 /// [`touch`] for IPv6.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn lb_touch6(key: *const FlowKey<Addr6>, ended: u32) -> u32 {
+pub extern "C" fn lb_touch6(key: *const FlowKey<Addr6>, ended: u32, table: u32) -> u32 {
     // SAFETY: as above.
     if let Some(key) = unsafe { key.as_ref() } {
-        touch(key, ended as u8);
+        touch(Table::of(table), key, ended as u8);
     }
     0
 }
 
 /// Removes both halves; the other one only where another flow has not taken its tuple.
 #[inline(always)]
-pub fn forget<A: Tables>(key: &FlowKey<A>, flow: &Flow<A>) {
+pub fn forget<A: Tables>(table: Table, key: &FlowKey<A>, flow: &Flow<A>) {
     let pair = flow.pair_key(key.proto);
-    if A::flow(&pair).is_some_and(|other| other.is_pair_of(key)) {
-        A::remove_flow(&pair);
+    if A::flow(table, &pair).is_some_and(|other| other.is_pair_of(key)) {
+        A::remove_flow(table, &pair);
     }
-    A::remove_flow(key);
+    A::remove_flow(table, key);
 }
 
 /// Whether the service of this packet counts *down* as *active*. Looked up only for a backend that is

@@ -1,15 +1,17 @@
 //! A packet from outside: whose is it, and where does it go. The same for XDP and for its tc twin.
 
 use lb_common::{
-    Be16, Flow, FlowKey, LAST_REFUSED, Reason, addr_flag,
+    Flow, FlowKey, LAST_REFUSED, Reason, addr_flag,
     headers::{Packet, TCP, UDP, flow_key, tcp_flags},
+    port_flag,
 };
 
 use crate::{
     counters,
     flows::{self, Known},
-    maps::LB_NODE,
-    tables::Tables,
+    maps::LB_NODE_PORTS,
+    open::{HALF_OPEN, NOT_OURS, OPENED},
+    tables::{Table, Tables},
 };
 
 /// Where things are in a packet.
@@ -30,24 +32,35 @@ pub enum Action<A: 'static> {
     /// It has no flow: open one, outside the stack frame of the packet path, and come again.
     Open,
     /// Rewrite it after this flow.
-    Translate(Layout, FlowKey<A>, &'static Flow<A>),
+    Translate(Translation<A>),
 }
 
-/// Decides about a packet with the network header at `l3`.
+/// A packet and what becomes of it.
+pub struct Translation<A: 'static> {
+    /// Where its parts are.
+    pub at: Layout,
+    /// Its tuple.
+    pub key: FlowKey<A>,
+    /// What is written into it.
+    pub flow: &'static mut Flow<A>,
+    /// Index of its next hop, 0 where it is not known.
+    pub hop: u16,
+}
+
+/// Decides about a packet with the network header at `l3`, by the flows of one table.
 #[inline(always)]
-pub fn decide<A: Tables, P: Packet>(packet: &P, l3: usize) -> Action<A> {
+pub fn decide<A: Tables, P: Packet>(packet: &P, l3: usize, table: Table) -> Action<A> {
     let Some(ip) = A::parse(packet, l3) else {
         counters::count(Reason::Malformed);
         return Action::Pass;
     };
-    let address = A::address_flags(&ip.dst);
-    if address == 0 {
+    let known = A::filter(&ip.dst);
+    if known == 0 {
         return Action::Pass;
     }
-    let vip = address & addr_flag::VIP != 0;
     if ip.fragment {
         // Only the first fragment has ports. The node's own address may be sent fragments.
-        return if vip {
+        return if A::address_flags(&ip.dst) & addr_flag::VIP != 0 {
             refuse(Reason::Fragment)
         } else {
             Action::Pass
@@ -61,15 +74,15 @@ pub fn decide<A: Tables, P: Packet>(packet: &P, l3: usize) -> Action<A> {
         counters::count(Reason::Malformed);
         return Action::Pass;
     };
-    let layout = Layout {
+    if u32::from(known) & addr_flag::VIP == 0 && !is_our_port(&key) {
+        return Action::Pass;
+    }
+    let at = Layout {
         l4: ip.l4,
         len: ip.len,
     };
-    if !vip && !in_snat_range(key.dport) {
-        return Action::Pass;
-    }
     let flags = if key.proto == u32::from(TCP) {
-        let Some(flags) = tcp_flags(packet, layout.l4) else {
+        let Some(flags) = tcp_flags(packet, at.l4) else {
             counters::count(Reason::Malformed);
             return Action::Pass;
         };
@@ -77,20 +90,50 @@ pub fn decide<A: Tables, P: Packet>(packet: &P, l3: usize) -> Action<A> {
     } else {
         0
     };
-    if let Some(flow) = A::flow(&key) {
-        match flows::follow(&key, flow, flags) {
-            Known::Go => return Action::Translate(layout, key, flow),
-            Known::Stale => flows::forget(&key, flow),
-            Known::Reset => {
-                flows::forget(&key, flow);
-                return Action::Pass;
-            }
+    let Some(flow) = A::fast_flow(table, &key) else {
+        return Action::Open;
+    };
+    match flows::follow(table, &key, flow, flags) {
+        Known::Go(hop) => Action::Translate(Translation { at, key, flow, hop }),
+        Known::Stale => {
+            flows::forget(table, &key, flow);
+            Action::Open
+        }
+        Known::Reset => {
+            flows::forget(table, &key, flow);
+            Action::Pass
         }
     }
-    if !vip {
-        return Action::Pass;
+}
+
+/// Runs the packet path over the main table and, where that has no flow, over what `open` found or made:
+/// the verdicts of `path` are those of its hook, and `again`: the packet has no flow.
+#[inline(always)]
+pub fn opening<T: PartialEq>(
+    path: impl Fn(Table) -> T,
+    open: impl Fn() -> u32,
+    again: T,
+    pass: T,
+    drop: T,
+) -> T {
+    let action = path(Table::Main);
+    if action != again {
+        return action;
     }
-    Action::Open
+    let table = match open() {
+        OPENED => Table::Main,
+        HALF_OPEN => Table::Half,
+        NOT_OURS => return pass,
+        reason if goes_up(reason) => return pass,
+        _ => return drop,
+    };
+    let action = path(table);
+    if action != again {
+        return action;
+    }
+    // Evicted at once: the table is far too small.
+    counters::count(Reason::FlowTableFull);
+    drop
 }
 
 /// Counts a packet that gets no translation. What is refused goes up untouched: the VIP is a local
@@ -112,14 +155,21 @@ fn refuse_as<A>(reason: u32) -> Action<A> {
 
 /// Counts a refusal; whether the stack is to answer it.
 #[inline(always)]
-pub fn goes_up(reason: u32) -> bool {
+fn goes_up(reason: u32) -> bool {
     counters::count_number(reason);
     reason <= LAST_REFUSED
 }
 
+/// Whether a port of the node's own addresses is one of ours.
 #[inline(always)]
-fn in_snat_range(port: Be16) -> bool {
-    LB_NODE
+fn is_our_port<A>(key: &FlowKey<A>) -> bool {
+    let wanted = port_flag::SNAT
+        | if key.proto == u32::from(TCP) {
+            port_flag::TCP
+        } else {
+            port_flag::UDP
+        };
+    LB_NODE_PORTS
         .get(0)
-        .is_some_and(|node| port.get().wrapping_sub(node.snat_port_min) < node.snat_ports)
+        .is_some_and(|ports| ports[usize::from(key.dport.get())] & wanted != 0)
 }

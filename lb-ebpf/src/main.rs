@@ -11,6 +11,8 @@ mod choose;
 mod counters;
 mod extensions;
 mod flows;
+mod guard;
+mod half;
 mod ingress;
 mod maps;
 mod open;

@@ -5,8 +5,8 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use lb_common::{
-    Addr4, Addr6, Backend, BackendStats, Flow, FlowKey, NodeConfig, SLOTS_LARGE, SLOTS_MEDIUM,
-    SLOTS_SMALL, Service, ServiceKey, SockKey, SockPeer,
+    Addr4, Addr6, Backend, BackendStats, FILTER_SLOTS, Flow, FlowKey, Guard, Neighbour, NextHop,
+    NodeConfig, SLOTS_LARGE, SLOTS_MEDIUM, SLOTS_SMALL, Service, ServiceKey, SockKey, SockPeer,
 };
 
 const SERVICES: usize = 16_384;
@@ -14,14 +14,27 @@ const ADDRESSES: usize = 32_768;
 const SOURCES: usize = 4_096;
 const BACKEND_IDS: usize = 65_536;
 const FLOWS_TCP: usize = 1 << 20;
+const FLOWS_HALF: usize = 1 << 17;
 const FLOWS_UDP: usize = 1 << 18;
 const SOCKETS: usize = 1 << 18;
 const INTERFACES: usize = 256;
+const NEXT_HOPS: usize = 4_096;
+/// One for each port number.
+const PORTS: usize = 1 << 16;
 
 /// A Maglev table: one entry that is the whole table, so that it is swapped at once.
 pub type Maglev<const M: usize> = Array<[u32; M], 1>;
 
-/// Destination filter: bits of `addr_flag`.
+/// Destination filter, coarse: bits of `addr_flag` by `filter_slot`. What it does not know is not ours.
+#[btf_map]
+pub static LB_FILTER4: Array<[u8; FILTER_SLOTS], 1> = Array::new();
+#[btf_map]
+pub static LB_FILTER6: Array<[u8; FILTER_SLOTS], 1> = Array::new();
+/// Ports of the node's own addresses that are ours: bits of `port_flag`.
+#[btf_map]
+pub static LB_NODE_PORTS: Array<[u8; PORTS], 1> = Array::new();
+
+/// Destination filter, exact: bits of `addr_flag`.
 #[btf_map]
 pub static LB_ADDRS4: HashMap<Addr4, u32, ADDRESSES> = HashMap::new();
 #[btf_map]
@@ -50,10 +63,19 @@ pub static LB_STATS: PerCpuArray<BackendStats, BACKEND_IDS> = PerCpuArray::new()
 pub static LB_FLOWS_TCP4: LruHashMap<FlowKey<Addr4>, Flow<Addr4>, FLOWS_TCP> = LruHashMap::new();
 #[btf_map]
 pub static LB_FLOWS_TCP6: LruHashMap<FlowKey<Addr6>, Flow<Addr6>, FLOWS_TCP> = LruHashMap::new();
+/// TCP connections until the client's first ACK, so that a flood of SYNs evicts nothing but its like.
+#[btf_map]
+pub static LB_FLOWS_HALF4: LruHashMap<FlowKey<Addr4>, Flow<Addr4>, FLOWS_HALF> = LruHashMap::new();
+#[btf_map]
+pub static LB_FLOWS_HALF6: LruHashMap<FlowKey<Addr6>, Flow<Addr6>, FLOWS_HALF> = LruHashMap::new();
 #[btf_map]
 pub static LB_FLOWS_UDP4: LruHashMap<FlowKey<Addr4>, Flow<Addr4>, FLOWS_UDP> = LruHashMap::new();
 #[btf_map]
 pub static LB_FLOWS_UDP6: LruHashMap<FlowKey<Addr6>, Flow<Addr6>, FLOWS_UDP> = LruHashMap::new();
+
+/// New flows that a CPU may still open.
+#[btf_map]
+pub static LB_GUARD: PerCpuArray<Guard, 1> = PerCpuArray::new();
 
 /// (socket, backend) to the VIP that the socket believes it talks to.
 #[btf_map]
@@ -70,6 +92,13 @@ pub static LB_SOURCES6: LpmTrie<Addr6, u32, SOURCES> = LpmTrie::new();
 
 #[btf_map]
 pub static LB_NODE: Array<NodeConfig, 1> = Array::new();
+
+/// Where frames are sent, by index; kept current by the agent.
+#[btf_map]
+pub static LB_NEXT_HOPS: Array<NextHop, NEXT_HOPS> = Array::new();
+/// The index of a neighbour's next hop.
+#[btf_map]
+pub static LB_NEIGHBOURS: HashMap<Neighbour, u32, NEXT_HOPS> = HashMap::new();
 
 /// Interfaces that XDP may redirect to, by index.
 #[btf_map]

@@ -4,8 +4,8 @@
 
 use aya_ebpf::helpers::bpf_get_prandom_u32;
 use lb_common::{
-    Addr4, Addr6, Backend, Be16, Flow, FlowKey, Reason, Service, ServiceKey, backend_kind,
-    direction, flow_hash,
+    Addr4, Addr6, Backend, Be16, Flow, FlowKey, Reason, Service, ServiceKey, addr_flag,
+    backend_kind, direction, flow_hash,
     headers::{Packet, TCP, flow_key, tcp_flag, tcp_flags},
     next_hash, scale, service_flag,
 };
@@ -13,13 +13,20 @@ use lb_common::{
 use crate::{
     choose::choose,
     counters,
-    flows::now,
+    flows::{begins, now},
+    guard,
     maps::LB_NODE,
-    tables::{ANY, NOEXIST, Tables},
+    tables::{ANY, NOEXIST, Table, Tables},
 };
 
-/// The flow stands; any other number is that of a [`Reason`].
+/// The flow stands in the main table. Any number that is none of these stages is that of a [`Reason`].
 pub const OPENED: u32 = u32::MAX;
+/// The flow stands in the table of half-open connections.
+pub const HALF_OPEN: u32 = u32::MAX - 1;
+/// The packet is none of ours.
+pub const NOT_OURS: u32 = u32::MAX - 2;
+/// There is no half-open flow.
+pub const NO_FLOW: u32 = u32::MAX - 3;
 
 /// An entry that has been silent this long may be overwritten by another flow's claim, ns.
 const CLAIM_IDLE: u64 = 60_000_000_000;
@@ -46,12 +53,15 @@ pub extern "C" fn lb_open6(key: *const FlowKey<Addr6>, flags: u32, ifindex: u32)
     })
 }
 
-/// Parses a packet that [`crate::ingress::decide`] found without a flow, and opens one.
+/// Finds a half-open flow for a packet that [`crate::ingress::decide`] found without a flow, or opens one.
 #[inline(always)]
 pub fn open_for<A: Tables, P: Packet>(packet: &P, l3: usize, ifindex: u32) -> u32 {
-    match first_packet::<A, P>(packet, l3) {
-        Some((key, flags)) => A::open(&key, flags, ifindex),
-        None => Reason::Malformed as u32,
+    let Some((key, flags)) = first_packet::<A, P>(packet, l3) else {
+        return Reason::Malformed as u32;
+    };
+    match A::half(&key, flags) {
+        NO_FLOW => A::open(&key, flags, ifindex),
+        stage => stage,
     }
 }
 
@@ -68,35 +78,60 @@ fn first_packet<A: Tables, P: Packet>(packet: &P, l3: usize) -> Option<(FlowKey<
 
 #[inline(always)]
 fn open<A: Tables>(key: &FlowKey<A>, flags: u8, ifindex: u32) -> u32 {
-    match try_open(key, flags, ifindex) {
-        Ok(()) => OPENED,
-        Err(reason) => reason as u32,
-    }
-}
-
-#[inline(always)]
-fn try_open<A: Tables>(key: &FlowKey<A>, flags: u8, ifindex: u32) -> Result<(), Reason> {
     let service = ServiceKey {
         addr: key.dst,
         port: key.dport,
         proto: key.proto as u8,
         pad: 0,
     };
-    let service = A::service(&service).ok_or(Reason::NoService)?;
+    let Some(service) = A::service(&service) else {
+        return if A::address_flags(&key.dst) & addr_flag::VIP != 0 {
+            Reason::NoService as u32
+        } else {
+            NOT_OURS
+        };
+    };
+    match try_open(key, service, flags, ifindex) {
+        Ok(()) if table_of(key) == Table::Half => HALF_OPEN,
+        Ok(()) => OPENED,
+        Err(reason) => reason as u32,
+    }
+}
+
+/// Where a new flow of this protocol stands.
+#[inline(always)]
+fn table_of<A>(key: &FlowKey<A>) -> Table {
+    if key.proto == u32::from(TCP) {
+        Table::Half
+    } else {
+        Table::Main
+    }
+}
+
+#[inline(always)]
+fn try_open<A: Tables>(
+    key: &FlowKey<A>,
+    service: &Service,
+    flags: u8,
+    ifindex: u32,
+) -> Result<(), Reason> {
+    if guard::is_spent() {
+        return Err(Reason::NewFlowGuard);
+    }
     if service.flags & service_flag::EXTERNAL == 0 && !A::source_allowed(key.src) {
         return Err(Reason::SourceNotAllowed);
     }
     let hash = flow_hash(&key.src, key.sport, key.dport, key.proto as u8);
     let (id, backend) = choose(service, hash).ok_or(Reason::NoBackend)?;
-    let starts = flags & (tcp_flag::SYN | tcp_flag::ACK) == tcp_flag::SYN;
     if key.proto == u32::from(TCP)
-        && !starts
+        && !begins(flags)
         && (backend.kind == backend_kind::NET || flags & tcp_flag::RST != 0)
     {
         // Under full NAT the source port is lost with the flow. Under DNAT the same backend is found
         // again by hash, and a wrong one resets the connection itself.
         return Err(Reason::NoFlow);
     }
+    guard::take();
     create(key, service, id, backend, ifindex)
 }
 
@@ -109,19 +144,29 @@ fn create<A: Tables>(
     backend: &Backend,
     ifindex: u32,
 ) -> Result<(), Reason> {
+    let idle = if key.proto == u32::from(TCP) {
+        service.idle_tcp
+    } else {
+        service.idle_udp
+    };
     // The reverse half first: inserting it is the claim of the tuple.
     let mut pair = Flow {
         new_src: key.dst,
         new_dst: key.src,
         new_sport: key.dport,
         new_dport: key.sport,
+        addr_delta: 0,
+        port_delta: 0,
         backend: id,
         generation: backend.generation,
         client_ifindex: ifindex,
+        idle,
+        next_hop: 0,
+        route_epoch: 0,
         direction: direction::REVERSE,
         kind: backend.kind,
         tcp: 0,
-        pad: 0,
+        flags: 0,
         service: service.id,
         last_seen: now(),
     };
@@ -134,14 +179,16 @@ fn create<A: Tables>(
     };
     if backend.kind == backend_kind::NET {
         pair_key.dst = snat_address()?;
-        claim_source_port(&mut pair_key, &pair)?;
+        claim_source_port(&mut pair_key, &mut pair)?;
     } else {
+        pair.set_deltas(&pair_key);
         claim_client_tuple(&pair_key, &pair)?;
     }
     // The forward half in the same memory: the stack holds 512 bytes for all frames of a call.
     pair = pair.pair(&pair_key);
-    if A::insert_flow(key, &pair, ANY).is_err() {
-        A::remove_flow(&pair_key);
+    let table = table_of(key);
+    if A::insert_flow(table, key, &pair, ANY).is_err() {
+        A::remove_flow(table, &pair_key);
         return Err(Reason::FlowTableFull);
     }
     counters::backend(id, |stats| stats.flows += 1);
@@ -159,7 +206,10 @@ fn snat_address<A: Tables>() -> Result<A, Reason> {
 /// Full NAT: inserting the reverse entry as new is the claim of the port. A random start and an odd
 /// stride below the length of the range spread the tries over it; a range of few ports is tried whole.
 #[inline(always)]
-fn claim_source_port<A: Tables>(pair_key: &mut FlowKey<A>, pair: &Flow<A>) -> Result<(), Reason> {
+fn claim_source_port<A: Tables>(
+    pair_key: &mut FlowKey<A>,
+    pair: &mut Flow<A>,
+) -> Result<(), Reason> {
     let node = LB_NODE.get(0).ok_or(Reason::NoSnatAddress)?;
     let ports = u32::from(node.snat_ports);
     if ports == 0 {
@@ -175,7 +225,8 @@ fn claim_source_port<A: Tables>(pair_key: &mut FlowKey<A>, pair: &Flow<A>) -> Re
     };
     for _ in 0..SNAT_TRIES {
         pair_key.dport = Be16::new(node.snat_port_min.wrapping_add(offset as u16));
-        if A::insert_flow(pair_key, pair, NOEXIST).is_ok() {
+        pair.set_deltas(pair_key);
+        if claim(pair_key, pair) {
             return Ok(());
         }
         offset += stride;
@@ -186,19 +237,48 @@ fn claim_source_port<A: Tables>(pair_key: &mut FlowKey<A>, pair: &Flow<A>) -> Re
     Err(Reason::NoSnatPort)
 }
 
+/// Inserts the reverse half of a new flow; `false` if its tuple is another's.
+#[inline(always)]
+fn claim<A: Tables>(pair_key: &FlowKey<A>, pair: &Flow<A>) -> bool {
+    let table = table_of(pair_key);
+    if A::insert_flow(table, pair_key, pair, NOEXIST).is_err() {
+        return false;
+    }
+    // A connection stands in the main table before it leaves that of the half-open.
+    if table == Table::Half && A::flow(Table::Main, pair_key).is_some() {
+        A::remove_flow(Table::Half, pair_key);
+        return false;
+    }
+    true
+}
+
 /// DNAT: the client keeps its address and port, so the reverse tuple is given; another flow may hold it
 /// when one client uses one port for two VIPs of one backend.
 #[inline(always)]
 fn claim_client_tuple<A: Tables>(pair_key: &FlowKey<A>, pair: &Flow<A>) -> Result<(), Reason> {
-    if A::insert_flow(pair_key, pair, NOEXIST).is_ok() {
+    if claim(pair_key, pair) {
         return Ok(());
     }
-    let held = A::flow(pair_key).ok_or(Reason::FlowTableFull)?;
+    if let Some(held) = A::flow(Table::Main, pair_key) {
+        if !may_replace(held, pair) {
+            return Err(Reason::FlowCollision);
+        }
+        A::remove_flow(Table::Main, pair_key);
+    }
+    let table = table_of(pair_key);
+    if table == Table::Half
+        && A::flow(Table::Half, pair_key).is_some_and(|held| !may_replace(held, pair))
+    {
+        return Err(Reason::FlowCollision);
+    }
+    A::insert_flow(table, pair_key, pair, ANY).map_err(|_| Reason::FlowTableFull)
+}
+
+/// Whether a flow's reverse half may give way to another's with the same tuple.
+#[inline(always)]
+fn may_replace<A: Tables>(held: &Flow<A>, pair: &Flow<A>) -> bool {
     let same = held.new_src == pair.new_src && held.new_sport == pair.new_sport;
     // Another CPU's stamp may be younger than ours.
     let over = held.tcp != 0 || pair.last_seen.saturating_sub(held.last_seen) > CLAIM_IDLE;
-    if !(same || over) {
-        return Err(Reason::FlowCollision);
-    }
-    A::insert_flow(pair_key, pair, ANY).map_err(|_| Reason::FlowTableFull)
+    same || over
 }

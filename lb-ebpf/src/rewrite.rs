@@ -18,18 +18,6 @@ pub trait Direct: Packet {
     fn set_words<const N: usize>(&self, offset: usize, value: [u32; N]) -> Option<()>;
 }
 
-/// What changes in the addresses (pseudo header and IP header) and in the ports.
-#[inline(always)]
-pub fn deltas<A: Tables>(key: &FlowKey<A>, flow: &Flow<A>) -> (Delta, Delta) {
-    let addresses = Delta::ZERO
-        .address(&key.src, &flow.new_src)
-        .address(&key.dst, &flow.new_dst);
-    let ports = Delta::ZERO
-        .word(key.sport.0, flow.new_sport.0)
-        .word(key.dport.0, flow.new_dport.0);
-    (addresses, ports)
-}
-
 /// Rewrites addresses, ports and checksums in place, and counts.
 #[inline(always)]
 pub fn translate<A: Tables, D: Direct>(
@@ -39,8 +27,8 @@ pub fn translate<A: Tables, D: Direct>(
     key: &FlowKey<A>,
     flow: &Flow<A>,
 ) -> Option<()> {
-    let (addresses, ports) = deltas(key, flow);
-    let whole = addresses.and(ports);
+    let addresses = Delta::unfolded(flow.addr_delta);
+    let whole = addresses.and(Delta::unfolded(flow.port_delta));
     let checksum = checksum_offset(key.proto, at.l4);
     let old = packet.half(checksum)?;
     let new = if key.proto == u32::from(TCP) {
@@ -49,13 +37,15 @@ pub fn translate<A: Tables, D: Direct>(
         whole.apply_udp(old)
     };
     packet.set_half(checksum, new)?;
-    packet.set_half(at.l4, flow.new_sport.0)?;
-    packet.set_half(at.l4 + 2, flow.new_dport.0)?;
+    let ports = u32::from(flow.new_sport.0) | u32::from(flow.new_dport.0) << 16;
+    packet.set_words(at.l4, [ports])?;
     if A::VERSION == 4 {
         let old = packet.half(l3 + IPV4_CHECKSUM)?;
         packet.set_half(l3 + IPV4_CHECKSUM, addresses.apply(old))?;
-        packet.set_words(l3 + A::ADDRESSES.0, [flow.new_src.widen().0[0]])?;
-        packet.set_words(l3 + A::ADDRESSES.1, [flow.new_dst.widen().0[0]])?;
+        packet.set_words(
+            l3 + A::ADDRESSES.0,
+            [flow.new_src.widen().0[0], flow.new_dst.widen().0[0]],
+        )?;
     } else {
         packet.set_words(l3 + A::ADDRESSES.0, flow.new_src.widen().0)?;
         packet.set_words(l3 + A::ADDRESSES.1, flow.new_dst.widen().0)?;

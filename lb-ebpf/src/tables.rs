@@ -2,13 +2,14 @@
 
 use aya_ebpf::btf_maps::lpm_trie::Key;
 use lb_common::{
-    Addr4, Addr6, Address as _, Flow, FlowKey, NodeConfig, Service, ServiceKey,
+    Addr4, Addr6, Address as _, Flow, FlowKey, NodeConfig, Service, ServiceKey, filter_slot,
     headers::{Family, TCP},
 };
 
 use crate::maps::{
-    LB_ADDRS4, LB_ADDRS6, LB_FLOWS_TCP4, LB_FLOWS_TCP6, LB_FLOWS_UDP4, LB_FLOWS_UDP6, LB_SERVICES4,
-    LB_SERVICES6, LB_SOURCES4, LB_SOURCES6,
+    LB_ADDRS4, LB_ADDRS6, LB_FILTER4, LB_FILTER6, LB_FLOWS_HALF4, LB_FLOWS_HALF6, LB_FLOWS_TCP4,
+    LB_FLOWS_TCP6, LB_FLOWS_UDP4, LB_FLOWS_UDP6, LB_SERVICES4, LB_SERVICES6, LB_SOURCES4,
+    LB_SOURCES6,
 };
 
 /// `BPF_NOEXIST`: insert only a new key. It is the atomic claim of a tuple.
@@ -16,26 +17,82 @@ pub const NOEXIST: u64 = 1;
 /// `BPF_ANY`.
 pub const ANY: u64 = 0;
 
+/// Which flow table.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Table {
+    /// The table of the key's protocol: established TCP, UDP.
+    Main,
+    /// TCP before the client's first ACK.
+    Half,
+}
+
+// === impl Table ===
+
+impl Table {
+    /// As an argument of a global function.
+    #[inline(always)]
+    pub fn scalar(self) -> u32 {
+        u32::from(self == Self::Half)
+    }
+
+    /// The reverse of [`Table::scalar`].
+    #[inline(always)]
+    pub fn of(scalar: u32) -> Self {
+        if scalar == 0 { Self::Main } else { Self::Half }
+    }
+}
+
 /// A family's maps. Each call site reaches one map, so that the verifier can inline the lookup.
 pub trait Tables: Family {
+    /// Bits of `addr_flag` of the addresses that share this one's slot: 0 is certain, others are not.
+    fn filter(addr: &Self) -> u8;
     /// Bits of `addr_flag`, 0 for an address that is not ours.
     fn address_flags(addr: &Self) -> u32;
     fn service(key: &ServiceKey<Self>) -> Option<&'static Service>;
-    fn flow(key: &FlowKey<Self>) -> Option<&'static mut Flow<Self>>;
-    fn insert_flow(key: &FlowKey<Self>, flow: &Flow<Self>, flags: u64) -> Result<(), i32>;
-    fn remove_flow(key: &FlowKey<Self>);
+    /// As [`Tables::flow`], for the packet path: the key goes to memory in whole words.
+    fn fast_flow(table: Table, key: &FlowKey<Self>) -> Option<&'static mut Flow<Self>>;
+    fn flow(table: Table, key: &FlowKey<Self>) -> Option<&'static mut Flow<Self>>;
+    fn insert_flow(
+        table: Table,
+        key: &FlowKey<Self>,
+        flow: &Flow<Self>,
+        flags: u64,
+    ) -> Result<(), i32>;
+    fn remove_flow(table: Table, key: &FlowKey<Self>);
     /// Brings the time stamp and the state of a flow up to date; `ended`: FIN and RST bits.
-    fn touch(key: &FlowKey<Self>, ended: u32);
-    /// Opens a flow for a first packet: [`crate::open::OPENED`] or the number of a `Reason`.
+    fn touch(table: Table, key: &FlowKey<Self>, ended: u32);
+    /// Finds a half-open flow: see [`crate::half::lb_half4`].
+    fn half(key: &FlowKey<Self>, flags: u32) -> u32;
+    /// Opens a flow for a first packet: a [`crate::open`] stage or the number of a `Reason`.
     fn open(key: &FlowKey<Self>, flags: u32, ifindex: u32) -> u32;
     fn source_allowed(addr: Self) -> bool;
     /// `None` when the node has no address of this family.
     fn snat_address(node: &NodeConfig) -> Option<Self>;
 }
 
+/// Writes a key to memory as whole words: the compiler would store the parts where it can.
+#[inline(always)]
+fn whole<A, const N: usize>(words: [u64; N]) -> FlowKey<A> {
+    let mut key = core::mem::MaybeUninit::<FlowKey<A>>::uninit();
+    const { assert!(size_of::<[u64; N]>() == size_of::<FlowKey<A>>()) };
+    // SAFETY: as large as the key, as aligned, and any integers are a key.
+    unsafe {
+        key.as_mut_ptr().cast::<[u64; N]>().write_volatile(words);
+        key.assume_init()
+    }
+}
+
 macro_rules! tables {
-    ($addr:ty, $addrs:ident, $services:ident, $tcp:ident, $udp:ident, $sources:ident, $snat:ident, $open:path, $touch:path) => {
+    ($addr:ty, $filter:ident, $addrs:ident, $services:ident, $tcp:ident, $half_open:ident, $udp:ident, $sources:ident, $snat:ident, $half:path, $open:path, $touch:path) => {
         impl Tables for $addr {
+            #[inline(always)]
+            fn filter(addr: &Self) -> u8 {
+                match $filter.get(0) {
+                    Some(slots) => slots[usize::from(filter_slot(addr))],
+                    None => 0,
+                }
+            }
+
             #[inline(always)]
             fn address_flags(addr: &Self) -> u32 {
                 // SAFETY: the value is copied before any other map call.
@@ -50,8 +107,15 @@ macro_rules! tables {
             }
 
             #[inline(always)]
-            fn flow(key: &FlowKey<Self>) -> Option<&'static mut Flow<Self>> {
-                let flow = if key.proto == u32::from(TCP) {
+            fn fast_flow(table: Table, key: &FlowKey<Self>) -> Option<&'static mut Flow<Self>> {
+                Self::flow(table, &whole(key.words()))
+            }
+
+            #[inline(always)]
+            fn flow(table: Table, key: &FlowKey<Self>) -> Option<&'static mut Flow<Self>> {
+                let flow = if table == Table::Half {
+                    $half_open.get_ptr_mut(key)
+                } else if key.proto == u32::from(TCP) {
                     $tcp.get_ptr_mut(key)
                 } else {
                     $udp.get_ptr_mut(key)
@@ -62,8 +126,15 @@ macro_rules! tables {
             }
 
             #[inline(always)]
-            fn insert_flow(key: &FlowKey<Self>, flow: &Flow<Self>, flags: u64) -> Result<(), i32> {
-                if key.proto == u32::from(TCP) {
+            fn insert_flow(
+                table: Table,
+                key: &FlowKey<Self>,
+                flow: &Flow<Self>,
+                flags: u64,
+            ) -> Result<(), i32> {
+                if table == Table::Half {
+                    $half_open.insert(key, flow, flags)
+                } else if key.proto == u32::from(TCP) {
                     $tcp.insert(key, flow, flags)
                 } else {
                     $udp.insert(key, flow, flags)
@@ -71,13 +142,20 @@ macro_rules! tables {
             }
 
             #[inline(always)]
-            fn remove_flow(key: &FlowKey<Self>) {
+            fn remove_flow(table: Table, key: &FlowKey<Self>) {
                 // An entry that is already gone is what the caller wants.
-                let _ = if key.proto == u32::from(TCP) {
+                let _ = if table == Table::Half {
+                    $half_open.remove(key)
+                } else if key.proto == u32::from(TCP) {
                     $tcp.remove(key)
                 } else {
                     $udp.remove(key)
                 };
+            }
+
+            #[inline(always)]
+            fn half(key: &FlowKey<Self>, flags: u32) -> u32 {
+                $half(key, flags)
             }
 
             #[inline(always)]
@@ -86,8 +164,8 @@ macro_rules! tables {
             }
 
             #[inline(always)]
-            fn touch(key: &FlowKey<Self>, ended: u32) {
-                $touch(key, ended);
+            fn touch(table: Table, key: &FlowKey<Self>, ended: u32) {
+                $touch(key, ended, table.scalar());
             }
 
             #[inline(always)]
@@ -108,23 +186,29 @@ macro_rules! tables {
 
 tables!(
     Addr4,
+    LB_FILTER4,
     LB_ADDRS4,
     LB_SERVICES4,
     LB_FLOWS_TCP4,
+    LB_FLOWS_HALF4,
     LB_FLOWS_UDP4,
     LB_SOURCES4,
     snat4,
+    crate::half::lb_half4,
     crate::open::lb_open4,
     crate::flows::lb_touch4
 );
 tables!(
     Addr6,
+    LB_FILTER6,
     LB_ADDRS6,
     LB_SERVICES6,
     LB_FLOWS_TCP6,
+    LB_FLOWS_HALF6,
     LB_FLOWS_UDP6,
     LB_SOURCES6,
     snat6,
+    crate::half::lb_half6,
     crate::open::lb_open6,
     crate::flows::lb_touch6
 );

@@ -19,11 +19,11 @@ use crate::{
     counters,
     extensions::{self, HEADER_MASK},
     flows::{self, Known},
-    ingress::{Action, Layout, decide, goes_up},
+    ingress::{Action, Layout, Translation, decide, opening},
     maps::LB_BACKENDS,
-    open::{OPENED, open_for},
-    rewrite::{IPV4_CHECKSUM, count, deltas},
-    tables::Tables,
+    open::open_for,
+    rewrite::{IPV4_CHECKSUM, count},
+    tables::{Table, Tables},
 };
 
 /// A socket buffer, read and written by helper: it may be paged, shared, and its checksum unfinished.
@@ -35,8 +35,8 @@ struct Buffer(*mut __sk_buff);
 pub fn lb_tc_ingress(ctx: TcContext) -> i32 {
     let skb = ctx.skb.skb;
     match network_header(&ctx) {
-        Some(ETH_IPV4) => opening(|| lb_tc4(skb), || lb_tc_open4(skb)),
-        Some(ETH_IPV6) => opening(|| lb_tc6(skb), || lb_tc_open6(skb)),
+        Some(ETH_IPV4) => staged(|table| lb_tc4(skb, table), || lb_tc_open4(skb)),
+        Some(ETH_IPV6) => staged(|table| lb_tc6(skb, table), || lb_tc_open6(skb)),
         _ => TC_ACT_OK,
     }
 }
@@ -44,30 +44,15 @@ pub fn lb_tc_ingress(ctx: TcContext) -> i32 {
 /// Not a tc action: the packet has no flow yet.
 const OPEN: i32 = 1 << 8;
 
-/// Runs the packet path, opening a flow first where there is none.
 #[inline(always)]
-fn opening(path: impl Fn() -> i32, open: impl Fn() -> u32) -> i32 {
-    let action = path();
-    if action != OPEN {
-        return action;
-    }
-    match open() {
-        OPENED => match path() {
-            // Evicted at once: the table is far too small.
-            OPEN => refused(Reason::FlowTableFull as u32),
-            action => action,
-        },
-        reason => refused(reason),
-    }
-}
-
-#[inline(always)]
-fn refused(reason: u32) -> i32 {
-    if goes_up(reason) {
-        TC_ACT_OK
-    } else {
-        TC_ACT_SHOT
-    }
+fn staged(path: impl Fn(u32) -> i32, open: impl Fn() -> u32) -> i32 {
+    opening(
+        |table| path(table.scalar()),
+        open,
+        OPEN,
+        TC_ACT_OK,
+        TC_ACT_SHOT,
+    )
 }
 
 macro_rules! stages {
@@ -76,11 +61,11 @@ macro_rules! stages {
         /// once.
         #[unsafe(no_mangle)]
         #[inline(never)]
-        pub extern "C" fn $path(ctx: *mut __sk_buff) -> i32 {
+        pub extern "C" fn $path(ctx: *mut __sk_buff, table: u32) -> i32 {
             if ctx.is_null() {
                 return TC_ACT_OK;
             }
-            ingress::<$addr>(&TcContext::new(ctx))
+            ingress::<$addr>(&TcContext::new(ctx), Table::of(table))
         }
 
         /// Opens a flow for the packet.
@@ -130,13 +115,14 @@ fn network_header(ctx: &TcContext) -> Option<u16> {
 }
 
 #[inline(always)]
-fn ingress<A: Tables>(ctx: &TcContext) -> i32 {
-    let (at, key, flow) = match decide::<A, _>(&Buffer(ctx.skb.skb), ETH_LEN) {
-        Action::Pass => return TC_ACT_OK,
-        Action::Drop => return TC_ACT_SHOT,
-        Action::Open => return OPEN,
-        Action::Translate(at, key, flow) => (at, key, flow),
-    };
+fn ingress<A: Tables>(ctx: &TcContext, table: Table) -> i32 {
+    let Translation { at, key, flow, .. } =
+        match decide::<A, _>(&Buffer(ctx.skb.skb), ETH_LEN, table) {
+            Action::Pass => return TC_ACT_OK,
+            Action::Drop => return TC_ACT_SHOT,
+            Action::Open => return OPEN,
+            Action::Translate(translation) => translation,
+        };
     let out = match (flow.kind, flow.direction) {
         (backend_kind::HOST, _) => 0,
         (_, direction::REVERSE) => flow.client_ifindex,
@@ -183,7 +169,11 @@ fn reply<A: Tables>(ctx: &TcContext) -> Option<(Layout, FlowKey<A>, &'static Flo
         l4: ip.l4,
         len: ip.len,
     };
-    let flow = A::flow(&key)?;
+    let (table, flow) = match A::flow(Table::Main, &key) {
+        Some(flow) => (Table::Main, flow),
+        None if key.proto == u32::from(TCP) => (Table::Half, A::flow(Table::Half, &key)?),
+        None => return None,
+    };
     if flow.direction != direction::REVERSE || flow.kind == backend_kind::NET {
         return None;
     }
@@ -192,8 +182,8 @@ fn reply<A: Tables>(ctx: &TcContext) -> Option<(Layout, FlowKey<A>, &'static Flo
     } else {
         0
     };
-    match flows::follow(&key, flow, flags) {
-        Known::Go => Some((at, key, flow)),
+    match flows::follow(table, &key, flow, flags) {
+        Known::Go(_) => Some((at, key, flow)),
         Known::Stale | Known::Reset => None,
     }
 }
@@ -212,9 +202,9 @@ fn translate<A: Tables>(
     ctx: &TcContext,
     at: &Layout,
     key: &FlowKey<A>,
-    flow: &'static Flow<A>,
+    flow: &Flow<A>,
 ) -> Option<()> {
-    let (addresses, ports) = deltas(key, flow);
+    let (addresses, ports) = (u64::from(flow.addr_delta), u64::from(flow.port_delta));
     let (src, dst) = (flow.new_src, flow.new_dst);
     let new_ports = [flow.new_sport.0, flow.new_dport.0];
     count(at, flow);
@@ -225,13 +215,11 @@ fn translate<A: Tables>(
     };
     let checksum = checksum_offset(key.proto, at.l4);
     let pseudo = u64::from(BPF_F_PSEUDO_HDR) | mangled;
-    ctx.l4_csum_replace(checksum, 0, addresses.folded(), pseudo)
-        .ok()?;
-    ctx.l4_csum_replace(checksum, 0, ports.folded(), mangled)
-        .ok()?;
+    ctx.l4_csum_replace(checksum, 0, addresses, pseudo).ok()?;
+    ctx.l4_csum_replace(checksum, 0, ports, mangled).ok()?;
     ctx.store(at.l4, &new_ports, 0).ok()?;
     if A::VERSION == 4 {
-        ctx.l3_csum_replace(ETH_LEN + IPV4_CHECKSUM, 0, addresses.folded(), 0)
+        ctx.l3_csum_replace(ETH_LEN + IPV4_CHECKSUM, 0, addresses, 0)
             .ok()?;
     }
     ctx.store(ETH_LEN + A::ADDRESSES.0, &src, 0).ok()?;
@@ -242,7 +230,7 @@ fn translate<A: Tables>(
         // goes back in. (Kernel 6.16 has `BPF_F_IPV6` for this.) Without such a sum the helper refuses,
         // and nothing is to be done.
         // SAFETY: the context of this program; no pointers.
-        unsafe { bpf_csum_update(ctx.skb.skb, addresses.folded() as u32) };
+        unsafe { bpf_csum_update(ctx.skb.skb, addresses as u32) };
     }
     Some(())
 }

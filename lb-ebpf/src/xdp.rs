@@ -8,18 +8,20 @@ use aya_ebpf::{
     programs::XdpContext,
 };
 use lb_common::{
-    Addr4, Addr6, Flow, Reason, backend_kind,
-    headers::{ETH_IPV4, ETH_IPV6, ETH_LEN, Packet, Payload, ethernet, skip_extensions},
+    Addr4, Addr6, Flow, Neighbour, NextHop, Reason, backend_kind, direction,
+    headers::{
+        ETH_IPV4, ETH_IPV6, ETH_LEN, Family as _, Packet, Payload, ethernet, skip_extensions,
+    },
 };
 
 use crate::{
     counters,
     extensions::{self, HEADER_MASK},
-    ingress::{Action, Layout, decide, goes_up},
-    maps::LB_PORTS,
-    open::{OPENED, open_for},
+    ingress::{Action, Layout, Translation, decide, opening},
+    maps::{LB_NEIGHBOURS, LB_NEXT_HOPS, LB_NODE, LB_PORTS},
+    open::open_for,
     rewrite::{Direct, translate},
-    tables::Tables,
+    tables::{Table, Tables},
 };
 
 /// Not 0: a packet that leaves by the interface it came in by is redirected, not transmitted.
@@ -36,8 +38,9 @@ pub struct Frame {
     end: usize,
 }
 
-/// Not an XDP action: the packet has no flow yet.
+/// Not XDP actions: the packet has no flow yet; its next hop must be asked for.
 const OPEN: u32 = 1 << 8;
+const ASK: u32 = 1 << 9;
 
 #[xdp(frags)]
 pub fn lb_xdp(ctx: XdpContext) -> u32 {
@@ -45,54 +48,54 @@ pub fn lb_xdp(ctx: XdpContext) -> u32 {
         Some((ethertype, l3)) => (ethertype, l3 as u32),
         None => return xdp_action::XDP_PASS,
     };
+    let ctx = ctx.ctx;
     match ethertype {
-        ETH_IPV4 => opening(|| lb_xdp4(ctx.ctx, l3), || lb_xdp_open4(ctx.ctx, l3)),
-        ETH_IPV6 => opening(|| lb_xdp6(ctx.ctx, l3), || lb_xdp_open6(ctx.ctx, l3)),
+        ETH_IPV4 => staged(
+            |table| lb_xdp4(ctx, l3, table),
+            |table| lb_xdp_ask4(ctx, l3, table),
+            || lb_xdp_open4(ctx, l3),
+        ),
+        ETH_IPV6 => staged(
+            |table| lb_xdp6(ctx, l3, table),
+            |table| lb_xdp_ask6(ctx, l3, table),
+            || lb_xdp_open6(ctx, l3),
+        ),
         _ => xdp_action::XDP_PASS,
     }
 }
 
-/// Runs the packet path, opening a flow first where there is none.
 #[inline(always)]
-fn opening(path: impl Fn() -> u32, open: impl Fn() -> u32) -> u32 {
-    let action = path();
-    if action != OPEN {
-        return action;
-    }
-    match open() {
-        OPENED => match path() {
-            // Evicted at once: the table is far too small.
-            OPEN => refused(Reason::FlowTableFull as u32),
-            action => action,
-        },
-        reason => refused(reason),
-    }
-}
-
-#[inline(always)]
-fn refused(reason: u32) -> u32 {
-    if goes_up(reason) {
-        xdp_action::XDP_PASS
-    } else {
-        xdp_action::XDP_DROP
-    }
+fn staged(path: impl Fn(u32) -> u32, ask: impl Fn(u32) -> u32, open: impl Fn() -> u32) -> u32 {
+    let path = |table: Table| match path(table.scalar()) {
+        ASK => ask(table.scalar()),
+        action => action,
+    };
+    opening(path, open, OPEN, xdp_action::XDP_PASS, xdp_action::XDP_DROP)
 }
 
 macro_rules! stages {
-    ($addr:ty, $path:ident, $open:ident) => {
+    ($addr:ty, $path:ident, $ask:ident, $open:ident) => {
         /// The packet path of one family. Global, so that its frame is its own and the verifier walks it
         /// once.
         #[unsafe(no_mangle)]
         #[inline(never)]
-        pub extern "C" fn $path(ctx: *mut xdp_md, l3: u32) -> u32 {
+        pub extern "C" fn $path(ctx: *mut xdp_md, l3: u32, table: u32) -> u32 {
             if ctx.is_null() {
                 return xdp_action::XDP_PASS;
             }
-            ingress::<$addr>(
-                &XdpContext::new(ctx),
-                &Frame::new(ctx),
-                (l3 & HEADER_MASK) as usize,
-            )
+            let l3 = (l3 & HEADER_MASK) as usize;
+            ingress::<$addr>(&XdpContext::new(ctx), l3, Table::of(table))
+        }
+
+        /// As the packet path, for a packet whose next hop only the kernel may know.
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        pub extern "C" fn $ask(ctx: *mut xdp_md, l3: u32, table: u32) -> u32 {
+            if ctx.is_null() {
+                return xdp_action::XDP_PASS;
+            }
+            let l3 = (l3 & HEADER_MASK) as usize;
+            by_kernel::<$addr>(&XdpContext::new(ctx), l3, Table::of(table))
         }
 
         /// Opens a flow for the packet.
@@ -108,17 +111,17 @@ macro_rules! stages {
     };
 }
 
-stages!(Addr4, lb_xdp4, lb_xdp_open4);
-stages!(Addr6, lb_xdp6, lb_xdp_open6);
+stages!(Addr4, lb_xdp4, lb_xdp_ask4, lb_xdp_open4);
+stages!(Addr6, lb_xdp6, lb_xdp_ask6, lb_xdp_open6);
 
 #[inline(always)]
-fn ingress<A: Tables>(ctx: &XdpContext, frame: &Frame, l3: usize) -> u32 {
-    let ifindex = ctx.ingress_ifindex() as u32;
-    let (at, key, flow) = match decide::<A, _>(frame, l3) {
+fn ingress<A: Tables>(ctx: &XdpContext, l3: usize, table: Table) -> u32 {
+    let frame = &Frame::new(ctx.ctx);
+    let Translation { at, key, flow, hop } = match decide::<A, _>(frame, l3, table) {
         Action::Pass => return xdp_action::XDP_PASS,
         Action::Drop => return xdp_action::XDP_DROP,
         Action::Open => return OPEN,
-        Action::Translate(at, key, flow) => (at, key, flow),
+        Action::Translate(translation) => translation,
     };
     match flow.kind {
         backend_kind::HOST => match translate(frame, l3, &at, &key, flow) {
@@ -128,26 +131,72 @@ fn ingress<A: Tables>(ctx: &XdpContext, frame: &Frame, l3: usize) -> u32 {
         // A tag would go along to wherever the untagged network leads. Opaque to the compiler, which would
         // otherwise know `l3` from here on and leave out a bounds check that the verifier needs.
         backend_kind::NET if core::hint::black_box(l3) == ETH_LEN => {
-            match next_hop(ctx, &at, key.proto as u8, flow) {
-                Some(hop) if hop.ifindex == ifindex && TX_BY_REDIRECT.load() == 0 => {
-                    match send(frame, l3, &at, &key, flow, &hop) {
-                        Some(()) => xdp_action::XDP_TX,
+            match LB_NEXT_HOPS.get(u32::from(hop)) {
+                Some(hop) if hop.ifindex != 0 && u32::from(at.len) <= hop.mtu => {
+                    match translate(frame, l3, &at, &key, flow) {
+                        Some(()) => send(ctx, hop),
                         None => malformed(),
                     }
                 }
-                Some(hop) if LB_PORTS.get(hop.ifindex).is_some() => {
-                    match send(frame, l3, &at, &key, flow, &hop) {
-                        Some(()) => LB_PORTS
-                            .redirect(hop.ifindex, 0)
-                            .unwrap_or(xdp_action::XDP_DROP),
-                        None => malformed(),
-                    }
-                }
-                _ => slow_path(),
+                _ => ASK,
             }
         }
         // Tagged, or out of a bridge or veth, where the kernel must find the neighbour and the port.
         _ => slow_path(),
+    }
+}
+
+/// As [`ingress`] for full NAT, with the next hop of the kernel's route and neighbour tables. A client's
+/// is kept in its flow.
+#[inline(always)]
+fn by_kernel<A: Tables>(ctx: &XdpContext, l3: usize, table: Table) -> u32 {
+    let frame = &Frame::new(ctx.ctx);
+    let Action::Translate(Translation { at, key, flow, .. }) = decide::<A, _>(frame, l3, table)
+    else {
+        return slow_path();
+    };
+    let Some(fib) = route(ctx, &at, key.proto as u8, flow) else {
+        return slow_path();
+    };
+    if !is_transmitted(ctx, fib.ifindex) && LB_PORTS.get(fib.ifindex).is_none() {
+        return slow_path();
+    }
+    // SAFETY: six bytes each, at even offsets of a C struct aligned to 4.
+    let hop = unsafe {
+        NextHop {
+            to: fib.dmac.as_ptr().cast::<[u16; 3]>().read(),
+            from: fib.smac.as_ptr().cast::<[u16; 3]>().read(),
+            ifindex: fib.ifindex,
+            mtu: 0,
+        }
+    };
+    if flow.direction == direction::REVERSE {
+        remember(flow, &fib);
+    }
+    match translate(frame, l3, &at, &key, flow) {
+        Some(()) => send(ctx, &hop),
+        None => malformed(),
+    }
+}
+
+/// Notes the client's next hop in its flow, if the agent keeps one for it.
+#[inline(always)]
+fn remember<A: Tables>(flow: &mut Flow<A>, fib: &FibLookup) {
+    let neighbour = Neighbour {
+        ifindex: fib.ifindex,
+        family: if fib.family == Addr4::AF { 4 } else { 6 },
+        // SAFETY: a union of plain words, zero where the lookup wrote nothing.
+        addr: Addr6(if fib.family == Addr4::AF {
+            unsafe { [fib.__bindgen_anon_4.ipv4_dst, 0, 0, 0] }
+        } else {
+            unsafe { fib.__bindgen_anon_4.ipv6_dst }
+        }),
+    };
+    // SAFETY: the value is copied before any other map call.
+    let hop = unsafe { LB_NEIGHBOURS.get(&neighbour) }.copied();
+    if let (Some(hop), Some(node)) = (hop, LB_NODE.get(0)) {
+        flow.route_epoch = node.route_epoch;
+        flow.next_hop = hop as u16;
     }
 }
 
@@ -166,12 +215,7 @@ fn malformed() -> u32 {
 
 /// Asks the kernel's route and neighbour tables; `None` where they cannot say.
 #[inline(always)]
-fn next_hop<A: Tables>(
-    ctx: &XdpContext,
-    at: &Layout,
-    proto: u8,
-    flow: &Flow<A>,
-) -> Option<FibLookup> {
+fn route<A: Tables>(ctx: &XdpContext, at: &Layout, proto: u8, flow: &Flow<A>) -> Option<FibLookup> {
     // SAFETY: all-zero bytes are a value of this C struct.
     let mut fib: FibLookup = unsafe { core::mem::zeroed() };
     fib.family = A::AF;
@@ -185,26 +229,29 @@ fn next_hop<A: Tables>(
     (ret == 0).then_some(fib)
 }
 
-/// Rewrites addresses, ports, checksums and the Ethernet header.
+/// Whether a packet for this interface goes back where it came from.
 #[inline(always)]
-fn send<A: Tables>(
-    frame: &Frame,
-    l3: usize,
-    at: &Layout,
-    key: &lb_common::FlowKey<A>,
-    flow: &Flow<A>,
-    hop: &FibLookup,
-) -> Option<()> {
-    translate(frame, l3, at, key, flow)?;
-    // The packet's bounds are read again: to the compiler the check behind `l3` covers the Ethernet
-    // header as well, to the verifier it does not.
-    let ethernet = Frame::new(frame.ctx).at::<[[u16; 3]; 2]>(0)?;
-    // SAFETY: inside the packet; both addresses stand at even offsets of a C struct aligned to 4.
-    unsafe {
-        (*ethernet)[0] = *hop.dmac.as_ptr().cast();
-        (*ethernet)[1] = *hop.smac.as_ptr().cast();
+fn is_transmitted(ctx: &XdpContext, ifindex: u32) -> bool {
+    ifindex == ctx.ingress_ifindex() as u32 && TX_BY_REDIRECT.load() == 0
+}
+
+/// Writes the Ethernet header of a translated packet and sends it.
+#[inline(always)]
+fn send(ctx: &XdpContext, hop: &NextHop) -> u32 {
+    // The packet's bounds are read again: to the compiler the check behind the network header covers the
+    // Ethernet header as well, to the verifier it does not.
+    let Some(ethernet) = Frame::new(ctx.ctx).at::<[[u16; 3]; 2]>(0) else {
+        return malformed();
+    };
+    // SAFETY: inside the packet.
+    unsafe { *ethernet = [hop.to, hop.from] };
+    if is_transmitted(ctx, hop.ifindex) {
+        return xdp_action::XDP_TX;
     }
-    Some(())
+    LB_PORTS.redirect(hop.ifindex, 0).unwrap_or_else(|_| {
+        counters::count(Reason::NotSent);
+        xdp_action::XDP_DROP
+    })
 }
 
 // === impl Frame ===

@@ -320,6 +320,21 @@ pub(crate) const FLOWS: Key = one(
     "TCP flows remembered; more cost memory and, when used, speed",
 )
 .preset("1048576");
+pub(crate) const HALF_OPEN_FLOWS: Key = one(
+    TUNING,
+    "half-open-flows",
+    "N",
+    "TCP connections remembered between the client's first packet and its second; a flood of SYNs fills no more than this",
+)
+.preset("131072");
+pub(crate) const NEW_FLOWS: Key = one(
+    TUNING,
+    "new-flows",
+    "N",
+    "New connections and UDP flows a second that each CPU opens for clients from outside; more are dropped, so that a \
+     flood does not starve those that are served; 0 for no limit",
+)
+.preset("100000");
 pub(crate) const UDP_FLOWS: Key =
     one(TUNING, "udp-flows", "N", "UDP flows remembered").preset("262144");
 pub(crate) const MAX_BACKENDS: Key = one(
@@ -388,7 +403,9 @@ pub(crate) const KEYS: &[&Key] = &[
     &PIN_DIR,
     &CGROUP,
     &FLOWS,
+    &HALF_OPEN_FLOWS,
     &UDP_FLOWS,
+    &NEW_FLOWS,
     &MAX_BACKENDS,
     &MAX_SERVICES,
     &RESYNC,

@@ -66,6 +66,8 @@ pub struct Config {
     pub paths: Paths,
     /// Sizes of the kernel tables.
     pub sizes: Sizes,
+    /// New flows a second that each CPU opens for clients from outside; 0: no limit.
+    pub new_flows: u32,
     /// Time between two full comparisons with orchestrators and kernel.
     pub resync: Duration,
     /// Logging.
@@ -128,10 +130,12 @@ impl Config {
             paths: Paths::read(&sources)?,
             sizes: Sizes {
                 flows: sources.preset(&keys::FLOWS, number(check::ENTRIES))?,
+                half_open_flows: sources.preset(&keys::HALF_OPEN_FLOWS, number(check::ENTRIES))?,
                 udp_flows: sources.preset(&keys::UDP_FLOWS, number(check::ENTRIES))?,
                 backends: sources.preset(&keys::MAX_BACKENDS, number(check::ENTRIES))?,
                 services: sources.preset(&keys::MAX_SERVICES, number(check::ENTRIES))?,
             },
+            new_flows: sources.preset(&keys::NEW_FLOWS, number(0..=u32::MAX))?,
             resync: Duration::from_secs(
                 sources
                     .preset(&keys::RESYNC, number(check::RESYNC_SECONDS))?

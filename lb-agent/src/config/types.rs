@@ -132,6 +132,8 @@ pub struct Paths {
 pub struct Sizes {
     /// TCP flows.
     pub flows: u32,
+    /// TCP connections that the client has not yet confirmed.
+    pub half_open_flows: u32,
     /// UDP flows.
     pub udp_flows: u32,
     /// Backends, over all services.

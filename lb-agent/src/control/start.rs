@@ -81,6 +81,7 @@ fn start(config: Config) -> Result<()> {
         pin_dir: config.paths.pin_dir.clone(),
         cgroup: cgroup.clone(),
         tx_by_redirect: interfaces.iter().any(veth),
+        new_flows: config.new_flows,
         interfaces: interfaces.clone(),
         xdp_mode: xdp_mode(config.xdp_mode),
         tc_mode,
@@ -412,6 +413,7 @@ fn sizes(config: &Config) -> Sizes {
     let sizes = &config.sizes;
     Sizes {
         tcp_flows: sizes.flows,
+        half_open_flows: sizes.half_open_flows,
         udp_flows: sizes.udp_flows,
         backends: sizes.backends,
         services: sizes.services,

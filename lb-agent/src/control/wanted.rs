@@ -63,6 +63,7 @@ pub(super) fn wanted(desired: &Desired, topology: &Topology, node: &Node) -> Wan
             snat6: snat6.map(Into::into).unwrap_or_default(),
             snat_port_min: node.snat_ports.min,
             snat_ports: node.snat_ports.max - node.snat_ports.min + 1,
+            ..NodeConfig::default()
         },
         sources: match &node.outside_allow {
             Some(prefixes) => prefixes.iter().map(IpNet::trunc).collect(),

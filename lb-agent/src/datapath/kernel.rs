@@ -14,7 +14,7 @@ use lb_common::{
     ServiceKey,
 };
 
-use super::sys;
+use super::{filter::Filter, sys};
 use crate::plan::{Endpoint, Kernel, KernelState, Op, TableId};
 
 type Inner<const M: usize> = Array<MapData, [u32; M]>;
@@ -33,6 +33,7 @@ pub(super) struct Maps {
     sources4: LpmTrie<MapData, Addr4, u32>,
     sources6: LpmTrie<MapData, Addr6, u32>,
     node: Array<MapData, NodeConfig>,
+    filter: Filter,
     /// What the maps hold, as this process, their only writer, knows it.
     copy: Option<KernelState>,
 }
@@ -64,6 +65,7 @@ impl Maps {
             sources4: take(object, "LB_SOURCES4")?,
             sources6: take(object, "LB_SOURCES6")?,
             node: take(object, "LB_NODE")?,
+            filter: Filter::take(object)?,
             copy: None,
         })
     }
@@ -204,6 +206,11 @@ impl Kernel for Maps {
             _ => self.copy = None,
         }
         done
+    }
+
+    fn finish(&mut self) -> Result<()> {
+        let state = self.state()?;
+        self.filter.follow(&state.addresses, &state.node)
     }
 }
 

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail};
 use aya::maps::{MapInfo, MapType};
 use lb_common::{
-    Addr4, Addr6, Backend, BackendStats, Flow, FlowKey, NodeConfig, Service, ServiceKey, SockKey,
-    SockPeer,
+    Addr4, Addr6, Backend, BackendStats, FILTER_SLOTS, Flow, FlowKey, Guard, Neighbour, NextHop,
+    NodeConfig, Service, ServiceKey, SockKey, SockPeer,
 };
 
 /// Grows when a pinned map's layout changes: the new agent then makes its own and hands nothing over.
@@ -17,6 +17,8 @@ pub(crate) const SCHEMA: &str = "v1";
 pub struct Sizes {
     /// Entries of the TCP flow table of each family; a flow takes two.
     pub tcp_flows: u32,
+    /// Entries of the table of half-open TCP connections of each family.
+    pub half_open_flows: u32,
     /// Entries of the UDP flow table of each family.
     pub udp_flows: u32,
     /// Length of the backend array; id 0 is not used.
@@ -33,6 +35,10 @@ pub struct Sizes {
 pub(crate) const SOURCES: u32 = 4_096;
 /// Interfaces that XDP may redirect to.
 const PORTS: u32 = 256;
+/// Length of the array of next hops; index 0 is not used.
+pub(crate) const NEXT_HOPS: u32 = 4_096;
+/// Port numbers.
+pub(crate) const NODE_PORTS: usize = 1 << 16;
 /// Counters by reason.
 const COUNTERS: u32 = 64;
 
@@ -71,7 +77,11 @@ pub(crate) fn specs(sizes: &Sizes) -> Vec<Spec> {
             sizes.services.saturating_mul(2),
         )
     };
+    let single = |name, value| spec(name, MapType::Array, U32, value, 1);
     vec![
+        single("LB_FILTER4", FILTER_SLOTS),
+        single("LB_FILTER6", FILTER_SLOTS),
+        single("LB_NODE_PORTS", NODE_PORTS),
         hash("LB_ADDRS4", size_of::<Addr4>(), U32, sizes.addresses),
         hash("LB_ADDRS6", size_of::<Addr6>(), U32, sizes.addresses),
         hash(
@@ -105,6 +115,8 @@ pub(crate) fn specs(sizes: &Sizes) -> Vec<Spec> {
         ),
         lru("LB_FLOWS_TCP4", key4, flow4, sizes.tcp_flows),
         lru("LB_FLOWS_TCP6", key6, flow6, sizes.tcp_flows),
+        lru("LB_FLOWS_HALF4", key4, flow4, sizes.half_open_flows),
+        lru("LB_FLOWS_HALF6", key6, flow6, sizes.half_open_flows),
         lru("LB_FLOWS_UDP4", key4, flow4, sizes.udp_flows),
         lru("LB_FLOWS_UDP6", key6, flow6, sizes.udp_flows),
         lru("LB_SOCK_PEERS", sock, peer, sizes.sockets),
@@ -123,7 +135,16 @@ pub(crate) fn specs(sizes: &Sizes) -> Vec<Spec> {
             U32,
             SOURCES,
         ),
-        spec("LB_NODE", MapType::Array, U32, size_of::<NodeConfig>(), 1),
+        single("LB_NODE", size_of::<NodeConfig>()),
+        spec("LB_GUARD", MapType::PerCpuArray, U32, size_of::<Guard>(), 1),
+        spec(
+            "LB_NEXT_HOPS",
+            MapType::Array,
+            U32,
+            size_of::<NextHop>(),
+            NEXT_HOPS,
+        ),
+        hash("LB_NEIGHBOURS", size_of::<Neighbour>(), U32, NEXT_HOPS),
         spec("LB_PORTS", MapType::DevMapHash, U32, 8, PORTS),
         spec(
             "LB_COUNTERS",

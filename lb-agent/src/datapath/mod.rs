@@ -3,6 +3,7 @@
 #![allow(unsafe_code)]
 
 mod clsact;
+mod filter;
 mod kernel;
 mod layout;
 mod links;
@@ -29,6 +30,7 @@ use kernel::{Maps, take};
 pub use layout::Sizes;
 use links::Links;
 pub use links::{Interface, TcMode, XdpMode};
+use object::Globals;
 pub use object::{load_program, object_bytes};
 pub use purge::purge;
 
@@ -49,6 +51,8 @@ pub struct DatapathConfig {
     pub tc_mode: TcMode,
     /// One of the interfaces is a veth, which does not deliver what XDP transmits to an end without XDP.
     pub tx_by_redirect: bool,
+    /// New flows a second that each CPU may open on the packet path; 0: no limit.
+    pub new_flows: u32,
     /// How much the maps hold.
     pub sizes: Sizes,
 }
@@ -79,7 +83,11 @@ impl Datapath {
     ///
     /// If the pin folder cannot be made, a pinned map does not fit, or the kernel refuses something.
     pub fn load(config: DatapathConfig) -> Result<Self> {
-        let mut object = object::load(&config.pin_dir, &config.sizes, config.tx_by_redirect)?;
+        let globals = Globals {
+            tx_by_redirect: config.tx_by_redirect,
+            new_flows: config.new_flows,
+        };
+        let mut object = object::load(&config.pin_dir, &config.sizes, globals)?;
         Ok(Self {
             maps: Maps::take(&mut object)?,
             counters: take(&mut object, "LB_COUNTERS")?,

@@ -18,18 +18,28 @@ pub fn object_bytes() -> &'static [u8] {
     OBJECT
 }
 
+/// Settings that are constants to the programs, so that the verifier removes what is not in use.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Globals {
+    /// See [`super::DatapathConfig::tx_by_redirect`].
+    pub(super) tx_by_redirect: bool,
+    /// See [`super::DatapathConfig::new_flows`].
+    pub(super) new_flows: u32,
+}
+
 /// Loads every program. Maps found in `pin_dir` are checked and used; others are made there.
 ///
 /// # Errors
 ///
 /// If a pinned map does not fit, or the kernel refuses a map or a program.
-pub(super) fn load(pin_dir: &Path, sizes: &Sizes, tx_by_redirect: bool) -> Result<Ebpf> {
+pub(super) fn load(pin_dir: &Path, sizes: &Sizes, globals: Globals) -> Result<Ebpf> {
     let dir = schema_dir(pin_dir);
     make_pin_dir(&dir)?;
     let specs = specs(sizes);
-    let tx_by_redirect = u8::from(tx_by_redirect);
+    let tx_by_redirect = u8::from(globals.tx_by_redirect);
     let mut loader = EbpfLoader::new();
     loader.override_global("TX_BY_REDIRECT", &tx_by_redirect, true);
+    loader.override_global("NEW_FLOWS", &globals.new_flows, true);
     for spec in &specs {
         let path = dir.join(spec.name);
         if path.exists() {

@@ -40,8 +40,10 @@ impl Node {
             xdp_mode,
             tc_mode,
             tx_by_redirect: true,
+            new_flows: 0,
             sizes: Sizes {
                 tcp_flows: 1024,
+                half_open_flows: 1024,
                 udp_flows: 1024,
                 backends: 16,
                 services: 16,

@@ -5,7 +5,10 @@ use std::{
     net::IpAddr,
 };
 
-use lb_common::{Backend, Be16, Service, addr_flag, backend_kind, backend_state, service_flag};
+use lb_common::{
+    Backend, Be16, IDLE_TCP, IDLE_UDP, IDLE_UDP_TWO_WAY, Service, addr_flag, backend_kind,
+    backend_state, service_flag,
+};
 
 use super::{
     Endpoint, KernelState, Limits, Op, Plan, Reach, TableId, Wanted, ids,
@@ -146,7 +149,9 @@ fn services(
             id,
             flags: pool.flags,
             slots: 0,
-            pad: 0,
+            idle_tcp: IDLE_TCP,
+            idle_udp: IDLE_UDP,
+            idle_udp_two_way: IDLE_UDP_TWO_WAY,
         };
         let (members, placed): (Vec<_>, Vec<u32>) = pool
             .table
@@ -233,7 +238,7 @@ fn backend(endpoint: &Endpoint, place: Place, member: &Member) -> Backend {
         family: endpoint.family(),
         state: member.state,
         kind,
-        pad: 0,
+        next_hop: 0,
         generation: place.generation,
         ifindex,
     }

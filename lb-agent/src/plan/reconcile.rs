@@ -20,6 +20,11 @@ pub trait Kernel {
     fn apply_all(&mut self, ops: &[Op]) -> Vec<Result<()>> {
         ops.iter().map(|op| self.apply(op)).collect()
     }
+
+    /// Called once after the operations of a plan, for what an implementation derives from all of them.
+    fn finish(&mut self) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// What came of a plan.
@@ -97,6 +102,11 @@ fn pass(
                 Err(error) => report.failed.push((op.to_string(), format!("{error:#}"))),
             }
         }
+    }
+    if let Err(error) = kernel.finish() {
+        report
+            .failed
+            .push(("finish".to_owned(), format!("{error:#}")));
     }
     Ok(made_room)
 }

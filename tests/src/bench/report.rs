@@ -102,7 +102,7 @@ impl Report {
     /// A table for people.
     pub fn table(&self) -> String {
         let mut table = Table::new();
-        table.load_preset(UTF8_HORIZONTAL_ONLY);
+        table.load_style(UTF8_HORIZONTAL_ONLY);
         table.set_header([
             "suite", "case", "best", "median", "unit", "ratio", "to", "bound", "met",
         ]);

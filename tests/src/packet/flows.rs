@@ -64,15 +64,26 @@ impl Ip for Addr6 {
 // === impl Rig ===
 
 impl Rig {
-    /// Both halves of every flow of this way, forward ones first.
+    /// Both halves of every flow of this way, half-open ones too, forward ones first.
     pub fn flows(&self, way: Way) -> Vec<Entry> {
-        let mut entries = if way.v6 {
-            self.read::<Addr6>(way)
-        } else {
-            self.read::<Addr4>(way)
-        };
+        let mut entries = self.established(way);
+        entries.extend(self.half_open(way));
         entries.sort_by_key(|entry| (!entry.forward, entry.arrives));
         entries
+    }
+
+    /// Both halves of every flow that is not half-open.
+    pub fn established(&self, way: Way) -> Vec<Entry> {
+        self.entries(way, main_table(way))
+    }
+
+    /// Both halves of every half-open connection.
+    pub fn half_open(&self, way: Way) -> Vec<Entry> {
+        if way.tcp {
+            self.entries(way, half_table(way))
+        } else {
+            Vec::new()
+        }
     }
 
     /// The half by which a packet would be translated.
@@ -83,41 +94,53 @@ impl Rig {
 
     /// Takes one half away, as eviction does.
     pub fn evict(&mut self, way: Way, src: SocketAddr, dst: SocketAddr) {
+        let table = self.table_with(way, src, dst);
         if way.v6 {
-            let mut map = self.hash::<FlowKey<Addr6>, Flow<Addr6>>(map_of(way));
+            let mut map = self.hash::<FlowKey<Addr6>, Flow<Addr6>>(table);
             map.remove(&key(way, src, dst)).unwrap();
         } else {
-            let mut map = self.hash::<FlowKey<Addr4>, Flow<Addr4>>(map_of(way));
+            let mut map = self.hash::<FlowKey<Addr4>, Flow<Addr4>>(table);
             map.remove(&key(way, src, dst)).unwrap();
         }
     }
 
     /// Sets when one half was last in use, ns since the start of the machine.
     pub fn set_last_seen(&mut self, way: Way, src: SocketAddr, dst: SocketAddr, at: u64) {
+        let table = self.table_with(way, src, dst);
         if way.v6 {
-            self.touch::<Addr6>(way, src, dst, at);
+            self.touch::<Addr6>(table, way, src, dst, at);
         } else {
-            self.touch::<Addr4>(way, src, dst, at);
+            self.touch::<Addr4>(table, way, src, dst, at);
         }
     }
 
     /// When one half was last in use, ns since the start of the machine.
     pub fn last_seen(&mut self, way: Way, src: SocketAddr, dst: SocketAddr) -> u64 {
+        let table = self.table_with(way, src, dst);
         if way.v6 {
-            let map = self.hash::<FlowKey<Addr6>, Flow<Addr6>>(map_of(way));
+            let map = self.hash::<FlowKey<Addr6>, Flow<Addr6>>(table);
             map.get(&key(way, src, dst), 0).unwrap().last_seen
         } else {
-            let map = self.hash::<FlowKey<Addr4>, Flow<Addr4>>(map_of(way));
+            let map = self.hash::<FlowKey<Addr4>, Flow<Addr4>>(table);
             map.get(&key(way, src, dst), 0).unwrap().last_seen
         }
     }
 
-    fn touch<A: Ip>(&mut self, way: Way, src: SocketAddr, dst: SocketAddr, at: u64)
+    fn table_with(&self, way: Way, src: SocketAddr, dst: SocketAddr) -> &'static str {
+        let half_open = self.half_open(way);
+        if half_open.iter().any(|flow| flow.arrives == (src, dst)) {
+            half_table(way)
+        } else {
+            main_table(way)
+        }
+    }
+
+    fn touch<A: Ip>(&mut self, table: &str, way: Way, src: SocketAddr, dst: SocketAddr, at: u64)
     where
         FlowKey<A>: aya::Pod,
         Flow<A>: aya::Pod,
     {
-        let mut map = self.hash::<FlowKey<A>, Flow<A>>(map_of(way));
+        let mut map = self.hash::<FlowKey<A>, Flow<A>>(table);
         let key = key(way, src, dst);
         let flow = map.get(&key, 0).unwrap();
         map.insert(
@@ -131,12 +154,22 @@ impl Rig {
         .unwrap();
     }
 
-    fn read<A: Ip>(&self, way: Way) -> Vec<Entry>
+    fn entries(&self, way: Way, table: &str) -> Vec<Entry> {
+        let mut entries = if way.v6 {
+            self.read::<Addr6>(way, table)
+        } else {
+            self.read::<Addr4>(way, table)
+        };
+        entries.sort_by_key(|entry| (!entry.forward, entry.arrives));
+        entries
+    }
+
+    fn read<A: Ip>(&self, way: Way, table: &str) -> Vec<Entry>
     where
         FlowKey<A>: aya::Pod,
         Flow<A>: aya::Pod,
     {
-        let map = self.object.map(map_of(way)).unwrap();
+        let map = self.object.map(table).unwrap();
         let map = HashMap::<_, FlowKey<A>, Flow<A>>::try_from(map).unwrap();
         map.iter()
             .map(|entry| {
@@ -163,12 +196,20 @@ impl Rig {
     }
 }
 
-fn map_of(way: Way) -> &'static str {
+fn main_table(way: Way) -> &'static str {
     match (way.tcp, way.v6) {
         (true, false) => "LB_FLOWS_TCP4",
         (true, true) => "LB_FLOWS_TCP6",
         (false, false) => "LB_FLOWS_UDP4",
         (false, true) => "LB_FLOWS_UDP6",
+    }
+}
+
+fn half_table(way: Way) -> &'static str {
+    if way.v6 {
+        "LB_FLOWS_HALF6"
+    } else {
+        "LB_FLOWS_HALF4"
     }
 }
 

@@ -6,11 +6,15 @@ use aya::maps::{
     Array, HashMap, HashOfMaps, LpmTrie, MapData, PerCpuArray, lpm_trie::Key, xdp::DevMapHash,
 };
 use lb_common::{
-    Addr4, Addr6, Address as _, Backend, BackendStats, Be16, NodeConfig, Reason, SLOTS_LARGE,
-    SLOTS_MEDIUM, SLOTS_SMALL, Service, ServiceKey, addr_flag, backend_kind, backend_state,
+    Addr4, Addr6, Address as _, Backend, BackendStats, Be16, FILTER_SLOTS, IDLE_TCP, IDLE_UDP,
+    IDLE_UDP_TWO_WAY, NodeConfig, Reason, SLOTS_LARGE, SLOTS_MEDIUM, SLOTS_SMALL, Service,
+    ServiceKey, addr_flag, backend_kind, backend_state, filter_slot, port_flag,
 };
 
 use super::{Rig, Way};
+
+/// Port numbers.
+const PORTS: usize = 1 << 16;
 
 /// Id of the service that [`Rig::serving`] makes.
 pub const SERVICE: u32 = 7;
@@ -64,6 +68,19 @@ impl Rig {
             IpAddr::V6(addr) => self.hash("LB_ADDRS6").insert(Addr6::from(addr), flags, 0),
         }
         .unwrap();
+        let (map, slot) = match addr {
+            IpAddr::V4(addr) => ("LB_FILTER4", filter_slot(&Addr4::from(addr))),
+            IpAddr::V6(addr) => ("LB_FILTER6", filter_slot(&Addr6::from(addr))),
+        };
+        self.change::<FILTER_SLOTS>(map, |slots| slots[usize::from(slot)] |= flags as u8);
+    }
+
+    /// Changes the single entry of a map that holds bytes.
+    fn change<const N: usize>(&mut self, map: &str, change: impl FnOnce(&mut [u8; N])) {
+        let mut map: Array<_, [u8; N]> = self.map(map);
+        let mut bytes = map.get(&0, 0).unwrap();
+        change(&mut bytes);
+        map.set(0, bytes, 0).unwrap();
     }
 
     /// Writes a backend.
@@ -83,7 +100,9 @@ impl Rig {
                 id,
                 flags,
                 slots: table.len() as u32,
-                pad: 0,
+                idle_tcp: IDLE_TCP,
+                idle_udp: IDLE_UDP,
+                idle_udp_two_way: IDLE_UDP_TWO_WAY,
             },
         );
         self.address(vip.ip(), addr_flag::VIP);
@@ -171,6 +190,11 @@ impl Rig {
     pub fn node_value(&mut self, node: NodeConfig) {
         let mut map: Array<_, NodeConfig> = self.map("LB_NODE");
         map.set(0, node, 0).unwrap();
+        self.change::<PORTS>("LB_NODE_PORTS", |ports| {
+            ports.fill(0);
+            let first = usize::from(node.snat_port_min);
+            ports[first..first + usize::from(node.snat_ports)].fill(port_flag::SNAT);
+        });
     }
 
     /// Lets XDP redirect to an interface.

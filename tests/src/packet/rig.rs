@@ -38,7 +38,9 @@ const SMALL_MAPS: [&str; 8] = [
     "LB_SOCK_CHOICES",
 ];
 const FLOWS: u32 = 16_384;
-const FLOW_MAPS: [&str; 4] = [
+const FLOW_MAPS: [&str; 6] = [
+    "LB_FLOWS_HALF4",
+    "LB_FLOWS_HALF6",
     "LB_FLOWS_TCP4",
     "LB_FLOWS_TCP6",
     "LB_FLOWS_UDP4",

@@ -39,6 +39,10 @@ fn without_any_setting_the_defaults_hold() {
         (sizes.flows, sizes.udp_flows, sizes.backends, sizes.services),
         (1_048_576, 262_144, 65_536, 16_384)
     );
+    assert_eq!(
+        (sizes.half_open_flows, config.new_flows),
+        (131_072, 100_000)
+    );
     assert_eq!(config.resync, Duration::from_secs(30));
     assert_eq!(
         (config.log.format, config.log.filter.as_str()),

@@ -1,0 +1,135 @@
+//! What the programs ask first of every packet: the coarse destination filter and the ports of the node's
+//! own addresses. Both follow from the exact filter and the node's settings.
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use anyhow::{Context as _, Result};
+use aya::{
+    Ebpf,
+    maps::{Array, MapData},
+};
+use lb_common::{Addr4, Addr6, FILTER_SLOTS, NodeConfig, filter_slot, port_flag};
+
+use super::{kernel::take, layout::NODE_PORTS};
+
+type Bytes<const N: usize> = Array<MapData, [u8; N]>;
+
+/// The maps, and what was last written into them.
+pub(super) struct Filter {
+    v4: Bytes<FILTER_SLOTS>,
+    v6: Bytes<FILTER_SLOTS>,
+    ports: Bytes<NODE_PORTS>,
+    written: Option<Contents>,
+}
+
+/// What the maps shall hold, a byte for each slot or port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Contents {
+    v4: Vec<u8>,
+    v6: Vec<u8>,
+    ports: Vec<u8>,
+}
+
+// === impl Filter ===
+
+impl Filter {
+    pub(super) fn take(object: &mut Ebpf) -> Result<Self> {
+        Ok(Self {
+            v4: take(object, "LB_FILTER4")?,
+            v6: take(object, "LB_FILTER6")?,
+            ports: take(object, "LB_NODE_PORTS")?,
+            written: None,
+        })
+    }
+
+    /// Brings the maps up to date with the addresses and settings that the other maps hold.
+    pub(super) fn follow(
+        &mut self,
+        addresses: &BTreeMap<IpAddr, u32>,
+        node: &NodeConfig,
+    ) -> Result<()> {
+        let want = Contents::of(addresses, node);
+        if self.written.as_ref() == Some(&want) {
+            return Ok(());
+        }
+        self.written = None;
+        put(&mut self.v4, &want.v4)?;
+        put(&mut self.v6, &want.v6)?;
+        put(&mut self.ports, &want.ports)?;
+        self.written = Some(want);
+        Ok(())
+    }
+}
+
+/// Slots that stay as they are keep their value while the new ones are copied over them.
+fn put<const N: usize>(map: &mut Bytes<N>, bytes: &[u8]) -> Result<()> {
+    let bytes: Box<[u8; N]> = Box::<[u8]>::from(bytes)
+        .try_into()
+        .map_err(|wrong: Box<[u8]>| anyhow::anyhow!("{} bytes, not {N}", wrong.len()))?;
+    map.set(0, *bytes, 0)
+        .context("cannot write the destination filter")
+}
+
+// === impl Contents ===
+
+impl Contents {
+    fn of(addresses: &BTreeMap<IpAddr, u32>, node: &NodeConfig) -> Self {
+        let mut contents = Self {
+            v4: vec![0; FILTER_SLOTS],
+            v6: vec![0; FILTER_SLOTS],
+            ports: vec![0; NODE_PORTS],
+        };
+        for (addr, flags) in addresses {
+            let (slots, slot) = match *addr {
+                IpAddr::V4(addr) => (&mut contents.v4, filter_slot(&Addr4::from(addr))),
+                IpAddr::V6(addr) => (&mut contents.v6, filter_slot(&Addr6::from(addr))),
+            };
+            if let Some(slot) = slots.get_mut(usize::from(slot)) {
+                *slot |= *flags as u8;
+            }
+        }
+        let first = usize::from(node.snat_port_min);
+        let snat = contents.ports.iter_mut().skip(first);
+        for port in snat.take(usize::from(node.snat_ports)) {
+            *port |= port_flag::SNAT;
+        }
+        contents
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lb_common::addr_flag;
+
+    #[test]
+    fn an_address_is_found_in_its_slot_and_a_removed_one_is_not() {
+        let vip: IpAddr = "11.1.2.3".parse().unwrap();
+        let vip6: IpAddr = "fd01:c::1".parse().unwrap();
+        let addresses = BTreeMap::from([(vip, addr_flag::VIP), (vip6, addr_flag::VIP)]);
+        let contents = Contents::of(&addresses, &NodeConfig::default());
+        let slot = usize::from(filter_slot(&Addr4::from(std::net::Ipv4Addr::new(
+            11, 1, 2, 3,
+        ))));
+        assert_eq!(u32::from(contents.v4[slot]), addr_flag::VIP);
+        assert_eq!(contents.v4.iter().filter(|flags| **flags != 0).count(), 1);
+        assert_eq!(contents.v6.iter().filter(|flags| **flags != 0).count(), 1);
+        let none = Contents::of(&BTreeMap::new(), &NodeConfig::default());
+        assert!(none.v4.iter().chain(&none.v6).all(|flags| *flags == 0));
+    }
+
+    #[test]
+    fn the_ports_of_full_nat_are_ours_and_their_neighbours_are_not() {
+        let node = NodeConfig {
+            snat_port_min: 61_000,
+            snat_ports: 4_000,
+            ..NodeConfig::default()
+        };
+        let ports = Contents::of(&BTreeMap::new(), &node).ports;
+        assert_eq!((ports[60_999], ports[65_000]), (0, 0));
+        assert_eq!(
+            (ports[61_000], ports[64_999]),
+            (port_flag::SNAT, port_flag::SNAT)
+        );
+    }
+}
