@@ -75,11 +75,20 @@ pub mod direction {
 pub mod tcp_state {
     /// A FIN went this way.
     pub const FIN: u8 = 1;
-    /// A RST went this way.
+    /// The connection was reset, by whichever side.
     pub const RST: u8 = 2;
     /// A FIN or RST went the other way.
     pub const PEER_CLOSED: u8 = 4;
 }
+
+/// A connection that was reset is forgotten after this long, s: stray segments still find it.
+const IDLE_RESET: u32 = 10;
+/// A connection that both sides closed, s: twice the maximum segment lifetime that Linux assumes
+/// (`TCP_TIMEWAIT_LEN`).
+const IDLE_CLOSED: u32 = 60;
+/// A connection that the client never confirmed, s: the SYNs of `tcp_syn_retries` come within 127 s of
+/// each other.
+const IDLE_HALF_OPEN: u32 = 130;
 
 /// What else is known of a flow.
 pub mod flow_flag {
@@ -152,6 +161,24 @@ impl<A: Address> Flow<A> {
             .word(key.dport.0, self.new_dport.0);
         self.addr_delta = addresses.folded();
         self.port_delta = ports.folded();
+    }
+}
+
+impl<A> Flow<A> {
+    /// Whether the flow has been silent for so long that it is to be removed; `now`: as its time stamp,
+    /// ns. `half_open`: it stands in the table of half-open connections.
+    pub fn is_expired(&self, half_open: bool, now: u64) -> bool {
+        let both = tcp_state::FIN | tcp_state::PEER_CLOSED;
+        let idle = if self.tcp & tcp_state::RST != 0 {
+            IDLE_RESET
+        } else if self.tcp & both == both {
+            IDLE_CLOSED
+        } else if half_open {
+            IDLE_HALF_OPEN
+        } else {
+            self.idle
+        };
+        now.saturating_sub(self.last_seen) > u64::from(idle) * 1_000_000_000
     }
 }
 
@@ -237,6 +264,32 @@ mod tests {
             .chain(17_u32.to_ne_bytes())
             .collect();
         assert_eq!(bytes(&key.words()), fields);
+    }
+
+    #[test]
+    fn a_flow_lives_as_long_as_its_state_lets_it() {
+        const SECOND: u64 = 1_000_000_000;
+        let flow = |tcp| Flow::<Addr4> {
+            tcp,
+            idle: 300,
+            last_seen: 1_000 * SECOND,
+            ..Flow::default()
+        };
+        let lives = |flow: &Flow<Addr4>, half_open, seconds: u64| {
+            let end = (1_000 + seconds) * SECOND;
+            !flow.is_expired(half_open, end) && flow.is_expired(half_open, end + 1)
+        };
+        assert!(lives(&flow(0), false, 300));
+        assert!(lives(&flow(0), true, 130));
+        assert!(lives(&flow(tcp_state::FIN), false, 300));
+        assert!(lives(&flow(tcp_state::PEER_CLOSED), false, 300));
+        assert!(lives(
+            &flow(tcp_state::FIN | tcp_state::PEER_CLOSED),
+            false,
+            60
+        ));
+        assert!(lives(&flow(tcp_state::RST), false, 10));
+        assert!(!flow(0).is_expired(false, 0), "a clock that lags");
     }
 
     #[test]

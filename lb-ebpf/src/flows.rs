@@ -2,7 +2,7 @@
 
 use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
 use lb_common::{
-    Addr4, Addr6, Flow, FlowKey, Reason, ServiceKey, direction, flow_flag,
+    Addr4, Addr6, Flow, FlowKey, Reason, Service, ServiceKey, direction, flow_flag,
     headers::{TCP, UDP, tcp_flag},
     service_flag, tcp_state, touch_interval,
 };
@@ -119,17 +119,25 @@ fn touch<A: Tables>(table: Table, key: &FlowKey<A>, ended: u8) {
             tcp_state::FIN
         };
     }
-    if flow.direction == direction::REVERSE {
-        flow.flags |= flow_flag::TWO_WAY;
-    }
     let pair_key = flow.pair_key(key.proto);
+    if flow.direction == direction::REVERSE && flow.flags & flow_flag::TWO_WAY == 0 {
+        flow.flags |= flow_flag::TWO_WAY;
+        if key.proto == u32::from(UDP)
+            && let Some(service) = service_of(&pair_key)
+        {
+            flow.idle = service.idle_udp_two_way;
+        }
+    }
     match A::flow(table, &pair_key) {
         // The tuple may be another flow's by now.
         Some(pair) => {
             if pair.is_pair_of(key) {
                 pair.last_seen = now;
                 pair.flags |= flow.flags;
-                if ended != 0 {
+                pair.idle = flow.idle;
+                if ended & tcp_flag::RST != 0 {
+                    pair.tcp |= tcp_state::RST | tcp_state::PEER_CLOSED;
+                } else if ended != 0 {
                     pair.tcp |= tcp_state::PEER_CLOSED;
                 }
             }
@@ -179,11 +187,16 @@ pub fn forget<A: Tables>(table: Table, key: &FlowKey<A>, flow: &Flow<A>) {
 /// down.
 #[inline(always)]
 fn fails_open<A: Tables>(key: &FlowKey<A>) -> bool {
-    let service = ServiceKey {
+    service_of(key).is_some_and(|s| s.flags & service_flag::FAIL_OPEN != 0)
+}
+
+/// The service that a client's packet is for.
+#[inline(always)]
+pub fn service_of<A: Tables>(key: &FlowKey<A>) -> Option<&'static Service> {
+    A::service(&ServiceKey {
         addr: key.dst,
         port: key.dport,
         proto: key.proto as u8,
         pad: 0,
-    };
-    A::service(&service).is_some_and(|s| s.flags & service_flag::FAIL_OPEN != 0)
+    })
 }

@@ -4,8 +4,8 @@
 
 use aya_ebpf::helpers::bpf_get_prandom_u32;
 use lb_common::{
-    Addr4, Addr6, Backend, Be16, Flow, FlowKey, Reason, Service, ServiceKey, addr_flag,
-    backend_kind, direction, flow_hash,
+    Addr4, Addr6, Backend, Be16, Flow, FlowKey, Reason, Service, addr_flag, backend_kind,
+    direction, flow_hash,
     headers::{Packet, TCP, flow_key, tcp_flag, tcp_flags},
     next_hash, scale, service_flag,
 };
@@ -13,7 +13,7 @@ use lb_common::{
 use crate::{
     choose::choose,
     counters,
-    flows::{begins, now},
+    flows::{begins, now, service_of},
     guard,
     maps::LB_NODE,
     tables::{ANY, NOEXIST, Table, Tables},
@@ -78,13 +78,7 @@ fn first_packet<A: Tables, P: Packet>(packet: &P, l3: usize) -> Option<(FlowKey<
 
 #[inline(always)]
 fn open<A: Tables>(key: &FlowKey<A>, flags: u8, ifindex: u32) -> u32 {
-    let service = ServiceKey {
-        addr: key.dst,
-        port: key.dport,
-        proto: key.proto as u8,
-        pad: 0,
-    };
-    let Some(service) = A::service(&service) else {
+    let Some(service) = service_of(key) else {
         return if A::address_flags(&key.dst) & addr_flag::VIP != 0 {
             Reason::NoService as u32
         } else {

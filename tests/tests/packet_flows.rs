@@ -115,9 +115,14 @@ each_tcp_way!(
 );
 
 fn the_end_of_a_connection_is_noted_on_both_sides(way: Way) {
-    for (segment, state) in [
-        (Segment::Fin, tcp_state::FIN),
-        (Segment::Rst, tcp_state::RST),
+    // A reset ends both directions at once.
+    for (segment, state, other) in [
+        (Segment::Fin, tcp_state::FIN, tcp_state::PEER_CLOSED),
+        (
+            Segment::Rst,
+            tcp_state::RST,
+            tcp_state::PEER_CLOSED | tcp_state::RST,
+        ),
     ] {
         let rig = Rig::serving(way, backend_kind::HOST);
         rig.run(Hook::Xdp, &way.opening(way.client(1), way.vip(1)));
@@ -128,17 +133,14 @@ fn the_end_of_a_connection_is_noted_on_both_sides(way: Way) {
                 .map(|half| half.tcp)
                 .collect::<Vec<_>>()
         };
-        assert_eq!(states(&rig), [state, tcp_state::PEER_CLOSED]);
+        assert_eq!(states(&rig), [state, other]);
         rig.run(
             Hook::Egress,
             &way.segment(way.host(), way.client(1), Segment::Fin),
         );
         assert_eq!(
             states(&rig),
-            [
-                state | tcp_state::PEER_CLOSED,
-                tcp_state::PEER_CLOSED | tcp_state::FIN,
-            ]
+            [state | tcp_state::PEER_CLOSED, other | tcp_state::FIN,]
         );
     }
 }

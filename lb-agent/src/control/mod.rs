@@ -1,5 +1,6 @@
 //! The control loop: takes what providers say, and brings kernel, routes, DNS and report in line with it.
 
+mod collector;
 mod made;
 mod names;
 mod purge;
@@ -26,7 +27,7 @@ pub use start::run;
 use crate::{
     admin::report::{MapReport, StatusReport},
     catalog::{Catalog, Desired, Policy},
-    datapath::{Datapath, Interface},
+    datapath::{Datapath, Interface, flows::Census},
     dns,
     net::{Netlink, Routes, Topology, Watch},
     plan::{self, maglev::Memo},
@@ -49,6 +50,8 @@ struct Published {
     /// Written by DNS: who is asked for other names at present.
     dns_upstreams: Arc<ArcSwap<Vec<SocketAddr>>>,
     status: Arc<ArcSwap<StatusReport>>,
+    /// Written by the collector.
+    census: Arc<ArcSwap<Census>>,
 }
 
 /// Everything the loop owns. It is the only writer of the kernel's maps, the routes and the leases.
@@ -234,6 +237,8 @@ impl Control {
             &self.failures,
         );
         report.datapath.maps.clone_from(&self.fill);
+        let census = self.published.census.load();
+        report.datapath.maps.extend(report::flow_tables(&census));
         if let Some(dns) = &mut report.dns {
             dns.upstreams = self.published.dns_upstreams.load().to_vec();
         }

@@ -9,7 +9,7 @@ use crate::{
         StatusReport,
     },
     catalog::{Catalog, CatalogBackend, Desired, Notice, NoticeKind, Port, Protocol, Weight},
-    datapath::Counters,
+    datapath::{Counters, flows::Census},
     plan::{Limits, Wanted},
     vip::VipName,
 };
@@ -67,7 +67,16 @@ pub(super) fn report(
     }
 }
 
-/// How full the tables are that services fill. Flow tables make room by themselves.
+/// How full the flow tables are.
+pub(super) fn flow_tables(census: &Census) -> impl Iterator<Item = MapReport> {
+    census.tables.iter().map(|fill| MapReport {
+        name: fill.name.to_owned(),
+        used: fill.used.into(),
+        capacity: fill.room.into(),
+    })
+}
+
+/// How full the tables are that services fill.
 pub(super) fn fill(want: &Wanted, limits: &Limits) -> Vec<MapReport> {
     let of_family = |v4: bool| {
         let services = want.services.keys();

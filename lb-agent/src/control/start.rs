@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::{
-    Control, Published,
+    Control, Published, collector,
     made::Made,
     names::{open_dns, resolution, serve_dns},
     report::Fixed,
@@ -144,6 +144,7 @@ async fn serve(parts: Parts) -> Result<()> {
         dns_allow: Arc::default(),
         dns_upstreams: Arc::default(),
         status: Arc::default(),
+        census: Arc::default(),
     };
     let (updates, inbox) = mpsc::channel(UPDATES);
     let providers = start_providers(&config, &updates)?;
@@ -194,6 +195,10 @@ async fn serve(parts: Parts) -> Result<()> {
         warnings: config.warnings.clone(),
     };
     start_admin(socket, &published, &stop);
+    tokio::spawn(collector::run(
+        datapath.flow_tables()?,
+        Arc::clone(&published.census),
+    ));
     let mut control = Control {
         pools: [allocator.pools().v4, allocator.pools().v6]
             .into_iter()

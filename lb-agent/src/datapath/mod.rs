@@ -4,6 +4,7 @@
 
 mod clsact;
 mod filter;
+pub mod flows;
 mod kernel;
 mod layout;
 mod links;
@@ -26,6 +27,7 @@ use aya::{
 };
 use lb_common::{BackendStats, Reason};
 
+use flows::FlowTables;
 use kernel::{Maps, take};
 pub use layout::Sizes;
 use links::Links;
@@ -152,6 +154,15 @@ impl Datapath {
         let keep: Vec<u32> = interfaces.iter().map(|iface| iface.index).collect();
         self.links.keep_link_interfaces(&keep)?;
         failed.map_or(Ok(()), Err)
+    }
+
+    /// The flow tables, for a walk by another task.
+    ///
+    /// # Errors
+    ///
+    /// If a pinned map cannot be opened.
+    pub fn flow_tables(&self) -> Result<FlowTables> {
+        FlowTables::open(&self.config.pin_dir, &self.config.sizes)
     }
 
     /// The maps, for a plan.

@@ -16,6 +16,7 @@ mod cmd {
     pub(super) const OBJ_PIN: libc::c_long = 6;
     pub(super) const OBJ_GET: libc::c_long = 7;
     pub(super) const OBJ_GET_INFO_BY_FD: libc::c_long = 15;
+    pub(super) const MAP_LOOKUP_BATCH: libc::c_long = 24;
     pub(super) const LINK_CREATE: libc::c_long = 28;
     pub(super) const LINK_UPDATE: libc::c_long = 29;
 }
@@ -129,6 +130,42 @@ pub(super) fn link_ifindex(link: BorrowedFd<'_>) -> io::Result<u32> {
     attr.set_pointer(2, info.as_mut_ptr() as u64);
     bpf(cmd::OBJ_GET_INFO_BY_FD, &mut attr)?;
     Ok(info[IFINDEX])
+}
+
+/// Where a walk through a hash map stands: the kernel's word for the next bucket.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Cursor(Option<u32>);
+
+/// Reads entries of a hash map from `cursor` on, as many as there is room for, and moves the cursor.
+/// Gives the number of entries read and whether there are more. Kernel 5.6.
+///
+/// # Errors
+///
+/// `ENOSPC` if one bucket holds more entries than there is room for.
+pub(super) fn lookup_batch<K: aya::Pod, V: aya::Pod>(
+    map: BorrowedFd<'_>,
+    cursor: &mut Cursor,
+    keys: &mut [K],
+    values: &mut [V],
+) -> io::Result<(usize, bool)> {
+    let room = keys.len().min(values.len());
+    let mut attr = Attr::new();
+    let (from, mut next) = (cursor.0, 0_u32);
+    if let Some(from) = &from {
+        attr.set_pointer(0, std::ptr::from_ref(from) as u64);
+    }
+    attr.set_pointer(2, std::ptr::from_mut(&mut next) as u64);
+    attr.set_pointer(4, keys.as_mut_ptr() as u64);
+    attr.set_pointer(6, values.as_mut_ptr() as u64);
+    attr.0[8] = room as u32;
+    attr.0[9] = map.as_raw_fd() as u32;
+    let more = match bpf(cmd::MAP_LOOKUP_BATCH, &mut attr) {
+        Ok(_) => true,
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => false,
+        Err(error) => return Err(error),
+    };
+    cursor.0 = Some(next);
+    Ok((attr.0[8] as usize, more))
 }
 
 /// Waits until every CPU has passed through the scheduler, which is an RCU grace period: programs that

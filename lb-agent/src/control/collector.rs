@@ -1,0 +1,78 @@
+//! Removes flows that are over and counts those that live, beside the control loop.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use arc_swap::ArcSwap;
+use tracing::{error, warn};
+
+use crate::datapath::flows::{Census, FlowTables};
+
+/// Time between two walks through the flow tables.
+const INTERVAL: Duration = Duration::from_secs(10);
+/// A walk rests this many times as long as it took: 2 % of a CPU at most, however many flows there are.
+const REST: u32 = 50;
+/// A table is called nearly full above this share, percent: new flows begin to push out old ones.
+const NEARLY_FULL: u64 = 90;
+
+/// Walks for as long as the agent runs.
+pub(super) async fn run(tables: FlowTables, census: Arc<ArcSwap<Census>>) {
+    let mut tables = Some(tables);
+    let mut failing = false;
+    loop {
+        let Some(mut walked) = tables.take() else {
+            return;
+        };
+        let start = Instant::now();
+        let walk = tokio::task::spawn_blocking(move || {
+            let found = walked.collect();
+            (walked, found)
+        });
+        let found = match walk.await {
+            Ok((walked, found)) => {
+                tables = Some(walked);
+                found
+            }
+            Err(panicked) => {
+                error!(
+                    "the walk through the flow tables ended: {panicked}; flows are not collected"
+                );
+                return;
+            }
+        };
+        match found {
+            Ok(found) => {
+                failing = false;
+                warn_of_full(&census.load(), &found);
+                census.store(Arc::new(found));
+            }
+            Err(error) if !failing => {
+                failing = true;
+                error!("cannot walk through the flow tables: {error:#}");
+            }
+            Err(_) => {}
+        }
+        tokio::time::sleep(INTERVAL.max(start.elapsed() * REST)).await;
+    }
+}
+
+/// One line when a table becomes nearly full.
+fn warn_of_full(before: &Census, now: &Census) {
+    let nearly = |census: &Census, name| {
+        let fill = census.tables.iter().find(|fill| fill.name == name);
+        fill.is_some_and(|fill| u64::from(fill.used) * 100 >= u64::from(fill.room) * NEARLY_FULL)
+    };
+    for fill in &now.tables {
+        if nearly(now, fill.name) && !nearly(before, fill.name) {
+            warn!(
+                table = fill.name,
+                used = fill.used,
+                room = fill.room,
+                "a flow table is nearly full: new flows will push out old ones; give it more room with \
+                 --flows, --half-open-flows or --udp-flows"
+            );
+        }
+    }
+}
