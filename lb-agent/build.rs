@@ -49,6 +49,8 @@ fn build(root: &Path, out: &Path) -> anyhow::Result<PathBuf> {
             "CARGO_ENCODED_RUSTFLAGS",
             [
                 "--cfg=bpf_target_arch=\"x86_64\"",
+                // Atomic additions that give the old value; 5.12, and 32-bit arithmetic without shifts.
+                "-Ctarget-cpu=v3",
                 "-Cdebuginfo=2",
                 "-Clink-arg=--btf",
                 &format!("-Clinker={}", linker.display()),

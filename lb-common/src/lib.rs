@@ -7,6 +7,7 @@
 #![cfg_attr(not(test), no_std)]
 
 mod addr;
+mod balance;
 pub mod checksum;
 mod flow;
 mod hash;
@@ -18,12 +19,16 @@ mod service;
 mod sock;
 
 pub use addr::{Addr4, Addr6, Address, Be16};
+pub use balance::{
+    Affinity, AffinityKey, BackendLimit, Bucket, ServiceState, algorithm, is_lighter, turn_hash,
+};
 pub use flow::{Flow, FlowKey, direction, flow_flag, tcp_state, touch_interval};
 pub use hash::{flow_hash, next_hash, scale};
-pub use reason::{LAST_REFUSED, Reason};
+pub use reason::{Reason, is_refused};
 pub use service::{
-    Backend, BackendStats, FILTER_SLOTS, Guard, IDLE_TCP, IDLE_UDP, IDLE_UDP_TWO_WAY, Neighbour,
-    NextHop, NodeConfig, SLOTS_LARGE, SLOTS_MEDIUM, SLOTS_SMALL, Service, ServiceKey, addr_flag,
-    backend_kind, backend_state, filter_slot, port_flag, service_flag,
+    Backend, BackendStats, FILTER_SLOTS, IDLE_TCP, IDLE_UDP, IDLE_UDP_TWO_WAY, Neighbour, NextHop,
+    NodeConfig, SLOTS_LARGE, SLOTS_MEDIUM, SLOTS_SMALL, SOURCE_BITS, Service, ServiceKey,
+    SourceKey, addr_flag, backend_kind, backend_state, filter_slot, port_flag, service_flag,
+    source_rule,
 };
 pub use sock::{SockKey, SockPeer};

@@ -2,8 +2,9 @@
 #![allow(unsafe_code)]
 
 use crate::{
-    Addr4, Addr6, Backend, BackendStats, Flow, FlowKey, Guard, Neighbour, NextHop, NodeConfig,
-    Service, ServiceKey, SockKey, SockPeer,
+    Addr4, Addr6, Affinity, AffinityKey, Backend, BackendLimit, BackendStats, Bucket, Flow,
+    FlowKey, Neighbour, NextHop, NodeConfig, Service, ServiceKey, ServiceState, SockKey, SockPeer,
+    SourceKey,
 };
 
 macro_rules! pod {
@@ -19,19 +20,25 @@ macro_rules! pod {
 pod!(
     Addr4,
     Addr6,
+    Affinity,
+    AffinityKey,
     Backend,
+    BackendLimit,
     BackendStats,
+    Bucket,
     Flow<Addr4>,
     Flow<Addr6>,
     FlowKey<Addr4>,
     FlowKey<Addr6>,
-    Guard,
     Neighbour,
     NextHop,
     NodeConfig,
     Service,
     ServiceKey<Addr4>,
     ServiceKey<Addr6>,
+    ServiceState,
+    SourceKey<Addr4>,
+    SourceKey<Addr6>,
     SockKey,
     SockPeer,
 );

@@ -58,10 +58,23 @@ reasons! {
     NewFlowGuard = 17, "new_flow_guard";
     /// The device refused to redirect a translated packet; dropped.
     NotSent = 18, "not_sent";
+    /// A backend has as many flows as it may; another one is taken. Not a drop.
+    BackendFull = 19, "backend_full";
+    /// The service has as many flows as it may; refused by the stack.
+    ServiceFull = 20, "service_full";
+    /// The service is given more new flows a second than it may; dropped, the client sends again.
+    ServiceRate = 21, "service_rate";
+    /// One source opens more flows a second than it may; dropped, the client sends again.
+    SourceRate = 22, "source_rate";
 }
 
-/// Reasons up to this number leave the packet to the stack, which answers it; those above drop it.
-pub const LAST_REFUSED: u32 = Reason::NoSnatAddress as u32;
+/// Whether a packet that gets no flow for this reason, given by its number, is left to the stack, which
+/// answers it; others are dropped.
+#[inline(always)]
+pub const fn is_refused(reason: u32) -> bool {
+    const LAST: u32 = Reason::NoSnatAddress as u32;
+    reason <= LAST || reason == Reason::ServiceFull as u32
+}
 
 #[cfg(test)]
 mod tests {

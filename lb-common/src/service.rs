@@ -39,6 +39,18 @@ pub struct Service {
     pub idle_udp: u32,
     /// How long a UDP flow that went both ways may be silent, s.
     pub idle_udp_two_way: u32,
+    /// How long a client without new flows is given its backend again, s; 0: no affinity.
+    pub affinity: u32,
+    /// Flows at a time; 0: no limit.
+    pub max_flows: u32,
+    /// New flows a second; 0: no limit. Packet path.
+    pub rate: u32,
+    /// New flows a second of one client address; 0: no limit. Packet path.
+    pub source_rate: u32,
+    /// One of [`crate::algorithm`].
+    pub algorithm: u8,
+    /// Always zero.
+    pub pad: [u8; 3],
 }
 
 /// RFC 5382 section 5, REQ-5: at least 2 h 4 min.
@@ -101,6 +113,31 @@ pub mod service_flag {
     pub const FAIL_OPEN: u32 = 1;
     /// Any source may reach it from outside; without it only the node's allowed prefixes.
     pub const EXTERNAL: u32 = 2;
+    /// Its list of sources is asked; a source that no entry names may not reach it.
+    pub const ALLOW_LISTED: u32 = 4;
+    /// Its list of sources is asked; a source that no entry names may reach it.
+    pub const DENY_LISTED: u32 = 8;
+}
+
+/// A prefix in the list of sources of a service, after its length in bits ([`SOURCE_BITS`] included).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[repr(C)]
+pub struct SourceKey<A> {
+    /// Service id.
+    pub service: u32,
+    /// The prefix's address.
+    pub addr: A,
+}
+
+/// Bits of a [`SourceKey`] before the address.
+pub const SOURCE_BITS: u32 = 32;
+
+/// What a service's list says of a source.
+pub mod source_rule {
+    /// It may reach the service.
+    pub const ALLOW: u32 = 1;
+    /// It may not.
+    pub const DENY: u32 = 2;
 }
 
 /// Why an address is in the destination filter.
@@ -164,16 +201,6 @@ pub struct Neighbour {
     pub addr: Addr6,
 }
 
-/// How many new flows a CPU may still open; one copy per CPU.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[repr(C)]
-pub struct Guard {
-    /// Coarse time of the last refill, ns.
-    pub refilled: u64,
-    /// New flows left.
-    pub tokens: u64,
-}
-
 /// The node's settings, the single entry of its map.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
@@ -214,10 +241,9 @@ pub struct BackendStats {
 
 const _: () = assert!(size_of::<ServiceKey<Addr4>>() == 8);
 const _: () = assert!(size_of::<ServiceKey<Addr6>>() == 20);
-const _: () = assert!(size_of::<Service>() == 24);
+const _: () = assert!(size_of::<Service>() == 11 * 4);
 const _: () = assert!(size_of::<Backend>() == 16 + 2 + 1 + 1 + 1 + 1 + 2 + 4 + 4);
 const _: () = assert!(size_of::<NodeConfig>() == 4 + 16 + 4 * 2);
 const _: () = assert!(size_of::<NextHop>() == 6 + 6 + 4 + 4);
 const _: () = assert!(size_of::<Neighbour>() == 4 + 4 + 16);
-const _: () = assert!(size_of::<Guard>() == 8 + 8);
 const _: () = assert!(size_of::<BackendStats>() == 7 * 8);

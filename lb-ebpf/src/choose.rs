@@ -1,30 +1,133 @@
-//! Choosing a backend: a slot of the Maglev table, then on to another until one takes new flows.
+//! Choosing a backend: a slot of the service's table, then on to another until one takes new flows.
 //!
 //! The walk takes pseudo-random slots, not the next ones: a slot number that is fresh in each round lets
 //! the verifier see that all rounds are alike.
 
+use aya_ebpf::helpers::generated::bpf_get_prandom_u32;
 use lb_common::{
-    Backend, SLOTS_LARGE, SLOTS_MEDIUM, SLOTS_SMALL, Service, backend_state, next_hash, scale,
-    service_flag,
+    Affinity, AffinityKey, Backend, Reason, SLOTS_LARGE, SLOTS_MEDIUM, SLOTS_SMALL, Service,
+    algorithm, backend_state, is_lighter, next_hash, scale, service_flag, turn_hash,
 };
 
-use crate::maps::{LB_BACKENDS, LB_TABLES_L, LB_TABLES_M, LB_TABLES_S};
+use crate::{
+    counters,
+    flows::now,
+    load,
+    maps::{LB_AFFINITY, LB_BACKENDS, LB_LIMITS, LB_SERVICE_STATES},
+    maps::{LB_TABLES_L, LB_TABLES_M, LB_TABLES_S},
+    tables::ANY,
+};
 
 /// Id 0 is never given to a backend.
 const NONE: u32 = 0;
 /// How far the walk goes. With 9 of 10 backends out of service it misses once in 1,000 tries; the agent
 /// rebuilds the table soon after.
 const MAX_STEPS: usize = 64;
+const SECOND: u64 = 1_000_000_000;
 
-/// A backend that takes new flows, and its id.
+/// A backend that takes new flows, and its id. `hash`: of what the service's algorithm goes by.
 #[inline(always)]
-pub fn choose(service: &Service, hash: u32) -> Option<(u32, &'static Backend)> {
-    let fail_open = service.flags & service_flag::FAIL_OPEN;
-    let id = lb_choose(service.id, service.slots, hash, fail_open);
+pub fn choose(
+    service: &Service,
+    client: &AffinityKey,
+    hash: u32,
+) -> Option<(u32, &'static Backend)> {
+    let id = if service.affinity == 0 {
+        by_algorithm(service, hash)
+    } else {
+        lb_choose_again(service, client, hash)
+    };
     if id == NONE {
         return None;
     }
     Some((id, LB_BACKENDS.get(id)?))
+}
+
+#[inline(always)]
+fn by_algorithm(service: &Service, hash: u32) -> u32 {
+    let fail_open = service.flags & service_flag::FAIL_OPEN;
+    match service.algorithm {
+        algorithm::LEAST_CONN => lb_choose_lighter(service.id, service.slots, fail_open),
+        algorithm::ROUND_ROBIN => {
+            let hash = turn(service);
+            lb_choose(service.id, service.slots, hash, fail_open)
+        }
+        _ => lb_choose(service.id, service.slots, hash, fail_open),
+    }
+}
+
+/// The hash of the slot whose turn it is.
+#[inline(always)]
+fn turn(service: &Service) -> u32 {
+    let Some(state) = LB_SERVICE_STATES.get_ptr_mut(service.id) else {
+        return 0;
+    };
+    // SAFETY: a live map value.
+    let turn = unsafe { load::fetch_add(&raw mut (*state).turn, 1) };
+    turn_hash(turn as u32, service.slots)
+}
+
+/// The backend that this client had last, if it still takes new flows, else another one, remembered.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn lb_choose_again(
+    service: *const Service,
+    client: *const AffinityKey,
+    hash: u32,
+) -> u32 {
+    // SAFETY: null or a whole value, which is what the verifier grants for arguments of these types.
+    let (Some(service), Some(client)) = (unsafe { service.as_ref() }, unsafe { client.as_ref() })
+    else {
+        return NONE;
+    };
+    let now = now();
+    let fail_open = service.flags & service_flag::FAIL_OPEN != 0;
+    if let Some(known) = LB_AFFINITY.get_ptr_mut(client) {
+        // SAFETY: a live map value; concurrent writers only move its time.
+        let known = unsafe { &mut *known };
+        let fresh = now.saturating_sub(known.last_used) <= u64::from(service.affinity) * SECOND;
+        if fresh
+            && LB_BACKENDS
+                .get(known.backend)
+                .is_some_and(|b| b.generation == known.generation && takes_flows(b, fail_open))
+            && load::has_room(known.backend)
+        {
+            known.last_used = now;
+            return known.backend;
+        }
+    }
+    let id = by_algorithm(service, hash);
+    if let Some(backend) = LB_BACKENDS.get(id) {
+        let chosen = Affinity {
+            last_used: now,
+            backend: id,
+            generation: backend.generation,
+        };
+        // A full table forgets the oldest client: affinity is kept as well as there is room.
+        let _ = LB_AFFINITY.insert(client, chosen, ANY);
+    }
+    id
+}
+
+/// Power of two choices: the better of two drawn at random is nearly as good as the best of all, and
+/// nodes that do not know of each other do not all run to the same one (Mitzenmacher 2001).
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn lb_choose_lighter(service: u32, slots: u32, fail_open: u32) -> u32 {
+    // SAFETY: no arguments, no side effects.
+    let random = unsafe { bpf_get_prandom_u32() };
+    let one = lb_choose(service, slots, random, fail_open);
+    let other = lb_choose(service, slots, next_hash(random), fail_open);
+    let (Some(limit), Some(other_limit)) = (LB_LIMITS.get(one), LB_LIMITS.get(other)) else {
+        return one;
+    };
+    let lighter = is_lighter(
+        load::flows(one),
+        limit.weight,
+        load::flows(other),
+        other_limit.weight,
+    );
+    if lighter { one } else { other }
 }
 
 /// The id of a backend that takes new flows, or [`NONE`].
@@ -63,6 +166,11 @@ pub fn keeps_flows(backend: &Backend, generation: u32, fail_open: impl FnOnce() 
 }
 
 #[inline(always)]
+fn takes_flows(backend: &Backend, fail_open: bool) -> bool {
+    backend.state == backend_state::ACTIVE || (fail_open && backend.state == backend_state::DOWN)
+}
+
+#[inline(always)]
 fn walk<const M: usize>(table: &'static [u32; M], hash: u32, fail_open: bool) -> Option<u32> {
     let mut hash = hash;
     for _ in 0..MAX_STEPS {
@@ -70,11 +178,14 @@ fn walk<const M: usize>(table: &'static [u32; M], hash: u32, fail_open: bool) ->
         // index and leave the verifier a bound that is one byte too wide.
         let slot = core::hint::black_box(scale(hash, M as u32) as usize);
         let id = *table.get(slot)?;
-        if let Some(backend) = LB_BACKENDS.get(id)
-            && (backend.state == backend_state::ACTIVE
-                || (fail_open && backend.state == backend_state::DOWN))
+        if LB_BACKENDS
+            .get(id)
+            .is_some_and(|backend| takes_flows(backend, fail_open))
         {
-            return Some(id);
+            if load::has_room(id) {
+                return Some(id);
+            }
+            counters::count(Reason::BackendFull);
         }
         hash = next_hash(hash);
     }

@@ -9,7 +9,7 @@ use lb_common::{
 
 use crate::{
     choose::keeps_flows,
-    counters,
+    counters, load,
     maps::{LB_BACKENDS, LB_NODE},
     tables::{NOEXIST, Table, Tables},
 };
@@ -113,6 +113,9 @@ fn touch<A: Tables>(table: Table, key: &FlowKey<A>, ended: u8) {
     let now = now();
     flow.last_seen = now;
     if ended != 0 {
+        if !is_over(flow) {
+            load::remove(flow.backend, flow.service);
+        }
         flow.tcp |= if ended & tcp_flag::RST != 0 {
             tcp_state::RST
         } else {
@@ -176,6 +179,9 @@ pub extern "C" fn lb_touch6(key: *const FlowKey<Addr6>, ended: u32, table: u32) 
 /// Removes both halves; the other one only where another flow has not taken its tuple.
 #[inline(always)]
 pub fn forget<A: Tables>(table: Table, key: &FlowKey<A>, flow: &Flow<A>) {
+    if !is_over(flow) {
+        load::remove(flow.backend, flow.service);
+    }
     let pair = flow.pair_key(key.proto);
     if A::flow(table, &pair).is_some_and(|other| other.is_pair_of(key)) {
         A::remove_flow(table, &pair);

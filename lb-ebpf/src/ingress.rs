@@ -1,9 +1,9 @@
 //! A packet from outside: whose is it, and where does it go. The same for XDP and for its tc twin.
 
 use lb_common::{
-    Flow, FlowKey, LAST_REFUSED, Reason, addr_flag,
+    Flow, FlowKey, Reason, addr_flag,
     headers::{Packet, TCP, UDP, flow_key, tcp_flags},
-    port_flag,
+    is_refused, port_flag,
 };
 
 use crate::{
@@ -157,7 +157,7 @@ fn refuse_as<A>(reason: u32) -> Action<A> {
 #[inline(always)]
 fn goes_up(reason: u32) -> bool {
     counters::count_number(reason);
-    reason <= LAST_REFUSED
+    is_refused(reason)
 }
 
 /// Whether a port of the node's own addresses is one of ours.

@@ -1,12 +1,16 @@
 //! The kernel programs: one entry point a hook, one file a hook; what they share with the agent is in
 //! `lb-common`.
 #![no_std]
+// Atomic addition, see `load::fetch_add`. The build allows unstable features anyhow (`-Z build-std`).
+#![feature(core_intrinsics)]
+#![allow(internal_features)]
 #![no_main]
 // Kernel helpers and packet pointers are raw by nature; every block says why it is sound.
 #![allow(unsafe_code)]
 // Entry points are found by section name, not by path.
 #![allow(unreachable_pub)]
 
+mod admit;
 mod choose;
 mod counters;
 mod extensions;
@@ -14,6 +18,7 @@ mod flows;
 mod guard;
 mod half;
 mod ingress;
+mod load;
 mod maps;
 mod open;
 mod rewrite;

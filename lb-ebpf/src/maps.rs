@@ -5,8 +5,9 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use lb_common::{
-    Addr4, Addr6, Backend, BackendStats, FILTER_SLOTS, Flow, FlowKey, Guard, Neighbour, NextHop,
-    NodeConfig, SLOTS_LARGE, SLOTS_MEDIUM, SLOTS_SMALL, Service, ServiceKey, SockKey, SockPeer,
+    Addr4, Addr6, Affinity, AffinityKey, Backend, BackendLimit, BackendStats, Bucket, FILTER_SLOTS,
+    Flow, FlowKey, Neighbour, NextHop, NodeConfig, SLOTS_LARGE, SLOTS_MEDIUM, SLOTS_SMALL, Service,
+    ServiceKey, ServiceState, SockKey, SockPeer, SourceKey,
 };
 
 const SERVICES: usize = 16_384;
@@ -18,6 +19,9 @@ const FLOWS_HALF: usize = 1 << 17;
 const FLOWS_UDP: usize = 1 << 18;
 const SOCKETS: usize = 1 << 18;
 const INTERFACES: usize = 256;
+const SERVICE_IDS: usize = 2 * SERVICES + 1;
+const CLIENTS: usize = 1 << 16;
+const LISTED: usize = 1 << 14;
 const NEXT_HOPS: usize = 4_096;
 /// One for each port number.
 const PORTS: usize = 1 << 16;
@@ -58,6 +62,27 @@ pub static LB_BACKENDS: Array<Backend, BACKEND_IDS> = Array::new();
 #[btf_map]
 pub static LB_STATS: PerCpuArray<BackendStats, BACKEND_IDS> = PerCpuArray::new();
 
+/// Flows and weight that a backend may have.
+#[btf_map]
+pub static LB_LIMITS: Array<BackendLimit, BACKEND_IDS> = Array::new();
+/// Flows that a backend has.
+#[btf_map]
+pub static LB_LOADS: Array<u64, BACKEND_IDS> = Array::new();
+/// What changes with every flow of a service, by service id.
+#[btf_map]
+pub static LB_SERVICE_STATES: Array<ServiceState, SERVICE_IDS> = Array::new();
+/// The backend that a client of a service with affinity had last.
+#[btf_map]
+pub static LB_AFFINITY: LruHashMap<AffinityKey, Affinity, CLIENTS> = LruHashMap::new();
+/// New flows that a source may still open.
+#[btf_map]
+pub static LB_SOURCE_RATES: LruHashMap<AffinityKey, Bucket, CLIENTS> = LruHashMap::new();
+/// Sources that a service names: one of `source_rule`.
+#[btf_map]
+pub static LB_LISTS4: LpmTrie<SourceKey<Addr4>, u32, LISTED> = LpmTrie::new();
+#[btf_map]
+pub static LB_LISTS6: LpmTrie<SourceKey<Addr6>, u32, LISTED> = LpmTrie::new();
+
 /// TCP and UDP apart, so that a flood of one cannot evict the other.
 #[btf_map]
 pub static LB_FLOWS_TCP4: LruHashMap<FlowKey<Addr4>, Flow<Addr4>, FLOWS_TCP> = LruHashMap::new();
@@ -75,7 +100,7 @@ pub static LB_FLOWS_UDP6: LruHashMap<FlowKey<Addr6>, Flow<Addr6>, FLOWS_UDP> = L
 
 /// New flows that a CPU may still open.
 #[btf_map]
-pub static LB_GUARD: PerCpuArray<Guard, 1> = PerCpuArray::new();
+pub static LB_GUARD: PerCpuArray<Bucket, 1> = PerCpuArray::new();
 
 /// (socket, backend) to the VIP that the socket believes it talks to.
 #[btf_map]

@@ -4,17 +4,18 @@
 
 use aya_ebpf::helpers::bpf_get_prandom_u32;
 use lb_common::{
-    Addr4, Addr6, Backend, Be16, Flow, FlowKey, Reason, Service, addr_flag, backend_kind,
-    direction, flow_hash,
+    Addr4, Addr6, AffinityKey, Backend, Be16, Flow, FlowKey, Reason, Service, addr_flag, algorithm,
+    backend_kind, direction, flow_hash,
     headers::{Packet, TCP, flow_key, tcp_flag, tcp_flags},
     next_hash, scale, service_flag,
 };
 
 use crate::{
+    admit::{self, ADMITTED},
     choose::choose,
     counters,
     flows::{begins, now, service_of},
-    guard,
+    guard, load,
     maps::LB_NODE,
     tables::{ANY, NOEXIST, Table, Tables},
 };
@@ -85,6 +86,12 @@ fn open<A: Tables>(key: &FlowKey<A>, flags: u8, ifindex: u32) -> u32 {
             NOT_OURS
         };
     };
+    if !admit::is_open_to_all(service) {
+        let admitted = A::admit(service, key);
+        if admitted != ADMITTED {
+            return admitted;
+        }
+    }
     match try_open(key, service, flags, ifindex) {
         Ok(()) if table_of(key) == Table::Half => HALF_OPEN,
         Ok(()) => OPENED,
@@ -115,8 +122,12 @@ fn try_open<A: Tables>(
     if service.flags & service_flag::EXTERNAL == 0 && !A::source_allowed(key.src) {
         return Err(Reason::SourceNotAllowed);
     }
-    let hash = flow_hash(&key.src, key.sport, key.dport, key.proto as u8);
-    let (id, backend) = choose(service, hash).ok_or(Reason::NoBackend)?;
+    let client = AffinityKey {
+        client: key.src.widen(),
+        service: service.id,
+        family: u32::from(A::VERSION),
+    };
+    let (id, backend) = choose(service, &client, hash_of(key, service)).ok_or(Reason::NoBackend)?;
     if key.proto == u32::from(TCP)
         && !begins(flags)
         && (backend.kind == backend_kind::NET || flags & tcp_flag::RST != 0)
@@ -127,6 +138,16 @@ fn try_open<A: Tables>(
     }
     guard::take();
     create(key, service, id, backend, ifindex)
+}
+
+/// What the service's algorithm goes by.
+#[inline(always)]
+fn hash_of<A: Tables>(key: &FlowKey<A>, service: &Service) -> u32 {
+    if service.algorithm == algorithm::SOURCE {
+        flow_hash(&key.src, Be16(0), Be16(0), 0)
+    } else {
+        flow_hash(&key.src, key.sport, key.dport, key.proto as u8)
+    }
 }
 
 /// Makes both halves of a flow from the client's packet `key` to `backend`.
@@ -185,6 +206,7 @@ fn create<A: Tables>(
         A::remove_flow(table, &pair_key);
         return Err(Reason::FlowTableFull);
     }
+    load::add(id, service.id);
     counters::backend(id, |stats| stats.flows += 1);
     Ok(())
 }

@@ -9,12 +9,14 @@ mod peer;
 use aya_ebpf::{
     EbpfContext as _,
     bindings::bpf_sock_addr,
-    helpers::generated::{bpf_get_prandom_u32, bpf_get_socket_cookie, bpf_set_retval},
+    helpers::generated::{
+        bpf_get_netns_cookie, bpf_get_prandom_u32, bpf_get_socket_cookie, bpf_set_retval,
+    },
     programs::SockAddrContext,
 };
 use lb_common::{
-    Addr4, Addr6, Address, Backend, Be16, Reason, Service, ServiceKey, SockKey, SockPeer,
-    addr_flag, flow_hash,
+    Addr4, Addr6, Address, AffinityKey, Backend, Be16, Reason, Service, ServiceKey, SockKey,
+    SockPeer, addr_flag, algorithm, flow_hash,
     headers::{TCP, UDP},
 };
 
@@ -75,7 +77,12 @@ fn target<A: Tables>(addr: A, port: Be16, proto: u8) -> Target {
 /// Draws a backend. A TCP socket's source port is not chosen yet, so there is no flow to hash: a random
 /// slot keeps the weights. A UDP socket takes its cookie's slot, so that it keeps its backend.
 #[inline(always)]
-fn draw(service: &Service, cookie: u64, proto: u8) -> Option<(u32, &'static Backend)> {
+fn draw(
+    ctx: &SockAddrContext,
+    service: &Service,
+    cookie: u64,
+    proto: u8,
+) -> Option<(u32, &'static Backend)> {
     let hash = if proto == TCP {
         // SAFETY: no arguments.
         unsafe { bpf_get_prandom_u32() }
@@ -87,7 +94,25 @@ fn draw(service: &Service, cookie: u64, proto: u8) -> Option<(u32, &'static Back
             proto,
         )
     };
-    choose(service, hash)
+    // The network namespace stands for the client: its address is not chosen yet either.
+    let netns = netns_cookie(ctx);
+    let client = AffinityKey {
+        client: Addr6([netns as u32, (netns >> 32) as u32, 0, 0]),
+        service: service.id,
+        family: 0,
+    };
+    let hash = if service.algorithm == algorithm::SOURCE {
+        flow_hash(&client.client, Be16(0), Be16(0), 0)
+    } else {
+        hash
+    };
+    choose(service, &client, hash)
+}
+
+#[inline(always)]
+fn netns_cookie(ctx: &SockAddrContext) -> u64 {
+    // SAFETY: the helper takes the context.
+    unsafe { bpf_get_netns_cookie(ctx.as_ptr()) }
 }
 
 /// Remembers that for this socket `backend` stands for the VIP.

@@ -2,14 +2,15 @@
 
 use aya_ebpf::btf_maps::lpm_trie::Key;
 use lb_common::{
-    Addr4, Addr6, Address as _, Flow, FlowKey, NodeConfig, Service, ServiceKey, filter_slot,
+    Addr4, Addr6, Address as _, Flow, FlowKey, NodeConfig, SOURCE_BITS, Service, ServiceKey,
+    SourceKey, filter_slot,
     headers::{Family, TCP},
 };
 
 use crate::maps::{
     LB_ADDRS4, LB_ADDRS6, LB_FILTER4, LB_FILTER6, LB_FLOWS_HALF4, LB_FLOWS_HALF6, LB_FLOWS_TCP4,
-    LB_FLOWS_TCP6, LB_FLOWS_UDP4, LB_FLOWS_UDP6, LB_SERVICES4, LB_SERVICES6, LB_SOURCES4,
-    LB_SOURCES6,
+    LB_FLOWS_TCP6, LB_FLOWS_UDP4, LB_FLOWS_UDP6, LB_LISTS4, LB_LISTS6, LB_SERVICES4, LB_SERVICES6,
+    LB_SOURCES4, LB_SOURCES6,
 };
 
 /// `BPF_NOEXIST`: insert only a new key. It is the atomic claim of a tuple.
@@ -66,6 +67,10 @@ pub trait Tables: Family {
     /// Opens a flow for a first packet: a [`crate::open`] stage or the number of a `Reason`.
     fn open(key: &FlowKey<Self>, flags: u32, ifindex: u32) -> u32;
     fn source_allowed(addr: Self) -> bool;
+    /// What a service's list says of a source: one of `source_rule`.
+    fn source_rule(service: u32, addr: Self) -> Option<u32>;
+    /// Whether the service takes a flow: see [`crate::admit::lb_admit4`].
+    fn admit(service: &Service, key: &FlowKey<Self>) -> u32;
     /// `None` when the node has no address of this family.
     fn snat_address(node: &NodeConfig) -> Option<Self>;
 }
@@ -83,7 +88,7 @@ fn whole<A, const N: usize>(words: [u64; N]) -> FlowKey<A> {
 }
 
 macro_rules! tables {
-    ($addr:ty, $filter:ident, $addrs:ident, $services:ident, $tcp:ident, $half_open:ident, $udp:ident, $sources:ident, $snat:ident, $half:path, $open:path, $touch:path) => {
+    ($addr:ty, $filter:ident, $addrs:ident, $services:ident, $tcp:ident, $half_open:ident, $udp:ident, $sources:ident, $lists:ident, $snat:ident, $admit:path, $half:path, $open:path, $touch:path) => {
         impl Tables for $addr {
             #[inline(always)]
             fn filter(addr: &Self) -> u8 {
@@ -176,6 +181,18 @@ macro_rules! tables {
             }
 
             #[inline(always)]
+            fn source_rule(service: u32, addr: Self) -> Option<u32> {
+                let bits = SOURCE_BITS + Self::WORDS as u32 * 32;
+                let key = Key::new(bits, SourceKey { service, addr });
+                $lists.get(&key).copied()
+            }
+
+            #[inline(always)]
+            fn admit(service: &Service, key: &FlowKey<Self>) -> u32 {
+                $admit(service, key)
+            }
+
+            #[inline(always)]
             fn snat_address(node: &NodeConfig) -> Option<Self> {
                 let addr = node.$snat;
                 (addr != Self::default()).then_some(addr)
@@ -193,7 +210,9 @@ tables!(
     LB_FLOWS_HALF4,
     LB_FLOWS_UDP4,
     LB_SOURCES4,
+    LB_LISTS4,
     snat4,
+    crate::admit::lb_admit4,
     crate::half::lb_half4,
     crate::open::lb_open4,
     crate::flows::lb_touch4
@@ -207,7 +226,9 @@ tables!(
     LB_FLOWS_HALF6,
     LB_FLOWS_UDP6,
     LB_SOURCES6,
+    LB_LISTS6,
     snat6,
+    crate::admit::lb_admit6,
     crate::half::lb_half6,
     crate::open::lb_open6,
     crate::flows::lb_touch6

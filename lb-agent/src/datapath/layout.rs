@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail};
 use aya::maps::{MapInfo, MapType};
 use lb_common::{
-    Addr4, Addr6, Backend, BackendStats, FILTER_SLOTS, Flow, FlowKey, Guard, Neighbour, NextHop,
-    NodeConfig, Service, ServiceKey, SockKey, SockPeer,
+    Addr4, Addr6, Affinity, AffinityKey, Backend, BackendLimit, BackendStats, Bucket, FILTER_SLOTS,
+    Flow, FlowKey, Neighbour, NextHop, NodeConfig, Service, ServiceKey, ServiceState, SockKey,
+    SockPeer, SourceKey,
 };
 
 /// Grows when a pinned map's layout changes: the new agent then makes its own and hands nothing over.
@@ -39,6 +40,10 @@ const PORTS: u32 = 256;
 pub(crate) const NEXT_HOPS: u32 = 4_096;
 /// Port numbers.
 pub(crate) const NODE_PORTS: usize = 1 << 16;
+/// Clients whose backend is remembered, and sources whose rate is.
+const CLIENTS: u32 = 1 << 16;
+/// Prefixes of each family in the lists of all services.
+pub(crate) const LISTED: u32 = 1 << 14;
 /// Counters by reason.
 const COUNTERS: u32 = 64;
 
@@ -68,6 +73,7 @@ pub(crate) fn specs(sizes: &Sizes) -> Vec<Spec> {
     let (key4, key6) = (size_of::<FlowKey<Addr4>>(), size_of::<FlowKey<Addr6>>());
     let service = size_of::<Service>();
     let (sock, peer) = (size_of::<SockKey>(), size_of::<SockPeer>());
+    let client = size_of::<AffinityKey>();
     let tables = |name| {
         spec(
             name,
@@ -113,6 +119,44 @@ pub(crate) fn specs(sizes: &Sizes) -> Vec<Spec> {
             size_of::<BackendStats>(),
             sizes.backends,
         ),
+        spec(
+            "LB_LIMITS",
+            MapType::Array,
+            U32,
+            size_of::<BackendLimit>(),
+            sizes.backends,
+        ),
+        spec(
+            "LB_LOADS",
+            MapType::Array,
+            U32,
+            size_of::<u64>(),
+            sizes.backends,
+        ),
+        // Ids of both families' services, from 1 on.
+        spec(
+            "LB_SERVICE_STATES",
+            MapType::Array,
+            U32,
+            size_of::<ServiceState>(),
+            sizes.services.saturating_mul(2).saturating_add(1),
+        ),
+        lru("LB_AFFINITY", client, size_of::<Affinity>(), CLIENTS),
+        lru("LB_SOURCE_RATES", client, size_of::<Bucket>(), CLIENTS),
+        spec(
+            "LB_LISTS4",
+            MapType::LpmTrie,
+            4 + size_of::<SourceKey<Addr4>>(),
+            U32,
+            LISTED,
+        ),
+        spec(
+            "LB_LISTS6",
+            MapType::LpmTrie,
+            4 + size_of::<SourceKey<Addr6>>(),
+            U32,
+            LISTED,
+        ),
         lru("LB_FLOWS_TCP4", key4, flow4, sizes.tcp_flows),
         lru("LB_FLOWS_TCP6", key6, flow6, sizes.tcp_flows),
         lru("LB_FLOWS_HALF4", key4, flow4, sizes.half_open_flows),
@@ -136,7 +180,13 @@ pub(crate) fn specs(sizes: &Sizes) -> Vec<Spec> {
             SOURCES,
         ),
         single("LB_NODE", size_of::<NodeConfig>()),
-        spec("LB_GUARD", MapType::PerCpuArray, U32, size_of::<Guard>(), 1),
+        spec(
+            "LB_GUARD",
+            MapType::PerCpuArray,
+            U32,
+            size_of::<Bucket>(),
+            1,
+        ),
         spec(
             "LB_NEXT_HOPS",
             MapType::Array,

@@ -152,6 +152,7 @@ fn services(
             idle_tcp: IDLE_TCP,
             idle_udp: IDLE_UDP,
             idle_udp_two_way: IDLE_UDP_TWO_WAY,
+            ..Service::default()
         };
         let (members, placed): (Vec<_>, Vec<u32>) = pool
             .table

@@ -43,7 +43,7 @@ fn connect<A: Tables>(ctx: &SockAddrContext, call: &Call, vip: A, set: impl FnOn
         }
     };
     let cookie = call.cookie(ctx);
-    let Some((id, backend)) = draw(service, cookie, proto) else {
+    let Some((id, backend)) = draw(ctx, service, cookie, proto) else {
         counters::count(Reason::SockNoBackend);
         return deny(ECONNREFUSED);
     };

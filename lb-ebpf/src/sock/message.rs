@@ -73,7 +73,7 @@ fn send<A: Tables>(ctx: &SockAddrContext, call: &Call, vip: A, set: impl FnOnce(
         call.set_port(backend.port);
         return ALLOW;
     }
-    let Some((id, backend)) = draw(service, cookie, proto) else {
+    let Some((id, backend)) = draw(ctx, service, cookie, proto) else {
         counters::count(Reason::SockNoBackend);
         return deny(ECONNREFUSED);
     };

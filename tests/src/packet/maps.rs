@@ -103,6 +103,7 @@ impl Rig {
                 idle_tcp: IDLE_TCP,
                 idle_udp: IDLE_UDP,
                 idle_udp_two_way: IDLE_UDP_TWO_WAY,
+                ..Service::default()
             },
         );
         self.address(vip.ip(), addr_flag::VIP);
@@ -240,7 +241,7 @@ impl Rig {
         self.map(name)
     }
 
-    fn map<'a, T>(&'a mut self, name: &str) -> T
+    pub(super) fn map<'a, T>(&'a mut self, name: &str) -> T
     where
         T: TryFrom<&'a mut aya::maps::Map>,
         T::Error: std::fmt::Debug,

@@ -5,6 +5,7 @@
 // A test fails by panicking, and so does what only tests call.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod balance;
 mod flows;
 mod frame;
 mod maps;

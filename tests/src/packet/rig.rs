@@ -27,7 +27,14 @@ pub const TC_REDIRECT: u32 = 7;
 /// Room for what comes out; a test's packets are far smaller.
 const ROOM: usize = 4096;
 const SMALL: u32 = 1_024;
-const SMALL_MAPS: [&str; 8] = [
+const SMALL_MAPS: [&str; 15] = [
+    "LB_AFFINITY",
+    "LB_LIMITS",
+    "LB_LISTS4",
+    "LB_LISTS6",
+    "LB_LOADS",
+    "LB_SERVICE_STATES",
+    "LB_SOURCE_RATES",
     "LB_ADDRS4",
     "LB_ADDRS6",
     "LB_SERVICES4",
