@@ -39,10 +39,49 @@ fn a_leased_vip_is_local_and_the_rest_of_its_pool_unreachable() {
         let local = ip("route show table local proto 176");
         assert_eq!(local.trim(), "local 11.0.0.1 dev lo scope host");
         assert!(ip("-6 route show table local proto 176").starts_with("local fd01:c::1 dev lo"));
-        assert_eq!(ip("route show proto 176").trim(), "unreachable 11.0.0.0/8");
+        assert_eq!(
+            ip("route show proto 176").trim(),
+            "unreachable 11.0.0.0/8 metric 2147483647"
+        );
         assert!(ip("-6 route show proto 176").starts_with("unreachable fd01:c::/64"));
         assert!(ip("route get 11.0.0.1").starts_with("local 11.0.0.1 dev lo"));
         assert!(ip("-6 route get fd01:c::1").starts_with("local fd01:c::1"));
+    });
+}
+
+#[test]
+fn an_operators_route_to_a_pool_is_taken_before_ours() {
+    in_a_namespace(|| async {
+        ip("link add far type veth peer name near");
+        ip("link set near up");
+        ip("link set far up");
+        let lookup = || {
+            [
+                ip("route get 11.0.0.9"),
+                ip("-6 route get fd01:c::9 oif near"),
+            ]
+        };
+        let theirs = [
+            "route add 11.0.0.0/8 dev near",
+            "-6 route add fd01:c::/64 dev near",
+        ];
+        theirs.map(ip);
+        let changes = open().sync(&vips(&[]), &pools()).await.unwrap();
+        assert_eq!(changes.failed, []);
+        assert_eq!(changes.added.len(), 2, "{changes:?}");
+        for found in lookup() {
+            assert!(found.contains("dev near"), "{found}");
+        }
+        // The other way round it is no different: theirs comes while ours is there.
+        theirs.map(|route| ip(&route.replace(" add ", " del ")));
+        theirs.map(ip);
+        for found in lookup() {
+            assert!(found.contains("dev near"), "{found}");
+        }
+        let removed = open().purge().await.unwrap();
+        assert_eq!(removed.len(), 2, "{removed:?}");
+        assert!(ip("route").contains("11.0.0.0/8 dev near"));
+        assert!(ip("-6 route").contains("fd01:c::/64 dev near"));
     });
 }
 
