@@ -15,4 +15,5 @@ pub mod net;
 pub mod plan;
 pub mod preflight;
 pub mod provider;
+pub mod purged;
 pub mod vip;

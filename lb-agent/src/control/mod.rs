@@ -10,7 +10,7 @@ mod wanted;
 
 use std::{
     collections::BTreeSet,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::Arc,
     time::Duration,
 };
@@ -29,7 +29,7 @@ use crate::{
     catalog::{Catalog, Desired, Policy},
     datapath::{Datapath, Interface, flows::Census},
     dns,
-    net::{Netlink, Routes, Topology, Watch},
+    net::{Change, Netlink, Routes, Topology, Watch},
     plan::{self, maglev::Memo},
     provider::Update,
     vip::{Allocator, LeaseFile},
@@ -64,6 +64,8 @@ struct Control {
     forbidden: BTreeSet<IpAddr>,
     /// Clients that get DNS answers; `None`: the connected prefixes.
     dns_allow: Option<Vec<IpNet>>,
+    /// Kept on `lo` for DNS.
+    link_address: Option<Ipv4Addr>,
     pools: Vec<IpNet>,
     zones: dns::Zones,
     node: Node,
@@ -101,7 +103,7 @@ impl Control {
                         self.reconcile().await;
                     }
                 }
-                () = watch.changed() => self.look_around(false).await,
+                change = watch.changed() => self.look_around(change == Change::Anything).await,
                 _ = resync.tick() => {
                     self.datapath.distrust();
                     self.look_around(true).await;
@@ -127,6 +129,11 @@ impl Control {
 
     /// Addresses, routes or interfaces may have changed; with `all` nothing is taken for granted.
     async fn look_around(&mut self, all: bool) {
+        if let Some(addr) = self.link_address
+            && let Err(error) = self.netlink.ensure_address(addr).await
+        {
+            warn!("{error:#}; containers cannot ask this node's DNS");
+        }
         match self.netlink.topology().await {
             Ok(topology) if topology == self.topology && !all => return,
             Ok(topology) => self.topology = topology,

@@ -1,6 +1,13 @@
 //! Start-up: checks, loads, attaches, and starts every task of the agent.
 
-use std::{collections::BTreeSet, fs, net::IpAddr, path::Path, process::ExitCode, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    fs,
+    net::{IpAddr, Ipv4Addr},
+    path::Path,
+    process::ExitCode,
+    sync::Arc,
+};
 
 use anyhow::{Context as _, Result, bail};
 use arc_swap::ArcSwap;
@@ -124,7 +131,8 @@ async fn serve(parts: Parts) -> Result<()> {
     } = parts;
     let stop = CancellationToken::new();
     let netlink = Netlink::open()?;
-    change_node(&config, &netlink).await?;
+    let link_address = link_address(&config)?;
+    change_node(&config, link_address, &netlink).await?;
     let topology = netlink.topology().await?;
     let node = Node {
         ifaces: config.interfaces.clone(),
@@ -206,6 +214,7 @@ async fn serve(parts: Parts) -> Result<()> {
             .flat_map(AddressPool::to_cidrs)
             .collect(),
         dns_allow: config.dns.as_ref().and_then(|dns| dns.allow.clone()),
+        link_address,
         forbidden: forbidden(&config),
         policy: policy(&config),
         resync: config.resync,
@@ -243,7 +252,11 @@ async fn serve(parts: Parts) -> Result<()> {
 }
 
 /// What the node itself must be told: the DNS link address, and that nobody else uses the SNAT ports.
-async fn change_node(config: &Config, netlink: &Netlink) -> Result<()> {
+async fn change_node(
+    config: &Config,
+    link_address: Option<Ipv4Addr>,
+    netlink: &Netlink,
+) -> Result<()> {
     let mut made = Made::load(&config.paths.state_dir)?;
     let before = made.clone();
     let (low, high) = local_port_range().context("cannot read ip_local_port_range")?;
@@ -258,20 +271,22 @@ async fn change_node(config: &Config, netlink: &Netlink) -> Result<()> {
     {
         made.reserved_ports_before.get_or_insert(previous);
     }
-    match config.dns.as_ref().and_then(|dns| dns.link_address) {
-        Some(IpAddr::V4(addr)) => {
-            netlink
-                .ensure_address(addr)
-                .await
-                .with_context(|| format!("cannot put {addr} on lo"))?;
-        }
-        Some(addr) => bail!("--dns-link-address {addr}: only an IPv4 address can be put on lo"),
-        None => {}
+    if let Some(addr) = link_address {
+        netlink.ensure_address(addr).await?;
     }
     if made != before {
         made.save(&config.paths.state_dir)?;
     }
     Ok(())
+}
+
+/// Where containers ask for names.
+fn link_address(config: &Config) -> Result<Option<Ipv4Addr>> {
+    match config.dns.as_ref().and_then(|dns| dns.link_address) {
+        Some(IpAddr::V4(addr)) => Ok(Some(addr)),
+        Some(addr) => bail!("--dns-link-address {addr}: only an IPv4 address can be put on lo"),
+        None => Ok(None),
+    }
 }
 
 fn start_providers(config: &Config, updates: &mpsc::Sender<Update>) -> Result<Vec<ProviderId>> {

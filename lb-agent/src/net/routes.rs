@@ -11,8 +11,10 @@ use ipnet::IpNet;
 
 use super::{
     Netlink, Route,
+    netlink::is_gone,
     route::{TABLE_LOCAL, TABLE_MAIN},
 };
+use crate::purged::Purged;
 
 /// The agent's routes.
 #[derive(Clone, Debug)]
@@ -70,7 +72,7 @@ impl Routes {
             ..Changes::default()
         };
         for route in add {
-            let request = self.netlink.handle.route().add(route.message());
+            let request = self.netlink.handle()?.route().add(route.message());
             match request.execute().await {
                 Ok(()) => changes.added.push(route.to_string()),
                 Err(error) => changes
@@ -80,35 +82,30 @@ impl Routes {
         }
         for route in remove {
             match self.delete(&route).await {
-                Ok(()) => changes.removed.push(route.to_string()),
+                Ok(_) => changes.removed.push(route.to_string()),
                 Err(error) => changes.failed.push((route.dst, format!("{error:#}"))),
             }
         }
         Ok(changes)
     }
 
-    /// Removes every route that the agent ever made, in whatever table, and says which.
-    ///
-    /// # Errors
-    ///
-    /// If the routes cannot be read or one of them cannot be removed.
-    pub async fn purge(&self) -> Result<Vec<String>> {
-        let mut removed = Vec::new();
-        for route in self.netlink.routes().await? {
-            if route.is_ours() {
-                self.delete(&route).await?;
-                removed.push(format!("route {route}"));
-            }
+    /// Removes every route that the agent ever made, in whatever table, and says which; goes on where one cannot
+    /// be removed.
+    pub async fn purge(&self, purged: &mut Purged) {
+        let routes = purged.expect(self.netlink.routes().await);
+        for route in routes.iter().flatten().filter(|route| route.is_ours()) {
+            purged.note(format!("route {route}"), self.delete(route).await);
         }
-        Ok(removed)
     }
 
-    async fn delete(&self, route: &Route) -> Result<()> {
-        let request = self.netlink.handle.route().del(route.message());
-        request
-            .execute()
-            .await
-            .with_context(|| format!("cannot remove route {route}"))
+    /// False if it is gone already.
+    async fn delete(&self, route: &Route) -> Result<bool> {
+        let request = self.netlink.handle()?.route().del(route.message());
+        match request.execute().await {
+            Ok(()) => Ok(true),
+            Err(error) if is_gone(&error) => Ok(false),
+            Err(error) => Err(error).with_context(|| format!("cannot remove route {route}")),
+        }
     }
 }
 
