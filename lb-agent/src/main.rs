@@ -28,8 +28,5 @@ fn main() -> ExitCode {
         eprintln!("lb-agent: cannot start the log: {error}");
         return ExitCode::FAILURE;
     }
-    for warning in &config.warnings {
-        tracing::warn!("{warning}");
-    }
     control::run(config)
 }

@@ -3,6 +3,7 @@
 mod collector;
 mod made;
 mod names;
+mod providers;
 mod purge;
 mod report;
 mod start;
@@ -37,6 +38,8 @@ use crate::{
 use report::Fixed;
 use wanted::{Node, hold, link_indices, wanted};
 
+/// Updates that may wait for the control loop.
+const UPDATES: usize = 64;
 /// How long further updates are awaited once one is there, so that a burst costs one plan.
 const SETTLE: Duration = Duration::from_millis(5);
 /// How often the report's counters are read anew.

@@ -12,16 +12,18 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use arc_swap::ArcSwap;
 use tokio::{
-    signal::unix::{SignalKind, signal},
+    runtime::Runtime,
+    signal::unix::{Signal, SignalKind, signal},
     sync::mpsc,
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::{
-    Control, Published, collector,
+    Control, Published, UPDATES, collector,
     made::Made,
     names::{open_dns, resolution, serve_dns},
+    providers::start_providers,
     report::Fixed,
     wanted::{Node, hold, wanted},
 };
@@ -31,18 +33,16 @@ use crate::{
         report::{AgentReport, DatapathReport, InterfaceReport, Timestamp},
     },
     catalog::{Catalog, Desired, Policy},
-    config::{self, Config, MarathonAuth},
+    config::{self, Config},
     datapath::{Datapath, DatapathConfig, Interface, Sizes, TcMode, XdpMode},
     dns,
     net::{LinkKind, Netlink, Routes, local_port_range, reserve_ports},
     plan::maglev::Memo,
     preflight,
-    provider::{self, ProviderId, Update},
+    provider::Update,
     vip::{AddressPool, Allocator, LeaseFile, Pools},
 };
 
-/// Updates that may wait for the control loop.
-const UPDATES: usize = 64;
 /// Addresses in the destination filter: VIPs of every service, and the node's own.
 const NODE_ADDRESSES: u32 = 4_096;
 /// Sockets whose peer is remembered.
@@ -50,7 +50,15 @@ const SOCKETS: u32 = 1 << 18;
 
 /// Runs the agent until SIGTERM or SIGINT. What it put into the kernel stays and works on.
 pub fn run(config: Config) -> ExitCode {
-    match start(config) {
+    let outcome = match start(config) {
+        Ok((runtime, ready)) => runtime.block_on(ready.serve()),
+        Err(error) => {
+            // For whoever started it, whatever the log is made for. With standard error closed there is nobody.
+            let _ = writeln!(io::stderr(), "lb-agent: {error:#}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             error!("{error:#}");
@@ -59,7 +67,8 @@ pub fn run(config: Config) -> ExitCode {
     }
 }
 
-fn start(config: Config) -> Result<()> {
+/// Everything up to the moment from which the agent serves.
+fn start(config: Config) -> Result<(Runtime, Ready)> {
     let tc_mode = preflight::machine()?;
     let interfaces = preflight::interfaces(&config.interfaces)?;
     preflight::pin_dir(&config.paths.pin_dir)?;
@@ -84,8 +93,9 @@ fn start(config: Config) -> Result<()> {
             .get(&iface.index)
             .is_some_and(|link| link.kind == LinkKind::Pair)
     };
-    let datapath = Datapath::load(DatapathConfig {
-        pin_dir: config.paths.pin_dir.clone(),
+    let pin_dir = config.paths.pin_dir.clone();
+    let datapath_config = DatapathConfig {
+        pin_dir: pin_dir.clone(),
         cgroup: cgroup.clone(),
         tx_by_redirect: interfaces.iter().any(veth),
         new_flows: config.new_flows,
@@ -93,17 +103,27 @@ fn start(config: Config) -> Result<()> {
         xdp_mode: xdp_mode(config.xdp_mode),
         tc_mode,
         sizes: sizes(&config),
-    })?;
-    runtime.block_on(serve(Parts {
-        config,
-        interfaces,
-        tc_mode,
-        socket,
-        cgroup,
-        lease_file,
-        allocator,
-        datapath,
-    }))
+    };
+    let ready = Datapath::load(datapath_config).and_then(|datapath| {
+        runtime.block_on(set_up(Parts {
+            config,
+            interfaces,
+            tc_mode,
+            socket,
+            cgroup,
+            lease_file,
+            allocator,
+            datapath,
+        }))
+    });
+    match ready {
+        Ok(ready) => Ok((runtime, ready)),
+        Err(error) if pin_dir.exists() => bail!(
+            "{error:#} (kernel maps stay pinned in {}; `lb-agent purge` removes them)",
+            pin_dir.display()
+        ),
+        Err(error) => Err(error),
+    }
 }
 
 /// What start-up made before the runtime.
@@ -118,7 +138,18 @@ struct Parts {
     datapath: Datapath,
 }
 
-async fn serve(parts: Parts) -> Result<()> {
+/// An agent that is up, and what ends with it.
+struct Ready {
+    control: Control,
+    inbox: mpsc::Receiver<Update>,
+    /// Kept so that the inbox does not end where there is no provider.
+    updates: mpsc::Sender<Update>,
+    stop: CancellationToken,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+async fn set_up(parts: Parts) -> Result<Ready> {
     let Parts {
         config,
         interfaces,
@@ -173,6 +204,10 @@ async fn serve(parts: Parts) -> Result<()> {
         crate::plan::reconcile(datapath.kernel(), &want, &limits, &mut Memo::default())?;
     }
     datapath.attach()?;
+    // Not before: a start that fails says why and nothing else.
+    for warning in &config.warnings {
+        warn!("{warning}");
+    }
     info!(
         interfaces = %config.interfaces.join(","), cgroup = %cgroup.display(),
         pins = %config.paths.pin_dir.display(), "attached"
@@ -236,19 +271,40 @@ async fn serve(parts: Parts) -> Result<()> {
     };
     control.reconcile().await;
     control.publish_report();
-    // Not under systemd: nobody to tell.
-    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::select! {
-        outcome = control.serve(inbox) => outcome?,
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+    Ok(Ready {
+        control,
+        inbox,
+        updates,
+        stop,
+        terminate: signal(SignalKind::terminate())?,
+        interrupt: signal(SignalKind::interrupt())?,
+    })
+}
+
+// === impl Ready ===
+
+impl Ready {
+    async fn serve(self) -> Result<()> {
+        let Self {
+            control,
+            inbox,
+            updates,
+            stop,
+            mut terminate,
+            mut interrupt,
+        } = self;
+        // Not under systemd: nobody to tell.
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+        tokio::select! {
+            outcome = control.serve(inbox) => outcome?,
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        info!("stopping; traffic goes on in the kernel, `lb-agent purge` ends it");
+        drop(updates);
+        stop.cancel();
+        Ok(())
     }
-    info!("stopping; traffic goes on in the kernel, `lb-agent purge` ends it");
-    drop(updates);
-    stop.cancel();
-    Ok(())
 }
 
 /// What the node itself must be told: the DNS link address, and that nobody else uses the SNAT ports.
@@ -286,75 +342,6 @@ fn link_address(config: &Config) -> Result<Option<Ipv4Addr>> {
         Some(IpAddr::V4(addr)) => Ok(Some(addr)),
         Some(addr) => bail!("--dns-link-address {addr}: only an IPv4 address can be put on lo"),
         None => Ok(None),
-    }
-}
-
-fn start_providers(config: &Config, updates: &mpsc::Sender<Update>) -> Result<Vec<ProviderId>> {
-    let mut ids = Vec::new();
-    if let Some(marathon) = &config.marathon {
-        let mut settings = provider::marathon::MarathonConfig::new(marathon.urls.clone());
-        settings.framework.clone_from(&marathon.framework);
-        settings.ca_file.clone_from(&marathon.ca_file);
-        settings.auth = auth(&marathon.auth)?;
-        settings.timings.resync = config.resync;
-        let name = marathon
-            .framework
-            .clone()
-            .or_else(|| Some(marathon.urls.first()?.to_string()));
-        let id = ProviderId::new("marathon", name.unwrap_or_default());
-        ids.push(id.clone());
-        let (tx, rx) = mpsc::channel(UPDATES);
-        tokio::spawn(provider::marathon::run(settings, tx));
-        tokio::spawn(forward(id, rx, updates.clone()));
-    }
-    if let Some(path) = &config.services {
-        let id = ProviderId::new("file", path.display());
-        ids.push(id.clone());
-        let (tx, rx) = mpsc::channel(UPDATES);
-        tokio::spawn(provider::file::run(Some(path.clone()), tx));
-        tokio::spawn(forward(id, rx, updates.clone()));
-    }
-    Ok(ids)
-}
-
-/// Gives a provider's updates the name under which it is awaited.
-async fn forward(id: ProviderId, mut from: mpsc::Receiver<Update>, to: mpsc::Sender<Update>) {
-    while let Some(update) = from.recv().await {
-        if to
-            .send(Update {
-                provider: id.clone(),
-                ..update
-            })
-            .await
-            .is_err()
-        {
-            return;
-        }
-    }
-}
-
-fn auth(auth: &MarathonAuth) -> Result<provider::marathon::Auth> {
-    Ok(match auth {
-        MarathonAuth::Open => provider::marathon::Auth::None,
-        MarathonAuth::Basic {
-            user,
-            password_file,
-        } => provider::marathon::Auth::Basic {
-            user: user.clone(),
-            password: first_line(password_file)?,
-        },
-        MarathonAuth::Token { token_file } => {
-            provider::marathon::Auth::Token(first_line(token_file)?)
-        }
-    })
-}
-
-fn first_line(path: &Path) -> Result<String> {
-    let text =
-        fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    match text.lines().next().map(str::trim) {
-        Some(line) if !line.is_empty() => Ok(line.to_owned()),
-        _ => bail!("the first line of {} is empty", path.display()),
     }
 }
 

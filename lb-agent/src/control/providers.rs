@@ -1,0 +1,85 @@
+//! Starts the providers that the configuration names.
+
+use std::{fs, path::Path};
+
+use anyhow::{Context as _, Result, bail};
+use tokio::sync::mpsc;
+
+use super::UPDATES;
+use crate::{
+    config::{Config, MarathonAuth},
+    provider::{self, ProviderId, Update},
+};
+
+/// Starts each; their updates come by `updates`, under the names that are given back.
+pub(super) fn start_providers(
+    config: &Config,
+    updates: &mpsc::Sender<Update>,
+) -> Result<Vec<ProviderId>> {
+    let mut ids = Vec::new();
+    if let Some(marathon) = &config.marathon {
+        let mut settings = provider::marathon::MarathonConfig::new(marathon.urls.clone());
+        settings.framework.clone_from(&marathon.framework);
+        settings.ca_file.clone_from(&marathon.ca_file);
+        settings.auth = auth(&marathon.auth)?;
+        settings.timings.resync = config.resync;
+        let name = marathon
+            .framework
+            .clone()
+            .or_else(|| Some(marathon.urls.first()?.to_string()));
+        let id = ProviderId::new("marathon", name.unwrap_or_default());
+        ids.push(id.clone());
+        let (tx, rx) = mpsc::channel(UPDATES);
+        tokio::spawn(provider::marathon::run(settings, tx));
+        tokio::spawn(forward(id, rx, updates.clone()));
+    }
+    if let Some(path) = &config.services {
+        let id = ProviderId::new("file", path.display());
+        ids.push(id.clone());
+        let (tx, rx) = mpsc::channel(UPDATES);
+        tokio::spawn(provider::file::run(Some(path.clone()), tx));
+        tokio::spawn(forward(id, rx, updates.clone()));
+    }
+    Ok(ids)
+}
+
+/// Gives a provider's updates the name under which it is awaited.
+async fn forward(id: ProviderId, mut from: mpsc::Receiver<Update>, to: mpsc::Sender<Update>) {
+    while let Some(update) = from.recv().await {
+        if to
+            .send(Update {
+                provider: id.clone(),
+                ..update
+            })
+            .await
+            .is_err()
+        {
+            return;
+        }
+    }
+}
+
+fn auth(auth: &MarathonAuth) -> Result<provider::marathon::Auth> {
+    Ok(match auth {
+        MarathonAuth::Open => provider::marathon::Auth::None,
+        MarathonAuth::Basic {
+            user,
+            password_file,
+        } => provider::marathon::Auth::Basic {
+            user: user.clone(),
+            password: first_line(password_file)?,
+        },
+        MarathonAuth::Token { token_file } => {
+            provider::marathon::Auth::Token(first_line(token_file)?)
+        }
+    })
+}
+
+fn first_line(path: &Path) -> Result<String> {
+    let text =
+        fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    match text.lines().next().map(str::trim) {
+        Some(line) if !line.is_empty() => Ok(line.to_owned()),
+        _ => bail!("the first line of {} is empty", path.display()),
+    }
+}
