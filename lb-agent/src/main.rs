@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use lb_agent::{cli, config::Config, control, log};
+use lb_agent::{cli, config::Config, control, log, privileges};
 
 fn main() -> ExitCode {
     let cli = match cli::Cli::read() {
@@ -19,6 +19,11 @@ fn main() -> ExitCode {
     }
     if let Some(command) = &cli.command {
         return cli::run(command, &cli.flags, control::purge);
+    }
+    // Before any file is read, so that one which could not be read again later is refused now.
+    if let Err(error) = privileges::give_up() {
+        eprintln!("lb-agent: {error:#}");
+        return ExitCode::FAILURE;
     }
     let config = match Config::load(&cli.flags) {
         Ok(config) => config,

@@ -313,6 +313,17 @@ impl Topology {
         Ok(())
     }
 
+    /// What ends all that the agent of a node did there.
+    ///
+    /// # Errors
+    ///
+    /// There is no agent program.
+    pub fn purge_argv(&self, node: usize) -> Result<Vec<String>> {
+        let mut argv = vec![agent()?, "purge".into()];
+        argv.extend(places(&self.nodes[node]));
+        Ok(argv)
+    }
+
     fn agent_argv(&self, node: usize) -> Result<Vec<String>> {
         let (host, number) = (&self.nodes[node], NODES[node].1);
         let path = |name: &str| host.dir().join(name).display().to_string();
@@ -324,13 +335,8 @@ impl Topology {
             format!("http://{MARATHON}"),
             "--cgroup".into(),
             host.cgroup().path().display().to_string(),
-            "--pin-dir".into(),
-            host.pins().display().to_string(),
-            "--state-dir".into(),
-            path("state"),
-            "--run-dir".into(),
-            path("run"),
         ];
+        argv.extend(places(host));
         for listen in ["127.0.0.1:53".to_owned(), format!("10.77.0.{number}:53")] {
             argv.extend(["--dns-listen".into(), listen]);
         }
@@ -343,6 +349,19 @@ impl Topology {
         argv.extend(self.wishes.agent_flags.iter().cloned());
         Ok(argv)
     }
+}
+
+/// The flags for a node's own pins, state and sockets.
+fn places(host: &Host) -> [String; 6] {
+    let path = |name: &str| host.dir().join(name).display().to_string();
+    [
+        "--pin-dir".into(),
+        host.pins().display().to_string(),
+        "--state-dir".into(),
+        path("state"),
+        "--run-dir".into(),
+        path("run"),
+    ]
 }
 
 fn node_spec(name: &str, number: u8, wishes: &Wishes) -> HostSpec {
