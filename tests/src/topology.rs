@@ -261,8 +261,21 @@ impl Topology {
     ///
     /// It cannot be run.
     pub fn start_agent(&mut self, node: usize) -> Result<()> {
-        let argv = self.agent_argv(node)?;
-        let argv: Vec<&str> = argv.iter().map(String::as_str).collect();
+        self.start_agent_by(node, &[])
+    }
+
+    /// As [`Topology::start_agent`], by a program that executes what comes after its own arguments.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be run.
+    pub fn start_agent_by(&mut self, node: usize, starter: &[&str]) -> Result<()> {
+        let own = self.agent_argv(node)?;
+        let argv: Vec<&str> = starter
+            .iter()
+            .copied()
+            .chain(own.iter().map(String::as_str))
+            .collect();
         self.agents[node] = Some(self.nodes[node].start("lb-agent", &argv)?);
         Ok(())
     }

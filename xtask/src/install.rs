@@ -11,8 +11,10 @@ use crate::{
 
 /// Where the unit file expects the agent.
 const DEFAULT: &str = "/usr/local/bin/lb-agent";
+/// In `lb-agent/dist`.
+const UNITS: [&str; 2] = ["lb-agent.service", "lb-agent-dns.socket"];
 
-/// Builds for release and copies program and unit; starts nothing.
+/// Builds for release and copies program and units; starts nothing.
 ///
 /// # Errors
 ///
@@ -22,23 +24,29 @@ pub(crate) fn install(prefix: &Path) -> Result<()> {
     let built = programs(build.args(["build", "--release", "--bin", "lb-agent"]))?
         .remove("lb-agent")
         .context("lb-agent was not built")?;
-    let program = prefix.join("bin/lb-agent");
-    let unit = prefix.join("lib/systemd/system/lb-agent.service");
+    let (program, units) = (
+        prefix.join("bin/lb-agent"),
+        prefix.join("lib/systemd/system"),
+    );
     put(&built, &program, "755")?;
-
-    let text = fs::read_to_string(root().join("lb-agent/dist/lb-agent.service"))?;
-    let adapted = built.with_file_name("lb-agent.service");
-    fs::write(
-        &adapted,
-        text.replace(DEFAULT, &program.display().to_string()),
-    )?;
-    put(&adapted, &unit, "644")?;
+    for unit in UNITS {
+        let text = fs::read_to_string(root().join("lb-agent/dist").join(unit))?;
+        let adapted = built.with_file_name(unit);
+        fs::write(
+            &adapted,
+            text.replace(DEFAULT, &program.display().to_string()),
+        )?;
+        put(&adapted, &units.join(unit), "644")?;
+    }
 
     if let Some(systemctl) = find("systemctl").filter(|_| Path::new("/run/systemd/system").is_dir())
     {
         run(as_root(&systemctl, &[])?.arg("daemon-reload"))?;
     }
-    println!("next: write /etc/lb-agent/config.toml, then `systemctl enable --now lb-agent`");
+    println!(
+        "next: write /etc/lb-agent/config.toml, then `systemctl enable --now lb-agent`; with lb-agent-dns.socket \
+         enabled too, DNS queries wait while the agent restarts"
+    );
     Ok(())
 }
 

@@ -2,9 +2,8 @@
 
 use std::{
     collections::BTreeSet,
-    fs,
+    io::{self, Write as _},
     net::{IpAddr, Ipv4Addr},
-    path::Path,
     process::ExitCode,
     sync::Arc,
 };
@@ -30,7 +29,7 @@ use super::{
 use crate::{
     admin::{
         self, AdminSocket, Resolve,
-        report::{AgentReport, DatapathReport, InterfaceReport, Timestamp},
+        report::{AgentReport, DatapathReport, DnsReport, InterfaceReport, Timestamp},
     },
     catalog::{Catalog, Desired, Policy},
     config::{self, Config},
@@ -48,9 +47,10 @@ const NODE_ADDRESSES: u32 = 4_096;
 /// Sockets whose peer is remembered.
 const SOCKETS: u32 = 1 << 18;
 
-/// Runs the agent until SIGTERM or SIGINT. What it put into the kernel stays and works on.
-pub fn run(config: Config) -> ExitCode {
-    let outcome = match start(config) {
+/// Runs the agent until SIGTERM or SIGINT; `inherited` are the sockets that systemd passed. What it put into the
+/// kernel stays and works on.
+pub fn run(config: Config, inherited: dns::Inherited) -> ExitCode {
+    let outcome = match start(config, inherited) {
         Ok((runtime, ready)) => runtime.block_on(ready.serve()),
         Err(error) => {
             // For whoever started it, whatever the log is made for. With standard error closed there is nobody.
@@ -68,7 +68,7 @@ pub fn run(config: Config) -> ExitCode {
 }
 
 /// Everything up to the moment from which the agent serves.
-fn start(config: Config) -> Result<(Runtime, Ready)> {
+fn start(config: Config, inherited: dns::Inherited) -> Result<(Runtime, Ready)> {
     let tc_mode = preflight::machine()?;
     let interfaces = preflight::interfaces(&config.interfaces)?;
     preflight::pin_dir(&config.paths.pin_dir)?;
@@ -107,6 +107,7 @@ fn start(config: Config) -> Result<(Runtime, Ready)> {
     let ready = Datapath::load(datapath_config).and_then(|datapath| {
         runtime.block_on(set_up(Parts {
             config,
+            inherited,
             interfaces,
             tc_mode,
             socket,
@@ -129,6 +130,7 @@ fn start(config: Config) -> Result<(Runtime, Ready)> {
 /// What start-up made before the runtime.
 struct Parts {
     config: Config,
+    inherited: dns::Inherited,
     interfaces: Vec<Interface>,
     tc_mode: TcMode,
     socket: AdminSocket,
@@ -152,6 +154,7 @@ struct Ready {
 async fn set_up(parts: Parts) -> Result<Ready> {
     let Parts {
         config,
+        inherited,
         interfaces,
         tc_mode,
         socket,
@@ -189,7 +192,7 @@ async fn set_up(parts: Parts) -> Result<Ready> {
     let providers = start_providers(&config, &updates)?;
     let catalog = Catalog::new(providers);
 
-    let dns = open_dns(&config)?;
+    let dns = open_dns(&config, inherited)?;
 
     // The maps are brought up to date with this node before any program runs on them.
     {
@@ -213,7 +216,6 @@ async fn set_up(parts: Parts) -> Result<Ready> {
         pins = %config.paths.pin_dir.display(), "attached"
     );
 
-    let dns = dns.map(|(listen, sockets)| serve_dns(&config, listen, sockets, &published, &stop));
     let fixed = Fixed {
         agent: AgentReport {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -234,7 +236,10 @@ async fn set_up(parts: Parts) -> Result<Ready> {
             pin_dir: Some(config.paths.pin_dir.clone()),
             ..DatapathReport::default()
         },
-        dns,
+        dns: dns.as_ref().map(|(listen, _)| DnsReport {
+            listen: listen.clone(),
+            ..DnsReport::default()
+        }),
         warnings: config.warnings.clone(),
     };
     start_admin(socket, &published, &stop);
@@ -271,6 +276,10 @@ async fn set_up(parts: Parts) -> Result<Ready> {
     };
     control.reconcile().await;
     control.publish_report();
+    // Only now does DNS know names and clients: queries may be waiting in sockets that outlived the last agent.
+    if let Some((listen, sockets)) = dns {
+        serve_dns(&config, listen, sockets, &control.published, &stop);
+    }
     Ok(Ready {
         control,
         inbox,
