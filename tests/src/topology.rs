@@ -280,6 +280,11 @@ impl Topology {
         Ok(())
     }
 
+    /// The services file of agents that start from now on.
+    pub fn put_services(&mut self, services: &str) {
+        services.clone_into(&mut self.wishes.services);
+    }
+
     /// SIGKILL, as a crash would.
     ///
     /// # Errors

@@ -22,6 +22,7 @@ use super::{
     Control, Published, UPDATES, collector,
     made::Made,
     names::{open_dns, resolution, serve_dns},
+    owners::Owners,
     providers::start_providers,
     report::Fixed,
     wanted::{Node, hold, wanted},
@@ -36,7 +37,7 @@ use crate::{
     datapath::{Datapath, DatapathConfig, Interface, Sizes, TcMode, XdpMode},
     dns,
     net::{LinkKind, Netlink, Routes, local_port_range, reserve_ports},
-    plan::maglev::Memo,
+    plan::{self, maglev::Memo},
     preflight,
     provider::Update,
     vip::{AddressPool, Allocator, LeaseFile, Pools},
@@ -195,16 +196,18 @@ async fn set_up(parts: Parts) -> Result<Ready> {
     let dns = open_dns(&config, inherited)?;
 
     // The maps are brought up to date with this node before any program runs on them.
-    {
-        let have = datapath.kernel().state()?;
-        let want = hold(
-            wanted(&Desired::default(), &topology, &node),
-            &have,
-            &topology,
-            &node,
+    let have = datapath.kernel().state()?;
+    let adopted: BTreeSet<_> = have.services.keys().copied().collect();
+    let owners = Owners::load(&config.paths.state_dir, &have);
+    let nothing_yet = wanted(&Desired::default(), &topology, &node);
+    let want = hold(nothing_yet, &have, &adopted, &topology, &node);
+    let limits = datapath.limits();
+    plan::reconcile(datapath.kernel(), &want, &limits, &mut Memo::default())?;
+    if !adopted.is_empty() {
+        info!(
+            "adopted {} services of an agent that ran before",
+            adopted.len()
         );
-        let limits = datapath.limits();
-        crate::plan::reconcile(datapath.kernel(), &want, &limits, &mut Memo::default())?;
     }
     datapath.attach()?;
     // Not before: a start that fails says why and nothing else.
@@ -269,6 +272,8 @@ async fn set_up(parts: Parts) -> Result<Ready> {
         netlink,
         memo: Memo::default(),
         desired: Desired::default(),
+        owners,
+        adopted,
         failures: Vec::new(),
         fill: Vec::new(),
         fixed,
