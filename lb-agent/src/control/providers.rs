@@ -1,14 +1,15 @@
 //! Starts the providers that the configuration names.
 
-use std::{fs, path::Path};
-
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Error, Result};
 use tokio::sync::mpsc;
 
 use super::UPDATES;
 use crate::{
     config::{Config, MarathonAuth},
-    provider::{self, ProviderId, Update},
+    provider::{
+        self, ProviderId, Update,
+        marathon::{Auth, Secret},
+    },
 };
 
 /// Starts each; their updates come by `updates`, under the names that are given back.
@@ -59,27 +60,17 @@ async fn forward(id: ProviderId, mut from: mpsc::Receiver<Update>, to: mpsc::Sen
     }
 }
 
-fn auth(auth: &MarathonAuth) -> Result<provider::marathon::Auth> {
+fn auth(auth: &MarathonAuth) -> Result<Auth> {
+    let secret = |path| Secret::in_file(path).map_err(Error::msg);
     Ok(match auth {
-        MarathonAuth::Open => provider::marathon::Auth::None,
+        MarathonAuth::Open => Auth::None,
         MarathonAuth::Basic {
             user,
             password_file,
-        } => provider::marathon::Auth::Basic {
+        } => Auth::Basic {
             user: user.clone(),
-            password: first_line(password_file)?,
+            password: secret(password_file)?,
         },
-        MarathonAuth::Token { token_file } => {
-            provider::marathon::Auth::Token(first_line(token_file)?)
-        }
+        MarathonAuth::Token { token_file } => Auth::Token(secret(token_file)?),
     })
-}
-
-fn first_line(path: &Path) -> Result<String> {
-    let text =
-        fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    match text.lines().next().map(str::trim) {
-        Some(line) if !line.is_empty() => Ok(line.to_owned()),
-        _ => bail!("the first line of {} is empty", path.display()),
-    }
 }
