@@ -8,7 +8,7 @@ use crate::{
     config::{Config, MarathonAuth},
     provider::{
         self, ProviderId, Update,
-        marathon::{Auth, Secret},
+        marathon::{Auth, Secret, id_without_framework},
     },
 };
 
@@ -24,11 +24,8 @@ pub(super) fn start_providers(
         settings.ca_file.clone_from(&marathon.ca_file);
         settings.auth = auth(&marathon.auth)?;
         settings.timings.resync = config.resync;
-        let name = marathon
-            .framework
-            .clone()
-            .or_else(|| Some(marathon.urls.first()?.to_string()));
-        let id = ProviderId::new("marathon", name.unwrap_or_default());
+        // One name for all its life: the framework's may be learnt later.
+        let id = id_without_framework(&settings);
         ids.push(id.clone());
         let (tx, rx) = mpsc::channel(UPDATES);
         tokio::spawn(provider::marathon::run(settings, tx));

@@ -38,6 +38,7 @@ pub use self::{
     backoff::Steps,
     config::{Auth, MarathonConfig, Timings},
     secret::Secret,
+    watcher::id_without_framework,
 };
 pub use reqwest::Url;
 
