@@ -1,6 +1,6 @@
 //! Installing the agent on this machine.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, process::Command};
 
 use anyhow::{Context, Result};
 
@@ -14,11 +14,11 @@ const DEFAULT: &str = "/usr/local/bin/lb-agent";
 /// In `lb-agent/dist`.
 const UNITS: [&str; 2] = ["lb-agent.service", "lb-agent-dns.socket"];
 
-/// Builds for release and copies program and units; starts nothing.
+/// Builds for release, copies program and units, and has systemd verify these; starts nothing.
 ///
 /// # Errors
 ///
-/// It does not compile, or the places cannot be written.
+/// It does not compile, the places cannot be written, or systemd finds fault with a unit.
 pub(crate) fn install(prefix: &Path) -> Result<()> {
     let mut build = cargo();
     let built = programs(build.args(["build", "--release", "--bin", "lb-agent"]))?
@@ -37,6 +37,14 @@ pub(crate) fn install(prefix: &Path) -> Result<()> {
             text.replace(DEFAULT, &program.display().to_string()),
         )?;
         put(&adapted, &units.join(unit), "644")?;
+    }
+    match find("systemd-analyze") {
+        Some(analyze) => {
+            let installed = UNITS.map(|unit| units.join(unit));
+            run(Command::new(analyze).arg("verify").args(installed))?;
+            println!("systemd-analyze verify: nothing to say about the units");
+        }
+        None => println!("systemd-analyze is missing here; the units are not verified"),
     }
 
     if let Some(systemctl) = find("systemctl").filter(|_| Path::new("/run/systemd/system").is_dir())
