@@ -14,5 +14,7 @@ pub mod log;
 pub mod net;
 pub mod plan;
 pub mod preflight;
+pub mod privileges;
 pub mod provider;
+pub mod purged;
 pub mod vip;

@@ -44,7 +44,7 @@ impl Fixed {
     /// As [`Topology::up`].
     pub fn up(wishes: Wishes) -> Result<Self> {
         let topology = Topology::up(Wishes {
-            services: services(),
+            services: services(&[HOST, BOX, IDLE]),
             ..wishes
         })?;
         let servers = vec![
@@ -96,7 +96,8 @@ fn serve(host: &Host, node: &str) -> Result<Process> {
         .with_context(|| format!("the server on {node} ended"))
 }
 
-fn services() -> String {
+/// A services file with those of the services above.
+pub fn services(which: &[(&str, u16)]) -> String {
     let container = format!("172.31.{WORKER3}.10");
     let backends = [
         (HOST, "10.77.0.11", "fd77::11", 1),
@@ -105,6 +106,9 @@ fn services() -> String {
     ];
     let mut yaml = "services:\n".to_owned();
     for ((name, port), v4, v6, weight) in backends {
+        if !which.contains(&(name, port)) {
+            continue;
+        }
         for protocol in ["tcp", "udp"] {
             yaml += &format!(
                 "  - name: /{name}\n    framework: marathon\n    port: {port}\n    protocol: {protocol}\n    \

@@ -10,3 +10,4 @@ pub mod packet;
 pub mod probe;
 pub mod task;
 pub mod topology;
+pub mod upstream;

@@ -261,10 +261,28 @@ impl Topology {
     ///
     /// It cannot be run.
     pub fn start_agent(&mut self, node: usize) -> Result<()> {
-        let argv = self.agent_argv(node)?;
-        let argv: Vec<&str> = argv.iter().map(String::as_str).collect();
+        self.start_agent_by(node, &[])
+    }
+
+    /// As [`Topology::start_agent`], by a program that executes what comes after its own arguments.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be run.
+    pub fn start_agent_by(&mut self, node: usize, starter: &[&str]) -> Result<()> {
+        let own = self.agent_argv(node)?;
+        let argv: Vec<&str> = starter
+            .iter()
+            .copied()
+            .chain(own.iter().map(String::as_str))
+            .collect();
         self.agents[node] = Some(self.nodes[node].start("lb-agent", &argv)?);
         Ok(())
+    }
+
+    /// The services file of agents that start from now on.
+    pub fn put_services(&mut self, services: &str) {
+        services.clone_into(&mut self.wishes.services);
     }
 
     /// SIGKILL, as a crash would.
@@ -313,6 +331,17 @@ impl Topology {
         Ok(())
     }
 
+    /// What ends all that the agent of a node did there.
+    ///
+    /// # Errors
+    ///
+    /// There is no agent program.
+    pub fn purge_argv(&self, node: usize) -> Result<Vec<String>> {
+        let mut argv = vec![agent()?, "purge".into()];
+        argv.extend(places(&self.nodes[node]));
+        Ok(argv)
+    }
+
     fn agent_argv(&self, node: usize) -> Result<Vec<String>> {
         let (host, number) = (&self.nodes[node], NODES[node].1);
         let path = |name: &str| host.dir().join(name).display().to_string();
@@ -324,13 +353,8 @@ impl Topology {
             format!("http://{MARATHON}"),
             "--cgroup".into(),
             host.cgroup().path().display().to_string(),
-            "--pin-dir".into(),
-            host.pins().display().to_string(),
-            "--state-dir".into(),
-            path("state"),
-            "--run-dir".into(),
-            path("run"),
         ];
+        argv.extend(places(host));
         for listen in ["127.0.0.1:53".to_owned(), format!("10.77.0.{number}:53")] {
             argv.extend(["--dns-listen".into(), listen]);
         }
@@ -343,6 +367,19 @@ impl Topology {
         argv.extend(self.wishes.agent_flags.iter().cloned());
         Ok(argv)
     }
+}
+
+/// The flags for a node's own pins, state and sockets.
+fn places(host: &Host) -> [String; 6] {
+    let path = |name: &str| host.dir().join(name).display().to_string();
+    [
+        "--pin-dir".into(),
+        host.pins().display().to_string(),
+        "--state-dir".into(),
+        path("state"),
+        "--run-dir".into(),
+        path("run"),
+    ]
 }
 
 fn node_spec(name: &str, number: u8, wishes: &Wishes) -> HostSpec {

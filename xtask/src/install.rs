@@ -1,6 +1,6 @@
 //! Installing the agent on this machine.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, process::Command};
 
 use anyhow::{Context, Result};
 
@@ -11,34 +11,50 @@ use crate::{
 
 /// Where the unit file expects the agent.
 const DEFAULT: &str = "/usr/local/bin/lb-agent";
+/// In `lb-agent/dist`.
+const UNITS: [&str; 2] = ["lb-agent.service", "lb-agent-dns.socket"];
 
-/// Builds for release and copies program and unit; starts nothing.
+/// Builds for release, copies program and units, and has systemd verify these; starts nothing.
 ///
 /// # Errors
 ///
-/// It does not compile, or the places cannot be written.
+/// It does not compile, the places cannot be written, or systemd finds fault with a unit.
 pub(crate) fn install(prefix: &Path) -> Result<()> {
     let mut build = cargo();
     let built = programs(build.args(["build", "--release", "--bin", "lb-agent"]))?
         .remove("lb-agent")
         .context("lb-agent was not built")?;
-    let program = prefix.join("bin/lb-agent");
-    let unit = prefix.join("lib/systemd/system/lb-agent.service");
+    let (program, units) = (
+        prefix.join("bin/lb-agent"),
+        prefix.join("lib/systemd/system"),
+    );
     put(&built, &program, "755")?;
-
-    let text = fs::read_to_string(root().join("lb-agent/dist/lb-agent.service"))?;
-    let adapted = built.with_file_name("lb-agent.service");
-    fs::write(
-        &adapted,
-        text.replace(DEFAULT, &program.display().to_string()),
-    )?;
-    put(&adapted, &unit, "644")?;
+    for unit in UNITS {
+        let text = fs::read_to_string(root().join("lb-agent/dist").join(unit))?;
+        let adapted = built.with_file_name(unit);
+        fs::write(
+            &adapted,
+            text.replace(DEFAULT, &program.display().to_string()),
+        )?;
+        put(&adapted, &units.join(unit), "644")?;
+    }
+    match find("systemd-analyze") {
+        Some(analyze) => {
+            let installed = UNITS.map(|unit| units.join(unit));
+            run(Command::new(analyze).arg("verify").args(installed))?;
+            println!("systemd-analyze verify: nothing to say about the units");
+        }
+        None => println!("systemd-analyze is missing here; the units are not verified"),
+    }
 
     if let Some(systemctl) = find("systemctl").filter(|_| Path::new("/run/systemd/system").is_dir())
     {
         run(as_root(&systemctl, &[])?.arg("daemon-reload"))?;
     }
-    println!("next: write /etc/lb-agent/config.toml, then `systemctl enable --now lb-agent`");
+    println!(
+        "next: write /etc/lb-agent/config.toml, then `systemctl enable --now lb-agent`; with lb-agent-dns.socket \
+         enabled too, DNS queries wait while the agent restarts"
+    );
     Ok(())
 }
 

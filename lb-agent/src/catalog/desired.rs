@@ -21,8 +21,8 @@ pub struct Desired {
     pub addresses: BTreeSet<IpAddr>,
     /// Names in use whose address may differ on another node (*address not agreed across nodes*).
     pub contested: BTreeSet<VipName>,
-    /// Providers that have not been read since the start. While there is one, services and addresses that
-    /// are missing here may be theirs and must not be removed.
+    /// Providers that have not been read since the start. Services and addresses that are missing here may be
+    /// theirs and must then not be removed.
     pub waiting: BTreeSet<ProviderId>,
     /// What was left out and what an operator should know; ascending, each once.
     pub problems: Vec<Notice>,
@@ -137,7 +137,7 @@ impl Service {
 
 impl NameAddresses {
     /// Sets the address of `addr`'s family.
-    pub(super) fn set(&mut self, addr: IpAddr) {
+    pub(crate) fn set(&mut self, addr: IpAddr) {
         match addr {
             IpAddr::V4(addr) => self.v4 = Some(addr),
             IpAddr::V6(addr) => self.v6 = Some(addr),

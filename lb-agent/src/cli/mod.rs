@@ -22,6 +22,7 @@ use self::client::ClientError;
 use crate::{
     admin::{ClaimError, RunDir, report::Resolution},
     config::{ConfigError, Flags, Paths},
+    purged::Purged,
 };
 
 /// Carry traffic for named VIPs to healthy backends, in the kernel.
@@ -78,6 +79,8 @@ enum CliError {
     Json(#[from] serde_json::Error),
     #[error("{0:#}")]
     Purge(anyhow::Error),
+    #[error("not everything could be removed; what is wrong put right, run `lb-agent purge` again\n  {}", .0.join("\n  "))]
+    NotRemoved(Vec<String>),
 }
 
 /// Something is wrong that was found while working.
@@ -124,12 +127,12 @@ pub fn refuse(error: &ConfigError) -> ExitCode {
 
 /// Does what the subcommand says, prints the outcome, and gives the code to exit with.
 ///
-/// `purge` removes all that an agent with these paths made, and says what it removed, one item each. It is called
+/// `purge` removes all that an agent with these paths made, and says what it removed and what not. It is called
 /// while the run directory is claimed, so that no agent starts meanwhile.
 pub fn run(
     command: &Command,
     flags: &Flags,
-    purge: impl FnOnce(&Paths) -> anyhow::Result<Vec<String>>,
+    purge: impl FnOnce(&Paths) -> anyhow::Result<Purged>,
 ) -> ExitCode {
     let outcome = Paths::load(flags)
         .map_err(CliError::from)
@@ -154,7 +157,7 @@ pub fn run(
 fn execute(
     command: &Command,
     paths: &Paths,
-    purge: impl FnOnce(&Paths) -> anyhow::Result<Vec<String>>,
+    purge: impl FnOnce(&Paths) -> anyhow::Result<Purged>,
     out: &mut dyn Write,
 ) -> Result<(), CliError> {
     match command {
@@ -181,14 +184,18 @@ fn execute(
         }
         Command::Purge => {
             let _claim = RunDir::claim(&paths.run_dir)?;
-            let removed = purge(paths).map_err(CliError::Purge)?;
-            if removed.is_empty() {
+            let Purged { removed, failed } = purge(paths).map_err(CliError::Purge)?;
+            if removed.is_empty() && failed.is_empty() {
                 writeln!(out, "nothing to remove")?;
             }
             for item in removed {
                 writeln!(out, "removed {item}")?;
             }
-            Ok(())
+            if failed.is_empty() {
+                Ok(())
+            } else {
+                Err(CliError::NotRemoved(failed))
+            }
         }
     }
 }
@@ -218,7 +225,8 @@ impl CliError {
             | Self::NoAnswer(_)
             | Self::Output(_)
             | Self::Json(_)
-            | Self::Purge(_) => EXIT_FAILED,
+            | Self::Purge(_)
+            | Self::NotRemoved(_) => EXIT_FAILED,
         }
     }
 }

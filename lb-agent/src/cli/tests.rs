@@ -78,7 +78,7 @@ fn without_a_subcommand_the_agent_runs() {
 fn execute_in(
     dir: &TempDir,
     command: Command,
-    purge: impl FnOnce(&Paths) -> anyhow::Result<Vec<String>>,
+    purge: impl FnOnce(&Paths) -> anyhow::Result<Purged>,
 ) -> (String, Result<(), CliError>) {
     let cli = parse(&["--run-dir", dir.path().to_str().unwrap()]).unwrap();
     let mut out = Vec::new();
@@ -86,7 +86,7 @@ fn execute_in(
     (String::from_utf8(out).unwrap(), outcome)
 }
 
-fn no_purge(_: &Paths) -> anyhow::Result<Vec<String>> {
+fn no_purge(_: &Paths) -> anyhow::Result<Purged> {
     panic!("nobody asked for a purge")
 }
 
@@ -287,10 +287,13 @@ fn a_foreign_name_is_said_to_be_forwarded() {
 fn purge_lists_what_it_removed() {
     let dir = TempDir::new().unwrap();
     let removed = |_: &Paths| {
-        Ok(vec![
-            "pins under /sys/fs/bpf/x".to_owned(),
-            "address 169.254.53.53 on lo".to_owned(),
-        ])
+        Ok(Purged {
+            removed: vec![
+                "pins under /sys/fs/bpf/x".to_owned(),
+                "address 169.254.53.53 on lo".to_owned(),
+            ],
+            ..Purged::default()
+        })
     };
     let (text, outcome) = execute_in(&dir, Command::Purge, removed);
     outcome.unwrap();
@@ -299,9 +302,25 @@ fn purge_lists_what_it_removed() {
         "removed pins under /sys/fs/bpf/x\nremoved address 169.254.53.53 on lo\n"
     );
     assert_eq!(
-        execute_in(&dir, Command::Purge, |_| Ok(vec![])).0,
+        execute_in(&dir, Command::Purge, |_| Ok(Purged::default())).0,
         "nothing to remove\n"
     );
+}
+
+#[test]
+fn purge_says_what_it_could_not_remove_after_what_it_did() {
+    let dir = TempDir::new().unwrap();
+    let purge = |_: &Paths| {
+        Ok(Purged {
+            removed: vec!["route unreachable 11.0.0.0/8".to_owned()],
+            failed: vec!["/sys/fs/bpf/x/v1/LB_FLOWS: busy".to_owned()],
+        })
+    };
+    let (text, outcome) = execute_in(&dir, Command::Purge, purge);
+    assert_eq!(text, "removed route unreachable 11.0.0.0/8\n");
+    let error = outcome.unwrap_err();
+    assert_eq!(error.code(), EXIT_FAILED);
+    assert!(error.to_string().contains("LB_FLOWS: busy"), "{error}");
 }
 
 #[test]
@@ -321,7 +340,7 @@ fn no_agent_starts_while_purge_is_at_work() {
             RunDir::claim(&paths.run_dir),
             Err(ClaimError::Taken { .. })
         ));
-        Ok(vec![])
+        Ok(Purged::default())
     };
     execute_in(&dir, Command::Purge, purge).1.unwrap();
 }

@@ -2,6 +2,7 @@
 
 use std::{
     fs::File,
+    io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     ops::RangeInclusive,
     path::{Path, PathBuf},
@@ -77,6 +78,15 @@ pub(crate) fn readable_file(text: &str) -> Result<PathBuf, String> {
     match is_dir {
         Ok(false) => Ok(path.to_owned()),
         Ok(true) => Err(format!("\"{text}\" is a directory, not a file")),
+        // Root itself, so this is about the right to read others' files.
+        Err(error)
+            if error.kind() == io::ErrorKind::PermissionDenied
+                && rustix::process::geteuid().is_root() =>
+        {
+            Err(format!(
+                "cannot read \"{text}\": {error}; the agent keeps no right to read files of others: make it root's"
+            ))
+        }
         Err(error) => Err(format!("cannot read \"{text}\": {error}")),
     }
 }

@@ -77,8 +77,7 @@ pub struct Marathon {
     pub ca_file: Option<PathBuf>,
 }
 
-/// How to log in to Marathon. The files are read once, at start: a renewed token needs a restart, which
-/// costs no traffic.
+/// How to log in to Marathon. The files are read for every request, so that a renewed secret counts at once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MarathonAuth {
     /// Not at all.

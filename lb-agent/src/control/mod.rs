@@ -3,6 +3,8 @@
 mod collector;
 mod made;
 mod names;
+mod owners;
+mod providers;
 mod purge;
 mod report;
 mod start;
@@ -10,7 +12,7 @@ mod wanted;
 
 use std::{
     collections::BTreeSet,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::Arc,
     time::Duration,
 };
@@ -29,14 +31,17 @@ use crate::{
     catalog::{Catalog, Desired, Policy},
     datapath::{Datapath, Interface, flows::Census},
     dns,
-    net::{Netlink, Routes, Topology, Watch},
-    plan::{self, maglev::Memo},
+    net::{Change, Netlink, Routes, Topology, Watch},
+    plan::{self, Endpoint, maglev::Memo},
     provider::Update,
-    vip::{Allocator, LeaseFile},
+    vip::{Allocator, LeaseFile, VipName},
 };
+use owners::Owners;
 use report::Fixed;
-use wanted::{Node, hold, link_indices, wanted};
+use wanted::{Node, endpoint, hold, link_indices, wanted};
 
+/// Updates that may wait for the control loop.
+const UPDATES: usize = 64;
 /// How long further updates are awaited once one is there, so that a burst costs one plan.
 const SETTLE: Duration = Duration::from_millis(5);
 /// How often the report's counters are read anew.
@@ -64,6 +69,8 @@ struct Control {
     forbidden: BTreeSet<IpAddr>,
     /// Clients that get DNS answers; `None`: the connected prefixes.
     dns_allow: Option<Vec<IpNet>>,
+    /// Kept on `lo` for DNS.
+    link_address: Option<Ipv4Addr>,
     pools: Vec<IpNet>,
     zones: dns::Zones,
     node: Node,
@@ -73,6 +80,9 @@ struct Control {
     routes: Routes,
     memo: Memo,
     desired: Desired,
+    owners: Owners,
+    /// Services of an earlier life that no provider has spoken of yet.
+    adopted: BTreeSet<Endpoint>,
     failures: Vec<String>,
     /// How full the kernel's tables are, as of the last plan.
     fill: Vec<MapReport>,
@@ -101,7 +111,7 @@ impl Control {
                         self.reconcile().await;
                     }
                 }
-                () = watch.changed() => self.look_around(false).await,
+                change = watch.changed() => self.look_around(change == Change::Anything).await,
                 _ = resync.tick() => {
                     self.datapath.distrust();
                     self.look_around(true).await;
@@ -127,6 +137,11 @@ impl Control {
 
     /// Addresses, routes or interfaces may have changed; with `all` nothing is taken for granted.
     async fn look_around(&mut self, all: bool) {
+        if let Some(addr) = self.link_address
+            && let Err(error) = self.netlink.ensure_address(addr).await
+        {
+            warn!("{error:#}; containers cannot ask this node's DNS");
+        }
         match self.netlink.topology().await {
             Ok(topology) if topology == self.topology && !all => return,
             Ok(topology) => self.topology = topology,
@@ -146,18 +161,25 @@ impl Control {
         let resolvers = self.published.dns_upstreams.load();
         let resolvers = resolvers.iter().map(SocketAddr::ip);
         self.policy.forbidden.extend(resolvers);
-        let desired = self.catalog.resolve(&self.policy, &mut self.allocator);
+        let mut desired = self.catalog.resolve(&self.policy, &mut self.allocator);
+        let held = self.held(&desired);
+        self.keep_names(&held, &mut desired);
         for notice in desired.new_problems(&before) {
             warn!("{notice}");
         }
-        log_changes(&before, &desired);
+        log_changes(&before, &desired, &self.adopted);
+        self.forget_adopted(&held, &desired);
         // Before anybody can resolve a name, its address is on disk.
         if self.allocator.unsaved()
             && let Err(error) = self.lease_file.save(&mut self.allocator)
         {
             failures.push(format!("leases are not saved: {error}"));
         }
-        if let Err(error) = self.program(&desired, &mut failures).await {
+        self.owners.note(&desired, &held);
+        if let Err(error) = self.owners.save() {
+            failures.push(format!("{error:#}"));
+        }
+        if let Err(error) = self.program(&desired, &held, &mut failures).await {
             failures.push(format!("{error:#}"));
         }
         for failure in failures
@@ -173,8 +195,49 @@ impl Control {
         self.desired = desired;
     }
 
+    /// The services of an earlier life that may be of a provider which was not read yet: they stay.
+    fn held(&self, desired: &Desired) -> BTreeSet<Endpoint> {
+        if desired.waiting.is_empty() {
+            return BTreeSet::new();
+        }
+        let readings = self.catalog.readings();
+        let read = readings
+            .map(|(id, _)| id)
+            .filter(|id| !desired.waiting.contains(id));
+        self.owners.unsettled(&read.cloned().collect())
+    }
+
+    /// What the kernel goes on carrying can also be found by name.
+    fn keep_names(&self, held: &BTreeSet<Endpoint>, desired: &mut Desired) {
+        for Endpoint { addr, .. } in held {
+            if self.policy.forbidden.contains(addr) {
+                continue;
+            }
+            if let Some(name) = self.allocator.holder(*addr) {
+                desired.names.entry(name.clone()).or_default().set(*addr);
+            }
+        }
+    }
+
+    /// An adopted service is declared again, or goes.
+    fn forget_adopted(&mut self, held: &BTreeSet<Endpoint>, desired: &Desired) {
+        let declared: BTreeSet<Endpoint> = desired.services.keys().map(endpoint).collect();
+        let mut gone = std::mem::take(&mut self.adopted);
+        gone.retain(|service| !declared.contains(service));
+        (self.adopted, gone) = gone.into_iter().partition(|service| held.contains(service));
+        for service in gone {
+            let name = self.allocator.holder(service.addr).map(VipName::fqdn);
+            info!(%service, name = name.unwrap_or_default(), "service removed");
+        }
+    }
+
     /// Kernel maps first, then routes: a pool is programmed before its address can be reached.
-    async fn program(&mut self, desired: &Desired, failures: &mut Vec<String>) -> Result<()> {
+    async fn program(
+        &mut self,
+        desired: &Desired,
+        held: &BTreeSet<Endpoint>,
+        failures: &mut Vec<String>,
+    ) -> Result<()> {
         let mut want = wanted(desired, &self.topology, &self.node);
         if !desired.waiting.is_empty() {
             let have = self
@@ -182,7 +245,7 @@ impl Control {
                 .kernel()
                 .state()
                 .context("cannot read the kernel's maps")?;
-            want = hold(want, &have, &self.topology, &self.node);
+            want = hold(want, &have, held, &self.topology, &self.node);
         }
         let links: Vec<Interface> = link_indices(&want)
             .into_iter()
@@ -246,12 +309,13 @@ impl Control {
     }
 }
 
-/// One line for each service or backend that came, went or changed its weight.
-fn log_changes(before: &Desired, now: &Desired) {
+/// One line for each service or backend that came, went or changed its weight; those that were `adopted` did not
+/// come.
+fn log_changes(before: &Desired, now: &Desired, adopted: &BTreeSet<Endpoint>) {
     for (key, service) in &now.services {
         let name = service.fqdn().unwrap_or_default();
         let old = before.services.get(key);
-        if old.is_none() {
+        if old.is_none() && !adopted.contains(&endpoint(key)) {
             info!(service = %key, name, backends = service.backends.len(), "service added");
         }
         let Some(old) = old else { continue };

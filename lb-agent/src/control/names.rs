@@ -11,23 +11,28 @@ use tracing::{error, warn};
 
 use super::Published;
 use crate::{
-    admin::report::{DnsReport, Resolution},
+    admin::report::Resolution,
     config::Config,
     dns::{self, DnsConfig, Lookup},
 };
 
 /// Takes the addresses before anything is attached: a port that another program holds ends the start.
-pub(super) fn open_dns(config: &Config) -> Result<Option<(Vec<SocketAddr>, dns::Sockets)>> {
+pub(super) fn open_dns(
+    config: &Config,
+    inherited: dns::Inherited,
+) -> Result<Option<(Vec<SocketAddr>, dns::Sockets)>> {
     let Some(settings) = &config.dns else {
+        // Says of each inherited socket that nobody answers there.
+        dns::Sockets::open(&[], inherited)?;
         return Ok(None);
     };
     let wanted: Vec<SocketAddr> = settings.sockets();
     let listen = if settings.listen_by_default {
-        usable(wanted)?
+        usable(wanted, &inherited)?
     } else {
         wanted
     };
-    let sockets = dns::Sockets::bind(&listen)?;
+    let sockets = dns::Sockets::open(&listen, inherited)?;
     Ok(Some((listen, sockets)))
 }
 
@@ -38,10 +43,10 @@ pub(super) fn serve_dns(
     sockets: dns::Sockets,
     published: &Published,
     stop: &CancellationToken,
-) -> DnsReport {
+) {
     let given = config.dns.as_ref().and_then(|dns| dns.upstreams.clone());
     let dns_config = DnsConfig {
-        listen: listen.clone(),
+        listen,
         upstreams: given.unwrap_or_default(),
         asked: Arc::clone(&published.dns_upstreams),
         allow: Arc::clone(&published.dns_allow),
@@ -54,17 +59,17 @@ pub(super) fn serve_dns(
             error!("DNS ended: {error:#}");
         }
     });
-    DnsReport {
-        listen,
-        ..DnsReport::default()
-    }
 }
 
 /// Of addresses that nobody asked for, those that this node has (`::1` is missing without IPv6).
-fn usable(addresses: Vec<SocketAddr>) -> Result<Vec<SocketAddr>> {
+fn usable(addresses: Vec<SocketAddr>, inherited: &dns::Inherited) -> Result<Vec<SocketAddr>> {
     let mut failed = None;
     let mut usable = Vec::new();
     for addr in addresses {
+        if inherited.has(addr) {
+            usable.push(addr);
+            continue;
+        }
         match dns::Sockets::bind(&[addr]) {
             Ok(_closed_again) => usable.push(addr),
             Err(error) => {

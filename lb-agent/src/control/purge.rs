@@ -8,39 +8,53 @@ use crate::{
     datapath,
     net::{Netlink, Routes, restore_reserved_ports},
     preflight,
+    purged::Purged,
 };
 
-/// Detaches, unpins, removes routes and addresses, restores sysctls; one item for each.
+/// Detaches, unpins, removes routes and addresses, restores sysctls. Goes on where something cannot be removed,
+/// and says so.
 ///
 /// # Errors
 ///
-/// If something cannot be removed. What came before it is.
-pub fn purge(paths: &Paths) -> Result<Vec<String>> {
+/// If nothing may be touched: not root, or the folder for pins is somebody else's.
+pub fn purge(paths: &Paths) -> Result<Purged> {
     preflight::root()?;
     // Whatever is in the folder goes; a slip must not cost anybody's files.
     if paths.pin_dir.exists() {
         preflight::pin_dir(&paths.pin_dir)?;
     }
-    let mut removed = datapath::purge(&paths.pin_dir)?;
-    let made = Made::load(&paths.state_dir)?;
+    let mut purged = Purged::default();
+    datapath::purge(&paths.pin_dir, &mut purged);
+    let network = purge_network(&mut purged);
+    purged.expect(network);
+    let restored = restore(paths, &mut purged);
+    purged.expect(restored);
+    Ok(purged)
+}
+
+fn purge_network(purged: &mut Purged) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
     runtime.block_on(async {
         let netlink = Netlink::open()?;
-        removed.extend(Routes::new(netlink.clone()).purge().await?);
-        removed.extend(netlink.purge_addresses().await?);
-        anyhow::Ok(())
-    })?;
+        Routes::new(netlink.clone()).purge(purged).await;
+        netlink.purge_addresses(purged).await;
+        Ok(())
+    })
+}
+
+/// What was noted in the state directory.
+fn restore(paths: &Paths, purged: &mut Purged) -> Result<()> {
+    let made = Made::load(&paths.state_dir)?;
     if let Some(before) = &made.reserved_ports_before {
         restore_reserved_ports(before).context("cannot restore ip_local_reserved_ports")?;
-        removed.push(format!(
+        purged.removed.push(format!(
             "SNAT range from ip_local_reserved_ports (now '{before}')"
         ));
     }
-    Made::forget(&paths.state_dir)?;
-    Ok(removed)
+    Made::forget(&paths.state_dir)
 }
 
 #[cfg(test)]

@@ -1,49 +1,65 @@
 //! Start-up: checks, loads, attaches, and starts every task of the agent.
 
-use std::{collections::BTreeSet, fs, net::IpAddr, path::Path, process::ExitCode, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    io::{self, Write as _},
+    net::{IpAddr, Ipv4Addr},
+    process::ExitCode,
+    sync::Arc,
+};
 
 use anyhow::{Context as _, Result, bail};
 use arc_swap::ArcSwap;
 use tokio::{
-    signal::unix::{SignalKind, signal},
+    runtime::Runtime,
+    signal::unix::{Signal, SignalKind, signal},
     sync::mpsc,
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::{
-    Control, Published, collector,
+    Control, Published, UPDATES, collector,
     made::Made,
     names::{open_dns, resolution, serve_dns},
+    owners::Owners,
+    providers::start_providers,
     report::Fixed,
     wanted::{Node, hold, wanted},
 };
 use crate::{
     admin::{
         self, AdminSocket, Resolve,
-        report::{AgentReport, DatapathReport, InterfaceReport, Timestamp},
+        report::{AgentReport, DatapathReport, DnsReport, InterfaceReport, Timestamp},
     },
     catalog::{Catalog, Desired, Policy},
-    config::{self, Config, MarathonAuth},
+    config::{self, Config},
     datapath::{Datapath, DatapathConfig, Interface, Sizes, TcMode, XdpMode},
     dns,
     net::{LinkKind, Netlink, Routes, local_port_range, reserve_ports},
-    plan::maglev::Memo,
+    plan::{self, maglev::Memo},
     preflight,
-    provider::{self, ProviderId, Update},
+    provider::Update,
     vip::{AddressPool, Allocator, LeaseFile, Pools},
 };
 
-/// Updates that may wait for the control loop.
-const UPDATES: usize = 64;
 /// Addresses in the destination filter: VIPs of every service, and the node's own.
 const NODE_ADDRESSES: u32 = 4_096;
 /// Sockets whose peer is remembered.
 const SOCKETS: u32 = 1 << 18;
 
-/// Runs the agent until SIGTERM or SIGINT. What it put into the kernel stays and works on.
-pub fn run(config: Config) -> ExitCode {
-    match start(config) {
+/// Runs the agent until SIGTERM or SIGINT; `inherited` are the sockets that systemd passed. What it put into the
+/// kernel stays and works on.
+pub fn run(config: Config, inherited: dns::Inherited) -> ExitCode {
+    let outcome = match start(config, inherited) {
+        Ok((runtime, ready)) => runtime.block_on(ready.serve()),
+        Err(error) => {
+            // For whoever started it, whatever the log is made for. With standard error closed there is nobody.
+            let _ = writeln!(io::stderr(), "lb-agent: {error:#}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             error!("{error:#}");
@@ -52,7 +68,8 @@ pub fn run(config: Config) -> ExitCode {
     }
 }
 
-fn start(config: Config) -> Result<()> {
+/// Everything up to the moment from which the agent serves.
+fn start(config: Config, inherited: dns::Inherited) -> Result<(Runtime, Ready)> {
     let tc_mode = preflight::machine()?;
     let interfaces = preflight::interfaces(&config.interfaces)?;
     preflight::pin_dir(&config.paths.pin_dir)?;
@@ -77,8 +94,9 @@ fn start(config: Config) -> Result<()> {
             .get(&iface.index)
             .is_some_and(|link| link.kind == LinkKind::Pair)
     };
-    let datapath = Datapath::load(DatapathConfig {
-        pin_dir: config.paths.pin_dir.clone(),
+    let pin_dir = config.paths.pin_dir.clone();
+    let datapath_config = DatapathConfig {
+        pin_dir: pin_dir.clone(),
         cgroup: cgroup.clone(),
         tx_by_redirect: interfaces.iter().any(veth),
         new_flows: config.new_flows,
@@ -86,22 +104,34 @@ fn start(config: Config) -> Result<()> {
         xdp_mode: xdp_mode(config.xdp_mode),
         tc_mode,
         sizes: sizes(&config),
-    })?;
-    runtime.block_on(serve(Parts {
-        config,
-        interfaces,
-        tc_mode,
-        socket,
-        cgroup,
-        lease_file,
-        allocator,
-        datapath,
-    }))
+    };
+    let ready = Datapath::load(datapath_config).and_then(|datapath| {
+        runtime.block_on(set_up(Parts {
+            config,
+            inherited,
+            interfaces,
+            tc_mode,
+            socket,
+            cgroup,
+            lease_file,
+            allocator,
+            datapath,
+        }))
+    });
+    match ready {
+        Ok(ready) => Ok((runtime, ready)),
+        Err(error) if pin_dir.exists() => bail!(
+            "{error:#} (kernel maps stay pinned in {}; `lb-agent purge` removes them)",
+            pin_dir.display()
+        ),
+        Err(error) => Err(error),
+    }
 }
 
 /// What start-up made before the runtime.
 struct Parts {
     config: Config,
+    inherited: dns::Inherited,
     interfaces: Vec<Interface>,
     tc_mode: TcMode,
     socket: AdminSocket,
@@ -111,9 +141,21 @@ struct Parts {
     datapath: Datapath,
 }
 
-async fn serve(parts: Parts) -> Result<()> {
+/// An agent that is up, and what ends with it.
+struct Ready {
+    control: Control,
+    inbox: mpsc::Receiver<Update>,
+    /// Kept so that the inbox does not end where there is no provider.
+    updates: mpsc::Sender<Update>,
+    stop: CancellationToken,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+async fn set_up(parts: Parts) -> Result<Ready> {
     let Parts {
         config,
+        inherited,
         interfaces,
         tc_mode,
         socket,
@@ -124,7 +166,8 @@ async fn serve(parts: Parts) -> Result<()> {
     } = parts;
     let stop = CancellationToken::new();
     let netlink = Netlink::open()?;
-    change_node(&config, &netlink).await?;
+    let link_address = link_address(&config)?;
+    change_node(&config, link_address, &netlink).await?;
     let topology = netlink.topology().await?;
     let node = Node {
         ifaces: config.interfaces.clone(),
@@ -150,27 +193,32 @@ async fn serve(parts: Parts) -> Result<()> {
     let providers = start_providers(&config, &updates)?;
     let catalog = Catalog::new(providers);
 
-    let dns = open_dns(&config)?;
+    let dns = open_dns(&config, inherited)?;
 
     // The maps are brought up to date with this node before any program runs on them.
-    {
-        let have = datapath.kernel().state()?;
-        let want = hold(
-            wanted(&Desired::default(), &topology, &node),
-            &have,
-            &topology,
-            &node,
+    let have = datapath.kernel().state()?;
+    let adopted: BTreeSet<_> = have.services.keys().copied().collect();
+    let owners = Owners::load(&config.paths.state_dir, &have);
+    let nothing_yet = wanted(&Desired::default(), &topology, &node);
+    let want = hold(nothing_yet, &have, &adopted, &topology, &node);
+    let limits = datapath.limits();
+    plan::reconcile(datapath.kernel(), &want, &limits, &mut Memo::default())?;
+    if !adopted.is_empty() {
+        info!(
+            "adopted {} services of an agent that ran before",
+            adopted.len()
         );
-        let limits = datapath.limits();
-        crate::plan::reconcile(datapath.kernel(), &want, &limits, &mut Memo::default())?;
     }
     datapath.attach()?;
+    // Not before: a start that fails says why and nothing else.
+    for warning in &config.warnings {
+        warn!("{warning}");
+    }
     info!(
         interfaces = %config.interfaces.join(","), cgroup = %cgroup.display(),
         pins = %config.paths.pin_dir.display(), "attached"
     );
 
-    let dns = dns.map(|(listen, sockets)| serve_dns(&config, listen, sockets, &published, &stop));
     let fixed = Fixed {
         agent: AgentReport {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -191,7 +239,10 @@ async fn serve(parts: Parts) -> Result<()> {
             pin_dir: Some(config.paths.pin_dir.clone()),
             ..DatapathReport::default()
         },
-        dns,
+        dns: dns.as_ref().map(|(listen, _)| DnsReport {
+            listen: listen.clone(),
+            ..DnsReport::default()
+        }),
         warnings: config.warnings.clone(),
     };
     start_admin(socket, &published, &stop);
@@ -206,6 +257,7 @@ async fn serve(parts: Parts) -> Result<()> {
             .flat_map(AddressPool::to_cidrs)
             .collect(),
         dns_allow: config.dns.as_ref().and_then(|dns| dns.allow.clone()),
+        link_address,
         forbidden: forbidden(&config),
         policy: policy(&config),
         resync: config.resync,
@@ -220,6 +272,8 @@ async fn serve(parts: Parts) -> Result<()> {
         netlink,
         memo: Memo::default(),
         desired: Desired::default(),
+        owners,
+        adopted,
         failures: Vec::new(),
         fill: Vec::new(),
         fixed,
@@ -227,23 +281,52 @@ async fn serve(parts: Parts) -> Result<()> {
     };
     control.reconcile().await;
     control.publish_report();
-    // Not under systemd: nobody to tell.
-    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::select! {
-        outcome = control.serve(inbox) => outcome?,
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+    // Only now does DNS know names and clients: queries may be waiting in sockets that outlived the last agent.
+    if let Some((listen, sockets)) = dns {
+        serve_dns(&config, listen, sockets, &control.published, &stop);
     }
-    info!("stopping; traffic goes on in the kernel, `lb-agent purge` ends it");
-    drop(updates);
-    stop.cancel();
-    Ok(())
+    Ok(Ready {
+        control,
+        inbox,
+        updates,
+        stop,
+        terminate: signal(SignalKind::terminate())?,
+        interrupt: signal(SignalKind::interrupt())?,
+    })
+}
+
+// === impl Ready ===
+
+impl Ready {
+    async fn serve(self) -> Result<()> {
+        let Self {
+            control,
+            inbox,
+            updates,
+            stop,
+            mut terminate,
+            mut interrupt,
+        } = self;
+        // Not under systemd: nobody to tell.
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+        tokio::select! {
+            outcome = control.serve(inbox) => outcome?,
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        info!("stopping; traffic goes on in the kernel, `lb-agent purge` ends it");
+        drop(updates);
+        stop.cancel();
+        Ok(())
+    }
 }
 
 /// What the node itself must be told: the DNS link address, and that nobody else uses the SNAT ports.
-async fn change_node(config: &Config, netlink: &Netlink) -> Result<()> {
+async fn change_node(
+    config: &Config,
+    link_address: Option<Ipv4Addr>,
+    netlink: &Netlink,
+) -> Result<()> {
     let mut made = Made::load(&config.paths.state_dir)?;
     let before = made.clone();
     let (low, high) = local_port_range().context("cannot read ip_local_port_range")?;
@@ -258,15 +341,8 @@ async fn change_node(config: &Config, netlink: &Netlink) -> Result<()> {
     {
         made.reserved_ports_before.get_or_insert(previous);
     }
-    match config.dns.as_ref().and_then(|dns| dns.link_address) {
-        Some(IpAddr::V4(addr)) => {
-            netlink
-                .ensure_address(addr)
-                .await
-                .with_context(|| format!("cannot put {addr} on lo"))?;
-        }
-        Some(addr) => bail!("--dns-link-address {addr}: only an IPv4 address can be put on lo"),
-        None => {}
+    if let Some(addr) = link_address {
+        netlink.ensure_address(addr).await?;
     }
     if made != before {
         made.save(&config.paths.state_dir)?;
@@ -274,72 +350,12 @@ async fn change_node(config: &Config, netlink: &Netlink) -> Result<()> {
     Ok(())
 }
 
-fn start_providers(config: &Config, updates: &mpsc::Sender<Update>) -> Result<Vec<ProviderId>> {
-    let mut ids = Vec::new();
-    if let Some(marathon) = &config.marathon {
-        let mut settings = provider::marathon::MarathonConfig::new(marathon.urls.clone());
-        settings.framework.clone_from(&marathon.framework);
-        settings.ca_file.clone_from(&marathon.ca_file);
-        settings.auth = auth(&marathon.auth)?;
-        settings.timings.resync = config.resync;
-        let name = marathon
-            .framework
-            .clone()
-            .or_else(|| Some(marathon.urls.first()?.to_string()));
-        let id = ProviderId::new("marathon", name.unwrap_or_default());
-        ids.push(id.clone());
-        let (tx, rx) = mpsc::channel(UPDATES);
-        tokio::spawn(provider::marathon::run(settings, tx));
-        tokio::spawn(forward(id, rx, updates.clone()));
-    }
-    if let Some(path) = &config.services {
-        let id = ProviderId::new("file", path.display());
-        ids.push(id.clone());
-        let (tx, rx) = mpsc::channel(UPDATES);
-        tokio::spawn(provider::file::run(Some(path.clone()), tx));
-        tokio::spawn(forward(id, rx, updates.clone()));
-    }
-    Ok(ids)
-}
-
-/// Gives a provider's updates the name under which it is awaited.
-async fn forward(id: ProviderId, mut from: mpsc::Receiver<Update>, to: mpsc::Sender<Update>) {
-    while let Some(update) = from.recv().await {
-        if to
-            .send(Update {
-                provider: id.clone(),
-                ..update
-            })
-            .await
-            .is_err()
-        {
-            return;
-        }
-    }
-}
-
-fn auth(auth: &MarathonAuth) -> Result<provider::marathon::Auth> {
-    Ok(match auth {
-        MarathonAuth::Open => provider::marathon::Auth::None,
-        MarathonAuth::Basic {
-            user,
-            password_file,
-        } => provider::marathon::Auth::Basic {
-            user: user.clone(),
-            password: first_line(password_file)?,
-        },
-        MarathonAuth::Token { token_file } => {
-            provider::marathon::Auth::Token(first_line(token_file)?)
-        }
-    })
-}
-
-fn first_line(path: &Path) -> Result<String> {
-    let text =
-        fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    match text.lines().next().map(str::trim) {
-        Some(line) if !line.is_empty() => Ok(line.to_owned()),
-        _ => bail!("the first line of {} is empty", path.display()),
+/// Where containers ask for names.
+fn link_address(config: &Config) -> Result<Option<Ipv4Addr>> {
+    match config.dns.as_ref().and_then(|dns| dns.link_address) {
+        Some(IpAddr::V4(addr)) => Ok(Some(addr)),
+        Some(addr) => bail!("--dns-link-address {addr}: only an IPv4 address can be put on lo"),
+        None => Ok(None),
     }
 }
 

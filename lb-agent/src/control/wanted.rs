@@ -2,14 +2,14 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::{Ipv4Addr, Ipv6Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
 use ipnet::IpNet;
 use lb_common::{NodeConfig, addr_flag};
 
 use crate::{
-    catalog::{Desired, Weight},
+    catalog::{Desired, ServiceKey, Weight},
     config::PortRange,
     net::Topology,
     plan::{BackendState, Endpoint, KernelState, Reach, Wanted, WantedBackend, WantedService},
@@ -26,6 +26,15 @@ pub(super) struct Node {
     pub(super) outside_allow: Option<Vec<IpNet>>,
 }
 
+/// A service as the kernel knows it.
+pub(super) fn endpoint(key: &ServiceKey) -> Endpoint {
+    Endpoint {
+        addr: key.addr,
+        port: key.port.get(),
+        proto: key.protocol.number(),
+    }
+}
+
 /// Puts the rooms' knowledge together.
 pub(super) fn wanted(desired: &Desired, topology: &Topology, node: &Node) -> Wanted {
     let services = desired
@@ -38,17 +47,12 @@ pub(super) fn wanted(desired: &Desired, topology: &Topology, node: &Node) -> Wan
                 state: BackendState::Up,
                 reach: topology.reach(backend.addr.ip(), &node.ifaces),
             });
-            let endpoint = Endpoint {
-                addr: key.addr,
-                port: key.port.get(),
-                proto: key.protocol.number(),
-            };
             let service = WantedService {
                 flags: 0,
                 fail_open: true,
                 backends: backends.collect(),
             };
-            (endpoint, service)
+            (endpoint(key), service)
         })
         .collect();
     let mut node_addresses = topology.own_addresses();
@@ -80,24 +84,28 @@ fn snat(topology: &Topology, node: &Node) -> (Option<Ipv4Addr>, Option<Ipv6Addr>
     })
 }
 
-/// Adds what the maps hold and nobody has spoken of yet: until every provider has given its first
-/// snapshot after a start, nothing is taken away.
+/// Adds what the maps hold of the services `held`, which may be of a provider that was not read since the start:
+/// nothing of them is taken away.
 ///
-/// Backends come back with the share of slots that they have, so a service that is only held keeps its
-/// table.
+/// An address is held with a service at it; where the maps hold none, nobody can tell whose it is. Backends come
+/// back with the share of slots that they have, so a service that is only held keeps its table.
 pub(super) fn hold(
     mut wanted: Wanted,
     have: &KernelState,
+    held: &BTreeSet<Endpoint>,
     topology: &Topology,
     node: &Node,
 ) -> Wanted {
+    let holding: BTreeSet<IpAddr> = held.iter().map(|service| service.addr).collect();
+    let serving: BTreeSet<IpAddr> = have.services.keys().map(|service| service.addr).collect();
     for (addr, flags) in &have.addresses {
-        if flags & addr_flag::VIP != 0 {
+        let keep = holding.contains(addr) || !serving.contains(addr);
+        if flags & addr_flag::VIP != 0 && keep {
             wanted.vips.insert(*addr);
             wanted.node_addresses.remove(addr);
         }
     }
-    for (endpoint, service) in &have.services {
+    for (endpoint, service) in have.services.iter().filter(|(at, _)| held.contains(at)) {
         let held = wanted
             .services
             .entry(*endpoint)
@@ -150,4 +158,74 @@ pub(super) fn link_indices(wanted: &Wanted) -> BTreeSet<u32> {
             Reach::Host | Reach::Net { .. } => None,
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use lb_common::{Backend, Be16, Service};
+
+    use super::*;
+    use crate::plan::TableId;
+
+    fn at(vip: &str) -> Endpoint {
+        Endpoint::new(vip.parse().unwrap(), 6)
+    }
+
+    /// A kernel with one service and backend at each of these.
+    fn kernel(vips: &[&str]) -> KernelState {
+        let mut have = KernelState::default();
+        for (id, vip) in (1..).zip(vips) {
+            let service = Service {
+                id,
+                slots: 2,
+                ..Service::default()
+            };
+            let backend = Backend {
+                family: 4,
+                addr: at("10.0.0.1:80").wide_addr(),
+                port: Be16::new(8000 + id as u16),
+                proto: 6,
+                ..Backend::default()
+            };
+            let table = TableId {
+                service: id,
+                slots: 2,
+            };
+            have.services.insert(at(vip), service);
+            have.backends.insert(id, backend);
+            have.tables.insert(table, vec![id; 2]);
+            have.addresses.insert(at(vip).addr, addr_flag::VIP);
+        }
+        have
+    }
+
+    fn held(have: &KernelState, of: &[&str]) -> Wanted {
+        let held = of.iter().map(|vip| at(vip)).collect();
+        let node = Node {
+            ifaces: Vec::new(),
+            snat_ports: PortRange { min: 1, max: 2 },
+            outside_allow: None,
+        };
+        hold(Wanted::default(), have, &held, &Topology::default(), &node)
+    }
+
+    #[test]
+    fn only_what_may_be_of_a_provider_that_was_not_read_is_held() {
+        let have = kernel(&["11.0.0.1:80", "11.0.0.2:80"]);
+        let wanted = held(&have, &["11.0.0.2:80"]);
+        let services: Vec<_> = wanted.services.keys().copied().collect();
+        assert_eq!(services, [at("11.0.0.2:80")]);
+        assert_eq!(wanted.vips, ["11.0.0.2".parse().unwrap()].into());
+        let backends = &wanted.services[&at("11.0.0.2:80")].backends;
+        assert_eq!(backends[0].addr, "10.0.0.1:8002".parse().unwrap());
+    }
+
+    #[test]
+    fn an_address_with_a_held_service_stays_and_so_does_one_of_nobody() {
+        let mut have = kernel(&["11.0.0.1:80", "11.0.0.1:81", "11.0.0.2:80"]);
+        let empty = "11.0.0.9".parse().unwrap();
+        have.addresses.insert(empty, addr_flag::VIP);
+        let wanted = held(&have, &["11.0.0.1:81"]);
+        assert_eq!(wanted.vips, ["11.0.0.1".parse().unwrap(), empty].into());
+    }
 }

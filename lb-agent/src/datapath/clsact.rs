@@ -21,6 +21,7 @@ use super::{
     links::Interface,
     rtnl::{self, Found, Side},
 };
+use crate::purged::Purged;
 
 /// A tc program and its place among an interface's filters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -224,35 +225,23 @@ impl Filters {
 }
 
 /// Removes our filters from every interface of this network namespace; `links` are the folders of pinned
-/// links, whose markers say which qdiscs an agent made. Gives what was removed. A qdisc that was there
-/// before, or that holds others' filters, stays.
-///
-/// # Errors
-///
-/// If something cannot be listed or removed.
-pub(super) fn purge(links: &[PathBuf]) -> Result<Vec<String>> {
-    let mut removed = Vec::new();
-    for index in rtnl::clsact_interfaces().context("cannot list the clsact qdiscs")? {
+/// links, whose markers say which qdiscs an agent made. Says what was removed, and goes on where something
+/// cannot be. A qdisc that was there before, or that holds others' filters, stays.
+pub(super) fn purge(links: &[PathBuf], purged: &mut Purged) {
+    let found = rtnl::clsact_interfaces().context("cannot list the clsact qdiscs");
+    for index in purged.expect(found).unwrap_or_default() {
+        let name = rtnl::name(index);
         for filter in [INGRESS, LINK, EGRESS] {
-            if remove(index, filter)? {
-                removed.push(format!(
-                    "{} from {} of {}",
-                    filter.program,
-                    filter.side,
-                    rtnl::name(index)
-                ));
-            }
+            let what = format!("{} from {} of {name}", filter.program, filter.side);
+            purged.note(what, remove(index, filter));
         }
         for dir in links {
-            if release(dir, index)? {
-                removed.push(format!("clsact qdisc of {}", rtnl::name(index)));
-            }
+            purged.note(format!("clsact qdisc of {name}"), release(dir, index));
         }
     }
     for dir in links {
-        remove_markers(dir)?;
+        purged.expect(remove_markers(dir));
     }
-    Ok(removed)
 }
 
 fn remove(index: u32, filter: Filter) -> Result<bool> {

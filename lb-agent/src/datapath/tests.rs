@@ -15,6 +15,7 @@ use aya::maps::Map;
 use lb_common::{Addr4, Be16, Flow, FlowKey};
 
 use super::*;
+use crate::purged::Purged;
 
 /// Pins, cgroup and interfaces of one test; all gone with it.
 struct Node {
@@ -80,9 +81,17 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
-        let _ = purge(&self.pins);
+        purge(&self.pins, &mut Purged::default());
         let _ = fs::remove_dir(&self.cgroup);
     }
+}
+
+/// What was removed, as nothing may fail.
+fn purged(pins: &Path) -> String {
+    let mut purged = Purged::default();
+    purge(pins, &mut purged);
+    assert_eq!(purged.failed, [""; 0]);
+    purged.removed.join("\n")
 }
 
 fn run(program: &str, words: &str) -> String {
@@ -189,7 +198,7 @@ fn a_clsact_filter_outlives_its_agent_and_is_replaced_in_place() {
         assert_ne!(replaced, ingress, "the old program still runs");
         assert_ne!(filters("va", "egress"), egress);
 
-        let removed = purge(&node.pins).unwrap().join("\n");
+        let removed = purged(&node.pins);
         assert!(
             removed.contains("lb_tc_ingress from ingress of va"),
             "{removed}"
@@ -208,13 +217,33 @@ fn purge_leaves_the_filters_and_the_qdisc_of_others() {
         node.run(&["va", "vb"], TcMode::Clsact);
         add_foreign_filter(&node, "vb", "ingress pref 5");
 
-        purge(&node.pins).unwrap();
+        purged(&node.pins);
         assert_eq!(filters("va", "ingress"), []);
         assert!(qdiscs("va").contains("clsact"), "not ours");
         let left = run("tc", "filter show dev vb ingress");
         assert!(left.contains("pref 5 bpf"), "{left}");
         assert!(!left.contains("pref 10"), "{left}");
         assert!(!node.pins.exists());
+    });
+}
+
+#[test]
+fn purge_goes_on_past_what_it_cannot_remove() {
+    in_a_namespace(|| {
+        let dir = tempfile::tempdir().unwrap();
+        let [odd, sound] = ["v1", "v2"].map(|schema| dir.path().join(schema));
+        fs::create_dir_all(&odd).unwrap();
+        // Not a folder, so it cannot be listed.
+        fs::write(odd.join("links"), "").unwrap();
+        fs::create_dir_all(sound.join("links")).unwrap();
+        fs::write(sound.join("LB_FLOWS"), "").unwrap();
+        let mut purged = Purged::default();
+        purge(dir.path(), &mut purged);
+        let told = purged.failed.join("\n");
+        assert!(told.contains("v1/links"), "{told}");
+        assert!(!sound.exists(), "{purged:?}");
+        let removed = sound.join("LB_FLOWS").display().to_string();
+        assert!(purged.removed.contains(&removed), "{purged:?}");
     });
 }
 
@@ -286,7 +315,7 @@ fn a_tcx_link_outlives_its_agent_and_is_taken_over() {
         assert_ne!(replaced, shown, "the old program still runs");
         assert!(!qdiscs("va").contains("clsact"));
 
-        purge(&node.pins).unwrap();
+        purged(&node.pins);
         becomes(|| tcx("va", TcAttachType::Ingress), vec![]);
         becomes(|| tcx("va", TcAttachType::Egress), vec![]);
     });

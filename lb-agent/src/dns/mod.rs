@@ -3,6 +3,7 @@
 //! A query is answered from a [`Table`], an immutable snapshot that is swapped whole, or forwarded to the
 //! resolvers that the node had before. Both only for clients in the allowed prefixes.
 
+mod activation;
 mod config;
 mod forward;
 mod handler;
@@ -14,6 +15,7 @@ mod tcp;
 mod upstreams;
 mod zones;
 
+pub use activation::Inherited;
 pub use config::{DnsConfig, LOOPBACK, Stats};
 pub use server::serve;
 pub use sockets::Sockets;

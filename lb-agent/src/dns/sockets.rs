@@ -8,6 +8,8 @@ use std::{
 use anyhow::{Context as _, bail};
 use socket2::{Domain, Protocol, Socket, Type};
 
+use super::Inherited;
+
 /// Open sockets, not yet served. Bind them before privileges are dropped.
 #[derive(Debug, Default)]
 pub struct Sockets {
@@ -20,24 +22,39 @@ pub struct Sockets {
 impl Sockets {
     /// UDP and TCP on each of `listen`; port 0 gives both the same free port.
     pub fn bind(listen: &[SocketAddr]) -> anyhow::Result<Self> {
+        Self::open(listen, Inherited::default())
+    }
+
+    /// As [`Sockets::bind`], but takes those that were inherited instead of opening them. An inherited one that
+    /// is not at one of these addresses is closed with a warning.
+    pub fn open(listen: &[SocketAddr], mut inherited: Inherited) -> anyhow::Result<Self> {
         let mut sockets = Self::default();
         for &addr in listen {
-            let udp = open(addr, Type::DGRAM).map_err(|error| explain(addr, "UDP", &error))?;
-            let udp = UdpSocket::from(udp);
+            let udp = match inherited.udp(addr) {
+                Some(udp) => udp,
+                None => open(addr, Type::DGRAM)
+                    .map_err(|error| explain(addr, "UDP", &error))?
+                    .into(),
+            };
             let addr = udp
                 .local_addr()
                 .context("cannot read a DNS socket's address")?;
-            let tcp = open(addr, Type::STREAM).map_err(|error| explain(addr, "TCP", &error))?;
+            let tcp = match inherited.tcp(addr) {
+                Some(tcp) => tcp,
+                None => open(addr, Type::STREAM)
+                    .map_err(|error| explain(addr, "TCP", &error))?
+                    .into(),
+            };
             sockets.udp.push(udp);
-            sockets.tcp.push(tcp.into());
+            sockets.tcp.push(tcp);
+        }
+        for addr in inherited.addresses() {
+            tracing::warn!(
+                "systemd passed a DNS socket on {addr}, where --dns-listen does not listen; nobody answers there: \
+                 make lb-agent-dns.socket and --dns-listen agree"
+            );
         }
         sockets.check()
-    }
-
-    /// Sockets that somebody else opened (`ListenDatagram=`, `ListenStream=`), so that queries wait in them
-    /// while the agent restarts.
-    pub fn adopt(udp: Vec<UdpSocket>, tcp: Vec<TcpListener>) -> anyhow::Result<Self> {
-        Self { udp, tcp }.check()
     }
 
     /// Where they listen; each address once.
@@ -147,6 +164,30 @@ mod tests {
             .to_string();
         assert!(error.contains("name each address"), "{error}");
         let udp = UdpSocket::bind("[::]:0").expect("a socket");
-        assert!(Sockets::adopt(vec![udp], Vec::new()).is_err());
+        let addr = udp.local_addr().expect("an address");
+        let inherited = Inherited::of(vec![udp], Vec::new());
+        assert!(Sockets::open(&[addr], inherited).is_err());
+    }
+
+    #[test]
+    fn an_inherited_socket_is_taken_and_what_is_missing_is_opened() {
+        let udp = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+        let addr = udp.local_addr().expect("an address");
+        let stranger = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+        let elsewhere = stranger.local_addr().expect("an address");
+        let client = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+        client.send_to(b"waits", addr).expect("sent");
+
+        let inherited = Inherited::of(vec![stranger, udp], Vec::new());
+        assert!(inherited.has(addr) && inherited.has(elsewhere));
+        let sockets = Sockets::open(&[addr], inherited).expect("both");
+        assert_eq!(sockets.addresses(), [addr]);
+        assert_eq!((sockets.udp.len(), sockets.tcp.len()), (1, 1));
+        let mut buffer = [0; 8];
+        let read = sockets.udp[0]
+            .recv(&mut buffer)
+            .expect("what was sent before");
+        assert_eq!(&buffer[..read], b"waits");
+        UdpSocket::bind(elsewhere).expect("the stranger was closed");
     }
 }

@@ -5,7 +5,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use anyhow::{Context, Result};
 use netlink_packet_route::address::{AddressAttribute, AddressMessage, AddressScope};
 
-use super::{Netlink, route::LOOPBACK};
+use super::{Netlink, netlink::is_gone, route::LOOPBACK};
+use crate::purged::Purged;
 
 /// The label by which an address is known as ours; shown by `ip address`. A label, because the attribute
 /// made for this (`IFA_PROTO`) came with Linux 5.18 only, and a label survives the agent's own files.
@@ -31,7 +32,7 @@ impl Netlink {
         {
             return Ok(false);
         }
-        let mut request = self.handle.address().add(LOOPBACK, addr.into(), 32);
+        let mut request = self.handle()?.address().add(LOOPBACK, addr.into(), 32);
         let message = request.message_mut();
         message.header.scope = AddressScope::Host;
         message
@@ -44,26 +45,25 @@ impl Netlink {
         Ok(true)
     }
 
-    /// Removes every address that the agent ever added, and says which.
-    ///
-    /// # Errors
-    ///
-    /// If addresses cannot be read or one of ours cannot be removed.
-    pub async fn purge_addresses(&self) -> Result<Vec<String>> {
-        let mut removed = Vec::new();
-        for message in self.address_messages().await? {
-            let Some(addr) = ours(&message) else {
-                continue;
-            };
-            self.handle
-                .address()
-                .del(message)
-                .execute()
-                .await
-                .with_context(|| format!("cannot remove address {addr} from lo"))?;
-            removed.push(format!("address {addr} on lo"));
+    /// Removes every address that the agent ever added, and says which; goes on where one cannot be removed.
+    pub async fn purge_addresses(&self, purged: &mut Purged) {
+        let Some(messages) = purged.expect(self.address_messages().await) else {
+            return;
+        };
+        for message in messages {
+            if let Some(addr) = ours(&message) {
+                purged.note(format!("address {addr} on lo"), self.delete(message).await);
+            }
         }
-        Ok(removed)
+    }
+
+    /// False if it is gone already.
+    async fn delete(&self, message: AddressMessage) -> Result<bool> {
+        match self.handle()?.address().del(message).execute().await {
+            Ok(()) => Ok(true),
+            Err(error) if is_gone(&error) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
     }
 }
 

@@ -22,4 +22,4 @@ pub use route::{PROTOCOL, Route};
 pub use routes::{Changes, Routes};
 pub use sysctl::{local_port_range, reserve_ports, restore_reserved_ports};
 pub use topology::{Address, Link, LinkKind, Topology};
-pub use watch::Watch;
+pub use watch::{Change, Watch};

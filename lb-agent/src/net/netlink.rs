@@ -1,6 +1,9 @@
 //! A netlink connection and the dumps that are read through it.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::{
+    net::{Ipv4Addr, Ipv6Addr},
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use anyhow::{Context, Result};
 use futures_util::TryStreamExt;
@@ -8,13 +11,22 @@ use netlink_packet_route::{
     AddressFamily, address::AddressMessage, link::LinkMessage, route::RouteMessage,
 };
 use rtnetlink::RouteMessageBuilder;
+use tokio::task::JoinHandle;
 
 use super::{Address, Link, Route, Topology};
 
-/// A connection to the kernel's routing tables, in the network namespace of the thread that opened it.
+/// A connection to the kernel's routing tables, in the network namespace of the thread that opened it. One
+/// that broke off is opened again by the next request.
 #[derive(Clone, Debug)]
 pub struct Netlink {
-    pub(super) handle: rtnetlink::Handle,
+    connection: Arc<Mutex<Connection>>,
+}
+
+#[derive(Debug)]
+struct Connection {
+    handle: rtnetlink::Handle,
+    /// Carries requests and answers; it ends when the socket fails.
+    carrier: JoinHandle<()>,
 }
 
 // === impl Netlink ===
@@ -27,10 +39,32 @@ impl Netlink {
     ///
     /// If the kernel gives no socket.
     pub fn open() -> Result<Self> {
-        let (connection, handle, _) =
-            rtnetlink::new_connection().context("cannot open a netlink socket")?;
-        tokio::spawn(connection);
-        Ok(Self { handle })
+        Ok(Self {
+            connection: Arc::new(Mutex::new(Connection::open()?)),
+        })
+    }
+
+    /// For a request.
+    pub(super) fn handle(&self) -> Result<rtnetlink::Handle> {
+        let mut connection = self
+            .connection
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if connection.carrier.is_finished() {
+            tracing::warn!("the netlink connection broke off; opening another");
+            *connection = Connection::open()?;
+        }
+        Ok(connection.handle.clone())
+    }
+
+    /// Breaks the connection off, as an error on the socket does.
+    #[cfg(test)]
+    pub(super) async fn break_off(&self) {
+        let carrier = || self.connection.lock().unwrap();
+        carrier().carrier.abort();
+        while !carrier().carrier.is_finished() {
+            tokio::task::yield_now().await;
+        }
     }
 
     /// Interfaces, addresses and routes as they are now.
@@ -46,7 +80,7 @@ impl Netlink {
     }
 
     async fn links(&self) -> Result<Vec<Link>> {
-        let dump = self.handle.link().get().execute();
+        let dump = self.handle()?.link().get().execute();
         let messages: Vec<LinkMessage> = dump.try_collect().await.context("cannot dump links")?;
         Ok(messages.iter().filter_map(Link::parse).collect())
     }
@@ -58,7 +92,7 @@ impl Netlink {
     }
 
     pub(super) async fn address_messages(&self) -> Result<Vec<AddressMessage>> {
-        let dump = self.handle.address().get().execute();
+        let dump = self.handle()?.address().get().execute();
         dump.try_collect().await.context("cannot dump addresses")
     }
 
@@ -77,7 +111,7 @@ impl Netlink {
                 RouteMessageBuilder::<Ipv6Addr>::new().build(),
             ),
         ] {
-            let dump = self.handle.route().get(request).execute();
+            let dump = self.handle()?.route().get(request).execute();
             let messages: Vec<RouteMessage> = dump
                 .try_collect()
                 .await
@@ -90,4 +124,23 @@ impl Netlink {
         }
         Ok(routes)
     }
+}
+
+// === impl Connection ===
+
+impl Connection {
+    fn open() -> Result<Self> {
+        let (connection, handle, _) =
+            rtnetlink::new_connection().context("cannot open a netlink socket")?;
+        let carrier = tokio::spawn(connection);
+        Ok(Self { handle, carrier })
+    }
+}
+
+/// Whether what was to be removed, or its interface, is not there any more.
+pub(super) fn is_gone(error: &rtnetlink::Error) -> bool {
+    let rtnetlink::Error::NetlinkError(error) = error else {
+        return false;
+    };
+    [libc::ESRCH, libc::EADDRNOTAVAIL, libc::ENODEV].contains(&-error.raw_code())
 }

@@ -19,6 +19,11 @@ pub const PROTOCOL: u8 = 176;
 pub(super) const TABLE_LOCAL: u32 = 255;
 /// The table that everybody uses (`RT_TABLE_MAIN`).
 pub(super) const TABLE_MAIN: u32 = 254;
+/// Of the `unreachable` routes: an operator's own route to a pool is taken before ours. The largest metric that
+/// tools which read it as a signed number show as it is.
+pub(super) const LAST_RESORT: u32 = 0x7fff_ffff;
+/// What the kernel makes of an IPv6 route without a metric (`IP6_RT_PRIO_USER`, include/uapi/linux/ipv6_route.h).
+const METRIC_V6: u32 = 1024;
 /// `lo` in every network namespace (`LOOPBACK_IFINDEX`, include/net/flow.h).
 pub(super) const LOOPBACK: u32 = 1;
 
@@ -54,7 +59,10 @@ impl Route {
             kind: RouteType::Local,
             protocol: PROTOCOL,
             scope: RouteScope::Host,
-            metric: 0,
+            metric: match vip {
+                IpAddr::V4(_) => 0,
+                IpAddr::V6(_) => METRIC_V6,
+            },
             ifindex: Some(LOOPBACK),
             gateway: false,
         }
@@ -67,6 +75,7 @@ impl Route {
             table: TABLE_MAIN,
             kind: RouteType::Unreachable,
             scope: RouteScope::Universe,
+            metric: LAST_RESORT,
             ifindex: None,
             ..Self::local(pool.addr())
         }

@@ -11,8 +11,10 @@ use ipnet::IpNet;
 
 use super::{
     Netlink, Route,
+    netlink::is_gone,
     route::{TABLE_LOCAL, TABLE_MAIN},
 };
+use crate::purged::Purged;
 
 /// The agent's routes.
 #[derive(Clone, Debug)]
@@ -50,7 +52,8 @@ impl Routes {
     /// Adds what is missing and removes what is ours and not wanted any more. To be called after the plan
     /// was applied: from then on packets for a VIP come in. Routes of an earlier life are kept as they are.
     ///
-    /// A route of somebody else is never touched; a VIP or pool that has one is reported as failed.
+    /// A route of somebody else is never touched. A VIP whose address somebody else has is reported as failed;
+    /// a pool that somebody else routes gets our route behind theirs, which is taken.
     ///
     /// # Errors
     ///
@@ -69,7 +72,7 @@ impl Routes {
             ..Changes::default()
         };
         for route in add {
-            let request = self.netlink.handle.route().add(route.message());
+            let request = self.netlink.handle()?.route().add(route.message());
             match request.execute().await {
                 Ok(()) => changes.added.push(route.to_string()),
                 Err(error) => changes
@@ -79,35 +82,30 @@ impl Routes {
         }
         for route in remove {
             match self.delete(&route).await {
-                Ok(()) => changes.removed.push(route.to_string()),
+                Ok(_) => changes.removed.push(route.to_string()),
                 Err(error) => changes.failed.push((route.dst, format!("{error:#}"))),
             }
         }
         Ok(changes)
     }
 
-    /// Removes every route that the agent ever made, in whatever table, and says which.
-    ///
-    /// # Errors
-    ///
-    /// If the routes cannot be read or one of them cannot be removed.
-    pub async fn purge(&self) -> Result<Vec<String>> {
-        let mut removed = Vec::new();
-        for route in self.netlink.routes().await? {
-            if route.is_ours() {
-                self.delete(&route).await?;
-                removed.push(format!("route {route}"));
-            }
+    /// Removes every route that the agent ever made, in whatever table, and says which; goes on where one cannot
+    /// be removed.
+    pub async fn purge(&self, purged: &mut Purged) {
+        let routes = purged.expect(self.netlink.routes().await);
+        for route in routes.iter().flatten().filter(|route| route.is_ours()) {
+            purged.note(format!("route {route}"), self.delete(route).await);
         }
-        Ok(removed)
     }
 
-    async fn delete(&self, route: &Route) -> Result<()> {
-        let request = self.netlink.handle.route().del(route.message());
-        request
-            .execute()
-            .await
-            .with_context(|| format!("cannot remove route {route}"))
+    /// False if it is gone already.
+    async fn delete(&self, route: &Route) -> Result<bool> {
+        let request = self.netlink.handle()?.route().del(route.message());
+        match request.execute().await {
+            Ok(()) => Ok(true),
+            Err(error) if is_gone(&error) => Ok(false),
+            Err(error) => Err(error).with_context(|| format!("cannot remove route {route}")),
+        }
     }
 }
 
@@ -115,6 +113,8 @@ impl Routes {
 ///
 /// `taken` are the addresses of the node's interfaces: the route that belongs to an IPv6 address comes some
 /// time after the address.
+///
+/// Routes to one place differ by metric, so that ours of another metric is another route.
 fn difference(
     have: &[Route],
     taken: &BTreeSet<IpAddr>,
@@ -127,11 +127,16 @@ fn difference(
         .map(Route::unreachable)
         .chain(vips.iter().copied().map(Route::local))
         .collect();
-    let place = |route: &Route| (route.dst, route.table);
+    let place = |route: &Route| (route.dst, route.table, route.metric);
     let (ours, theirs): (Vec<&Route>, Vec<&Route>) = have
         .iter()
         .filter(|route| [TABLE_LOCAL, TABLE_MAIN].contains(&route.table))
         .partition(|route| route.is_ours());
+    let held: BTreeSet<IpNet> = theirs
+        .iter()
+        .filter(|route| route.table == TABLE_LOCAL)
+        .map(|route| route.dst)
+        .collect();
     let theirs: BTreeMap<_, _> = theirs
         .into_iter()
         .map(|route| (place(route), route))
@@ -139,14 +144,14 @@ fn difference(
     let known: BTreeMap<_, _> = ours.iter().map(|route| (place(route), *route)).collect();
     let mut difference = Difference::default();
     for route in &wanted {
-        let other = theirs.get(&place(route));
-        if route.table == TABLE_LOCAL && (other.is_some() || taken.contains(&route.dst.addr())) {
+        let local = route.table == TABLE_LOCAL;
+        if local && (held.contains(&route.dst) || taken.contains(&route.dst.addr())) {
             let reason = "the address is in use on this node".to_owned();
             difference.conflicts.push((route.dst, reason));
-        } else if let Some(other) = other {
+        } else if let Some(other) = theirs.get(&place(route)) {
             let reason = format!(
-                "somebody else routes this pool: {other}, protocol {}",
-                other.protocol
+                "somebody else has a route there with our metric {}: {other}, protocol {}",
+                other.metric, other.protocol
             );
             difference.conflicts.push((route.dst, reason));
         } else if !known
@@ -211,6 +216,33 @@ mod tests {
             found.conflicts,
             [conflict("11.0.0.1/32"), conflict("11.0.0.3/32")]
         );
+    }
+
+    #[test]
+    fn a_pool_that_the_operator_routes_is_no_conflict() {
+        let pool: IpNet = "11.0.0.0/8".parse().unwrap();
+        let theirs = Route {
+            protocol: 4,
+            kind: RouteType::Unicast,
+            metric: 0,
+            ..Route::unreachable(pool)
+        };
+        let found = difference(&[theirs], &vips(&[]), &vips(&[]), &[pool]);
+        assert_eq!(found.add, [Route::unreachable(pool)]);
+        assert_eq!((found.remove.len(), found.conflicts.len()), (0, 0));
+    }
+
+    #[test]
+    fn our_route_with_another_metric_is_replaced() {
+        let pool: IpNet = "11.0.0.0/8".parse().unwrap();
+        let other = Route {
+            metric: 5,
+            ..Route::unreachable(pool)
+        };
+        let have = std::slice::from_ref(&other);
+        let found = difference(have, &vips(&[]), &vips(&[]), &[pool]);
+        assert_eq!(found.add, [Route::unreachable(pool)]);
+        assert_eq!(found.remove, [other]);
     }
 
     #[test]

@@ -160,14 +160,15 @@ async fn what_is_no_query_is_told_so_or_ignored() {
 }
 
 #[tokio::test]
-async fn adopted_sockets_keep_what_came_while_nobody_served() {
+async fn inherited_sockets_keep_what_came_while_nobody_served() {
     let udp = std::net::UdpSocket::bind("127.0.0.1:0").expect("a socket");
     let addr = udp.local_addr().expect("an address");
     let client = UdpSocket::bind("127.0.0.1:0").await.expect("a socket");
     let waiting = query(APP, RecordType::A).to_vec().expect("a message");
     client.send_to(&waiting, addr).await.expect("sent");
 
-    let sockets = Sockets::adopt(vec![udp], Vec::new()).expect("usable");
+    let inherited = Inherited::of(vec![udp], Vec::new());
+    let sockets = Sockets::open(&[addr], inherited).expect("usable");
     let _dns = Dns::on(sockets, config(&[])).await;
     let mut bytes = [0; 512];
     let len = timeout(LONG, client.recv(&mut bytes))

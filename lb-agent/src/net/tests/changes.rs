@@ -5,7 +5,10 @@ use std::{collections::BTreeSet, net::IpAddr};
 use ipnet::IpNet;
 
 use super::{in_a_namespace, ip};
-use crate::net::{Netlink, Routes};
+use crate::{
+    net::{Netlink, Routes},
+    purged::Purged,
+};
 
 fn vips(addrs: &[&str]) -> BTreeSet<IpAddr> {
     addrs.iter().map(|addr| addr.parse().unwrap()).collect()
@@ -19,6 +22,20 @@ fn pools() -> Vec<IpNet> {
 
 fn open() -> Routes {
     Routes::new(Netlink::open().unwrap())
+}
+
+async fn purge(routes: &Routes) -> Vec<String> {
+    let mut purged = Purged::default();
+    routes.purge(&mut purged).await;
+    assert_eq!(purged.failed, [""; 0]);
+    purged.removed
+}
+
+async fn purge_addresses(netlink: &Netlink) -> Vec<String> {
+    let mut purged = Purged::default();
+    netlink.purge_addresses(&mut purged).await;
+    assert_eq!(purged.failed, [""; 0]);
+    purged.removed
 }
 
 #[test]
@@ -39,10 +56,55 @@ fn a_leased_vip_is_local_and_the_rest_of_its_pool_unreachable() {
         let local = ip("route show table local proto 176");
         assert_eq!(local.trim(), "local 11.0.0.1 dev lo scope host");
         assert!(ip("-6 route show table local proto 176").starts_with("local fd01:c::1 dev lo"));
-        assert_eq!(ip("route show proto 176").trim(), "unreachable 11.0.0.0/8");
+        assert_eq!(
+            ip("route show proto 176").trim(),
+            "unreachable 11.0.0.0/8 metric 2147483647"
+        );
         assert!(ip("-6 route show proto 176").starts_with("unreachable fd01:c::/64"));
         assert!(ip("route get 11.0.0.1").starts_with("local 11.0.0.1 dev lo"));
         assert!(ip("-6 route get fd01:c::1").starts_with("local fd01:c::1"));
+    });
+}
+
+#[test]
+fn an_operators_route_to_a_pool_is_taken_before_ours() {
+    in_a_namespace(|| async {
+        ip("link add far type veth peer name near");
+        ip("link set near up");
+        ip("link set far up");
+        let lookup = || {
+            [
+                ip("route get 11.0.0.9"),
+                ip("-6 route get fd01:c::9 oif near"),
+            ]
+        };
+        let theirs = [
+            "route add 11.0.0.0/8 dev near",
+            "-6 route add fd01:c::/64 dev near",
+        ];
+        for route in theirs {
+            ip(route);
+        }
+        let changes = open().sync(&vips(&[]), &pools()).await.unwrap();
+        assert_eq!(changes.failed, []);
+        assert_eq!(changes.added.len(), 2, "{changes:?}");
+        for found in lookup() {
+            assert!(found.contains("dev near"), "{found}");
+        }
+        // The other way round it is no different: theirs comes while ours is there.
+        for route in theirs {
+            ip(&route.replace(" add ", " del "));
+        }
+        for route in theirs {
+            ip(route);
+        }
+        for found in lookup() {
+            assert!(found.contains("dev near"), "{found}");
+        }
+        let removed = purge(&open()).await;
+        assert_eq!(removed.len(), 2, "{removed:?}");
+        assert!(ip("route").contains("11.0.0.0/8 dev near"));
+        assert!(ip("-6 route").contains("fd01:c::/64 dev near"));
     });
 }
 
@@ -108,7 +170,7 @@ fn purge_removes_all_that_is_ours_in_any_table_and_nothing_else() {
             .sync(&vips(&["11.0.0.1", "fd01:c::1"]), &pools())
             .await
             .unwrap();
-        let removed = routes.purge().await.unwrap();
+        let removed = purge(&routes).await;
         assert_eq!(removed.len(), 5, "{removed:?}");
         assert!(removed.contains(&"route unreachable 10.8.0.0/16 table 1000".to_owned()));
         let after: Vec<String> = [4, 6]
@@ -116,7 +178,7 @@ fn purge_removes_all_that_is_ours_in_any_table_and_nothing_else() {
             .to_vec();
         let gone = "unreachable 10.8.0.0/16 table 1000 proto 176 metric 7 \n";
         assert_eq!(after, [before[0].replace(gone, ""), before[1].clone()]);
-        assert_eq!(routes.purge().await.unwrap(), [""; 0]);
+        assert_eq!(purge(&routes).await, [""; 0]);
     });
 }
 
@@ -133,7 +195,7 @@ fn the_link_address_is_added_once_and_purged() {
             "{shown}"
         );
         assert_eq!(
-            netlink.purge_addresses().await.unwrap(),
+            purge_addresses(&netlink).await,
             ["address 169.254.53.53 on lo"]
         );
         assert!(!ip("-4 -o addr show").contains("169.254.53.53"));
@@ -151,7 +213,20 @@ fn a_link_address_that_somebody_else_made_is_used_and_left_alone() {
                 .await
                 .unwrap()
         );
-        assert_eq!(netlink.purge_addresses().await.unwrap(), [""; 0]);
+        assert_eq!(purge_addresses(&netlink).await, [""; 0]);
         assert!(ip("-4 -o addr show").contains("169.254.53.53"));
+    });
+}
+
+#[test]
+fn a_connection_that_broke_off_is_opened_again() {
+    in_a_namespace(|| async {
+        let netlink = Netlink::open().unwrap();
+        let routes = Routes::new(netlink.clone());
+        netlink.break_off().await;
+        let changes = routes.sync(&vips(&["11.0.0.1"]), &pools()).await.unwrap();
+        assert_eq!((changes.added.len(), changes.failed.len()), (3, 0));
+        netlink.break_off().await;
+        assert!(!netlink.topology().await.unwrap().links.is_empty());
     });
 }

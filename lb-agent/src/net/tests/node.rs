@@ -6,7 +6,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{in_a_namespace, ip};
 use crate::{
-    net::{LinkKind, Netlink, Routes, Topology, Watch},
+    net::{Change, LinkKind, Netlink, Routes, Topology, Watch},
     plan::Reach,
 };
 
@@ -112,7 +112,7 @@ fn the_snapshot_knows_links_snat_addresses_and_connected_prefixes() {
 }
 
 #[test]
-fn our_own_routes_neither_tick_nor_change_the_snapshot() {
+fn routes_that_we_add_neither_tick_nor_change_the_snapshot() {
     in_a_namespace(|| async {
         let before = topology().await;
         let mut watch = Watch::open().unwrap();
@@ -125,6 +125,44 @@ fn our_own_routes_neither_tick_nor_change_the_snapshot() {
         assert_eq!(topology().await, before);
         let tick = timeout(Duration::from_millis(300), watch.changed()).await;
         assert!(tick.is_err(), "ticked for our own routes");
+    });
+}
+
+async fn tick(watch: &mut Watch) -> Change {
+    timeout(Duration::from_secs(10), watch.changed())
+        .await
+        .expect("a tick")
+}
+
+#[test]
+fn a_route_of_ours_that_somebody_removes_ticks() {
+    in_a_namespace(|| async {
+        let routes = Routes::new(Netlink::open().unwrap());
+        let (vips, pools) = (
+            BTreeSet::from(["11.0.0.1".parse().unwrap()]),
+            ["11.0.0.0/8".parse().unwrap()],
+        );
+        routes.sync(&vips, &pools).await.unwrap();
+        let mut watch = Watch::open().unwrap();
+        ip("route del unreachable 11.0.0.0/8 metric 2147483647");
+        assert_eq!(tick(&mut watch).await, Change::Anything);
+        ip("addr add 10.3.0.1/24 dev lo");
+        assert_eq!(tick(&mut watch).await, Change::Theirs);
+        ip("route del local 11.0.0.1/32 table local");
+        assert_eq!(tick(&mut watch).await, Change::Anything);
+        let changes = routes.sync(&vips, &pools).await.unwrap();
+        assert_eq!(changes.added.len(), 2, "{changes:?}");
+    });
+}
+
+#[test]
+fn a_watch_whose_socket_fails_ticks_and_goes_on_with_another() {
+    in_a_namespace(|| async {
+        let mut watch = Watch::open().unwrap();
+        watch.carrier.abort();
+        assert_eq!(tick(&mut watch).await, Change::Anything);
+        ip("addr add 10.3.0.1/24 dev lo");
+        assert_eq!(tick(&mut watch).await, Change::Theirs);
     });
 }
 
@@ -169,9 +207,7 @@ fn after_an_overflow_of_the_socket_it_ticks_and_goes_on_watching() {
         // Blocks the only thread, so nobody reads the socket meanwhile.
         ip(&format!("-batch {}", file.path().display()));
         assert!(lost_messages() > 0, "the socket did not overflow");
-        timeout(Duration::from_secs(10), watch.changed())
-            .await
-            .expect("a tick");
+        assert_eq!(tick(&mut watch).await, Change::Anything);
         while timeout(Duration::from_millis(200), watch.changed())
             .await
             .is_ok()

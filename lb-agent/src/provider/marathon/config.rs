@@ -7,7 +7,7 @@ use reqwest::{
     header::{AUTHORIZATION, HeaderValue},
 };
 
-use super::backoff::Steps;
+use super::{backoff::Steps, secret::Secret};
 
 /// One Marathon and how to read it.
 #[derive(Clone, Debug)]
@@ -38,10 +38,10 @@ pub enum Auth {
         /// User.
         user: String,
         /// Password.
-        password: String,
+        password: Secret,
     },
     /// A DC/OS authentication token: `Authorization: token=...`.
-    Token(String),
+    Token(Secret),
 }
 
 /// Times of the watcher.
@@ -99,22 +99,24 @@ impl Auth {
                 let password = decoded(password.unwrap_or_default());
                 Ok(Self::Basic {
                     user: decoded(user),
-                    password,
+                    password: password.into(),
                 })
             }
-            (Self::Token(token), _) if HeaderValue::from_str(token).is_err() => {
+            (Self::Token(token), _) if HeaderValue::from_str(&token.reveal()).is_err() => {
                 Err("the token has characters that no HTTP header can hold".to_owned())
             }
             _ => Ok(self.clone()),
         }
     }
 
-    /// Adds `Authorization` to a request.
+    /// Adds `Authorization` to a request, with the secret as it is now.
     pub(super) fn apply(&self, request: RequestBuilder) -> RequestBuilder {
         match self {
             Self::None => request,
-            Self::Basic { user, password } => request.basic_auth(user, Some(password)),
-            Self::Token(token) => request.header(AUTHORIZATION, format!("token={token}")),
+            Self::Basic { user, password } => request.basic_auth(user, Some(password.reveal())),
+            Self::Token(token) => {
+                request.header(AUTHORIZATION, format!("token={}", token.reveal()))
+            }
         }
     }
 }
@@ -186,8 +188,8 @@ mod tests {
         let Auth::Basic { user, password } = Auth::None.or_of(Some(&url)).unwrap() else {
             panic!("not basic");
         };
-        assert_eq!((&*user, &*password), ("user", "p@ss%zz"));
-        let token = Auth::Token("t".to_owned());
+        assert_eq!((&*user, &*password.reveal()), ("user", "p@ss%zz"));
+        let token = Auth::Token("t".into());
         assert!(matches!(token.or_of(Some(&url)).unwrap(), Auth::Token(_)));
         let bare = Url::parse("http://m").unwrap();
         assert!(matches!(Auth::None.or_of(Some(&bare)).unwrap(), Auth::None));

@@ -21,6 +21,7 @@ mod pod_pools;
 mod ports;
 mod reading;
 mod schedule;
+mod secret;
 mod sse;
 mod version;
 mod watcher;
@@ -36,6 +37,8 @@ use tokio::sync::mpsc;
 pub use self::{
     backoff::Steps,
     config::{Auth, MarathonConfig, Timings},
+    secret::Secret,
+    watcher::id_without_framework,
 };
 pub use reqwest::Url;
 

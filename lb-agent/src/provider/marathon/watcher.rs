@@ -74,7 +74,7 @@ pub(super) async fn watch(
 }
 
 /// How the provider is called before its framework is known.
-pub(super) fn id_without_framework(config: &MarathonConfig) -> ProviderId {
+pub fn id_without_framework(config: &MarathonConfig) -> ProviderId {
     let name = config.framework.clone().or_else(|| {
         let url = config.urls.first()?;
         let port = url

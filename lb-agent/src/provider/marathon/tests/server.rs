@@ -60,6 +60,8 @@ struct Shared {
     replies: Mutex<HashMap<String, Reply>>,
     seen: Mutex<Vec<Seen>>,
     headers: Mutex<HeaderMap>,
+    /// The only `Authorization` that is not answered with 401.
+    wants: Mutex<Option<String>>,
     events: broadcast::Sender<Bytes>,
     /// Requests being answered now, and the most there ever were at once, of `/v2/apps`.
     busy: Mutex<(usize, usize)>,
@@ -78,6 +80,7 @@ impl Fake {
             replies: Mutex::default(),
             seen: Mutex::default(),
             headers: Mutex::default(),
+            wants: Mutex::default(),
             events: broadcast::Sender::new(1024),
             busy: Mutex::default(),
         });
@@ -125,6 +128,11 @@ impl Fake {
             .insert(name, value.parse().unwrap());
     }
 
+    /// Answers 401 to whoever sends another `Authorization`.
+    pub(super) fn wants(&self, authorization: &str) {
+        *self.shared.wants.lock().unwrap() = Some(authorization.to_owned());
+    }
+
     /// Sends an event to every open stream.
     pub(super) fn event(&self, name: &str) {
         let event = format!("event: {name}\r\ndata: {{\"eventType\":\"{name}\"}}\r\n\r\n");
@@ -162,7 +170,14 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
         at: Instant::now(),
     };
     shared.seen.lock().unwrap().push(seen);
-    let reply = shared.replies.lock().unwrap().get(&path).cloned();
+    let wants = shared.wants.lock().unwrap().clone();
+    let sent = request.headers().get(header::AUTHORIZATION);
+    let reply = match wants {
+        Some(wants) if sent.is_none_or(|sent| *sent != *wants) => {
+            Some(Reply::Text(401, "who are you?".to_owned()))
+        }
+        _ => shared.replies.lock().unwrap().get(&path).cloned(),
+    };
     if path == "/v2/apps" {
         let mut busy = shared.busy.lock().unwrap();
         busy.0 += 1;

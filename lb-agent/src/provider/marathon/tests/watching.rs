@@ -7,7 +7,7 @@ use super::{
     server::{Fake, Reply},
     watched::*,
 };
-use crate::provider::marathon::{Auth, MarathonConfig, Steps};
+use crate::provider::marathon::{Auth, MarathonConfig, Secret, Steps};
 
 #[tokio::test]
 async fn the_stream_is_opened_before_the_first_snapshot() {
@@ -86,7 +86,7 @@ async fn the_stream_follows_302_to_the_leader_with_authorization() {
     );
     standby.set("/v2/events", Reply::Redirect(to));
     let mut config = config(&standby);
-    config.auth = Auth::Token("abc".to_owned());
+    config.auth = Auth::Token("abc".into());
     let mut watched = watch(config);
     assert_eq!(watched.state().await, [A]);
     let redirected = &leader.seen("/v2/events")[0];
@@ -118,6 +118,21 @@ async fn redirects_in_a_circle_end_after_three_hops_and_snapshots_go_on() {
     );
     fake.apps(json!([app_b()]));
     watched.until(&[B]).await;
+}
+
+#[tokio::test]
+async fn a_renewed_token_is_sent_with_the_next_request_and_ends_a_401() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "old\n").unwrap();
+    let fake = Fake::start(json!([app_a()])).await;
+    fake.wants("token=new");
+    let mut config = config(&fake);
+    config.auth = Auth::Token(Secret::in_file(file.path()).unwrap());
+    let mut watched = watch(config);
+    let why = watched.next().await.outcome.unwrap_err();
+    assert!(why.contains("401"), "{why}");
+    std::fs::write(file.path(), "new\n").unwrap();
+    watched.until(&[A]).await;
 }
 
 #[tokio::test]

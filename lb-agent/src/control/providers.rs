@@ -1,0 +1,73 @@
+//! Starts the providers that the configuration names.
+
+use anyhow::{Error, Result};
+use tokio::sync::mpsc;
+
+use super::UPDATES;
+use crate::{
+    config::{Config, MarathonAuth},
+    provider::{
+        self, ProviderId, Update,
+        marathon::{Auth, Secret, id_without_framework},
+    },
+};
+
+/// Starts each; their updates come by `updates`, under the names that are given back.
+pub(super) fn start_providers(
+    config: &Config,
+    updates: &mpsc::Sender<Update>,
+) -> Result<Vec<ProviderId>> {
+    let mut ids = Vec::new();
+    if let Some(marathon) = &config.marathon {
+        let mut settings = provider::marathon::MarathonConfig::new(marathon.urls.clone());
+        settings.framework.clone_from(&marathon.framework);
+        settings.ca_file.clone_from(&marathon.ca_file);
+        settings.auth = auth(&marathon.auth)?;
+        settings.timings.resync = config.resync;
+        // One name for all its life: the framework's may be learnt later.
+        let id = id_without_framework(&settings);
+        ids.push(id.clone());
+        let (tx, rx) = mpsc::channel(UPDATES);
+        tokio::spawn(provider::marathon::run(settings, tx));
+        tokio::spawn(forward(id, rx, updates.clone()));
+    }
+    if let Some(path) = &config.services {
+        let id = ProviderId::new("file", path.display());
+        ids.push(id.clone());
+        let (tx, rx) = mpsc::channel(UPDATES);
+        tokio::spawn(provider::file::run(Some(path.clone()), tx));
+        tokio::spawn(forward(id, rx, updates.clone()));
+    }
+    Ok(ids)
+}
+
+/// Gives a provider's updates the name under which it is awaited.
+async fn forward(id: ProviderId, mut from: mpsc::Receiver<Update>, to: mpsc::Sender<Update>) {
+    while let Some(update) = from.recv().await {
+        if to
+            .send(Update {
+                provider: id.clone(),
+                ..update
+            })
+            .await
+            .is_err()
+        {
+            return;
+        }
+    }
+}
+
+fn auth(auth: &MarathonAuth) -> Result<Auth> {
+    let secret = |path| Secret::in_file(path).map_err(Error::msg);
+    Ok(match auth {
+        MarathonAuth::Open => Auth::None,
+        MarathonAuth::Basic {
+            user,
+            password_file,
+        } => Auth::Basic {
+            user: user.clone(),
+            password: secret(password_file)?,
+        },
+        MarathonAuth::Token { token_file } => Auth::Token(secret(token_file)?),
+    })
+}
