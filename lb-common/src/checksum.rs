@@ -77,6 +77,16 @@ impl Delta {
     }
 }
 
+/// The checksum of words in memory order, in memory order (RFC 1071).
+#[inline(always)]
+pub fn of_words<const N: usize>(words: &[u32; N]) -> u16 {
+    let mut sum = 0;
+    for word in words {
+        sum += u64::from(*word);
+    }
+    !fold(sum)
+}
+
 #[inline(always)]
 fn fold(mut sum: u64) -> u16 {
     sum = (sum & 0xffff_ffff) + (sum >> 32);

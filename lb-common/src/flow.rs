@@ -3,7 +3,7 @@
 //! Orientation: a key is the tuple of a packet *as it arrives*, before translation. Every flow has two
 //! entries, one for each direction; the key of the other half is [`Flow::pair_key`].
 
-use crate::{Addr4, Addr6, Address, Be16, checksum::Delta, headers::TCP};
+use crate::{Addr4, Addr6, Address, Be16, backend_kind, checksum::Delta, headers::TCP};
 
 /// A packet's addresses, ports and protocol before translation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -168,7 +168,12 @@ impl<A> Flow<A> {
     /// Whether the flow has been silent for so long that it is to be removed; `now`: as its time stamp,
     /// ns. `half_open`: it stands in the table of half-open connections.
     pub fn is_expired(&self, half_open: bool, now: u64) -> bool {
-        let both = tcp_state::FIN | tcp_state::PEER_CLOSED;
+        // Under direct server return only the client's FIN comes by.
+        let both = if backend_kind::is_dsr(self.kind) {
+            tcp_state::FIN
+        } else {
+            tcp_state::FIN | tcp_state::PEER_CLOSED
+        };
         let idle = if self.tcp & tcp_state::RST != 0 {
             IDLE_RESET
         } else if self.tcp & both == both {

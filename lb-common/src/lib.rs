@@ -17,6 +17,7 @@ mod pod;
 mod reason;
 mod service;
 mod sock;
+pub mod tunnel;
 
 pub use addr::{Addr4, Addr6, Address, Be16};
 pub use balance::{
@@ -29,6 +30,6 @@ pub use service::{
     Backend, BackendStats, FILTER_SLOTS, IDLE_TCP, IDLE_UDP, IDLE_UDP_TWO_WAY, Neighbour, NextHop,
     NodeConfig, SLOTS_LARGE, SLOTS_MEDIUM, SLOTS_SMALL, SOURCE_BITS, Service, ServiceKey,
     SourceKey, addr_flag, backend_kind, backend_state, filter_slot, port_flag, service_flag,
-    source_rule,
+    service_mode, source_rule,
 };
 pub use sock::{SockKey, SockPeer};

@@ -49,8 +49,10 @@ pub struct Service {
     pub source_rate: u32,
     /// One of [`crate::algorithm`].
     pub algorithm: u8,
+    /// One of [`service_mode`].
+    pub mode: u8,
     /// Always zero.
-    pub pad: [u8; 3],
+    pub pad: u16,
 }
 
 /// RFC 5382 section 5, REQ-5: at least 2 h 4 min.
@@ -97,7 +99,20 @@ pub mod backend_state {
     pub const DOWN: u8 = 3;
 }
 
-/// How a backend is reached from this node.
+/// How a service's packets are brought to backends that are elsewhere. A backend on this node is always
+/// reached by DNAT.
+pub mod service_mode {
+    /// Full NAT.
+    pub const NAT: u8 = 0;
+    /// Direct server return: the packet as it is, in another IP packet to a host that carries the VIP
+    /// (RFC 2003, RFC 2473).
+    pub const DSR_IPIP: u8 = 1;
+    /// Direct server return: the packet as it is, in a frame to a neighbour that carries the VIP.
+    pub const DSR_L2: u8 = 2;
+}
+
+/// How a backend is reached from this node. A flow has the same, where its service's mode does not say
+/// otherwise.
 pub mod backend_kind {
     /// Its address is elsewhere on the network: full NAT.
     pub const NET: u8 = 0;
@@ -105,6 +120,16 @@ pub mod backend_kind {
     pub const HOST: u8 = 1;
     /// A container or VM of this node, behind a bridge or veth: DNAT and out of that interface.
     pub const LINK: u8 = 2;
+    /// Of a flow: the packet goes to its address inside another one; the reply does not come by here.
+    pub const IPIP: u8 = 3;
+    /// Of a flow: the packet goes to its MAC address; the reply does not come by here.
+    pub const L2: u8 = 4;
+
+    /// Whether replies go to the client directly.
+    #[inline(always)]
+    pub const fn is_dsr(kind: u8) -> bool {
+        kind >= IPIP
+    }
 }
 
 /// Properties of a service.

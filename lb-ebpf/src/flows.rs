@@ -2,7 +2,7 @@
 
 use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
 use lb_common::{
-    Addr4, Addr6, Flow, FlowKey, Reason, Service, ServiceKey, direction, flow_flag,
+    Addr4, Addr6, Flow, FlowKey, Reason, Service, ServiceKey, backend_kind, direction, flow_flag,
     headers::{TCP, UDP, tcp_flag},
     service_flag, tcp_state, touch_interval,
 };
@@ -122,6 +122,9 @@ fn touch<A: Tables>(table: Table, key: &FlowKey<A>, ended: u8) {
             tcp_state::FIN
         };
     }
+    if backend_kind::is_dsr(flow.kind) {
+        return;
+    }
     let pair_key = flow.pair_key(key.proto);
     if flow.direction == direction::REVERSE && flow.flags & flow_flag::TWO_WAY == 0 {
         flow.flags |= flow_flag::TWO_WAY;
@@ -183,7 +186,9 @@ pub fn forget<A: Tables>(table: Table, key: &FlowKey<A>, flow: &Flow<A>) {
         load::remove(flow.backend, flow.service);
     }
     let pair = flow.pair_key(key.proto);
-    if A::flow(table, &pair).is_some_and(|other| other.is_pair_of(key)) {
+    if !backend_kind::is_dsr(flow.kind)
+        && A::flow(table, &pair).is_some_and(|other| other.is_pair_of(key))
+    {
         A::remove_flow(table, &pair);
     }
     A::remove_flow(table, key);

@@ -7,6 +7,8 @@ use lb_common::Bucket;
 use crate::{flows::now, maps::LB_GUARD};
 
 /// New flows a second on each CPU; 0: no limit.
+// Used: the compiler may otherwise let an equal constant share its place, which the agent overwrites.
+#[used]
 #[unsafe(no_mangle)]
 static NEW_FLOWS: Global<u32> = Global::new(0);
 

@@ -1,7 +1,7 @@
 //! Half-open connections: from the client's SYN until its first ACK they stand in a table of their own.
 
 use lb_common::{
-    Addr4, Addr6, FlowKey, Reason, direction,
+    Addr4, Addr6, FlowKey, Reason, backend_kind, direction,
     headers::{TCP, tcp_flag},
 };
 
@@ -42,6 +42,14 @@ fn half<A: Tables>(key: &FlowKey<A>, flags: u8) -> u32 {
     // Both halves stand in one table or the other at every moment, so that the claim of the source port
     // holds; the claim of another flow looks into both.
     flow.last_seen = flows::now();
+    if backend_kind::is_dsr(flow.kind) {
+        if A::insert_flow(Table::Main, key, flow, ANY).is_err() {
+            counters::count(Reason::FlowTableFull);
+            return HALF_OPEN;
+        }
+        A::remove_flow(Table::Half, key);
+        return OPENED;
+    }
     let pair_key = flow.pair_key(key.proto);
     let moved = match A::flow(Table::Half, &pair_key) {
         Some(pair) if pair.is_pair_of(key) => A::insert_flow(Table::Main, &pair_key, pair, ANY),

@@ -13,6 +13,7 @@
 mod admit;
 mod choose;
 mod counters;
+mod dsr;
 mod extensions;
 mod flows;
 mod guard;

@@ -7,7 +7,7 @@ use lb_common::{
     Addr4, Addr6, AffinityKey, Backend, Be16, Flow, FlowKey, Reason, Service, addr_flag, algorithm,
     backend_kind, direction, flow_hash,
     headers::{Packet, TCP, flow_key, tcp_flag, tcp_flags},
-    next_hash, scale, service_flag,
+    next_hash, scale, service_flag, service_mode,
 };
 
 use crate::{
@@ -128,16 +128,28 @@ fn try_open<A: Tables>(
         family: u32::from(A::VERSION),
     };
     let (id, backend) = choose(service, &client, hash_of(key, service)).ok_or(Reason::NoBackend)?;
+    let kind = kind_of(service, backend);
     if key.proto == u32::from(TCP)
         && !begins(flags)
-        && (backend.kind == backend_kind::NET || flags & tcp_flag::RST != 0)
+        && (kind == backend_kind::NET || flags & tcp_flag::RST != 0)
     {
-        // Under full NAT the source port is lost with the flow. Under DNAT the same backend is found
+        // Under full NAT the source port is lost with the flow. Else the same backend is found
         // again by hash, and a wrong one resets the connection itself.
         return Err(Reason::NoFlow);
     }
     guard::take();
-    create(key, service, id, backend, ifindex)
+    create(key, service, id, backend, kind, ifindex)
+}
+
+/// How the flow's packets are brought to its backend.
+#[inline(always)]
+fn kind_of(service: &Service, backend: &Backend) -> u8 {
+    match service.mode {
+        _ if backend.kind != backend_kind::NET => backend.kind,
+        service_mode::DSR_IPIP => backend_kind::IPIP,
+        service_mode::DSR_L2 => backend_kind::L2,
+        _ => backend_kind::NET,
+    }
 }
 
 /// What the service's algorithm goes by.
@@ -157,6 +169,7 @@ fn create<A: Tables>(
     service: &Service,
     id: u32,
     backend: &Backend,
+    kind: u8,
     ifindex: u32,
 ) -> Result<(), Reason> {
     let idle = if key.proto == u32::from(TCP) {
@@ -179,12 +192,27 @@ fn create<A: Tables>(
         next_hop: 0,
         route_epoch: 0,
         direction: direction::REVERSE,
-        kind: backend.kind,
+        kind,
         tcp: 0,
         flags: 0,
         service: service.id,
         last_seen: now(),
     };
+    let table = table_of(key);
+    if backend_kind::is_dsr(kind) {
+        // The packet keeps its addresses, and no reply comes by: one half is all.
+        pair = pair.pair(&FlowKey {
+            src: key.dst,
+            dst: key.src,
+            sport: key.dport,
+            dport: key.sport,
+            proto: key.proto,
+        });
+        A::insert_flow(table, key, &pair, ANY).map_err(|_| Reason::FlowTableFull)?;
+        load::add(id, service.id);
+        counters::backend(id, |stats| stats.flows += 1);
+        return Ok(());
+    }
     let mut pair_key = FlowKey {
         src: A::narrow(&backend.addr),
         dst: key.src,
@@ -192,7 +220,7 @@ fn create<A: Tables>(
         dport: key.sport,
         proto: key.proto,
     };
-    if backend.kind == backend_kind::NET {
+    if kind == backend_kind::NET {
         pair_key.dst = snat_address()?;
         claim_source_port(&mut pair_key, &mut pair)?;
     } else {
@@ -201,7 +229,6 @@ fn create<A: Tables>(
     }
     // The forward half in the same memory: the stack holds 512 bytes for all frames of a call.
     pair = pair.pair(&pair_key);
-    let table = table_of(key);
     if A::insert_flow(table, key, &pair, ANY).is_err() {
         A::remove_flow(table, &pair_key);
         return Err(Reason::FlowTableFull);

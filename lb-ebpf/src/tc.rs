@@ -16,7 +16,7 @@ use lb_common::{
 };
 
 use crate::{
-    counters,
+    counters, dsr,
     extensions::{self, HEADER_MASK},
     flows::{self, Known},
     ingress::{Action, Layout, Translation, decide, opening},
@@ -123,6 +123,12 @@ fn ingress<A: Tables>(ctx: &TcContext, table: Table) -> i32 {
             Action::Open => return OPEN,
             Action::Translate(translation) => translation,
         };
+    if backend_kind::is_dsr(flow.kind) {
+        return dsr::send::<A>(ctx, &at, flow.kind, flow.backend).unwrap_or_else(|| {
+            counters::count(Reason::NotSent);
+            TC_ACT_SHOT
+        });
+    }
     let out = match (flow.kind, flow.direction) {
         (backend_kind::HOST, _) => 0,
         (_, direction::REVERSE) => flow.client_ifindex,

@@ -15,10 +15,10 @@ use lb_common::{
 };
 
 use crate::{
-    counters,
+    counters, dsr,
     extensions::{self, HEADER_MASK},
-    ingress::{Action, Layout, Translation, decide, opening},
-    maps::{LB_NEIGHBOURS, LB_NEXT_HOPS, LB_NODE, LB_PORTS},
+    ingress::{Action, Translation, decide, opening},
+    maps::{LB_BACKENDS, LB_NEIGHBOURS, LB_NEXT_HOPS, LB_NODE, LB_PORTS},
     open::open_for,
     rewrite::{Direct, translate},
     tables::{Table, Tables},
@@ -28,6 +28,8 @@ use crate::{
 ///
 /// `XDP_TX` on a veth wakes the other end only if an XDP program is there as well (`veth_xdp_flush` in
 /// `drivers/net/veth.c`); a redirect always does.
+// Used: the compiler may otherwise let an equal constant share its place, which the agent overwrites.
+#[used]
 #[unsafe(no_mangle)]
 static TX_BY_REDIRECT: Global<u8> = Global::new(0);
 
@@ -141,6 +143,19 @@ fn ingress<A: Tables>(ctx: &XdpContext, l3: usize, table: Table) -> u32 {
                 _ => ASK,
             }
         }
+        kind if backend_kind::is_dsr(kind) && core::hint::black_box(l3) == ETH_LEN => {
+            let len = u32::from(at.len) + dsr::overhead::<A>(kind);
+            let id = flow.backend;
+            match (LB_NEXT_HOPS.get(u32::from(hop)), LB_BACKENDS.get(id)) {
+                (Some(hop), Some(backend)) if hop.ifindex != 0 && len <= hop.mtu => {
+                    match dsr::wrap::<A>(ctx.ctx, &at, kind, id, backend) {
+                        Some(()) => send(ctx, hop),
+                        None => malformed(),
+                    }
+                }
+                _ => ASK,
+            }
+        }
         // Tagged, or out of a bridge or veth, where the kernel must find the neighbour and the port.
         _ => slow_path(),
     }
@@ -155,7 +170,21 @@ fn by_kernel<A: Tables>(ctx: &XdpContext, l3: usize, table: Table) -> u32 {
     else {
         return slow_path();
     };
-    let Some(fib) = route(ctx, &at, key.proto as u8, flow) else {
+    let kind = flow.kind;
+    let dsr = backend_kind::is_dsr(kind);
+    let (src, dst) = if dsr {
+        match (
+            LB_NODE.get(0).and_then(A::snat_address),
+            LB_BACKENDS.get(flow.backend),
+        ) {
+            (Some(src), Some(backend)) => (src, A::narrow(&backend.addr)),
+            _ => return slow_path(),
+        }
+    } else {
+        (flow.new_src, flow.new_dst)
+    };
+    let len = at.len.saturating_add(dsr::overhead::<A>(kind) as u16);
+    let Some(fib) = route(ctx, len, key.proto as u8, src, dst) else {
         return slow_path();
     };
     if !is_transmitted(ctx, fib.ifindex) && LB_PORTS.get(fib.ifindex).is_none() {
@@ -170,6 +199,16 @@ fn by_kernel<A: Tables>(ctx: &XdpContext, l3: usize, table: Table) -> u32 {
             mtu: 0,
         }
     };
+    if dsr {
+        let id = flow.backend;
+        let Some(backend) = LB_BACKENDS.get(id) else {
+            return slow_path();
+        };
+        return match dsr::wrap::<A>(ctx.ctx, &at, kind, id, backend) {
+            Some(()) => send(ctx, &hop),
+            None => malformed(),
+        };
+    }
     if flow.direction == direction::REVERSE {
         remember(flow, &fib);
     }
@@ -215,15 +254,15 @@ fn malformed() -> u32 {
 
 /// Asks the kernel's route and neighbour tables; `None` where they cannot say.
 #[inline(always)]
-fn route<A: Tables>(ctx: &XdpContext, at: &Layout, proto: u8, flow: &Flow<A>) -> Option<FibLookup> {
+fn route<A: Tables>(ctx: &XdpContext, len: u16, proto: u8, src: A, dst: A) -> Option<FibLookup> {
     // SAFETY: all-zero bytes are a value of this C struct.
     let mut fib: FibLookup = unsafe { core::mem::zeroed() };
     fib.family = A::AF;
     fib.l4_protocol = proto;
     fib.ifindex = ctx.ingress_ifindex() as u32;
-    fib.__bindgen_anon_1.tot_len = at.len;
-    fib.__bindgen_anon_3.ipv6_src = flow.new_src.widen().0;
-    fib.__bindgen_anon_4.ipv6_dst = flow.new_dst.widen().0;
+    fib.__bindgen_anon_1.tot_len = len;
+    fib.__bindgen_anon_3.ipv6_src = src.widen().0;
+    fib.__bindgen_anon_4.ipv6_dst = dst.widen().0;
     // SAFETY: `fib` is as long as told.
     let ret = unsafe { bpf_fib_lookup(ctx.as_ptr(), &mut fib, size_of::<FibLookup>() as i32, 0) };
     (ret == 0).then_some(fib)
@@ -258,7 +297,7 @@ fn send(ctx: &XdpContext, hop: &NextHop) -> u32 {
 
 impl Frame {
     #[inline(always)]
-    fn new(ctx: *mut xdp_md) -> Self {
+    pub fn new(ctx: *mut xdp_md) -> Self {
         // SAFETY: context fields; the verifier knows them as packet pointers.
         let (data, end) = unsafe {
             (
@@ -275,7 +314,7 @@ impl Frame {
 
     /// A pointer to `T` at `offset`, if all of it is inside the packet.
     #[inline(always)]
-    fn at<T>(&self, offset: usize) -> Option<*mut T> {
+    pub fn at<T>(&self, offset: usize) -> Option<*mut T> {
         let start = self.data + offset;
         if start + size_of::<T>() > self.end {
             return None;

@@ -1,6 +1,8 @@
 //! The life of a flow: opened, closed, evicted, claimed by another.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+use std::net::SocketAddr;
+
 use lb_common::{Reason, SLOTS_SMALL, backend_kind, tcp_state};
 use lb_tests::{each_tcp_way, each_way, packet::*};
 
@@ -109,6 +111,8 @@ each_tcp_way!(
     a_closing_connection_goes_on_until_its_last_segment,
     a_syn_on_a_closed_connection_chooses_afresh,
     a_syn_ack_does_not_open_a_closed_connection_anew,
+    the_acknowledgement_moves_a_half_open_connection,
+    a_cpu_opens_no_more_flows_than_the_guard_lets_it,
     a_closed_flow_gives_way_to_another,
     a_flow_that_gave_way_does_not_harm_the_one_it_gave_way_to,
     a_new_connection_under_full_nat_is_given_a_new_port_after_a_reset
@@ -198,6 +202,35 @@ fn a_syn_ack_does_not_open_a_closed_connection_anew(way: Way) {
     let reply = way.segment(way.host(), way.client(1), Segment::SynAck);
     rig.expect(Hook::Egress, &reply, TC_OK, &reply.clone().from(way.vip(1)));
     assert_eq!(rig.flows(way), before);
+}
+
+fn the_acknowledgement_moves_a_half_open_connection(way: Way) {
+    let rig = Rig::serving(way, backend_kind::HOST);
+    rig.run(Hook::Xdp, &way.opening(way.client(1), way.vip(1)));
+    rig.run(
+        Hook::Egress,
+        &way.segment(way.host(), way.client(1), Segment::SynAck),
+    );
+    rig.run(Hook::Xdp, &way.opening(way.client(1), way.vip(1)));
+    let both = rig.half_open(way);
+    assert_eq!((both.len(), rig.established(way).len()), (2, 0));
+    rig.run(Hook::Xdp, &way.later(way.client(1), way.vip(1)));
+    assert_eq!((rig.half_open(way).len(), rig.established(way)), (0, both));
+}
+
+fn a_cpu_opens_no_more_flows_than_the_guard_lets_it(way: Way) {
+    let rig = Rig::guarded(80).with_service(way, backend_kind::HOST);
+    let kept = way.opening(way.client(1), way.vip(1));
+    rig.run(Hook::Xdp, &kept);
+    for port in 1_000..1_200 {
+        let client = SocketAddr::new(way.client(2).ip(), port);
+        rig.run(Hook::Xdp, &way.opening(client, way.vip(1)));
+    }
+    let dropped = rig.counter(Reason::NewFlowGuard);
+    // A burst of an eighth of a second on each CPU, and what the test's own time adds.
+    assert!((100..200).contains(&dropped), "{dropped}");
+    assert_eq!(rig.flows(way).len() as u64, 2 * (201 - dropped));
+    rig.expect(Hook::Xdp, &kept, XDP_PASS, &kept.clone().to(way.host()));
 }
 
 fn a_closed_flow_gives_way_to_another(way: Way) {

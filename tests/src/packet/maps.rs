@@ -48,7 +48,12 @@ impl Rig {
     /// node's own port 8080 where the kind says so, else the first address of the first network. Full NAT
     /// has ports 30,000 to 30,999.
     pub fn serving(way: Way, kind: u8) -> Self {
-        let mut rig = Self::new();
+        Self::new().with_service(way, kind)
+    }
+
+    /// Gives a fresh rig the service of [`Rig::serving`].
+    pub fn with_service(self, way: Way, kind: u8) -> Self {
+        let mut rig = self;
         let at = if kind == backend_kind::HOST {
             way.host()
         } else {

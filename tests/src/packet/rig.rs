@@ -26,6 +26,8 @@ pub const TC_REDIRECT: u32 = 7;
 
 /// Room for what comes out; a test's packets are far smaller.
 const ROOM: usize = 4096;
+/// More than a test opens; not 0, so that the guard is there as it is in an agent.
+const NEW_FLOWS: u32 = 10_000_000;
 const SMALL: u32 = 1_024;
 const SMALL_MAPS: [&str; 15] = [
     "LB_AFFINITY",
@@ -132,10 +134,15 @@ impl Rig {
     /// Loads the XDP and tc programs with empty maps and no pins, and moves the thread into a network
     /// namespace of its own, so that no route of this machine has a say.
     pub fn new() -> Self {
+        Self::guarded(NEW_FLOWS)
+    }
+
+    /// As [`Rig::new`], with so many new flows a second for each CPU.
+    pub fn guarded(new_flows: u32) -> Self {
         sys::new_network().unwrap_or_else(|error| {
             panic!("packet tests need root, to load kernel programs and make network namespaces: {error}")
         });
-        let mut rig = Self::with_maps();
+        let mut rig = Self::with_maps(new_flows);
         for hook in [Hook::Xdp, Hook::Ingress, Hook::Link, Hook::Egress] {
             load(hook.name(), rig.object.program_mut(hook.name()).unwrap());
         }
@@ -144,15 +151,16 @@ impl Rig {
 
     /// Loads every program that there is.
     pub fn with_every_program() -> Self {
-        let mut rig = Self::with_maps();
+        let mut rig = Self::with_maps(NEW_FLOWS);
         for (name, program) in rig.object.programs_mut() {
             load(name, program);
         }
         rig
     }
 
-    fn with_maps() -> Self {
+    fn with_maps(new_flows: u32) -> Self {
         let mut loader = EbpfLoader::new();
+        loader.override_global("NEW_FLOWS", &new_flows, true);
         for map in SMALL_MAPS {
             loader.map_max_entries(map, SMALL);
         }

@@ -1,0 +1,242 @@
+//! Direct server return: the packet reaches the backend as the client sent it, and the reply does not
+//! come by here. There is no IPIP device in every kernel; what comes out is taken apart by etherparse.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::net::{IpAddr, SocketAddr};
+
+use etherparse::{IpNumber, Ipv4Header, Ipv6Header, NetSlice, SlicedPacket};
+use lb_common::{Reason, SLOTS_SMALL, backend_kind, backend_state, service_mode, tcp_state};
+use lb_tests::{each_tcp_way, each_way, packet::*};
+
+const ETH_LEN: usize = 14;
+
+/// A service in this mode with backend 1 on the first network.
+fn serving(way: Way, mode: u8) -> Rig {
+    let mut rig = Rig::serving(way, backend_kind::NET);
+    rig.shape(way, SLOTS_SMALL, |service| service.mode = mode);
+    rig
+}
+
+/// The frame between these addresses, its packet inside another one from the node to the backend.
+fn wrapped(way: Way, frame: &Frame, to: SocketAddr, macs: ([u8; 6], [u8; 6])) -> Vec<u8> {
+    let inner = &frame.bytes()[ETH_LEN..];
+    let mut bytes = [macs.1, macs.0].concat();
+    match (way.node(), to.ip()) {
+        (IpAddr::V4(src), IpAddr::V4(dst)) => {
+            let len = inner.len() as u16;
+            let mut header =
+                Ipv4Header::new(len, 64, IpNumber::IPV4, src.octets(), dst.octets()).unwrap();
+            header.dont_fragment = true;
+            header.header_checksum = header.calc_header_checksum();
+            bytes.extend([0x08, 0x00]);
+            header.write(&mut bytes).unwrap();
+        }
+        (IpAddr::V6(src), IpAddr::V6(dst)) => {
+            let header = Ipv6Header {
+                payload_length: inner.len() as u16,
+                next_header: IpNumber::IPV6,
+                hop_limit: 64,
+                source: src.octets(),
+                destination: dst.octets(),
+                ..Ipv6Header::default()
+            };
+            bytes.extend([0x86, 0xdd]);
+            header.write(&mut bytes).unwrap();
+        }
+        _ => panic!("one family"),
+    }
+    bytes.extend(inner);
+    bytes
+}
+
+each_way!(
+    by_ipip_the_packet_travels_unchanged_inside_another,
+    by_l2_the_packet_travels_unchanged_in_a_frame_to_the_backend,
+    later_packets_stay_with_their_backend,
+    a_flow_has_one_half_alone,
+    a_backend_on_this_node_is_reached_by_dnat_whatever_the_mode,
+    a_packet_that_would_be_too_long_is_not_wrapped,
+    an_unknown_neighbour_leaves_the_packet_untouched_for_the_tc_twin,
+    the_tc_twin_wraps_and_redirects,
+    the_tc_twin_redirects_to_the_neighbour,
+    packets_back_are_unknown_not_zero
+);
+
+fn by_ipip_the_packet_travels_unchanged_inside_another(way: Way) {
+    let rig = serving(way, service_mode::DSR_IPIP);
+    let net = Net::new();
+    for frame in [
+        way.opening(way.client(1), way.vip(1)),
+        way.later(way.client(1), way.vip(1)),
+    ] {
+        let out = rig.run_from(Hook::Xdp, &frame.bytes(), net.first);
+        let macs = (FIRST_MAC, neighbour_mac(1));
+        out.must_be_bytes(XDP_TX, &wrapped(way, &frame, way.backend(1), macs));
+        let outer = SlicedPacket::from_ethernet(&out.bytes).unwrap();
+        if let Some(NetSlice::Ipv4(ip)) = outer.net {
+            let header = ip.header().to_header();
+            assert_eq!(header.header_checksum, header.calc_header_checksum());
+        }
+    }
+    assert_eq!(rig.counters(), []);
+}
+
+fn by_l2_the_packet_travels_unchanged_in_a_frame_to_the_backend(way: Way) {
+    let rig = serving(way, service_mode::DSR_L2);
+    let net = Net::new();
+    for frame in [
+        way.opening(way.client(1), way.vip(1)),
+        way.later(way.client(1), way.vip(1)),
+    ] {
+        let wanted = frame.clone().between(FIRST_MAC, neighbour_mac(1));
+        rig.expect_from(net.first, Hook::Xdp, &frame, XDP_TX, &wanted);
+    }
+    assert_eq!(rig.counters(), []);
+}
+
+fn later_packets_stay_with_their_backend(way: Way) {
+    let mut rig = serving(way, service_mode::DSR_L2);
+    let net = Net::new();
+    rig.run_from(
+        Hook::Xdp,
+        &way.opening(way.client(1), way.vip(1)).bytes(),
+        net.first,
+    );
+    rig.backend(2, backend(way, way.backend(2), backend_kind::NET));
+    rig.table(SERVICE, &repeated(&[2], SLOTS_SMALL));
+    let frame = way.later(way.client(1), way.vip(1));
+    let wanted = frame.clone().between(FIRST_MAC, neighbour_mac(1));
+    rig.expect_from(net.first, Hook::Xdp, &frame, XDP_TX, &wanted);
+    let mut gone = backend(way, way.backend(1), backend_kind::NET);
+    gone.state = backend_state::FREE;
+    rig.backend(1, gone);
+    let frame = way.opening(way.client(1), way.vip(1));
+    let wanted = frame.clone().between(FIRST_MAC, neighbour_mac(2));
+    rig.expect_from(net.first, Hook::Xdp, &frame, XDP_TX, &wanted);
+}
+
+fn a_flow_has_one_half_alone(way: Way) {
+    let rig = serving(way, service_mode::DSR_IPIP);
+    let net = Net::new();
+    for frame in [
+        way.opening(way.client(1), way.vip(1)),
+        way.later(way.client(1), way.vip(1)),
+    ] {
+        rig.run_from(Hook::Xdp, &frame.bytes(), net.first);
+        let flows = rig.flows(way);
+        assert_eq!(flows.len(), 1);
+        assert_eq!(flows[0].arrives, (way.client(1), way.vip(1)));
+        assert_eq!(flows[0].leaves, (way.client(1), way.vip(1)));
+        assert_eq!(
+            (flows[0].kind, flows[0].forward),
+            (backend_kind::IPIP, true)
+        );
+    }
+    assert_eq!(rig.established(way).len(), 1);
+}
+
+fn a_backend_on_this_node_is_reached_by_dnat_whatever_the_mode(way: Way) {
+    for mode in [service_mode::DSR_IPIP, service_mode::DSR_L2] {
+        let mut rig = Rig::serving(way, backend_kind::HOST);
+        rig.shape(way, SLOTS_SMALL, |service| service.mode = mode);
+        let frame = way.opening(way.client(1), way.vip(1));
+        rig.expect(Hook::Xdp, &frame, XDP_PASS, &frame.clone().to(way.host()));
+    }
+}
+
+fn a_packet_that_would_be_too_long_is_not_wrapped(way: Way) {
+    let rig = serving(way, service_mode::DSR_IPIP);
+    let net = Net::new();
+    let frame = way.opening(way.client(1), way.vip(1));
+    let fits = frame.bytes().len() - ETH_LEN;
+    net.set_first_mtu(1_280.max(fits as u32));
+    let mut long = frame.clone();
+    long.payload = vec![7; 1_280 - fits + frame.payload.len()];
+    assert_eq!(long.bytes().len() - ETH_LEN, 1_280);
+    rig.expect_from(net.first, Hook::Xdp, &long, XDP_PASS, &long);
+    assert_eq!(rig.counters(), [(Reason::ToSlowPath, 1)]);
+}
+
+fn an_unknown_neighbour_leaves_the_packet_untouched_for_the_tc_twin(way: Way) {
+    for mode in [service_mode::DSR_IPIP, service_mode::DSR_L2] {
+        let mut rig = serving(way, mode);
+        let net = Net::new();
+        rig.backend(1, backend(way, way.backend(99), backend_kind::NET));
+        let frame = way.opening(way.client(1), way.vip(1));
+        rig.expect_from(net.first, Hook::Xdp, &frame, XDP_PASS, &frame);
+        assert_eq!(rig.counters(), [(Reason::ToSlowPath, 1)]);
+    }
+}
+
+/// As the agent has it when it knows the route.
+fn lead_by(rig: &mut Rig, way: Way, ifindex: u32) {
+    let mut at = backend(way, way.backend(1), backend_kind::NET);
+    at.ifindex = ifindex;
+    rig.backend(1, at);
+}
+
+fn the_tc_twin_wraps_and_redirects(way: Way) {
+    let mut rig = serving(way, service_mode::DSR_IPIP);
+    let net = Net::new();
+    lead_by(&mut rig, way, net.first);
+    let frame = way.opening(way.client(1), way.vip(1));
+    let out = rig.run(Hook::Ingress, &frame);
+    // The Ethernet header is the kernel's to write.
+    assert_eq!(out.verdict, TC_REDIRECT);
+    let wanted = wrapped(way, &frame, way.backend(1), frame.macs);
+    assert_eq!(out.bytes[ETH_LEN..], wanted[ETH_LEN..]);
+}
+
+fn the_tc_twin_redirects_to_the_neighbour(way: Way) {
+    let mut rig = serving(way, service_mode::DSR_L2);
+    let net = Net::new();
+    lead_by(&mut rig, way, net.first);
+    let frame = way.opening(way.client(1), way.vip(1));
+    rig.expect(Hook::Ingress, &frame, TC_REDIRECT, &frame);
+}
+
+fn packets_back_are_unknown_not_zero(way: Way) {
+    let rig = serving(way, service_mode::DSR_L2);
+    let net = Net::new();
+    let frame = way.opening(way.client(1), way.vip(1));
+    rig.run_from(Hook::Xdp, &frame.bytes(), net.first);
+    let bytes = (frame.bytes().len() - ETH_LEN) as u64;
+    // What comes back is not seen; who shows these counters knows the service's mode.
+    assert_eq!(rig.stats(1), [1, 1, bytes, 0, 0]);
+}
+
+each_tcp_way!(
+    a_reset_or_end_by_the_client_lets_the_port_be_used_again,
+    a_segment_without_a_flow_finds_its_backend_by_hash
+);
+
+fn a_reset_or_end_by_the_client_lets_the_port_be_used_again(way: Way) {
+    for (segment, state) in [
+        (Segment::Fin, tcp_state::FIN),
+        (Segment::Rst, tcp_state::RST),
+    ] {
+        let mut rig = serving(way, service_mode::DSR_L2);
+        let net = Net::new();
+        let send = |rig: &Rig, frame: &Frame| rig.run_from(Hook::Xdp, &frame.bytes(), net.first);
+        send(&rig, &way.opening(way.client(1), way.vip(1)));
+        send(&rig, &way.later(way.client(1), way.vip(1)));
+        send(&rig, &way.segment(way.client(1), way.vip(1), segment));
+        assert_eq!(rig.flows(way)[0].tcp, state);
+        rig.backend(2, backend(way, way.backend(2), backend_kind::NET));
+        rig.table(SERVICE, &repeated(&[2], SLOTS_SMALL));
+        let frame = way.opening(way.client(1), way.vip(1));
+        let wanted = frame.clone().between(FIRST_MAC, neighbour_mac(2));
+        send(&rig, &frame).must_be(XDP_TX, &wanted);
+        // The namespace of the next round is a fresh one.
+    }
+}
+
+fn a_segment_without_a_flow_finds_its_backend_by_hash(way: Way) {
+    let rig = serving(way, service_mode::DSR_L2);
+    let net = Net::new();
+    let frame = way.later(way.client(1), way.vip(1));
+    let wanted = frame.clone().between(FIRST_MAC, neighbour_mac(1));
+    rig.expect_from(net.first, Hook::Xdp, &frame, XDP_TX, &wanted);
+    let reset = way.segment(way.client(2), way.vip(1), Segment::Rst);
+    rig.expect_from(net.first, Hook::Xdp, &reset, XDP_PASS, &reset);
+}
