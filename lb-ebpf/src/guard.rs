@@ -7,8 +7,11 @@ use lb_common::Bucket;
 use crate::{flows::now, maps::LB_GUARD};
 
 /// New flows a second on each CPU; 0: no limit.
+///
+/// Its value before the agent sets it is one that no constant has: the compiler keeps equal constants in one
+/// place, and a `&0` of another function was in this one's, so that the setting changed it, too.
 #[unsafe(no_mangle)]
-static NEW_FLOWS: Global<u32> = Global::new(0);
+static NEW_FLOWS: Global<u32> = Global::new(u32::MAX - 1);
 
 /// Whether this CPU has no new flow left.
 #[inline(always)]
