@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use arc_swap::ArcSwap;
 use ipnet::IpNet;
 use tokio::sync::mpsc;
@@ -30,7 +30,7 @@ use crate::{
     datapath::{Datapath, Interface, flows::Census},
     dns,
     net::{Netlink, Routes, Topology, Watch},
-    plan::{self, maglev::Memo},
+    plan::{self, Planner},
     provider::Update,
     vip::{Allocator, LeaseFile},
 };
@@ -71,7 +71,7 @@ struct Control {
     datapath: Datapath,
     netlink: Netlink,
     routes: Routes,
-    memo: Memo,
+    planner: Planner,
     desired: Desired,
     failures: Vec<String>,
     /// How full the kernel's tables are, as of the last plan.
@@ -103,7 +103,7 @@ impl Control {
                 }
                 () = watch.changed() => self.look_around(false).await,
                 _ = resync.tick() => {
-                    self.datapath.distrust();
+                    self.planner.distrust();
                     self.look_around(true).await;
                 }
                 _ = refresh.tick() => {}
@@ -177,12 +177,8 @@ impl Control {
     async fn program(&mut self, desired: &Desired, failures: &mut Vec<String>) -> Result<()> {
         let mut want = wanted(desired, &self.topology, &self.node);
         if !desired.waiting.is_empty() {
-            let have = self
-                .datapath
-                .kernel()
-                .state()
-                .context("cannot read the kernel's maps")?;
-            want = hold(want, &have, &self.topology, &self.node);
+            let have = self.planner.state(self.datapath.kernel())?;
+            want = hold(want, have, &self.topology, &self.node);
         }
         let links: Vec<Interface> = link_indices(&want)
             .into_iter()
@@ -196,7 +192,7 @@ impl Control {
         }
         let limits = self.datapath.limits();
         self.fill = report::fill(&want, &limits);
-        let report = plan::reconcile(self.datapath.kernel(), &want, &limits, &mut self.memo)?;
+        let report = plan::reconcile(self.datapath.kernel(), &want, &limits, &mut self.planner)?;
         if report.applied > 0 {
             debug!(operations = report.applied, "kernel maps updated");
         }

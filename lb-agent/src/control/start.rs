@@ -28,7 +28,7 @@ use crate::{
     datapath::{Datapath, DatapathConfig, Interface, Sizes, TcMode, XdpMode},
     dns,
     net::{LinkKind, Netlink, Routes, local_port_range, reserve_ports},
-    plan::maglev::Memo,
+    plan::Planner,
     preflight,
     provider::{self, ProviderId, Update},
     vip::{AddressPool, Allocator, LeaseFile, Pools},
@@ -162,7 +162,7 @@ async fn serve(parts: Parts) -> Result<()> {
             &node,
         );
         let limits = datapath.limits();
-        crate::plan::reconcile(datapath.kernel(), &want, &limits, &mut Memo::default())?;
+        crate::plan::reconcile(datapath.kernel(), &want, &limits, &mut Planner::default())?;
     }
     datapath.attach()?;
     info!(
@@ -218,7 +218,7 @@ async fn serve(parts: Parts) -> Result<()> {
         datapath,
         routes: Routes::new(netlink.clone()),
         netlink,
-        memo: Memo::default(),
+        planner: Planner::default(),
         desired: Desired::default(),
         failures: Vec::new(),
         fill: Vec::new(),
