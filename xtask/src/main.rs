@@ -25,7 +25,11 @@ struct Flags {
 #[derive(Subcommand)]
 enum Command {
     /// Bring what builds and tests need: rust-src, bpf-linker, system tools
-    Setup,
+    Setup {
+        /// What the lab benchmark compares with, too: HAProxy
+        #[arg(long)]
+        bench: bool,
+    },
     /// Build the agent with its kernel programs
     Build {
         /// Optimised, as it is installed
@@ -64,7 +68,7 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<ExitCode> {
     match command {
-        Command::Setup => setup::bring(Need::Lab)?,
+        Command::Setup { bench } => setup::bring(if bench { Need::Bench } else { Need::Lab })?,
         Command::Build { release } => {
             setup::bring(Need::Build)?;
             build::agent(release)?;

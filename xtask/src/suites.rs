@@ -36,6 +36,9 @@ pub(crate) fn run(suite: Option<Suite>, arguments: &[String]) -> Result<ExitCode
     let suites = suite.map_or_else(|| ALL.to_vec(), |suite| vec![suite]);
     let need = if suites == [Suite::Unit] {
         Need::Build
+    } else if suites.contains(&Suite::Lab) {
+        // The ways of the benchmark are tested, too.
+        Need::Bench
     } else {
         Need::Lab
     };

@@ -17,7 +17,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use arc_swap::ArcSwap;
 use ipnet::IpNet;
 use tokio::sync::mpsc;
@@ -32,7 +32,7 @@ use crate::{
     datapath::{Datapath, Interface, flows::Census},
     dns,
     net::{Change, Netlink, Routes, Topology, Watch},
-    plan::{self, Endpoint, maglev::Memo},
+    plan::{self, Endpoint, Planner},
     provider::Update,
     vip::{Allocator, LeaseFile, VipName},
 };
@@ -78,7 +78,7 @@ struct Control {
     datapath: Datapath,
     netlink: Netlink,
     routes: Routes,
-    memo: Memo,
+    planner: Planner,
     desired: Desired,
     owners: Owners,
     /// Services of an earlier life that no provider has spoken of yet.
@@ -113,7 +113,7 @@ impl Control {
                 }
                 change = watch.changed() => self.look_around(change == Change::Anything).await,
                 _ = resync.tick() => {
-                    self.datapath.distrust();
+                    self.planner.distrust();
                     self.look_around(true).await;
                 }
                 _ = refresh.tick() => {}
@@ -240,12 +240,8 @@ impl Control {
     ) -> Result<()> {
         let mut want = wanted(desired, &self.topology, &self.node);
         if !desired.waiting.is_empty() {
-            let have = self
-                .datapath
-                .kernel()
-                .state()
-                .context("cannot read the kernel's maps")?;
-            want = hold(want, &have, held, &self.topology, &self.node);
+            let have = self.planner.state(self.datapath.kernel())?;
+            want = hold(want, have, held, &self.topology, &self.node);
         }
         let links: Vec<Interface> = link_indices(&want)
             .into_iter()
@@ -259,7 +255,7 @@ impl Control {
         }
         let limits = self.datapath.limits();
         self.fill = report::fill(&want, &limits);
-        let report = plan::reconcile(self.datapath.kernel(), &want, &limits, &mut self.memo)?;
+        let report = plan::reconcile(self.datapath.kernel(), &want, &limits, &mut self.planner)?;
         if report.applied > 0 {
             debug!(operations = report.applied, "kernel maps updated");
         }

@@ -203,7 +203,7 @@ mod tests {
                 backends: vec![backend(addr)],
                 ..WantedService::default()
             };
-            (key, service)
+            (key, service.into())
         };
         let want = Wanted {
             services: [

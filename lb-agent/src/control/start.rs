@@ -37,7 +37,7 @@ use crate::{
     datapath::{Datapath, DatapathConfig, Interface, Sizes, TcMode, XdpMode},
     dns,
     net::{LinkKind, Netlink, Routes, local_port_range, reserve_ports},
-    plan::{self, maglev::Memo},
+    plan::{self, Planner},
     preflight,
     provider::Update,
     vip::{AddressPool, Allocator, LeaseFile, Pools},
@@ -202,7 +202,7 @@ async fn set_up(parts: Parts) -> Result<Ready> {
     let nothing_yet = wanted(&Desired::default(), &topology, &node);
     let want = hold(nothing_yet, &have, &adopted, &topology, &node);
     let limits = datapath.limits();
-    plan::reconcile(datapath.kernel(), &want, &limits, &mut Memo::default())?;
+    plan::reconcile(datapath.kernel(), &want, &limits, &mut Planner::default())?;
     if !adopted.is_empty() {
         info!(
             "adopted {} services of an agent that ran before",
@@ -270,7 +270,7 @@ async fn set_up(parts: Parts) -> Result<Ready> {
         datapath,
         routes: Routes::new(netlink.clone()),
         netlink,
-        memo: Memo::default(),
+        planner: Planner::default(),
         desired: Desired::default(),
         owners,
         adopted,

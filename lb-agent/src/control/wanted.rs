@@ -1,8 +1,9 @@
 //! Pure: (what the catalog wants, how this node is connected) -> what the kernel's maps shall hold.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    sync::Arc,
 };
 
 use ipnet::IpNet;
@@ -12,7 +13,10 @@ use crate::{
     catalog::{Desired, ServiceKey, Weight},
     config::PortRange,
     net::Topology,
-    plan::{BackendState, Endpoint, KernelState, Reach, Wanted, WantedBackend, WantedService},
+    plan::{
+        BackendState, Endpoint, KernelState, Reach, Table, TableId, Wanted, WantedBackend,
+        WantedService,
+    },
 };
 
 /// What the operator says about this node.
@@ -52,7 +56,7 @@ pub(super) fn wanted(desired: &Desired, topology: &Topology, node: &Node) -> Wan
                 fail_open: true,
                 backends: backends.collect(),
             };
-            (endpoint(key), service)
+            (endpoint(key), Arc::new(service))
         })
         .collect();
     let mut node_addresses = topology.own_addresses();
@@ -106,25 +110,27 @@ pub(super) fn hold(
         }
     }
     for (endpoint, service) in have.services.iter().filter(|(at, _)| held.contains(at)) {
-        let held = wanted
-            .services
-            .entry(*endpoint)
-            .or_insert_with(|| WantedService {
+        let held = wanted.services.entry(*endpoint).or_insert_with(|| {
+            Arc::new(WantedService {
                 fail_open: true,
                 ..WantedService::default()
-            });
+            })
+        });
+        let held = Arc::make_mut(held);
         let known: BTreeSet<_> = held.backends.iter().map(|backend| backend.addr).collect();
-        let mut slots = BTreeMap::<u32, usize>::new();
-        for (table, ids) in &have.tables {
-            if table.service == service.id && table.slots == service.slots {
-                for id in ids {
-                    *slots.entry(*id).or_default() += 1;
-                }
-            }
-        }
-        let least = slots.values().copied().min().unwrap_or(1).max(1);
-        for (id, count) in slots {
-            let Some(backend) = have.backends.get(&id) else {
+        let table = TableId {
+            service: service.id,
+            slots: service.slots,
+        };
+        let shares = have.tables.get(&table).map_or(&[][..], Table::shares);
+        let least = shares
+            .iter()
+            .map(|(_, count)| *count)
+            .min()
+            .unwrap_or(1)
+            .max(1);
+        for (id, count) in shares {
+            let Some(backend) = have.backends.get(id) else {
                 continue;
             };
             let Some(at) = Endpoint::of(backend) else {
@@ -193,7 +199,7 @@ mod tests {
             };
             have.services.insert(at(vip), service);
             have.backends.insert(id, backend);
-            have.tables.insert(table, vec![id; 2]);
+            have.tables.insert(table, Table::of(&[id; 2]));
             have.addresses.insert(at(vip).addr, addr_flag::VIP);
         }
         have

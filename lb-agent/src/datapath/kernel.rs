@@ -1,24 +1,27 @@
-//! The maps behind [`Kernel`]: reads them whole, writes one operation at a time, keeps a copy of what
-//! they hold.
+//! The maps behind [`Kernel`]: reads them whole, writes one operation at a time, many tables at once.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
 use anyhow::{Context as _, Result, bail};
 use aya::{
     Ebpf,
-    maps::{Array, HashMap, HashOfMaps, LpmTrie, Map, MapData, lpm_trie},
+    maps::{Array, HashMap, LpmTrie, Map, MapData, lpm_trie},
 };
 use ipnet::IpNet;
 use lb_common::{
-    Addr4, Addr6, Backend, Be16, NodeConfig, SLOTS_LARGE, SLOTS_MEDIUM, SLOTS_SMALL, Service,
-    ServiceKey,
+    Addr4, Addr6, Be16, NodeConfig, SLOTS_LARGE, SLOTS_MEDIUM, SLOTS_SMALL, Service, ServiceKey,
 };
 
-use super::{filter::Filter, sys};
-use crate::plan::{Endpoint, Kernel, KernelState, Op, TableId};
+use super::{
+    arrays::{Backends, Tables},
+    filter::Filter,
+    sys,
+};
+use crate::plan::{Endpoint, Kernel, KernelState, Op};
 
-type Inner<const M: usize> = Array<MapData, [u32; M]>;
-type Tables<const M: usize> = HashOfMaps<MapData, u32, Inner<M>>;
+/// Operations that go in one call. A table takes a descriptor meanwhile, of which a process has 1,024 unless it
+/// asked for more.
+const BATCH: usize = 256;
 
 /// The maps that a plan writes.
 pub(super) struct Maps {
@@ -29,13 +32,11 @@ pub(super) struct Maps {
     tables_s: Tables<SLOTS_SMALL>,
     tables_m: Tables<SLOTS_MEDIUM>,
     tables_l: Tables<SLOTS_LARGE>,
-    backends: Array<MapData, Backend>,
+    backends: Backends,
     sources4: LpmTrie<MapData, Addr4, u32>,
     sources6: LpmTrie<MapData, Addr6, u32>,
     node: Array<MapData, NodeConfig>,
     filter: Filter,
-    /// What the maps hold, as this process, their only writer, knows it.
-    copy: Option<KernelState>,
 }
 
 /// Takes a map out of the object under its type.
@@ -58,21 +59,15 @@ impl Maps {
             addrs6: take(object, "LB_ADDRS6")?,
             services4: take(object, "LB_SERVICES4")?,
             services6: take(object, "LB_SERVICES6")?,
-            tables_s: take(object, "LB_TABLES_S")?,
-            tables_m: take(object, "LB_TABLES_M")?,
-            tables_l: take(object, "LB_TABLES_L")?,
-            backends: take(object, "LB_BACKENDS")?,
+            tables_s: Tables::take(object, "LB_TABLES_S")?,
+            tables_m: Tables::take(object, "LB_TABLES_M")?,
+            tables_l: Tables::take(object, "LB_TABLES_L")?,
+            backends: Backends::take(object)?,
             sources4: take(object, "LB_SOURCES4")?,
             sources6: take(object, "LB_SOURCES6")?,
             node: take(object, "LB_NODE")?,
             filter: Filter::take(object)?,
-            copy: None,
         })
-    }
-
-    /// Forgets the copy: the next [`Kernel::state`] reads the maps.
-    pub(super) fn distrust(&mut self) {
-        self.copy = None;
     }
 
     fn read(&self) -> Result<KernelState> {
@@ -102,15 +97,10 @@ impl Maps {
                 service,
             );
         }
-        for id in 1..self.backends.len() {
-            let backend = self.backends.get(&id, 0)?;
-            if backend != Backend::default() {
-                state.backends.insert(id, backend);
-            }
-        }
-        read_tables(&self.tables_s, &mut state)?;
-        read_tables(&self.tables_m, &mut state)?;
-        read_tables(&self.tables_l, &mut state)?;
+        state.backends = self.backends.read()?;
+        self.tables_s.read(&mut state)?;
+        self.tables_m.read(&mut state)?;
+        self.tables_l.read(&mut state)?;
         for key in self.sources4.keys() {
             let key = key?;
             let net = IpNet::new(IpAddr::V4(key.data().into()), key.prefix_len() as u8)?;
@@ -126,15 +116,17 @@ impl Maps {
 
     fn write(&mut self, op: &Op) -> Result<()> {
         match op {
-            Op::PutBackend { id, value } => self.backends.set(*id, value, 0)?,
+            Op::PutBackend { id, value } => self.backends.put(&[*id], &[*value])?,
             Op::FreeBackend { id, generation } => {
-                self.backends.set(*id, Op::freed(*generation), 0)?
+                self.backends.put(&[*id], &[Op::freed(*generation)])?
             }
-            Op::PutTable { table, slots } => self.put_table(*table, slots)?,
+            Op::PutTable { table, slots, .. } => {
+                self.swap(table.slots, &[(table.service, Arc::clone(slots))])?
+            }
             Op::DeleteTable(table) => match table.slots as usize {
-                SLOTS_SMALL => self.tables_s.remove(&table.service)?,
-                SLOTS_MEDIUM => self.tables_m.remove(&table.service)?,
-                SLOTS_LARGE => self.tables_l.remove(&table.service)?,
+                SLOTS_SMALL => self.tables_s.remove(table.service)?,
+                SLOTS_MEDIUM => self.tables_m.remove(table.service)?,
+                SLOTS_LARGE => self.tables_l.remove(table.service)?,
                 slots => bail!("no table has {slots} slots"),
             },
             Op::PutService { key, value } => match key.addr {
@@ -181,11 +173,12 @@ impl Maps {
         Ok(())
     }
 
-    fn put_table(&mut self, table: TableId, slots: &[u32]) -> Result<()> {
-        match table.slots as usize {
-            SLOTS_SMALL => swap(&mut self.tables_s, table.service, slots),
-            SLOTS_MEDIUM => swap(&mut self.tables_m, table.service, slots),
-            SLOTS_LARGE => swap(&mut self.tables_l, table.service, slots),
+    /// Puts tables of one size in the place of those that the services have.
+    fn swap(&self, slots: u32, tables: &[(u32, Arc<[u32]>)]) -> Result<()> {
+        match slots as usize {
+            SLOTS_SMALL => self.tables_s.swap(tables),
+            SLOTS_MEDIUM => self.tables_m.swap(tables),
+            SLOTS_LARGE => self.tables_l.swap(tables),
             slots => bail!("no table has {slots} slots"),
         }
     }
@@ -193,24 +186,60 @@ impl Maps {
 
 impl Kernel for Maps {
     fn state(&mut self) -> Result<KernelState> {
-        if self.copy.is_none() {
-            self.copy = Some(self.read()?);
-        }
-        self.copy.clone().context("the maps were just read")
+        self.read()
     }
 
     fn apply(&mut self, op: &Op) -> Result<()> {
-        let done = self.write(op);
-        match (&done, &mut self.copy) {
-            (Ok(()), Some(copy)) => copy.record(op.clone()),
-            _ => self.copy = None,
-        }
-        done
+        self.write(op)
     }
 
-    fn finish(&mut self) -> Result<()> {
-        let state = self.state()?;
+    fn apply_all(&mut self, ops: &[Op]) -> Vec<Result<()>> {
+        let mut results = Vec::with_capacity(ops.len());
+        for batch in ops.chunks(BATCH) {
+            let done = match batch {
+                [Op::PutTable { .. }, _, ..] => self.swap_all(batch),
+                [Op::PutBackend { .. }, _, ..] => self.put_backends(batch),
+                _ => None,
+            };
+            if matches!(done, Some(Ok(()))) {
+                results.extend(batch.iter().map(|_| Ok(())));
+            } else {
+                // Nothing that goes together, or one was refused: which one shows when each goes by itself.
+                results.extend(batch.iter().map(|op| self.apply(op)));
+            }
+        }
+        results
+    }
+
+    fn finish(&mut self, state: &KernelState) -> Result<()> {
         self.filter.follow(&state.addresses, &state.node)
+    }
+}
+
+impl Maps {
+    /// Several tables of one size at the price of one grace period; `None` if something else is among them.
+    fn swap_all(&self, ops: &[Op]) -> Option<Result<()>> {
+        let size = ops.iter().find_map(|op| match op {
+            Op::PutTable { table, .. } => Some(table.slots),
+            _ => None,
+        })?;
+        let table = |op: &'_ Op| match op {
+            Op::PutTable { table, slots, .. } if table.slots == size => {
+                Some((table.service, Arc::clone(slots)))
+            }
+            _ => None,
+        };
+        let tables: Vec<_> = ops.iter().map(table).collect::<Option<_>>()?;
+        Some(self.swap(size, &tables))
+    }
+
+    fn put_backends(&self, ops: &[Op]) -> Option<Result<()>> {
+        let backend = |op: &Op| match op {
+            Op::PutBackend { id, value } => Some((*id, *value)),
+            _ => None,
+        };
+        let all: Option<(Vec<_>, Vec<_>)> = ops.iter().map(backend).collect();
+        all.map(|(ids, values)| self.backends.put(&ids, &values))
     }
 }
 
@@ -229,33 +258,4 @@ fn service_key<A>(addr: A, key: &Endpoint) -> ServiceKey<A> {
         proto: key.proto,
         pad: 0,
     }
-}
-
-fn read_tables<const M: usize>(tables: &Tables<M>, state: &mut KernelState) -> Result<()> {
-    for service in tables.keys() {
-        let service = service?;
-        let slots = tables.get(&service, 0)?.get(&0, 0)?;
-        state.tables.insert(
-            TableId {
-                service,
-                slots: M as u32,
-            },
-            slots.to_vec(),
-        );
-    }
-    Ok(())
-}
-
-/// Fills a new inner map in one call and puts it in the old one's place.
-fn swap<const M: usize>(tables: &mut Tables<M>, service: u32, slots: &[u32]) -> Result<()> {
-    let table: Box<[u32; M]> =
-        Box::<[u32]>::from(slots)
-            .try_into()
-            .map_err(|wrong: Box<[u32]>| {
-                anyhow::anyhow!("a table of {} slots, not {M}", wrong.len())
-            })?;
-    let mut inner = Inner::<M>::create(1, 0)?;
-    inner.set(0, *table, 0)?;
-    tables.insert(service, &inner, 0)?;
-    Ok(())
 }

@@ -2,6 +2,7 @@
 //! calls and `unsafe`.
 #![allow(unsafe_code)]
 
+mod arrays;
 mod clsact;
 mod filter;
 pub mod flows;
@@ -168,11 +169,6 @@ impl Datapath {
     /// The maps, for a plan.
     pub fn kernel(&mut self) -> &mut dyn Kernel {
         &mut self.maps
-    }
-
-    /// Makes the next plan read the maps rather than trust what was written.
-    pub fn distrust(&mut self) {
-        self.maps.distrust();
     }
 
     /// How much the maps hold, for a plan.

@@ -13,10 +13,17 @@ use std::{
 
 /// `enum bpf_cmd`, `include/uapi/linux/bpf.h`.
 mod cmd {
+    pub(super) const MAP_CREATE: libc::c_long = 0;
+    pub(super) const MAP_LOOKUP_ELEM: libc::c_long = 1;
+    pub(super) const MAP_UPDATE_ELEM: libc::c_long = 2;
+    pub(super) const MAP_DELETE_ELEM: libc::c_long = 3;
+    pub(super) const MAP_GET_NEXT_KEY: libc::c_long = 4;
     pub(super) const OBJ_PIN: libc::c_long = 6;
     pub(super) const OBJ_GET: libc::c_long = 7;
+    pub(super) const MAP_GET_FD_BY_ID: libc::c_long = 14;
     pub(super) const OBJ_GET_INFO_BY_FD: libc::c_long = 15;
     pub(super) const MAP_LOOKUP_BATCH: libc::c_long = 24;
+    pub(super) const MAP_UPDATE_BATCH: libc::c_long = 26;
     pub(super) const LINK_CREATE: libc::c_long = 28;
     pub(super) const LINK_UPDATE: libc::c_long = 29;
 }
@@ -136,7 +143,7 @@ pub(super) fn link_ifindex(link: BorrowedFd<'_>) -> io::Result<u32> {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Cursor(Option<u32>);
 
-/// Reads entries of a hash map from `cursor` on, as many as there is room for, and moves the cursor.
+/// Reads entries of a hash map, or of an array, from `cursor` on, as many as there is room for, and moves the cursor.
 /// Gives the number of entries read and whether there are more. Kernel 5.6.
 ///
 /// # Errors
@@ -166,6 +173,89 @@ pub(super) fn lookup_batch<K: aya::Pod, V: aya::Pod>(
     };
     cursor.0 = Some(next);
     Ok((attr.0[8] as usize, more))
+}
+
+/// Makes an array map with one entry of this many bytes.
+pub(super) fn array_of_one(value: u32) -> io::Result<OwnedFd> {
+    const ARRAY: u32 = 2;
+    let mut attr = Attr::new();
+    // map_type, key_size, value_size, max_entries
+    attr.0[..4].copy_from_slice(&[ARRAY, size_of::<u32>() as u32, value, 1]);
+    bpf(cmd::MAP_CREATE, &mut attr).map(owned)
+}
+
+/// The map of this id, as a map of maps names its values.
+pub(super) fn map_by_id(id: u32) -> io::Result<OwnedFd> {
+    let mut attr = Attr::new();
+    attr.0[0] = id;
+    bpf(cmd::MAP_GET_FD_BY_ID, &mut attr).map(owned)
+}
+
+/// Reads one entry. The map's key and value must be as long as what is given.
+pub(super) fn map_get(map: BorrowedFd<'_>, key: &[u32], value: &mut [u32]) -> io::Result<()> {
+    let mut attr = Attr::new();
+    attr.0[0] = map.as_raw_fd() as u32;
+    attr.set_pointer(2, key.as_ptr() as u64);
+    attr.set_pointer(4, value.as_mut_ptr() as u64);
+    bpf(cmd::MAP_LOOKUP_ELEM, &mut attr).map(drop)
+}
+
+/// The key after this one, or the first; `None` after the last.
+pub(super) fn next_key(map: BorrowedFd<'_>, key: Option<u32>) -> io::Result<Option<u32>> {
+    let mut next = 0_u32;
+    let mut attr = Attr::new();
+    attr.0[0] = map.as_raw_fd() as u32;
+    if let Some(key) = &key {
+        attr.set_pointer(2, std::ptr::from_ref(key) as u64);
+    }
+    attr.set_pointer(4, std::ptr::from_mut(&mut next) as u64);
+    match bpf(cmd::MAP_GET_NEXT_KEY, &mut attr) {
+        Ok(_) => Ok(Some(next)),
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Removes the entry of a number.
+pub(super) fn map_delete(map: BorrowedFd<'_>, key: u32) -> io::Result<()> {
+    let mut attr = Attr::new();
+    attr.0[0] = map.as_raw_fd() as u32;
+    attr.set_pointer(2, std::ptr::from_ref(&key) as u64);
+    bpf(cmd::MAP_DELETE_ELEM, &mut attr).map(drop)
+}
+
+/// Writes one entry. The map's key and value must be as long as what is given.
+pub(super) fn map_put(map: BorrowedFd<'_>, key: &[u32], value: &[u32]) -> io::Result<()> {
+    let mut attr = Attr::new();
+    attr.0[0] = map.as_raw_fd() as u32;
+    attr.set_pointer(2, key.as_ptr() as u64);
+    attr.set_pointer(4, value.as_ptr() as u64);
+    bpf(cmd::MAP_UPDATE_ELEM, &mut attr).map(drop)
+}
+
+/// Puts maps into a map of maps whose keys are numbers. Programs that run when this begins have ended when it
+/// returns; since Linux 6.8 it waits for that once, not once for each. Kernel 5.14.
+pub(super) fn map_put_maps(map: BorrowedFd<'_>, keys: &[u32], maps: &[OwnedFd]) -> io::Result<()> {
+    let maps: Vec<u32> = maps.iter().map(|map| map.as_raw_fd() as u32).collect();
+    if let ([_], [_]) = (keys, maps.as_slice()) {
+        return map_put(map, keys, &maps);
+    }
+    update_batch(map, keys, &maps)
+}
+
+/// Writes entries of a map whose keys are numbers. Kernel 5.6.
+pub(super) fn update_batch<V: aya::Pod>(
+    map: BorrowedFd<'_>,
+    keys: &[u32],
+    values: &[V],
+) -> io::Result<()> {
+    let mut attr = Attr::new();
+    // in_batch, out_batch, keys, values, count, map_fd, elem_flags, flags
+    attr.set_pointer(4, keys.as_ptr() as u64);
+    attr.set_pointer(6, values.as_ptr() as u64);
+    attr.0[8] = keys.len().min(values.len()) as u32;
+    attr.0[9] = map.as_raw_fd() as u32;
+    bpf(cmd::MAP_UPDATE_BATCH, &mut attr).map(drop)
 }
 
 /// Waits until every CPU has passed through the scheduler, which is an RCU grace period: programs that

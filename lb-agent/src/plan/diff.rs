@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
+    sync::Arc,
 };
 
 use lb_common::{
@@ -11,10 +12,10 @@ use lb_common::{
 };
 
 use super::{
-    Endpoint, KernelState, Limits, Op, Plan, Reach, TableId, Wanted, ids,
+    Endpoint, KernelState, Limits, Op, Plan, Reach, Table, TableId, Wanted, ids,
     ids::Place,
     maglev::{self, Memo},
-    pool::{Member, Pools},
+    pool::{Member, Pool, Pools},
     room::{self, TableRoom},
 };
 
@@ -29,7 +30,8 @@ use super::{
 /// 4. tables, each swapped in whole; then the services that name them;
 /// 5. VIPs, last of all additions (the routes to them come after the whole plan);
 /// 6. removal of services, then of addresses and sources;
-/// 7. a grace period, then tables and backends that nothing names any more.
+/// 7. a grace period, unless a swap of a table has just been one, then tables and backends that nothing
+///    names any more.
 ///
 /// What a map has no room for is left out and named in [`Plan::problems`].
 pub fn plan(have: &KernelState, want: &Wanted, limits: &Limits) -> Plan {
@@ -76,10 +78,8 @@ pub fn plan_with(have: &KernelState, want: &Wanted, limits: &Limits, memo: &mut 
         ops.push(Op::PutNode(want.node));
     }
     let kept: BTreeSet<TableId> = tables.keys().copied().collect();
-    for (table, slots) in tables {
-        if have.tables.get(&table) != Some(&slots) {
-            ops.push(Op::PutTable { table, slots });
-        }
+    for (table, made) in tables {
+        ops.extend(made.put(table, have));
     }
     for (key, value) in &services {
         if failing.get(key).or(have.services.get(key)) != Some(value) {
@@ -118,16 +118,32 @@ pub fn plan_with(have: &KernelState, want: &Wanted, limits: &Limits, memo: &mut 
             .copied()
             .map(Op::DeleteSource),
     );
-    let unnamed = unnamed(have, &kept, &places);
-    if !unnamed.is_empty() {
-        ops.push(Op::Grace);
-        ops.extend(unnamed);
-    }
+    remove(unnamed(have, &kept, &places), &mut ops);
     Plan { ops, problems }
 }
 
-type Services = BTreeMap<Endpoint, Service>;
-type Tables = BTreeMap<TableId, Vec<u32>>;
+/// Adds the removal of what nothing names any more, once no packet under way can still use it. Right after a
+/// table was swapped that is so already.
+pub(super) fn remove(unnamed: Vec<Op>, ops: &mut Vec<Op>) {
+    if unnamed.is_empty() {
+        return;
+    }
+    if !matches!(ops.last(), Some(Op::PutTable { .. })) {
+        ops.push(Op::Grace);
+    }
+    ops.extend(unnamed);
+}
+
+pub(super) type Services = BTreeMap<Endpoint, Service>;
+type Tables = BTreeMap<TableId, Made>;
+
+/// A table as it shall be.
+pub(super) struct Made {
+    pub(super) pool: maglev::Pool,
+    pub(super) content: Table,
+    /// Its slots, if they were computed already.
+    pub(super) slots: Option<Arc<[u32]>>,
+}
 
 /// The services' values and tables.
 fn services(
@@ -145,16 +161,8 @@ fn services(
         let Some(pool) = pools.services.get(&key) else {
             continue;
         };
-        let mut service = Service {
-            id,
-            flags: pool.flags,
-            slots: 0,
-            idle_tcp: IDLE_TCP,
-            idle_udp: IDLE_UDP,
-            idle_udp_two_way: IDLE_UDP_TWO_WAY,
-            ..Service::default()
-        };
-        let (members, placed): (Vec<_>, Vec<u32>) = pool
+        let mut service = value(id, pool);
+        let (members, ids): (Vec<_>, Vec<u32>) = pool
             .table
             .iter()
             .filter_map(|member| Some((*member, places.get(&member.0)?.id)))
@@ -169,15 +177,22 @@ fn services(
                             "service {key} has a table of {slots} slots instead of {wanted}: the map is full"
                         ));
                     }
-                    let filled = memo.fill(members, slots);
-                    let ids = filled
-                        .iter()
-                        .filter_map(|i| placed.get(*i as usize).copied());
+                    let pool = maglev::Pool {
+                        members,
+                        ids,
+                        slots,
+                    };
+                    let (content, filled) = memo.content(&pool);
                     let table = TableId {
                         service: id,
                         slots: service.slots,
                     };
-                    tables.insert(table, ids.collect());
+                    let made = Made {
+                        pool,
+                        content,
+                        slots: filled,
+                    };
+                    tables.insert(table, made);
                 }
                 None => problems.push(format!(
                     "service {key} takes no new flows: all maps of Maglev tables are full"
@@ -189,8 +204,42 @@ fn services(
     (services, tables)
 }
 
+/// A service's value, but for the size of its table.
+pub(super) fn value(id: u32, pool: &Pool) -> Service {
+    Service {
+        id,
+        flags: pool.flags,
+        slots: 0,
+        idle_tcp: IDLE_TCP,
+        idle_udp: IDLE_UDP,
+        idle_udp_two_way: IDLE_UDP_TWO_WAY,
+        ..Service::default()
+    }
+}
+
+// === impl Made ===
+
+impl Made {
+    /// The operation that puts it there, unless it is.
+    pub(super) fn put(self, table: TableId, have: &KernelState) -> Option<Op> {
+        let Self {
+            pool,
+            content,
+            slots,
+        } = self;
+        if have.tables.get(&table) == Some(&content) {
+            return None;
+        }
+        Some(Op::PutTable {
+            table,
+            slots: slots.unwrap_or_else(|| pool.fill()),
+            content,
+        })
+    }
+}
+
 /// Services as they are, but failing open, where they are about to.
-fn fail_open_first(have: &KernelState, services: &Services) -> Services {
+pub(super) fn fail_open_first(have: &KernelState, services: &Services) -> Services {
     let begins = |(key, value): (&Endpoint, &Service)| {
         let old = have.services.get(key)?;
         let flags = old.flags | service_flag::FAIL_OPEN;
@@ -209,21 +258,32 @@ fn put_backends(
 ) {
     let mut fresh = Vec::new();
     for (endpoint, place) in places {
-        let Some(member) = pools.backends.get(endpoint) else {
-            continue;
-        };
-        let value = backend(endpoint, *place, member);
-        let put = Op::PutBackend {
-            id: place.id,
-            value,
-        };
-        match have.backends.get(&place.id) {
-            Some(old) if *old == value => {}
-            Some(old) if old.generation == value.generation => ops.push(put),
-            _ => fresh.push(put),
+        if let Some(member) = pools.backends.get(endpoint) {
+            put_backend(have, endpoint, *place, member, ops, &mut fresh);
         }
     }
     ops.append(&mut fresh);
+}
+
+/// A change of one that is known goes to `ops`, a new one to `fresh`.
+pub(super) fn put_backend(
+    have: &KernelState,
+    endpoint: &Endpoint,
+    place: Place,
+    member: &Member,
+    ops: &mut Vec<Op>,
+    fresh: &mut Vec<Op>,
+) {
+    let value = backend(endpoint, place, member);
+    let put = Op::PutBackend {
+        id: place.id,
+        value,
+    };
+    match have.backends.get(&place.id) {
+        Some(old) if *old == value => {}
+        Some(old) if old.generation == value.generation => ops.push(put),
+        _ => fresh.push(put),
+    }
 }
 
 fn backend(endpoint: &Endpoint, place: Place, member: &Member) -> Backend {

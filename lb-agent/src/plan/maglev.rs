@@ -13,20 +13,28 @@ use std::{
 
 use lb_common::{SLOTS_LARGE, SLOTS_MEDIUM, SLOTS_SMALL};
 
-use super::Endpoint;
+use super::{Endpoint, Table};
 
 /// Slots wanted for each backend. The paper's figure for shares that differ by less than 1 %.
 pub const SLOTS_PER_BACKEND: usize = 100;
 
-/// The tables of the last plan, so that a plan computes only those whose backends changed.
+/// What the tables of the last plan hold, so that a plan computes only those whose backends changed.
 #[derive(Debug, Default)]
 pub struct Memo {
-    last: HashMap<Pool, Arc<[u32]>>,
-    next: HashMap<Pool, Arc<[u32]>>,
+    last: HashMap<Pool, Table>,
+    next: HashMap<Pool, Table>,
 }
 
-/// What a table is computed from: backends with weights, number of slots.
-type Pool = (Vec<(Endpoint, u16)>, usize);
+/// What a table is computed from.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Pool {
+    /// Backends with their weights.
+    pub(super) members: Vec<(Endpoint, u16)>,
+    /// Their ids, in the same order.
+    pub(super) ids: Vec<u32>,
+    /// Number of slots.
+    pub(super) slots: usize,
+}
 
 /// A backend's next turn to take a slot: due at `(taken + 1/2) / weight`, which spreads the turns of a
 /// heavy backend evenly between those of light ones.
@@ -44,6 +52,10 @@ struct Walk {
     share: u32,
     index: u32,
 }
+
+/// Which slots are taken, a bit each: the walks look at a slot ten times before it is theirs, and this stays in
+/// the CPU's first cache.
+struct Taken(Vec<u64>);
 
 /// The smallest table with [`SLOTS_PER_BACKEND`] slots for each backend, else the largest table.
 pub fn slots_for(backends: usize) -> usize {
@@ -76,6 +88,27 @@ pub fn fill(backends: &[(Endpoint, u16)], slots: usize) -> Vec<u32> {
         .zip(shares(&weights, slots))
         .map(|((name, index, _), share)| Walk::new(name, *index, share, slots))
         .collect();
+    let mut table = vec![EMPTY; slots];
+    let mut taken = Taken::new(slots);
+    let mut take = |walk: &mut Walk| {
+        while !taken.take(walk.next) {
+            walk.step(slots);
+        }
+        table[walk.next] = walk.index;
+    };
+    if weights.windows(2).all(|two| two[0] == two[1]) {
+        // Turns of equal backends simply go round.
+        for turn in 0.. {
+            let mut any = false;
+            for walk in walks.iter_mut().filter(|walk| turn < walk.share) {
+                take(walk);
+                any = true;
+            }
+            if !any {
+                return table;
+            }
+        }
+    }
     let mut turns: BinaryHeap<Reverse<Turn>> = (0..)
         .zip(&weights)
         .filter(|(backend, _)| walks.get(*backend).is_some_and(|walk| walk.share > 0))
@@ -87,14 +120,9 @@ pub fn fill(backends: &[(Endpoint, u16)], slots: usize) -> Vec<u32> {
             })
         })
         .collect();
-
-    let mut table = vec![EMPTY; slots];
     while let Some(Reverse(turn)) = turns.pop() {
         let walk = &mut walks[turn.backend];
-        while table[walk.next] != EMPTY {
-            walk.step(slots);
-        }
-        table[walk.next] = walk.index;
+        take(walk);
         if turn.taken + 1 < walk.share {
             turns.push(Reverse(Turn {
                 taken: turn.taken + 1,
@@ -163,26 +191,69 @@ fn mix(mut hash: u64) -> u64 {
     hash ^ (hash >> 33)
 }
 
+// === impl Pool ===
+
+impl Pool {
+    /// The backends' ids in the slots that [`fill`] gives them.
+    pub(super) fn fill(&self) -> Arc<[u32]> {
+        let filled = fill(&self.members, self.slots);
+        let id = |index: &u32| self.ids.get(*index as usize).copied();
+        filled.iter().filter_map(id).collect()
+    }
+}
+
 // === impl Memo ===
 
 impl Memo {
-    /// As [`fill`], from memory where it can.
-    pub(super) fn fill(&mut self, backends: Vec<(Endpoint, u16)>, slots: usize) -> Arc<[u32]> {
-        let pool = (backends, slots);
-        if let Some(table) = self.next.get(&pool) {
-            return Arc::clone(table);
+    /// What the pool's table holds; also the slots, if they had to be computed.
+    pub(super) fn content(&mut self, pool: &Pool) -> (Table, Option<Arc<[u32]>>) {
+        if let Some(content) = self.next.get(pool) {
+            return (content.clone(), None);
         }
-        let table = self
-            .last
-            .remove(&pool)
-            .unwrap_or_else(|| fill(&pool.0, slots).into());
-        self.next.insert(pool, Arc::clone(&table));
-        table
+        if let Some((pool, content)) = self.last.remove_entry(pool) {
+            self.next.insert(pool, content.clone());
+            return (content, None);
+        }
+        let (content, slots) = compute(pool);
+        self.next.insert(pool.clone(), content.clone());
+        (content, Some(slots))
     }
 
-    /// Ends a plan: what it did not use is forgotten.
+    /// As [`Memo::content`] for a plan that asks for few tables; the others are not forgotten.
+    pub(super) fn content_of_one(&mut self, pool: &Pool) -> (Table, Option<Arc<[u32]>>) {
+        if let Some(content) = self.last.get(pool) {
+            return (content.clone(), None);
+        }
+        let (content, slots) = compute(pool);
+        self.last.insert(pool.clone(), content.clone());
+        (content, Some(slots))
+    }
+
+    /// Ends a plan that asked for every table: what it did not use is forgotten.
     pub(super) fn turn_over(&mut self) {
         self.last = mem::take(&mut self.next);
+    }
+}
+
+fn compute(pool: &Pool) -> (Table, Arc<[u32]>) {
+    let slots = pool.fill();
+    (Table::of(&slots), slots)
+}
+
+// === impl Taken ===
+
+impl Taken {
+    fn new(slots: usize) -> Self {
+        Self(vec![0; slots.div_ceil(64)])
+    }
+
+    /// Takes a slot; false if it is not free.
+    #[inline]
+    fn take(&mut self, slot: usize) -> bool {
+        let (word, bit) = (&mut self.0[slot / 64], 1 << (slot % 64));
+        let free = *word & bit == 0;
+        *word |= bit;
+        free
     }
 }
 

@@ -4,23 +4,27 @@
 //! state from a [`Kernel`], plans and applies. Nothing here does IO.
 #![forbid(unsafe_code)]
 
+mod delta;
 mod diff;
 mod endpoint;
 mod guard;
 mod ids;
+mod known;
 pub mod maglev;
 mod op;
 mod pool;
 mod reconcile;
 mod room;
 mod state;
+mod table;
 #[cfg(test)]
 mod tests;
 
 pub use diff::{plan, plan_with};
 pub use endpoint::Endpoint;
 pub use op::{Op, Plan};
-pub use reconcile::{Kernel, Report, reconcile};
+pub use reconcile::{Kernel, Planner, Report, reconcile};
 pub use state::{
     BackendState, KernelState, Limits, Reach, TableId, Wanted, WantedBackend, WantedService,
 };
+pub use table::Table;

@@ -1,13 +1,13 @@
 //! A plan: map operations as plain data, in the order in which they must be done.
 
-use std::{collections::BTreeMap, fmt, net::IpAddr};
+use std::{fmt, net::IpAddr, sync::Arc};
 
 use ipnet::IpNet;
 use lb_common::{
     Backend, NodeConfig, Service, addr_flag, backend_kind, backend_state, service_flag,
 };
 
-use super::{Endpoint, TableId, maglev};
+use super::{Endpoint, Table, TableId, maglev};
 
 /// Backends of a table that its text names; a table may have hundreds.
 const NAMED_IN_TEXT: usize = 8;
@@ -22,12 +22,16 @@ pub enum Op {
         /// Its new value.
         value: Backend,
     },
-    /// Makes a table and puts it in the place of the one of the same name, at one stroke.
+    /// Makes a table and puts it in the place of the one of the same name, at one stroke. Once it is done,
+    /// no packet is under way that looked something up before: the kernel waits for that whenever a map in a
+    /// map is replaced (`maybe_wait_bpf_programs` in `kernel/bpf/syscall.c`, 4.20 and later).
     PutTable {
         /// Which one.
         table: TableId,
         /// A backend id for each slot.
-        slots: Vec<u32>,
+        slots: Arc<[u32]>,
+        /// The same in short.
+        content: Table,
     },
     /// Writes a service.
     PutService {
@@ -111,9 +115,13 @@ impl fmt::Display for Op {
                 write!(f, "put backend {id} ")?;
                 write_backend(f, value)
             }
-            Self::PutTable { table, slots } => {
+            Self::PutTable {
+                table,
+                slots,
+                content,
+            } => {
                 write!(f, "put table {table} ")?;
-                write_slots(f, slots)
+                write_slots(f, slots, content)
             }
             Self::PutService { key, value } => {
                 write!(f, "put service {key} id {} slots {}", value.id, value.slots)?;
@@ -175,11 +183,8 @@ fn write_backend(f: &mut fmt::Formatter<'_>, value: &Backend) -> fmt::Result {
 }
 
 /// Slots of each backend, and a hash of the whole.
-fn write_slots(f: &mut fmt::Formatter<'_>, slots: &[u32]) -> fmt::Result {
-    let mut counts = BTreeMap::<u32, u32>::new();
-    for id in slots {
-        *counts.entry(*id).or_default() += 1;
-    }
+fn write_slots(f: &mut fmt::Formatter<'_>, slots: &[u32], content: &Table) -> fmt::Result {
+    let counts = content.shares();
     for (id, count) in counts.iter().take(NAMED_IN_TEXT) {
         write!(f, "{id}:{count} ")?;
     }

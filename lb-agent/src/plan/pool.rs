@@ -40,7 +40,7 @@ pub(super) struct Pool {
     pub(super) size: usize,
 }
 
-type Views = BTreeMap<Endpoint, WantedBackend>;
+pub(super) type Views = BTreeMap<Endpoint, WantedBackend>;
 
 impl Pools {
     /// Settles the services that `keep` accepts.
@@ -53,7 +53,7 @@ impl Pools {
             .services
             .iter()
             .filter(|(key, _)| keep(key))
-            .map(|(key, service)| (*key, service, views(key, service, problems)))
+            .map(|(key, service)| (*key, &**service, views(key, service, problems)))
             .collect();
         let mut backends = BTreeMap::<Endpoint, Member>::new();
         for (endpoint, view) in services.iter().flat_map(|(_, _, views)| views) {
@@ -75,7 +75,11 @@ impl Pools {
 }
 
 impl Pool {
-    fn new(service: &WantedService, views: &Views, backends: &BTreeMap<Endpoint, Member>) -> Self {
+    pub(super) fn new(
+        service: &WantedService,
+        views: &Views,
+        backends: &BTreeMap<Endpoint, Member>,
+    ) -> Self {
         let willing = || {
             views
                 .values()
@@ -110,7 +114,7 @@ impl Pool {
 }
 
 /// A service's backends by identity, without those it cannot have.
-fn views(key: &Endpoint, service: &WantedService, problems: &mut Vec<String>) -> Views {
+pub(super) fn views(key: &Endpoint, service: &WantedService, problems: &mut Vec<String>) -> Views {
     let mut views = Views::new();
     for backend in &service.backends {
         let endpoint = Endpoint::new(backend.addr, key.proto);
@@ -132,7 +136,7 @@ fn views(key: &Endpoint, service: &WantedService, problems: &mut Vec<String>) ->
 }
 
 /// One of [`backend_state`].
-fn state(view: &WantedBackend) -> u8 {
+pub(super) fn state(view: &WantedBackend) -> u8 {
     match view.state {
         _ if view.weight.get() == 0 => backend_state::DRAINING,
         BackendState::Draining => backend_state::DRAINING,
@@ -141,7 +145,7 @@ fn state(view: &WantedBackend) -> u8 {
     }
 }
 
-fn agree(one: u8, other: u8) -> u8 {
+pub(super) fn agree(one: u8, other: u8) -> u8 {
     [backend_state::ACTIVE, backend_state::DOWN]
         .into_iter()
         .find(|state| one == *state || other == *state)

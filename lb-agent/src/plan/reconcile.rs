@@ -4,12 +4,14 @@ use std::mem;
 
 use anyhow::{Context, Result, anyhow};
 
-use super::{KernelState, Limits, Op, Wanted, guard::Guard, maglev::Memo, plan_with};
+use super::{
+    KernelState, Limits, Op, Plan, Wanted, delta::delta, guard::Guard, known::Known, maglev::Memo,
+    plan_with,
+};
 
 /// The kernel's maps.
 pub trait Kernel {
-    /// What the pinned maps hold. May be answered from memory by an implementation that is their only
-    /// writer and keeps [`KernelState::record`]; after an error it must read them again.
+    /// Reads what the pinned maps hold.
     fn state(&mut self) -> Result<KernelState>;
 
     /// Does one operation. An error may leave it done or not done, never half done.
@@ -21,10 +23,21 @@ pub trait Kernel {
         ops.iter().map(|op| self.apply(op)).collect()
     }
 
-    /// Called once after the operations of a plan, for what an implementation derives from all of them.
-    fn finish(&mut self) -> Result<()> {
+    /// Called after the operations of a plan for everything, with what the maps then hold, for what an
+    /// implementation derives from addresses and node settings.
+    fn finish(&mut self, _state: &KernelState) -> Result<()> {
         Ok(())
     }
+}
+
+/// What is remembered from plan to plan, so that a small change is a small plan.
+///
+/// It belongs to one [`Kernel`], of which it must be the only writer. After an operation that failed it
+/// remembers nothing and the maps are read again.
+#[derive(Debug, Default)]
+pub struct Planner {
+    memo: Memo,
+    known: Option<Known>,
 }
 
 /// What came of a plan.
@@ -36,6 +49,74 @@ pub struct Report {
     pub failed: Vec<(String, String)>,
     /// What was left out of the plan and why.
     pub problems: Vec<String>,
+    /// Whether everything was compared, and not only what changed.
+    pub whole: bool,
+}
+
+// === impl Planner ===
+
+impl Planner {
+    /// What the maps hold; read only if that is not known.
+    ///
+    /// # Errors
+    ///
+    /// They cannot be read.
+    pub fn state(&mut self, kernel: &mut dyn Kernel) -> Result<&KernelState> {
+        self.known(kernel).map(|known| known.state())
+    }
+
+    /// Makes the next plan read the maps rather than trust what was written.
+    pub fn distrust(&mut self) {
+        self.known = None;
+    }
+
+    fn known(&mut self, kernel: &mut dyn Kernel) -> Result<&mut Known> {
+        let known = match self.known.take() {
+            Some(known) => known,
+            None => {
+                let read = kernel.state();
+                Known::new(read.context("cannot read the state of the pinned maps")?)
+            }
+        };
+        Ok(self.known.insert(known))
+    }
+
+    /// As [`reconcile`] where only services' backends changed; `None`: the whole must be looked at.
+    fn small(&mut self, kernel: &mut dyn Kernel, want: &Wanted, limits: &Limits) -> Option<Report> {
+        let Self { memo, known } = self;
+        let known = known.as_mut()?;
+        let mut delta = delta(known, want, limits, memo)?;
+        let before = known.unsettle()?;
+        let mut report = Report::default();
+        let plan = mem::take(&mut delta.plan);
+        carry_out(kernel, plan, known, &mut report);
+        if report.failed.is_empty() {
+            known.settle_again(before, want, &delta);
+        }
+        Some(report)
+    }
+
+    /// One plan for everything; tells whether it removed anything.
+    fn pass(
+        &mut self,
+        kernel: &mut dyn Kernel,
+        want: &Wanted,
+        limits: &Limits,
+        report: &mut Report,
+    ) -> Result<bool> {
+        self.known(kernel)?;
+        let Self { memo, known } = self;
+        let known = known.as_mut().context("the maps were just read")?;
+        known.unsettle();
+        let mut plan = plan_with(known.state(), want, limits, memo);
+        report.problems.append(&mut plan.problems);
+        let made_room = carry_out(kernel, plan, known, report);
+        if let Err(error) = kernel.finish(known.state()) {
+            let failed = ("finish".to_owned(), format!("{error:#}"));
+            report.failed.push(failed);
+        }
+        Ok(made_room)
+    }
 }
 
 /// Brings the kernel to the wanted state as far as it goes; a later call does the rest.
@@ -49,31 +130,41 @@ pub fn reconcile(
     kernel: &mut dyn Kernel,
     want: &Wanted,
     limits: &Limits,
-    memo: &mut Memo,
+    planner: &mut Planner,
 ) -> Result<Report> {
-    let mut report = Report::default();
-    let made_room = pass(kernel, want, limits, memo, &mut report)?;
-    if made_room && !report.problems.is_empty() {
-        report.problems.clear();
-        pass(kernel, want, limits, memo, &mut report)?;
+    let report = match planner.small(kernel, want, limits) {
+        Some(report) => report,
+        None => {
+            let mut report = Report {
+                whole: true,
+                ..Report::default()
+            };
+            let made_room = planner.pass(kernel, want, limits, &mut report)?;
+            if made_room && !report.problems.is_empty() {
+                if !report.failed.is_empty() {
+                    planner.distrust();
+                }
+                report.problems.clear();
+                planner.pass(kernel, want, limits, &mut report)?;
+            }
+            if let Some(known) = &mut planner.known
+                && report.problems.is_empty()
+                && report.failed.is_empty()
+            {
+                known.settle(want, limits);
+            }
+            report
+        }
+    };
+    if !report.failed.is_empty() {
+        planner.distrust();
     }
     Ok(report)
 }
 
-/// One plan; tells whether it removed anything.
-fn pass(
-    kernel: &mut dyn Kernel,
-    want: &Wanted,
-    limits: &Limits,
-    memo: &mut Memo,
-    report: &mut Report,
-) -> Result<bool> {
-    let have = kernel
-        .state()
-        .context("cannot read the state of the pinned maps")?;
-    let plan = plan_with(&have, want, limits, memo);
-    report.problems.extend(plan.problems);
-    let mut guard = Guard::new(have);
+/// Applies a plan, like operations together; tells whether it removed anything.
+fn carry_out(kernel: &mut dyn Kernel, plan: Plan, known: &mut Known, report: &mut Report) -> bool {
+    let mut guard = Guard::new(known);
     let mut made_room = false;
     let mut ops = plan.ops.into_iter().peekable();
     while let Some(first) = ops.next() {
@@ -103,10 +194,5 @@ fn pass(
             }
         }
     }
-    if let Err(error) = kernel.finish() {
-        report
-            .failed
-            .push(("finish".to_owned(), format!("{error:#}")));
-    }
-    Ok(made_room)
+    made_room
 }

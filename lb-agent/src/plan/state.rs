@@ -3,12 +3,13 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
+    sync::Arc,
 };
 
 use ipnet::IpNet;
 use lb_common::{Backend, NodeConfig, Service};
 
-use super::Endpoint;
+use super::{Endpoint, Op, Table};
 use crate::catalog::Weight;
 
 /// What the pinned maps hold.
@@ -19,8 +20,8 @@ pub struct KernelState {
     /// The backends by id, the free ones that were in use before (generation above 0) included: a
     /// generation must outlive its backend, or old flows would follow the id to the next one.
     pub backends: BTreeMap<u32, Backend>,
-    /// The Maglev tables: a backend id for each slot.
-    pub tables: BTreeMap<TableId, Vec<u32>>,
+    /// The Maglev tables.
+    pub tables: BTreeMap<TableId, Table>,
     /// The destination filter: bits of [`lb_common::addr_flag`].
     pub addresses: BTreeMap<IpAddr, u32>,
     /// The node's settings; all zeros when nothing was ever written.
@@ -41,8 +42,9 @@ pub struct TableId {
 /// What the maps shall hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Wanted {
-    /// The services by VIP, port and protocol.
-    pub services: BTreeMap<Endpoint, WantedService>,
+    /// The services by VIP, port and protocol. One that is the same object as in the last plan is known to be
+    /// unchanged without a look.
+    pub services: BTreeMap<Endpoint, Arc<WantedService>>,
     /// Every leased VIP, whether a service stands at it or not: a packet for it is ours.
     pub vips: BTreeSet<IpAddr>,
     /// The node's own addresses to which replies of full NAT come.
@@ -119,4 +121,54 @@ pub struct Limits {
     pub addresses: usize,
     /// Prefixes of one family among the allowed sources.
     pub sources: usize,
+}
+
+// === impl KernelState ===
+
+impl KernelState {
+    /// Takes note of an operation that the kernel has done.
+    pub fn record(&mut self, op: Op) {
+        let Self {
+            services,
+            backends,
+            tables,
+            addresses,
+            node,
+            sources,
+        } = self;
+        match op {
+            Op::PutBackend { id, value } => {
+                backends.insert(id, value);
+            }
+            Op::PutTable { table, content, .. } => {
+                tables.insert(table, content);
+            }
+            Op::PutService { key, value } => {
+                services.insert(key, value);
+            }
+            Op::PutAddress { addr, flags } => {
+                addresses.insert(addr, flags);
+            }
+            Op::PutNode(value) => *node = value,
+            Op::PutSource(net) => {
+                sources.insert(net);
+            }
+            Op::DeleteService(key) => {
+                services.remove(&key);
+            }
+            Op::DeleteAddress(addr) => {
+                addresses.remove(&addr);
+            }
+            Op::DeleteSource(net) => {
+                sources.remove(&net);
+            }
+            Op::Grace => {}
+            Op::DeleteTable(table) => {
+                tables.remove(&table);
+            }
+            Op::FreeBackend { id, generation } => {
+                backends.insert(id, Op::freed(generation));
+            }
+        }
+    }
 }

@@ -1,13 +1,13 @@
 //! The system's tools that the lab runs.
 
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
 use crate::shell::{find, is_root, run};
 
-/// (program, Debian package)
-const TOOLS: &[(&str, &str)] = &[
+/// (program, Debian package), for the lab.
+pub(super) const LAB: &[(&str, &str)] = &[
     ("ip", "iproute2"),
     ("nft", "nftables"),
     ("ethtool", "ethtool"),
@@ -17,13 +17,19 @@ const TOOLS: &[(&str, &str)] = &[
     ("nsenter", "util-linux"),
 ];
 
+/// What the lab's benchmark compares with.
+pub(super) const BENCH: &[(&str, &str)] = &[("haproxy", HAPROXY)];
+
+/// Its package starts a service that nobody asked for.
+const HAPROXY: &str = "haproxy";
+
 /// Installs what is missing.
 ///
 /// # Errors
 ///
 /// The command to run by hand, if this one may not or cannot.
-pub(super) fn bring() -> Result<()> {
-    let mut packages: Vec<&str> = TOOLS
+pub(super) fn bring(tools: &[(&str, &str)]) -> Result<()> {
+    let mut packages: Vec<&str> = tools
         .iter()
         .filter(|(program, _)| find(program).is_none())
         .map(|(_, package)| *package)
@@ -54,7 +60,17 @@ pub(super) fn bring() -> Result<()> {
                 "cannot install {}; run as root: {by_hand}",
                 packages.join(" ")
             )
-        })
+        })?;
+    if packages.contains(&HAPROXY)
+        && let Some(systemctl) = find("systemctl")
+    {
+        // Without systemd as init there is nothing to stop.
+        let _ = Command::new(systemctl)
+            .args(["--quiet", "disable", "--now", HAPROXY])
+            .stderr(Stdio::null())
+            .status();
+    }
+    Ok(())
 }
 
 fn apt(arguments: &[&str]) -> Result<Command> {

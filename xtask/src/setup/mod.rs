@@ -16,6 +16,8 @@ pub(crate) enum Need {
     Build,
     /// Build, and run in the lab.
     Lab,
+    /// Build, and compare with others in the lab.
+    Bench,
 }
 
 /// Makes the machine ready.
@@ -27,8 +29,10 @@ pub(crate) fn bring(need: Need) -> Result<()> {
     let toolchain = toolchain::Toolchain::active()?;
     toolchain.bring_rust_src()?;
     linker::bring(&toolchain, &cache()?)?;
-    if need == Need::Lab {
-        apt::bring()?;
+    match need {
+        Need::Build => {}
+        Need::Lab => apt::bring(apt::LAB)?,
+        Need::Bench => apt::bring(&[apt::LAB, apt::BENCH].concat())?,
     }
     Ok(())
 }

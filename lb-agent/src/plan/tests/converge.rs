@@ -1,7 +1,7 @@
 //! Through a kernel that fails at random, the plan still reaches what is wanted, and on the way no
 //! promise is broken (the fake kernel panics if one is).
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
 use lb_common::backend_state;
 use proptest::prelude::*;
@@ -12,8 +12,8 @@ use super::{
     serve, tcp,
 };
 use crate::plan::{
-    BackendState, Endpoint, KernelState, Limits, Op, Reach, Wanted, WantedBackend, WantedService,
-    maglev::Memo, plan, reconcile,
+    BackendState, Endpoint, KernelState, Limits, Op, Planner, Reach, Wanted, WantedBackend,
+    WantedService, plan, reconcile,
 };
 
 const TIGHT: Limits = Limits {
@@ -24,7 +24,7 @@ const TIGHT: Limits = Limits {
     sources: 2,
 };
 
-fn backends() -> impl Strategy<Value = Vec<WantedBackend>> {
+pub(super) fn backends() -> impl Strategy<Value = Vec<WantedBackend>> {
     let one = (0_u8..8, 0_usize..4, 0_u8..4, 0_u8..3).prop_map(|(who, weight, state, reach)| {
         WantedBackend {
             state: match state {
@@ -58,7 +58,7 @@ prop_compose! {
         for ((vip, port), (backends, fail_open)) in services {
             let key = tcp(&format!("11.0.0.{vip}:{port}"));
             want.vips.insert(key.addr);
-            want.services.insert(key, WantedService { flags: 0, fail_open, backends });
+            want.services.insert(key, Arc::new(WantedService { flags: 0, fail_open, backends }));
         }
         want.node_addresses = nodes.into_iter().map(|n| IpAddr::from([10, 0, 0, n])).collect();
         want.node.snat_ports = want.vips.len() as u16;
@@ -82,14 +82,14 @@ fn assert_served(have: &KernelState, want: &Wanted) {
     let mut named = BTreeSet::new();
     for (key, service) in &want.services {
         let in_kernel = have.services[key];
-        let slots = have
+        let table = have
             .tables
             .iter()
             .find(|(table, _)| (table.service, table.slots) == (in_kernel.id, in_kernel.slots));
-        let in_table: BTreeSet<Endpoint> = slots
+        let in_table: BTreeSet<Endpoint> = table
             .into_iter()
-            .flat_map(|(_, slots)| slots)
-            .map(|id| Endpoint::of(&have.backends[id]).unwrap())
+            .flat_map(|(_, content)| content.ids())
+            .map(|id| Endpoint::of(&have.backends[&id]).unwrap())
             .collect();
         for backend in &service.backends {
             let endpoint = Endpoint::new(backend.addr, key.proto);
@@ -137,16 +137,16 @@ proptest! {
         steps in proptest::collection::vec((wanted(), fates(), 1_usize..4), 1..5),
     ) {
         let mut kernel = Fake::default();
-        let mut memo = Memo::default();
+        let mut planner = Planner::default();
         for (want, fates, tries) in &steps {
             kernel.fates.clone_from(fates);
             for _ in 0..*tries {
-                reconcile(&mut kernel, want, &ROOMY, &mut memo).unwrap();
+                reconcile(&mut kernel, want, &ROOMY, &mut planner).unwrap();
             }
         }
         let want = &steps.last().unwrap().0;
         kernel.fates.clear();
-        let report = reconcile(&mut kernel, want, &ROOMY, &mut memo).unwrap();
+        let report = reconcile(&mut kernel, want, &ROOMY, &mut planner).unwrap();
         prop_assert_eq!((report.failed.len(), report.problems.len()), (0, 0));
         assert_served(&kernel.state, want);
         let rest = plan(&kernel.state, want, &ROOMY);
@@ -158,15 +158,15 @@ proptest! {
         steps in proptest::collection::vec((wanted(), fates()), 1..5),
     ) {
         let mut kernel = Fake::default();
-        let mut memo = Memo::default();
+        let mut planner = Planner::default();
         for (want, fates) in &steps {
             kernel.fates.clone_from(fates);
-            reconcile(&mut kernel, want, &TIGHT, &mut memo).unwrap();
+            reconcile(&mut kernel, want, &TIGHT, &mut planner).unwrap();
         }
         let want = &steps.last().unwrap().0;
         kernel.fates.clear();
         for _ in 0..3 {
-            reconcile(&mut kernel, want, &TIGHT, &mut memo).unwrap();
+            reconcile(&mut kernel, want, &TIGHT, &mut planner).unwrap();
         }
         let rest = plan(&kernel.state, want, &TIGHT);
         prop_assert!(rest.is_empty(), "not settled:\n{}", rest);
@@ -182,7 +182,7 @@ fn a_backend_that_cannot_be_written_holds_up_only_its_own_service() {
     serve(&mut want, "11.0.0.2:80", &[backend("10.0.0.2:80", 1)]);
     let mut kernel = Fake::default();
     kernel.fates = vec![Fate::Failed];
-    let report = reconcile(&mut kernel, &want, &ROOMY, &mut Memo::default()).unwrap();
+    let report = reconcile(&mut kernel, &want, &ROOMY, &mut Planner::default()).unwrap();
     let failed: Vec<String> = report
         .failed
         .iter()
@@ -211,7 +211,7 @@ fn without_its_grace_period_nothing_is_freed() {
         &mut kernel,
         &Wanted::default(),
         &ROOMY,
-        &mut Memo::default(),
+        &mut Planner::default(),
     )
     .unwrap();
     assert_eq!(report.applied, 2);

@@ -40,7 +40,8 @@ impl Kernel for Fake {
             self.log.push(op.to_string());
             self.check_removal(op);
             self.state.record(op.clone());
-            if matches!(op, Op::Grace) {
+            // A swap waits as well.
+            if matches!(op, Op::Grace | Op::PutTable { .. }) {
                 self.seen_tables.clear();
                 self.seen_backends.clear();
             }
@@ -79,11 +80,12 @@ impl Fake {
                 service: service.id,
                 slots: service.slots,
             };
-            let slots = self.state.tables.get(&table);
-            let slots = slots.unwrap_or_else(|| panic!("{key} names no table: {:?}", self.log));
-            assert_eq!(slots.len(), service.slots as usize);
+            let content = self.state.tables.get(&table);
+            let content = content.unwrap_or_else(|| panic!("{key} names no table: {:?}", self.log));
+            let slots: u32 = content.shares().iter().map(|(_, slots)| slots).sum();
+            assert_eq!(slots, service.slots);
             self.seen_tables.insert(table);
-            for id in slots.iter().copied().collect::<BTreeSet<_>>() {
+            for id in content.ids() {
                 let free = self.state.backends[&id].state == backend_state::FREE;
                 assert!(!free, "{key} names free backend {id}: {:?}", self.log);
                 self.seen_backends.insert(id);

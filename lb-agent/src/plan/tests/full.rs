@@ -3,10 +3,10 @@
 use lb_common::{SLOTS_MEDIUM, SLOTS_SMALL};
 
 use super::{ROOMY, backend, fake::Fake, serve, tcp};
-use crate::plan::{Limits, Report, Wanted, maglev::Memo, reconcile};
+use crate::plan::{Limits, Planner, Report, Wanted, reconcile};
 
 fn settle(kernel: &mut Fake, want: &Wanted, limits: &Limits) -> Report {
-    let report = reconcile(kernel, want, limits, &mut Memo::default()).unwrap();
+    let report = reconcile(kernel, want, limits, &mut Planner::default()).unwrap();
     assert_eq!(report.failed, []);
     report
 }

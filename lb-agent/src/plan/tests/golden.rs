@@ -1,5 +1,7 @@
 //! Plans as text.
 
+use std::sync::Arc;
+
 use lb_common::{Addr4, NodeConfig, SLOTS_MEDIUM};
 
 use super::{backend, carry_out, in_state, serve, tcp};
@@ -76,14 +78,13 @@ fn scaling_up_adds_the_backend_then_swaps_the_table() {
 }
 
 #[test]
-fn scaling_down_swaps_the_table_and_frees_the_backend_after_a_grace_period() {
+fn scaling_down_swaps_the_table_which_is_a_grace_period_and_frees_the_backend() {
     let (mut have, mut want) = serving(&[backend(A, 1), backend(B, 1)]);
     serve(&mut want, VIP, &[backend(A, 1)]);
     assert_plan(
         &mut have,
         &want,
         "put table 1/1021 1:1021 #b14bc362\n\
-         grace\n\
          free backend 2 generation 1\n",
     );
 }
@@ -141,7 +142,7 @@ fn the_last_backend_to_go_down_finds_its_service_failing_open_and_the_first_to_c
 fn a_service_that_must_not_fail_open_does_not() {
     let (mut have, mut want) = serving(&[backend(A, 1)]);
     serve(&mut want, VIP, &[in_state(BackendState::Down, A, 1)]);
-    want.services.get_mut(&tcp(VIP)).unwrap().fail_open = false;
+    Arc::make_mut(want.services.get_mut(&tcp(VIP)).unwrap()).fail_open = false;
     let text = "put backend 1 10.0.0.1:8080/tcp down net generation 1\n";
     assert_plan(&mut have, &want, text);
 }

@@ -1,11 +1,14 @@
 //! Plans as text, convergence through a kernel that fails, Maglev's properties.
 
 mod converge;
+mod delta;
 mod fake;
 mod full;
 mod golden;
 mod maglev;
 mod shared;
+
+use std::sync::Arc;
 
 use super::{
     BackendState, Endpoint, KernelState, Limits, Plan, Reach, Wanted, WantedBackend, WantedService,
@@ -51,7 +54,7 @@ fn serve(want: &mut Wanted, vip: &str, backends: &[WantedBackend]) {
         backends: backends.to_vec(),
         ..WantedService::default()
     };
-    want.services.insert(key, service);
+    want.services.insert(key, Arc::new(service));
 }
 
 /// Plans and applies everything.

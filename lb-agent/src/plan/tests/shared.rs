@@ -28,10 +28,9 @@ fn slots(have: &KernelState, vip: &str) -> [usize; 2] {
         slots: service.slots,
     };
     let count = |id| {
-        have.tables[&table]
-            .iter()
-            .filter(|slot| **slot == id)
-            .count()
+        let shares = have.tables[&table].shares();
+        let share = shares.iter().find(|(holder, _)| *holder == id);
+        share.map_or(0, |(_, slots)| *slots as usize)
     };
     [count(1), count(2)]
 }

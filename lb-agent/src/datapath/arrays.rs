@@ -1,0 +1,127 @@
+//! Backends and Maglev tables: what there is much of, read and written by batches, which aya does not have.
+
+use std::{
+    collections::BTreeMap,
+    os::fd::{AsFd as _, OwnedFd},
+    sync::Arc,
+};
+
+use anyhow::{Context as _, Result, bail};
+use aya::{
+    Ebpf,
+    maps::{Array, Map, MapData},
+};
+use lb_common::Backend;
+
+use super::sys;
+use crate::plan::{KernelState, Table, TableId};
+
+/// Backends read with one call.
+const BATCH: usize = 4_096;
+
+/// The array of backends.
+pub(super) struct Backends {
+    map: Array<MapData, Backend>,
+    fd: OwnedFd,
+}
+
+/// The tables of one size, by service id.
+pub(super) struct Tables<const M: usize> {
+    fd: OwnedFd,
+}
+
+/// A descriptor of one of the object's maps.
+fn descriptor(object: &Ebpf, name: &str) -> Result<OwnedFd> {
+    match object.map(name) {
+        Some(Map::Array(data) | Map::HashOfMaps(data)) => {
+            Ok(data.fd().as_fd().try_clone_to_owned()?)
+        }
+        _ => bail!("the object holds no map {name} of its type"),
+    }
+}
+
+// === impl Backends ===
+
+impl Backends {
+    pub(super) fn take(object: &mut Ebpf) -> Result<Self> {
+        Ok(Self {
+            fd: descriptor(object, "LB_BACKENDS")?,
+            map: super::kernel::take(object, "LB_BACKENDS")?,
+        })
+    }
+
+    /// All that are or were in use, by id.
+    pub(super) fn read(&self) -> Result<BTreeMap<u32, Backend>> {
+        let mut found = BTreeMap::new();
+        let mut cursor = sys::Cursor::default();
+        let (mut ids, mut values) = (vec![0_u32; BATCH], vec![Backend::default(); BATCH]);
+        let mut seen = 0;
+        let mut more = true;
+        while more && seen < self.map.len() as usize {
+            let read;
+            (read, more) = sys::lookup_batch(self.fd.as_fd(), &mut cursor, &mut ids, &mut values)
+                .context("cannot read the backends")?;
+            seen += read;
+            let entries = ids.iter().zip(&values).take(read);
+            let used = entries.filter(|(id, value)| **id != 0 && **value != Backend::default());
+            found.extend(used.map(|(id, value)| (*id, *value)));
+        }
+        Ok(found)
+    }
+
+    pub(super) fn put(&self, ids: &[u32], values: &[Backend]) -> Result<()> {
+        sys::update_batch(self.fd.as_fd(), ids, values).context("cannot write backends")
+    }
+}
+
+// === impl Tables ===
+
+impl<const M: usize> Tables<M> {
+    pub(super) fn take(object: &mut Ebpf, name: &str) -> Result<Self> {
+        let fd = descriptor(object, name)?;
+        Ok(Self { fd })
+    }
+
+    /// Adds what they hold.
+    pub(super) fn read(&self, state: &mut KernelState) -> Result<()> {
+        let mut slots = vec![0; M];
+        let mut service = None;
+        while let Some(next) = sys::next_key(self.fd.as_fd(), service)? {
+            service = Some(next);
+            let mut id = [0];
+            sys::map_get(self.fd.as_fd(), &[next], &mut id)
+                .and_then(|()| sys::map_by_id(id[0]))
+                .and_then(|table| sys::map_get(table.as_fd(), &[0], &mut slots))
+                .with_context(|| format!("cannot read the Maglev table of service {next}"))?;
+            let table = TableId {
+                service: next,
+                slots: M as u32,
+            };
+            state.tables.insert(table, Table::of(&slots));
+        }
+        Ok(())
+    }
+
+    pub(super) fn remove(&self, service: u32) -> Result<()> {
+        sys::map_delete(self.fd.as_fd(), service)
+            .with_context(|| format!("cannot remove the Maglev table of service {service}"))
+    }
+
+    /// Fills new inner maps, one call each, and puts them in the old ones' place, one call for all.
+    pub(super) fn swap(&self, tables: &[(u32, Arc<[u32]>)]) -> Result<()> {
+        let mut inner = Vec::with_capacity(tables.len());
+        let mut services = Vec::with_capacity(tables.len());
+        for (service, slots) in tables {
+            if slots.len() != M {
+                bail!("a table of {} slots, not {M}", slots.len());
+            }
+            let map = sys::array_of_one(size_of::<[u32; M]>() as u32)
+                .context("cannot make a Maglev table")?;
+            sys::map_put(map.as_fd(), &[0], slots).context("cannot fill a Maglev table")?;
+            services.push(*service);
+            inner.push(map);
+        }
+        sys::map_put_maps(self.fd.as_fd(), &services, &inner)
+            .with_context(|| format!("cannot swap {} Maglev tables of {M} slots", tables.len()))
+    }
+}

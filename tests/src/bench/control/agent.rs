@@ -1,0 +1,202 @@
+//! A running agent that watches a services file.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use aya::maps::{Array, Map, MapData};
+use lb_agent::plan::Endpoint;
+use lb_common::{Backend, backend_state};
+
+use super::{
+    BACKENDS, Effort,
+    services::{VIP_PREFIX, backend_addr, file},
+};
+use crate::lab::{Host, HostSpec, Lab, Process, programs::agent, wait_for};
+
+/// Figures of one agent.
+#[derive(Debug, Default)]
+pub(super) struct Taken {
+    /// From its start to the last service's last backend in the maps, ms.
+    pub(super) start: Vec<f64>,
+    /// From the change of the file to the backend's state in the map, ms.
+    pub(super) drain: Vec<f64>,
+    /// The same, to the backend's place being free; the table was swapped before.
+    pub(super) remove: Vec<f64>,
+    /// MB.
+    pub(super) resident: Vec<f64>,
+    /// Percent of one CPU.
+    pub(super) idle: Vec<f64>,
+}
+
+/// Ids that the backend map has room for.
+const IDS: u32 = 131_072;
+
+/// A change must arrive within this time.
+const WITHIN: Duration = Duration::from_secs(60);
+
+/// How often the map is looked at.
+const LOOK: Duration = Duration::from_micros(200);
+
+/// Measures with so many services, and `idle` seconds without any change.
+pub(super) fn measure(services: usize, effort: &Effort, idle: u64) -> Result<Taken> {
+    let lab = Lab::new()?;
+    let host = lab.host(&HostSpec::new("control").address("10.77.0.1/24"))?;
+    let mut taken = Taken::default();
+    let path = host.dir().join("services.yaml");
+    fs::write(&path, file(services, None, None))?;
+    let began = Instant::now();
+    let mut agent = start(&host, &path)?;
+    let backends = pinned(&host, &mut agent)?;
+    let last = backend_addr(services - 1, BACKENDS - 1);
+    let last = Endpoint::new(last, 6);
+    // Ids are given in the order of addresses.
+    let all = (services * BACKENDS) as u32;
+    let is_last = |value: &Backend| Endpoint::of(value) == Some(last);
+    wait(&mut agent, &backends, all, is_last)?;
+    // The tables come after the backends; a first change waits for them.
+    change(&path, &file(services, Some((0, 0)), None))?;
+    wait(&mut agent, &backends, 1, draining)?;
+    taken.start.push(millis(began));
+    change(&path, &file(services, None, None))?;
+    wait(&mut agent, &backends, 1, active)?;
+    for round in 0..effort.agent_rounds {
+        let which = ((round * 7919) % services, (round + 1) % BACKENDS);
+        let id = (which.0 * BACKENDS + which.1 + 1) as u32;
+        let text = file(services, Some(which), None);
+        let began = change(&path, &text)?;
+        wait(&mut agent, &backends, id, draining)?;
+        taken.drain.push(millis(began));
+        let text = file(services, None, Some(which));
+        let began = change(&path, &text)?;
+        wait(&mut agent, &backends, id, |value| {
+            value.state == backend_state::FREE
+        })?;
+        taken.remove.push(millis(began));
+    }
+    taken.resident.push(resident(agent.pid())?);
+    let (began, used) = (Instant::now(), cpu_time(agent.pid())?);
+    thread::sleep(Duration::from_secs(idle));
+    let used = cpu_time(agent.pid())? - used;
+    taken
+        .idle
+        .push(100.0 * used / began.elapsed().as_secs_f64());
+    ensure!(!agent.has_ended(), "the agent ended: {}", agent.stderr());
+    Ok(taken)
+}
+
+fn start(host: &Host, services: &Path) -> Result<Process> {
+    let path = |name: &str| host.dir().join(name).display().to_string();
+    let ids = IDS.to_string();
+    let (pins, cgroup) = (
+        host.pins().display().to_string(),
+        host.cgroup().path().display().to_string(),
+    );
+    host.start(
+        "lb-agent",
+        &[
+            &agent()?,
+            "--services",
+            &services.display().to_string(),
+            "--ip-vips",
+            VIP_PREFIX,
+            "--dns-listen",
+            "none",
+            "--log",
+            "warn",
+            "--cgroup",
+            &cgroup,
+            "--pin-dir",
+            &pins,
+            "--state-dir",
+            &path("state"),
+            "--run-dir",
+            &path("run"),
+            "--max-backends",
+            &ids,
+            "--flows",
+            "1024",
+            "--udp-flows",
+            "1024",
+        ],
+    )
+}
+
+/// The map of backends, once it is pinned.
+fn pinned(host: &Host, agent: &mut Process) -> Result<Array<MapData, Backend>> {
+    let find = || -> Option<PathBuf> {
+        let schema = fs::read_dir(host.pins()).ok()?.next()?.ok()?.path();
+        Some(schema.join("LB_BACKENDS")).filter(|path| path.exists())
+    };
+    let path = wait_for("the maps are pinned", WITHIN, || {
+        agent.has_ended().then(PathBuf::new).or_else(find)
+    })?;
+    ensure!(!agent.has_ended(), "the agent ended: {}", agent.stderr());
+    let data = MapData::from_pin(path)?;
+    Ok(Array::try_from(Map::Array(data))?)
+}
+
+/// Puts another file in the place of the services file; returns when that was done.
+fn change(path: &Path, text: &str) -> Result<Instant> {
+    let new = path.with_extension("new");
+    fs::write(&new, text)?;
+    let began = Instant::now();
+    fs::rename(&new, path)?;
+    Ok(began)
+}
+
+fn wait(
+    agent: &mut Process,
+    backends: &Array<MapData, Backend>,
+    id: u32,
+    holds: impl Fn(&Backend) -> bool,
+) -> Result<()> {
+    let end = Instant::now() + WITHIN;
+    while !holds(&backends.get(&id, 0)?) {
+        if Instant::now() > end || agent.has_ended() {
+            bail!(
+                "backend {id} does not change; the agent wrote: {}{}",
+                agent.stdout(),
+                agent.stderr()
+            );
+        }
+        thread::sleep(LOOK);
+    }
+    Ok(())
+}
+
+fn draining(value: &Backend) -> bool {
+    value.state == backend_state::DRAINING
+}
+
+fn active(value: &Backend) -> bool {
+    value.state == backend_state::ACTIVE
+}
+
+/// `VmRSS` of `/proc/PID/status`, MB.
+fn resident(pid: u32) -> Result<f64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kilobytes = line.and_then(|line| line.split_whitespace().next());
+    let kilobytes: f64 = kilobytes.context("no VmRSS")?.parse()?;
+    Ok(kilobytes * 1024.0 / 1e6)
+}
+
+/// Seconds that a process's threads ran: the first field of `schedstat`, ns.
+fn cpu_time(pid: u32) -> Result<f64> {
+    let mut ran = 0.0;
+    for task in fs::read_dir(format!("/proc/{pid}/task"))? {
+        let text = fs::read_to_string(task?.path().join("schedstat"))?;
+        let nanos: f64 = text.split(' ').next().unwrap_or_default().parse()?;
+        ran += nanos / 1e9;
+    }
+    Ok(ran)
+}
+
+fn millis(since: Instant) -> f64 {
+    since.elapsed().as_secs_f64() * 1e3
+}

@@ -1,0 +1,159 @@
+//! How long a change takes until the kernel has it, with many services.
+//!
+//! Two levels: the library (a plan and its system calls on real maps; bounds hold here), and a running agent
+//! that watches a services file (what an operator sees: with the time to notice, read and parse the file).
+
+mod agent;
+mod library;
+mod services;
+
+use anyhow::Result;
+
+use super::{
+    report::{Bound, Case, Ratio, Report},
+    stats::median,
+};
+
+const SUITE: &str = "control";
+
+/// Backends of each service.
+const BACKENDS: usize = 20;
+
+/// Bounds are held at this number of services.
+const BOUNDED_AT: usize = 5_000;
+
+/// A change of state, ms.
+const STATE_BOUND: f64 = 1.0;
+
+/// A change of membership, in bare swaps.
+const MEMBERSHIP_BOUND: f64 = 1.5;
+
+/// How much is measured.
+#[derive(Clone, Copy, Debug)]
+pub struct Effort {
+    /// Numbers of services.
+    pub services: &'static [usize],
+    /// Changes of each kind, by the library.
+    pub rounds: usize,
+    /// Changes of each kind, by the agent.
+    pub agent_rounds: usize,
+    /// Seconds that the agent is watched doing nothing, with the most services.
+    pub idle: u64,
+}
+
+// === impl Effort ===
+
+impl Effort {
+    /// For figures. The agent reads everything anew every 30 s, so it is watched for as long.
+    pub const FULL: Self = Self {
+        services: &[10, 1_000, BOUNDED_AT],
+        rounds: 15,
+        agent_rounds: 3,
+        idle: 30,
+    };
+
+    /// To see that it runs.
+    pub const SMOKE: Self = Self {
+        services: &[10],
+        rounds: 2,
+        agent_rounds: 1,
+        idle: 1,
+    };
+}
+
+/// Measures and adds the cases.
+///
+/// # Errors
+///
+/// What is missing on this machine, or which change did not arrive.
+pub fn run(report: &mut Report, effort: &Effort) -> Result<()> {
+    for &services in effort.services {
+        eprintln!("control: {services} services with {BACKENDS} backends each, by the library");
+        add_library(report, services, &library::measure(services, effort)?);
+    }
+    for &services in effort.services {
+        eprintln!("control: {services} services with {BACKENDS} backends each, by an agent");
+        let idle = if Some(&services) == effort.services.last() {
+            effort.idle
+        } else {
+            effort.idle.min(3)
+        };
+        add_agent(report, services, &agent::measure(services, effort, idle)?);
+    }
+    Ok(())
+}
+
+fn add_library(report: &mut Report, services: usize, taken: &library::Taken) {
+    let library::Taken {
+        full,
+        read_back,
+        nothing,
+        bare,
+        down,
+        drain,
+        remove,
+        add,
+    } = taken;
+    let bounded = |bound: Bound| (services == BOUNDED_AT).then_some(bound);
+    let title = |what: &str| format!("{what}, {services} services");
+    for (what, values, bound) in [
+        ("change of state: down or up again", down, true),
+        ("drain by weight 0, until it takes no new flow", drain, true),
+        ("nothing changed", nothing, false),
+        ("full sync from nothing", full, false),
+        ("all maps read and compared", read_back, false),
+        ("bare swap of one map in a map", bare, false),
+    ] {
+        let bound = bound.then(|| bounded(Bound::AtMost(STATE_BOUND))).flatten();
+        report.push(Case {
+            bound,
+            ..case(title(what), values, "ms")
+        });
+    }
+    for (what, values) in [("backend removed", remove), ("backend added", add)] {
+        let ratio = Ratio {
+            value: median(values) / median(bare),
+            to: "bare swap".to_owned(),
+        };
+        report.push(Case {
+            ratio: Some(ratio),
+            bound: bounded(Bound::AtMost(MEMBERSHIP_BOUND)),
+            ..case(title(what), values, "ms")
+        });
+    }
+}
+
+fn add_agent(report: &mut Report, services: usize, taken: &agent::Taken) {
+    let agent::Taken {
+        start,
+        drain,
+        remove,
+        resident,
+        idle,
+    } = taken;
+    for (what, values, unit) in [
+        ("agent: start to all services in the maps", start, "ms"),
+        ("agent: weight 0 in the file to the map", drain, "ms"),
+        (
+            "agent: backend out of the file to freed in the map",
+            remove,
+            "ms",
+        ),
+        ("agent: resident memory", resident, "MB"),
+        ("agent: idle, of one CPU", idle, "%"),
+    ] {
+        report.push(case(format!("{what}, {services} services"), values, unit));
+    }
+}
+
+fn case(case: String, values: &[f64], unit: &'static str) -> Case {
+    Case {
+        suite: SUITE,
+        case,
+        best: values.iter().copied().fold(f64::NAN, f64::min),
+        median: median(values),
+        unit,
+        ratio: None,
+        bound: None,
+    }
+}

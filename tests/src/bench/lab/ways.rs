@@ -1,0 +1,439 @@
+//! The ways from the client to the server, and the hosts that they lead through.
+//!
+//! ```text
+//!  client 10.78.0.100 --+-- switch --+-- server 10.78.0.10, ports 8001-8016
+//!   (agent: cgroup only)|            |
+//!                       |            +-- agent  10.78.0.1  XDP NAT       10.90.0.1:9000
+//!                       |            +-- nft    10.78.0.2  DNAT + masq.  10.92.0.1:9000
+//!                       |            +-- proxy  10.78.0.3  HAProxy, TCP  10.93.0.1:9000
+//! ```
+//!
+//! The three nodes are alike but for what balances on them. One node with all three would make nftables and
+//! HAProxy pay for an XDP program that is not theirs (a veth with XDP copies every packet).
+
+use std::{fs, net::IpAddr, path::PathBuf, time::Duration};
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+use super::{Effort, Load, Offloads};
+use crate::{
+    bench::load::{READY, client::Outcome},
+    lab::{
+        Host, HostSpec, Lab, Place, Process, UPLINK,
+        cgroup::Cgroup,
+        exec::fed_tool,
+        programs::{agent, program},
+        retry, wait_until,
+    },
+};
+
+/// A way.
+///
+/// To add one (DSR): its name, its node's name, where the client connects to, and in [`super::proof`] what shows
+/// that it was taken; then its rows in [`super::figures`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// To the server itself.
+    Direct,
+    /// By the agent's cgroup hooks, on the client's own host.
+    Socket,
+    /// By way of a node whose agent does full NAT in XDP.
+    Xdp,
+    /// By way of a node with an nftables rule for DNAT and one for masquerading.
+    Nftables,
+    /// By way of a node with HAProxy in TCP mode.
+    Haproxy,
+}
+
+/// All hosts and what runs on them. Fields end in this order.
+#[derive(Debug)]
+pub struct Site {
+    /// The agents, HAProxy, the server.
+    processes: Vec<Process>,
+    /// The child of the client's cgroup that its agent serves; the direct way stays outside.
+    served: Cgroup,
+    pub(super) client: Host,
+    pub(super) xdp: Host,
+    pub(super) nft: Host,
+    pub(super) proxy: Host,
+    server: Host,
+    lab: Lab,
+}
+
+const CLIENT: &str = "10.78.0.100";
+const SERVER: &str = "10.78.0.10";
+const XDP: &str = "10.78.0.1";
+const NFT: &str = "10.78.0.2";
+const PROXY: &str = "10.78.0.3";
+
+/// The service's address on each way.
+const SOCKET_VIP: &str = "10.91.0.1";
+const XDP_VIP: &str = "10.90.0.1";
+const NFT_VIP: &str = "10.92.0.1";
+const PROXY_VIP: &str = "10.93.0.1";
+const VIP_PORT: u16 = 9000;
+
+/// Backends: several, so that full NAT has enough source ports for all that was closed a moment ago.
+const FIRST_PORT: u16 = 8001;
+const PORTS: u16 = 16;
+
+/// Source ports of full NAT, and those that are left to the hosts themselves.
+const SNAT_PORTS: &str = "20001-65535";
+const LOCAL_PORTS: &str = "1024 20000";
+
+const UP_WITHIN: Duration = Duration::from_secs(20);
+
+// === impl Way ===
+
+impl Way {
+    /// Every way, in the order of a round; direct and the socket path are neighbours.
+    pub const ALL: [Self; 5] = [
+        Self::Direct,
+        Self::Socket,
+        Self::Xdp,
+        Self::Nftables,
+        Self::Haproxy,
+    ];
+
+    /// How it is called in a case.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+            Self::Socket => "socket path",
+            Self::Xdp => "XDP NAT",
+            Self::Nftables => "nftables NAT",
+            Self::Haproxy => "HAProxy TCP",
+        }
+    }
+
+    /// What the client is given.
+    fn to(self) -> String {
+        let vip = match self {
+            Self::Direct => {
+                return format!("{SERVER}:{FIRST_PORT}-{}", FIRST_PORT + PORTS - 1);
+            }
+            Self::Socket => SOCKET_VIP,
+            Self::Xdp => XDP_VIP,
+            Self::Nftables => NFT_VIP,
+            Self::Haproxy => PROXY_VIP,
+        };
+        format!("{vip}:{VIP_PORT}")
+    }
+
+    /// As whom the server must see the client.
+    pub(super) fn seen_as(self) -> Result<IpAddr> {
+        Ok(match self {
+            Self::Direct | Self::Socket => CLIENT,
+            Self::Xdp => XDP,
+            Self::Nftables => NFT,
+            Self::Haproxy => PROXY,
+        }
+        .parse()?)
+    }
+}
+
+// === impl Site ===
+
+impl Site {
+    /// Makes the hosts, starts everything, and proves every way.
+    ///
+    /// # Errors
+    ///
+    /// What is missing on this machine, what did not come up, or which way is not what it claims.
+    pub fn up() -> Result<Self> {
+        let haproxy = haproxy()?;
+        let lab = Lab::new()?;
+        let node = |name: &str, address: &str| node(&lab, name, address);
+        let (xdp, nft, proxy) = (
+            node("agent", XDP)?,
+            node("nft", NFT)?,
+            node("proxy", PROXY)?,
+        );
+        let server = lab.host(&HostSpec::new("server").address(&format!("{SERVER}/24")))?;
+        let client = HostSpec::new("client")
+            .address(&format!("{CLIENT}/24"))
+            .route(&format!("{XDP_VIP} via {XDP}"))
+            .route(&format!("{NFT_VIP} via {NFT}"))
+            .route(&format!("{PROXY_VIP} via {PROXY}"));
+        let client = lab.host(&client)?;
+        let mut site = Self {
+            processes: Vec::new(),
+            served: Cgroup::create(client.cgroup().path().join("served"))?,
+            client,
+            xdp,
+            nft,
+            proxy,
+            server,
+            lab,
+        };
+        for host in site.hosts() {
+            host.netns()
+                .sysctl(&[("net/ipv4/ip_local_port_range", LOCAL_PORTS)])?;
+        }
+        site.set(Offloads::Off)?;
+        site.start_server()?;
+        site.start_agents()?;
+        site.start_nftables()?;
+        site.start_haproxy(&haproxy)?;
+        for way in Way::ALL {
+            site.prove(way)
+                .with_context(|| format!("the way {:?} is not what it claims", way.name()))?;
+        }
+        Ok(site)
+    }
+
+    fn hosts(&self) -> [&Host; 5] {
+        [
+            &self.client,
+            &self.xdp,
+            &self.nft,
+            &self.proxy,
+            &self.server,
+        ]
+    }
+
+    /// Sets the offloads of all devices and says what they are.
+    ///
+    /// # Errors
+    ///
+    /// A device cannot, or differs from the others.
+    pub fn set(&self, offloads: Offloads) -> Result<String> {
+        let mut said: Option<String> = None;
+        for host in self.hosts() {
+            let now = offloads.set(self.lab.switch().name(), host)?;
+            let same = said.get_or_insert_with(|| now.clone());
+            ensure!(*same == now, "{}: {now}, others: {same}", host.name());
+        }
+        said.context("no host")
+    }
+
+    /// One measurement. The server's word on who the client was is checked every time.
+    pub(super) fn measure(&self, way: Way, load: Load, effort: &Effort) -> Result<Outcome> {
+        let argv = [
+            program("bench-load")?,
+            "ask".into(),
+            way.to(),
+            "--kind".into(),
+            format!("{:?}", load.kind()).to_lowercase(),
+            "--places".into(),
+            load.places().to_string(),
+            "--warm-up".into(),
+            effort.warm_up.as_millis().to_string(),
+            "--measure".into(),
+            effort.measure.as_millis().to_string(),
+        ];
+        let argv: Vec<&str> = argv.iter().map(String::as_str).collect();
+        let within = effort.warm_up + effort.measure + Duration::from_secs(10);
+        let said = self.ask(way, &argv)?.finish(within)?.ok()?;
+        let outcome: Outcome = serde_json::from_str(&said).context("what the load says")?;
+        check(way, &outcome)?;
+        Ok(outcome)
+    }
+
+    /// Starts a program on the client: on the socket path inside of the cgroup that the agent serves, for all
+    /// other ways outside.
+    fn ask(&self, way: Way, argv: &[&str]) -> Result<Process> {
+        if way != Way::Socket {
+            return self.client.start("load", argv);
+        }
+        let logs = self.client.dir().join("served");
+        fs::create_dir_all(&logs)?;
+        let place = Place {
+            netns: &self.client.netns().path(),
+            cgroup: self.served.path(),
+            binds: &[],
+            logs: &logs,
+        };
+        Process::start("load", argv, &place)
+    }
+
+    fn start_server(&mut self) -> Result<()> {
+        let at = format!("{SERVER}:{FIRST_PORT}-{}", FIRST_PORT + PORTS - 1);
+        let mut server = self
+            .server
+            .start("server", &[&program("bench-load")?, "serve", &at])?;
+        wait_until("the server listens", UP_WITHIN, || {
+            server.stdout().contains(READY) || server.has_ended()
+        })?;
+        ensure!(!server.has_ended(), "it ended: {}", server.stderr());
+        self.processes.push(server);
+        Ok(())
+    }
+
+    fn start_agents(&mut self) -> Result<()> {
+        let served = self.served.path().to_owned();
+        let whole = self.xdp.cgroup().path().to_owned();
+        let client = start_agent(&self.client, SOCKET_VIP, served, &[])?;
+        self.processes.push(client);
+        let flags = ["--iface", UPLINK, "--snat-ports", SNAT_PORTS];
+        let xdp = start_agent(&self.xdp, XDP_VIP, whole, &flags)?;
+        self.processes.push(xdp);
+        Ok(())
+    }
+
+    fn start_nftables(&self) -> Result<()> {
+        let backends: Vec<String> = (0..PORTS)
+            .map(|i| format!("{i} : {}", FIRST_PORT + i))
+            .collect();
+        let rules = format!(
+            "table ip bench {{\n\
+               chain prerouting {{\n\
+                 type nat hook prerouting priority dstnat;\n\
+                 ip daddr {NFT_VIP} tcp dport {VIP_PORT} counter \
+                   dnat to {SERVER} : numgen inc mod {PORTS} map {{ {} }}\n\
+               }}\n\
+               chain postrouting {{\n\
+                 type nat hook postrouting priority srcnat;\n\
+                 ip daddr {SERVER} masquerade\n\
+               }}\n\
+             }}\n",
+            backends.join(", ")
+        );
+        let net = format!("--net={}", self.nft.netns().path().display());
+        fed_tool(&["nsenter", &net, "nft", "-f", "-"], &rules).map(drop)
+    }
+
+    fn start_haproxy(&mut self, program: &str) -> Result<()> {
+        let config = self.proxy.dir().join("haproxy.cfg");
+        fs::write(&config, self.haproxy_config())?;
+        let net = self.proxy.netns().name();
+        crate::lab::exec::ip_batch(net, &format!("addr add {PROXY_VIP}/32 dev lo\n"))?;
+        let argv = [program, "-db", "-f", &config.display().to_string()];
+        let mut haproxy = self.proxy.start("haproxy", &argv)?;
+        let socket = self.haproxy_socket();
+        wait_until("HAProxy is up", UP_WITHIN, || {
+            socket.exists() || haproxy.has_ended()
+        })?;
+        ensure!(!haproxy.has_ended(), "it ended: {}", haproxy.stderr());
+        self.processes.push(haproxy);
+        Ok(())
+    }
+
+    /// Where HAProxy answers about itself.
+    pub(super) fn haproxy_socket(&self) -> PathBuf {
+        self.proxy.dir().join("haproxy.sock")
+    }
+
+    /// As many threads as CPUs, bytes spliced in the kernel, no checks and no logs: nothing that costs.
+    fn haproxy_config(&self) -> String {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let servers: String = (0..PORTS)
+            .map(|i| format!("  server s{i} {SERVER}:{}\n", FIRST_PORT + i))
+            .collect();
+        format!(
+            "global\n  nbthread {threads}\n  maxconn 4096\n  stats socket {} level admin\n\
+             defaults\n  mode tcp\n  timeout connect 5s\n  timeout client 30s\n  timeout server 30s\n\
+             \x20 option splice-auto\n\
+             listen bench\n  bind {PROXY_VIP}:{VIP_PORT}\n  balance static-rr\n{servers}",
+            self.haproxy_socket().display()
+        )
+    }
+}
+
+/// A node that forwards, and sends no redirects: all its packets leave by the interface they come in by.
+fn node(lab: &Lab, name: &str, address: &str) -> Result<Host> {
+    let spec = HostSpec::new(name)
+        .address(&format!("{address}/24"))
+        .forwarding();
+    let host = lab.host(&spec)?;
+    host.netns().sysctl(&[
+        ("net/ipv4/conf/all/send_redirects", "0"),
+        ("net/ipv4/conf/eth0/send_redirects", "0"),
+    ])?;
+    Ok(host)
+}
+
+/// An agent with one service, up and programmed.
+fn start_agent(host: &Host, vip: &str, cgroup: PathBuf, flags: &[&str]) -> Result<Process> {
+    let path = |name: &str| host.dir().join(name).display().to_string();
+    let backends: Vec<String> = (0..PORTS)
+        .map(|i| format!("\"{SERVER}:{}\"", FIRST_PORT + i))
+        .collect();
+    let services = format!(
+        "services:\n  - address: {vip}\n    port: {VIP_PORT}\n    backends: [{}]\n",
+        backends.join(", ")
+    );
+    fs::write(path("services.yaml"), services)?;
+    let (program, run) = (agent()?, path("run"));
+    let (pins, cgroup) = (
+        host.pins().display().to_string(),
+        cgroup.display().to_string(),
+    );
+    let (state, file) = (path("state"), path("services.yaml"));
+    let mut argv = vec![
+        program.as_str(),
+        "--services",
+        &file,
+        "--ip-vips",
+        "10.88.0.0/13",
+        "--dns-listen",
+        "none",
+        "--cgroup",
+        &cgroup,
+        "--pin-dir",
+        &pins,
+        "--state-dir",
+        &state,
+        "--run-dir",
+        &run,
+        "--flows",
+        "131072",
+        "--udp-flows",
+        "1024",
+    ];
+    argv.extend(flags);
+    let mut process = host.start("lb-agent", &argv)?;
+    let status = [program.as_str(), "status", "--json", "--run-dir", &run];
+    let up = retry("the agent serves", UP_WITHIN, || {
+        if process.has_ended() {
+            return Ok(false);
+        }
+        let said = host.run(&status)?.ok()?;
+        ensure!(
+            said.contains(&format!("\"{SERVER}:{FIRST_PORT}\"")),
+            "{said}"
+        );
+        Ok(true)
+    });
+    if !matches!(up, Ok(true)) {
+        bail!(
+            "the agent on {} is not up ({up:?}); it wrote:\n{}{}",
+            host.name(),
+            process.stdout(),
+            process.stderr()
+        );
+    }
+    Ok(process)
+}
+
+/// The program, where Debian puts it.
+fn haproxy() -> Result<String> {
+    [
+        "/usr/sbin/haproxy",
+        "/usr/local/sbin/haproxy",
+        "/usr/bin/haproxy",
+    ]
+    .into_iter()
+    .find(|path| PathBuf::from(path).is_file())
+    .map(str::to_owned)
+    .context("`haproxy` is not installed; remedy: `cargo xtask setup --bench`")
+}
+
+/// Whether everything arrived by this way.
+fn check(way: Way, outcome: &Outcome) -> Result<()> {
+    let wanted = way.seen_as()?;
+    ensure!(
+        outcome.seen_as.keys().all(|seen| *seen == wanted) && !outcome.seen_as.is_empty(),
+        "the server saw the client as {:?}, not as {wanted}",
+        outcome.seen_as
+    );
+    let most = outcome.connections / 1000;
+    ensure!(
+        outcome.failures <= most,
+        "{} connections failed, {} did not; the first: {:?}",
+        outcome.failures,
+        outcome.connections,
+        outcome.failure
+    );
+    Ok(())
+}
