@@ -9,7 +9,10 @@ use std::{
 
 use anyhow::{Context as _, Result, anyhow, bail};
 
-use crate::datapath::{Interface, TcMode};
+use crate::{
+    datapath::{Interface, TcMode},
+    net::{Topology, forwards},
+};
 
 /// `include/uapi/linux/magic.h`.
 const CGROUP2_MAGIC: u64 = 0x6367_7270;
@@ -141,6 +144,23 @@ pub fn interfaces(names: &[String]) -> Result<Vec<Interface>> {
             )),
         })
         .collect()
+}
+
+/// Says which interfaces do not forward: `bpf_fib_lookup` then refuses to tell the way to a client, so that
+/// full NAT's replies take the longer way by tc. Whether a node forwards is the operator's to decide.
+pub fn warn_of_slow_replies(topology: &Topology, ifaces: &[String]) {
+    for iface in ifaces {
+        let (v4, v6) = topology.snat(iface);
+        for (ipv6, translates) in [(false, v4.is_some()), (true, v6.is_some())] {
+            if translates && forwards(iface, ipv6) == Some(false) {
+                let family = if ipv6 { "ipv6" } else { "ipv4" };
+                tracing::warn!(
+                    "net.{family}.conf.{iface}.forwarding is 0: replies of backends elsewhere take a slower \
+                     path (tc instead of XDP); set it to 1 if this node may forward"
+                );
+            }
+        }
+    }
 }
 
 /// Asks the process's own network namespace; /sys may show another one's.

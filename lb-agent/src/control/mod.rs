@@ -1,6 +1,7 @@
 //! The control loop: takes what providers say, and brings kernel, routes, DNS and report in line with it.
 
 mod collector;
+mod hops;
 mod made;
 mod names;
 mod owners;
@@ -31,11 +32,12 @@ use crate::{
     catalog::{Catalog, Desired, Policy},
     datapath::{Datapath, Interface, flows::Census},
     dns,
-    net::{Change, Netlink, Routes, Topology, Watch},
+    net::{Change, NeighbourWatch, Netlink, Routes, Topology, Watch},
     plan::{self, Endpoint, Planner},
     provider::Update,
     vip::{Allocator, LeaseFile, VipName},
 };
+use hops::Hops;
 use owners::Owners;
 use report::Fixed;
 use wanted::{Node, endpoint, hold, link_indices, wanted};
@@ -76,6 +78,9 @@ struct Control {
     node: Node,
     topology: Topology,
     datapath: Datapath,
+    hops: Hops,
+    /// The interfaces that XDP sends by.
+    ports: Vec<u32>,
     netlink: Netlink,
     routes: Routes,
     planner: Planner,
@@ -95,6 +100,10 @@ impl Control {
     /// Serves until `updates` ends. The kernel's state is left as it is then: traffic goes on.
     async fn serve(mut self, mut updates: mpsc::Receiver<Update>) -> Result<()> {
         let mut watch = Watch::open()?;
+        let mut neighbours = NeighbourWatch::open(self.ports.iter().copied())?;
+        // What happened since the start was read.
+        self.look_around(false).await;
+        self.look_at_neighbours().await;
         let mut resync = tokio::time::interval(self.resync);
         let mut refresh = tokio::time::interval(REPORT_INTERVAL);
         resync.reset();
@@ -111,9 +120,17 @@ impl Control {
                         self.reconcile().await;
                     }
                 }
-                change = watch.changed() => self.look_around(change == Change::Anything).await,
+                change = watch.changed() => {
+                    self.forget_routes();
+                    self.look_around(change == Change::Anything).await;
+                }
+                news = neighbours.news() => {
+                    self.hear(news).await;
+                    continue;
+                }
                 _ = resync.tick() => {
                     self.planner.distrust();
+                    self.check_hops().await;
                     self.look_around(true).await;
                 }
                 _ = refresh.tick() => {}
@@ -144,7 +161,14 @@ impl Control {
         }
         match self.netlink.topology().await {
             Ok(topology) if topology == self.topology && !all => return,
-            Ok(topology) => self.topology = topology,
+            Ok(topology) => {
+                // The tick that would have told may have been lost.
+                if all && topology != self.topology {
+                    self.forget_routes();
+                }
+                self.hops.follow(&topology);
+                self.topology = topology;
+            }
             Err(error) => {
                 warn!("cannot read addresses and routes: {error:#}; the last known ones stay")
             }
@@ -238,11 +262,19 @@ impl Control {
         held: &BTreeSet<Endpoint>,
         failures: &mut Vec<String>,
     ) -> Result<()> {
-        let mut want = wanted(desired, &self.topology, &self.node);
+        let mut reach = self.hops.reach(&self.topology, &self.node.ifaces);
+        let mut want = wanted(desired, &self.topology, &self.node, &mut reach);
         if !desired.waiting.is_empty() {
             let have = self.planner.state(self.datapath.kernel())?;
-            want = hold(want, have, held, &self.topology, &self.node);
+            want = hold(want, have, held, &mut reach);
         }
+        drop(reach);
+        want.node.route_epoch = self.hops.epoch();
+        // Before any backend names them.
+        if let Err(error) = self.hops.write(&mut self.datapath) {
+            failures.push(format!("{error:#}"));
+        }
+        self.ask_for_new_hops();
         let links: Vec<Interface> = link_indices(&want)
             .into_iter()
             .filter_map(|index| {

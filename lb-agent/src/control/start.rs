@@ -20,6 +20,7 @@ use tracing::{error, info, warn};
 
 use super::{
     Control, Published, UPDATES, collector,
+    hops::Hops,
     made::Made,
     names::{open_dns, resolution, serve_dns},
     owners::Owners,
@@ -195,12 +196,23 @@ async fn set_up(parts: Parts) -> Result<Ready> {
 
     let dns = open_dns(&config, inherited)?;
 
-    // The maps are brought up to date with this node before any program runs on them.
+    let ports = match config.xdp_mode {
+        config::XdpMode::Native => interfaces.iter().map(|iface| iface.index).collect(),
+        config::XdpMode::Generic | config::XdpMode::Off => Vec::new(),
+    };
     let have = datapath.kernel().state()?;
+    let mut hops = Hops::adopt(&mut datapath, have.node.route_epoch, &ports)?;
+    hops.follow(&topology);
+    hops.know(&netlink.neighbours().await?);
+
+    // The maps are brought up to date with this node before any program runs on them.
     let adopted: BTreeSet<_> = have.services.keys().copied().collect();
     let owners = Owners::load(&config.paths.state_dir, &have);
-    let nothing_yet = wanted(&Desired::default(), &topology, &node);
-    let want = hold(nothing_yet, &have, &adopted, &topology, &node);
+    let mut reach = hops.reach(&topology, &node.ifaces);
+    let nothing_yet = wanted(&Desired::default(), &topology, &node, &mut reach);
+    let mut want = hold(nothing_yet, &have, &adopted, reach);
+    want.node.route_epoch = hops.epoch();
+    hops.write(&mut datapath)?;
     let limits = datapath.limits();
     plan::reconcile(datapath.kernel(), &want, &limits, &mut Planner::default())?;
     if !adopted.is_empty() {
@@ -213,6 +225,9 @@ async fn set_up(parts: Parts) -> Result<Ready> {
     // Not before: a start that fails says why and nothing else.
     for warning in &config.warnings {
         warn!("{warning}");
+    }
+    if !ports.is_empty() {
+        preflight::warn_of_slow_replies(&topology, &config.interfaces);
     }
     info!(
         interfaces = %config.interfaces.join(","), cgroup = %cgroup.display(),
@@ -268,6 +283,8 @@ async fn set_up(parts: Parts) -> Result<Ready> {
         node,
         topology,
         datapath,
+        hops,
+        ports,
         routes: Routes::new(netlink.clone()),
         netlink,
         planner: Planner::default(),

@@ -39,8 +39,13 @@ pub(super) fn endpoint(key: &ServiceKey) -> Endpoint {
     }
 }
 
-/// Puts the rooms' knowledge together.
-pub(super) fn wanted(desired: &Desired, topology: &Topology, node: &Node) -> Wanted {
+/// Puts the rooms' knowledge together; `reach` says how a backend is reached.
+pub(super) fn wanted(
+    desired: &Desired,
+    topology: &Topology,
+    node: &Node,
+    mut reach: impl FnMut(IpAddr) -> Reach,
+) -> Wanted {
     let services = desired
         .services
         .iter()
@@ -49,7 +54,7 @@ pub(super) fn wanted(desired: &Desired, topology: &Topology, node: &Node) -> Wan
                 addr: backend.addr,
                 weight: backend.weight,
                 state: BackendState::Up,
-                reach: topology.reach(backend.addr.ip(), &node.ifaces),
+                reach: reach(backend.addr.ip()),
             });
             let service = WantedService {
                 flags: 0,
@@ -97,8 +102,7 @@ pub(super) fn hold(
     mut wanted: Wanted,
     have: &KernelState,
     held: &BTreeSet<Endpoint>,
-    topology: &Topology,
-    node: &Node,
+    mut reach: impl FnMut(IpAddr) -> Reach,
 ) -> Wanted {
     let holding: BTreeSet<IpAddr> = held.iter().map(|service| service.addr).collect();
     let serving: BTreeSet<IpAddr> = have.services.keys().map(|service| service.addr).collect();
@@ -145,7 +149,7 @@ pub(super) fn hold(
                 addr,
                 weight: Weight::new(share).unwrap_or(Weight::MAX),
                 state: BackendState::Up,
-                reach: topology.reach(at.addr, &node.ifaces),
+                reach: reach(at.addr),
             });
         }
     }
@@ -207,12 +211,7 @@ mod tests {
 
     fn held(have: &KernelState, of: &[&str]) -> Wanted {
         let held = of.iter().map(|vip| at(vip)).collect();
-        let node = Node {
-            ifaces: Vec::new(),
-            snat_ports: PortRange { min: 1, max: 2 },
-            outside_allow: None,
-        };
-        hold(Wanted::default(), have, &held, &Topology::default(), &node)
+        hold(Wanted::default(), have, &held, |_| Reach::Host)
     }
 
     #[test]

@@ -70,6 +70,15 @@ impl Maps {
         })
     }
 
+    /// Changes that one of the node's settings.
+    pub(super) fn set_route_epoch(&mut self, route_epoch: u16) -> Result<()> {
+        let node = NodeConfig {
+            route_epoch,
+            ..self.node.get(&0, 0)?
+        };
+        self.apply(&Op::PutNode(node))
+    }
+
     fn read(&self) -> Result<KernelState> {
         let mut state = KernelState {
             node: self.node.get(&0, 0)?,

@@ -6,6 +6,7 @@ mod arrays;
 mod clsact;
 mod filter;
 pub mod flows;
+mod hops;
 mod kernel;
 mod layout;
 mod links;
@@ -29,6 +30,7 @@ use aya::{
 use lb_common::{BackendStats, Reason};
 
 use flows::FlowTables;
+pub use hops::{HeldHops, HopMaps};
 use kernel::{Maps, take};
 pub use layout::Sizes;
 use links::Links;
@@ -68,6 +70,7 @@ pub struct Datapath {
     object: Ebpf,
     links: Links,
     maps: Maps,
+    hops: HopMaps,
     counters: PerCpuArray<MapData, u64>,
     stats: PerCpuArray<MapData, BackendStats>,
     ports: DevMapHash<MapData>,
@@ -93,6 +96,7 @@ impl Datapath {
         let mut object = object::load(&config.pin_dir, &config.sizes, globals)?;
         Ok(Self {
             maps: Maps::take(&mut object)?,
+            hops: HopMaps::take(&mut object)?,
             counters: take(&mut object, "LB_COUNTERS")?,
             stats: take(&mut object, "LB_STATS")?,
             ports: take(&mut object, "LB_PORTS")?,
@@ -169,6 +173,20 @@ impl Datapath {
     /// The maps, for a plan.
     pub fn kernel(&mut self) -> &mut dyn Kernel {
         &mut self.maps
+    }
+
+    /// The maps of next hops.
+    pub fn hops(&mut self) -> &mut HopMaps {
+        &mut self.hops
+    }
+
+    /// Makes flows find their clients' next hops anew. A plan that wants this epoch as well may write it again.
+    ///
+    /// # Errors
+    ///
+    /// If the node's settings cannot be read or written.
+    pub fn set_route_epoch(&mut self, epoch: u16) -> Result<()> {
+        self.maps.set_route_epoch(epoch)
     }
 
     /// How much the maps hold, for a plan.

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 
 use ipnet::IpNet;
 
-use super::Route;
+use super::{Route, Via};
 
 /// A routing table: of several routes to one prefix the best.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -28,13 +28,25 @@ impl Table {
     }
 }
 
+impl Route {
+    /// Who gets the frames if `other` is as good: the kernel goes by more than the destination then.
+    fn or_else(&self, other: &Self) -> Via {
+        match (self.via, other.via) {
+            (Via::Link, Via::Link) => Via::Link,
+            (one, same) if one == same && self.ifindex == other.ifindex => one,
+            _ => Via::Complex,
+        }
+    }
+}
+
 impl FromIterator<Route> for Table {
     fn from_iter<T: IntoIterator<Item = Route>>(routes: T) -> Self {
         let mut table = BTreeMap::<IpNet, Route>::new();
         for route in routes {
             let dst = route.dst.trunc();
-            match table.get(&dst) {
-                Some(known) if known.metric <= route.metric => {}
+            match table.get_mut(&dst) {
+                Some(known) if known.metric < route.metric => {}
+                Some(known) if known.metric == route.metric => known.via = known.or_else(&route),
                 _ => {
                     table.insert(dst, route);
                 }

@@ -7,9 +7,11 @@
 
 mod address;
 mod lookup;
+mod neighbours;
 mod netlink;
 mod route;
 mod routes;
+mod rules;
 mod sysctl;
 #[cfg(test)]
 mod tests;
@@ -17,9 +19,10 @@ mod topology;
 mod watch;
 
 pub use address::LABEL;
+pub use neighbours::{NeighbourWatch, News, Station};
 pub use netlink::Netlink;
-pub use route::{PROTOCOL, Route};
+pub use route::{PROTOCOL, Route, Via};
 pub use routes::{Changes, Routes};
-pub use sysctl::{local_port_range, reserve_ports, restore_reserved_ports};
+pub use sysctl::{forwards, local_port_range, reserve_ports, restore_reserved_ports};
 pub use topology::{Address, Link, LinkKind, Topology};
 pub use watch::{Change, Watch};

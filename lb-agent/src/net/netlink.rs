@@ -67,7 +67,7 @@ impl Netlink {
         }
     }
 
-    /// Interfaces, addresses and routes as they are now.
+    /// Interfaces, addresses, routes and rules as they are now.
     ///
     /// # Errors
     ///
@@ -76,7 +76,9 @@ impl Netlink {
     pub async fn topology(&self) -> Result<Topology> {
         let links = self.links().await?;
         let addresses = self.addresses().await?;
-        Ok(Topology::new(links, addresses, self.routes().await?))
+        let mut topology = Topology::new(links, addresses, self.routes().await?);
+        topology.rules = self.rules().await?;
+        Ok(topology)
     }
 
     async fn links(&self) -> Result<Vec<Link>> {

@@ -6,8 +6,8 @@ use ipnet::IpNet;
 use netlink_packet_route::{
     AddressFamily,
     route::{
-        RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteProtocol,
-        RouteScope, RouteType,
+        RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteMetric,
+        RouteProtocol, RouteScope, RouteType, RouteVia,
     },
 };
 
@@ -44,8 +44,22 @@ pub struct Route {
     pub metric: u32,
     /// The interface; `None` for several and for routes that need none.
     pub ifindex: Option<u32>,
-    /// Whether there is a router in between.
-    pub gateway: bool,
+    /// Who gets the frames.
+    pub via: Via,
+    /// The longest packet that it takes, bytes, if that was set by hand.
+    pub mtu: Option<u32>,
+}
+
+/// Who gets a route's frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Via {
+    /// The destination itself.
+    Link,
+    /// A router, of either family.
+    Router(IpAddr),
+    /// One of several, or somebody who wants another header before; or it depends on more than the
+    /// destination.
+    Complex,
 }
 
 // === impl Route ===
@@ -64,7 +78,8 @@ impl Route {
                 IpAddr::V6(_) => METRIC_V6,
             },
             ifindex: Some(LOOPBACK),
-            gateway: false,
+            via: Via::Link,
+            mtu: None,
         }
     }
 
@@ -108,28 +123,41 @@ impl Route {
             scope: header.scope,
             metric: 0,
             ifindex: None,
-            gateway: false,
+            via: Via::Link,
+            mtu: None,
+        };
+        let mut via = match (header.source_prefix_length, header.tos) {
+            (0, 0) => Via::Link,
+            _ => Via::Complex,
         };
         for attribute in &message.attributes {
             match attribute {
                 RouteAttribute::Destination(addr) => {
-                    let addr: IpAddr = match addr {
-                        RouteAddress::Inet(addr) => (*addr).into(),
-                        RouteAddress::Inet6(addr) => (*addr).into(),
-                        _ => return None,
-                    };
-                    route.dst = IpNet::new(addr, header.destination_prefix_length).ok()?;
+                    route.dst =
+                        IpNet::new(address(addr)?, header.destination_prefix_length).ok()?;
                 }
                 RouteAttribute::Table(table) => route.table = *table,
                 RouteAttribute::Priority(metric) => route.metric = *metric,
                 RouteAttribute::Oif(index) => route.ifindex = Some(*index),
-                RouteAttribute::Gateway(_)
-                | RouteAttribute::Via(_)
-                | RouteAttribute::MultiPath(_) => route.gateway = true,
+                RouteAttribute::Gateway(addr) => via = via.router(address(addr)),
+                RouteAttribute::Via(RouteVia::Inet(addr)) => via = via.router(Some((*addr).into())),
+                RouteAttribute::Via(RouteVia::Inet6(addr)) => {
+                    via = via.router(Some((*addr).into()))
+                }
+                RouteAttribute::Via(_)
+                | RouteAttribute::MultiPath(_)
+                | RouteAttribute::EncapType(_)
+                | RouteAttribute::Encap(_) => via = Via::Complex,
+                RouteAttribute::Metrics(metrics) => {
+                    route.mtu = metrics.iter().find_map(|metric| match metric {
+                        RouteMetric::Mtu(mtu) if *mtu > 0 => Some(*mtu),
+                        _ => None,
+                    });
+                }
                 _ => {}
             }
         }
-        Some(route)
+        Some(Self { via, ..route })
     }
 
     /// The message that adds or removes it.
@@ -156,6 +184,25 @@ impl Route {
         }
         attributes.extend(self.ifindex.map(RouteAttribute::Oif));
         message
+    }
+}
+
+// === impl Via ===
+
+impl Via {
+    fn router(self, addr: Option<IpAddr>) -> Self {
+        match (self, addr) {
+            (Self::Link, Some(addr)) => Self::Router(addr),
+            _ => Self::Complex,
+        }
+    }
+}
+
+fn address(addr: &RouteAddress) -> Option<IpAddr> {
+    match addr {
+        RouteAddress::Inet(addr) => Some((*addr).into()),
+        RouteAddress::Inet6(addr) => Some((*addr).into()),
+        _ => None,
     }
 }
 

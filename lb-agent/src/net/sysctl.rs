@@ -27,6 +27,14 @@ pub fn local_port_range() -> io::Result<(u16, u16)> {
     }
 }
 
+/// Whether the node forwards what comes in by an interface. `None` where it does not say: no such
+/// interface, or the kernel knows no IPv6.
+pub fn forwards(iface: &str, ipv6: bool) -> Option<bool> {
+    let family = if ipv6 { "ipv6" } else { "ipv4" };
+    let text = read(&format!("/proc/sys/net/{family}/conf/{iface}/forwarding")).ok()?;
+    Some(text.trim() != "0")
+}
+
 /// Adds the ports `min..=max` to `net.ipv4.ip_local_reserved_ports`, so that no socket gets one without
 /// asking for it; gives the previous value, for [`restore_reserved_ports`], or none if they all were
 /// reserved already.

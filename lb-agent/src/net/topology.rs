@@ -15,9 +15,10 @@ use netlink_packet_route::{
 use super::{
     Route,
     lookup::Table,
-    route::{TABLE_LOCAL, TABLE_MAIN},
+    route::{TABLE_LOCAL, TABLE_MAIN, Via},
+    rules::Rules,
 };
-use crate::plan::Reach;
+use crate::plan::{Neighbour, Port, Reach, RouteMtu};
 
 /// The node at one moment. Our own routes are not part of it, so that two are equal if nothing changed
 /// but what the agent did.
@@ -31,6 +32,8 @@ pub struct Topology {
     local: Table,
     /// The routes of table *main*. Rules and further tables are not followed.
     main: Table,
+    /// Which lookups end in table *main*.
+    pub(super) rules: Rules,
 }
 
 /// An interface.
@@ -42,6 +45,8 @@ pub struct Link {
     pub name: String,
     /// Its MAC address, if it has one of six bytes.
     pub mac: Option<[u8; 6]>,
+    /// The longest packet, IP header included, bytes.
+    pub mtu: u32,
     /// What it is.
     pub kind: LinkKind,
     /// The bridge, bond or VRF that it is a port of.
@@ -95,6 +100,7 @@ impl Topology {
                 .filter(|r| r.kind == RouteType::Local)
                 .collect(),
             main: theirs(TABLE_MAIN).collect(),
+            rules: Rules::default(),
         }
     }
 
@@ -110,6 +116,17 @@ impl Topology {
     ///   this node are: a veth, tap or bridge without a port that leads away, none of them one of `ifaces`;
     /// - *net*: everything else, also where there is no route; full NAT is always right.
     pub fn reach(&self, addr: IpAddr, ifaces: &[String]) -> Reach {
+        self.reach_by(addr, ifaces, |_| 0)
+    }
+
+    /// As [`Topology::reach`], with the index that `index` gives for who gets the frames, where the route
+    /// alone says that.
+    pub fn reach_by(
+        &self,
+        addr: IpAddr,
+        ifaces: &[String],
+        index: impl FnOnce(Neighbour) -> u16,
+    ) -> Reach {
         let addr = addr.to_canonical();
         let own = self.addresses.iter().any(|own| own.net.addr() == addr);
         if own || self.local.lookup(addr).is_some() {
@@ -117,12 +134,59 @@ impl Topology {
         }
         let route = self.main.lookup(addr);
         let Some(ifindex) = route.and_then(|route| route.ifindex) else {
-            return Reach::Net { ifindex: 0 };
+            return Reach::Net {
+                ifindex: 0,
+                next_hop: 0,
+            };
         };
         if route.is_some_and(is_connected) && self.stays_inside(ifindex, ifaces) {
             return Reach::Link { ifindex };
         }
-        Reach::Net { ifindex }
+        let (next, ipv6) = (
+            route.and_then(|route| next_hop(route, addr)),
+            addr.is_ipv6(),
+        );
+        let next_hop = match next {
+            Some(addr) if self.rules.are_plain(ipv6) => index(Neighbour { ifindex, addr }),
+            _ => 0,
+        };
+        Reach::Net { ifindex, next_hop }
+    }
+
+    /// The routers of table *main*.
+    pub fn routers(&self) -> BTreeSet<Neighbour> {
+        let routers = self.main.routes().filter_map(|route| match route.via {
+            Via::Router(addr) => Some(Neighbour {
+                ifindex: route.ifindex?,
+                addr,
+            }),
+            Via::Link | Via::Complex => None,
+        });
+        routers.collect()
+    }
+
+    /// The interfaces that can send, by index.
+    pub fn ports(&self) -> BTreeMap<u32, Port> {
+        let links = self.links.values();
+        links
+            .filter_map(|link| Some((link.index, link.port()?)))
+            .collect()
+    }
+
+    /// Routes whose longest packet was set by hand.
+    pub fn route_mtus(&self) -> Vec<RouteMtu> {
+        let routes = self.main.routes().filter_map(|route| {
+            Some(RouteMtu {
+                ifindex: route.ifindex?,
+                neighbours: match route.via {
+                    Via::Link => route.dst,
+                    Via::Router(addr) => addr.into(),
+                    Via::Complex => return None,
+                },
+                mtu: route.mtu?,
+            })
+        });
+        routes.collect()
     }
 
     /// The addresses with which packets of full NAT leave by `iface`: the first usable one of each family.
@@ -193,7 +257,17 @@ impl Topology {
 }
 
 fn is_connected(route: &Route) -> bool {
-    route.kind == RouteType::Unicast && !route.gateway
+    route.kind == RouteType::Unicast && route.via == Via::Link
+}
+
+/// Who gets the frames for `addr`.
+fn next_hop(route: &Route, addr: IpAddr) -> Option<IpAddr> {
+    match route.via {
+        _ if route.kind != RouteType::Unicast => None,
+        Via::Link => Some(addr),
+        Via::Router(router) => Some(router),
+        Via::Complex => None,
+    }
 }
 
 // === impl Link ===
@@ -203,11 +277,13 @@ impl Link {
     pub(super) fn parse(message: &LinkMessage) -> Option<Self> {
         let header = &message.header;
         let mut name = None;
+        let mut mtu = 0;
         let (mut mac, mut master, mut info) = (None, None, None);
         for attribute in &message.attributes {
             match attribute {
                 LinkAttribute::IfName(text) => name = Some(text.clone()),
                 LinkAttribute::Address(bytes) => mac = bytes.as_slice().try_into().ok(),
+                LinkAttribute::Mtu(bytes) => mtu = *bytes,
                 LinkAttribute::Controller(index) => master = Some(*index),
                 LinkAttribute::LinkInfo(infos) => {
                     info = infos.iter().find_map(|info| match info {
@@ -230,10 +306,17 @@ impl Link {
             index: header.index,
             name: name?,
             mac,
+            mtu,
             kind,
             master,
             up: header.flags.contains(LinkFlags::Up),
         })
+    }
+
+    /// What XDP must know to send by it; `None` while it is down or is no Ethernet.
+    pub fn port(&self) -> Option<Port> {
+        let mac = self.mac.filter(|_| self.up)?;
+        Some(Port { mac, mtu: self.mtu })
     }
 }
 

@@ -1,4 +1,4 @@
-//! Ticks when interfaces, addresses or routes change.
+//! Ticks when interfaces, addresses, routes or rules change.
 
 use std::{future::pending, time::Duration};
 
@@ -29,6 +29,8 @@ const GROUPS: &[MulticastGroup] = &[
     MulticastGroup::Ipv6Ifaddr,
     MulticastGroup::Ipv4Route,
     MulticastGroup::Ipv6Route,
+    MulticastGroup::Ipv4Rule,
+    MulticastGroup::Ipv6Rule,
 ];
 
 type Message = NetlinkMessage<RouteNetlinkMessage>;

@@ -287,10 +287,10 @@ pub(super) fn put_backend(
 }
 
 fn backend(endpoint: &Endpoint, place: Place, member: &Member) -> Backend {
-    let (kind, ifindex) = match member.reach {
-        Reach::Net { ifindex } => (backend_kind::NET, ifindex),
-        Reach::Host => (backend_kind::HOST, 0),
-        Reach::Link { ifindex } => (backend_kind::LINK, ifindex),
+    let (kind, ifindex, next_hop) = match member.reach {
+        Reach::Net { ifindex, next_hop } => (backend_kind::NET, ifindex, next_hop),
+        Reach::Host => (backend_kind::HOST, 0, 0),
+        Reach::Link { ifindex } => (backend_kind::LINK, ifindex, 0),
     };
     Backend {
         addr: endpoint.wide_addr(),
@@ -299,7 +299,7 @@ fn backend(endpoint: &Endpoint, place: Place, member: &Member) -> Backend {
         family: endpoint.family(),
         state: member.state,
         kind,
-        next_hop: 0,
+        next_hop,
         generation: place.generation,
         ifindex,
     }

@@ -8,6 +8,7 @@ mod delta;
 mod diff;
 mod endpoint;
 mod guard;
+mod hops;
 mod ids;
 mod known;
 pub mod maglev;
@@ -22,6 +23,7 @@ mod tests;
 
 pub use diff::{plan, plan_with};
 pub use endpoint::Endpoint;
+pub use hops::{HopOp, Mac, Neighbour, NextHops, Port, RouteMtu};
 pub use op::{Op, Plan};
 pub use reconcile::{Kernel, Planner, Report, reconcile};
 pub use state::{

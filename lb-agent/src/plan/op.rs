@@ -148,7 +148,11 @@ impl fmt::Display for Op {
                 let v4 = std::net::Ipv4Addr::from(node.snat4);
                 let v6 = std::net::Ipv6Addr::from(node.snat6);
                 let (first, count) = (node.snat_port_min, node.snat_ports);
-                write!(f, "put node snat {v4} {v6} ports {first}+{count}")
+                write!(f, "put node snat {v4} {v6} ports {first}+{count}")?;
+                match node.route_epoch {
+                    0 => Ok(()),
+                    epoch => write!(f, " epoch {epoch}"),
+                }
             }
             Self::PutSource(net) => write!(f, "put source {net}"),
             Self::DeleteService(key) => write!(f, "delete service {key}"),
@@ -177,7 +181,8 @@ fn write_backend(f: &mut fmt::Formatter<'_>, value: &Backend) -> fmt::Result {
     match value.kind {
         backend_kind::HOST => f.write_str(" host")?,
         backend_kind::LINK => write!(f, " link {}", value.ifindex)?,
-        _ => f.write_str(" net")?,
+        _ if value.next_hop == 0 => f.write_str(" net")?,
+        _ => write!(f, " net via {}", value.next_hop)?,
     }
     write!(f, " generation {}", value.generation)
 }

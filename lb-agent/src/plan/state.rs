@@ -97,6 +97,8 @@ pub enum Reach {
     Net {
         /// The interface of the route to it, for where the fast path does not know the next hop.
         ifindex: u32,
+        /// Index of the next hop, 0 where only the kernel can say.
+        next_hop: u16,
     },
     /// The address is this host's own.
     Host,

@@ -7,8 +7,9 @@ use aya::maps::{
 };
 use lb_common::{
     Addr4, Addr6, Address as _, Backend, BackendStats, Be16, FILTER_SLOTS, IDLE_TCP, IDLE_UDP,
-    IDLE_UDP_TWO_WAY, NodeConfig, Reason, SLOTS_LARGE, SLOTS_MEDIUM, SLOTS_SMALL, Service,
-    ServiceKey, addr_flag, backend_kind, backend_state, filter_slot, port_flag,
+    IDLE_UDP_TWO_WAY, Neighbour, NextHop, NodeConfig, Reason, SLOTS_LARGE, SLOTS_MEDIUM,
+    SLOTS_SMALL, Service, ServiceKey, addr_flag, backend_kind, backend_state, filter_slot,
+    port_flag,
 };
 
 use super::{Rig, Way};
@@ -201,6 +202,43 @@ impl Rig {
             let first = usize::from(node.snat_port_min);
             ports[first..first + usize::from(node.snat_ports)].fill(port_flag::SNAT);
         });
+    }
+
+    /// Writes an entry of the array of next hops.
+    pub fn next_hop(&mut self, index: u16, value: NextHop) {
+        let mut map: Array<_, NextHop> = self.map("LB_NEXT_HOPS");
+        map.set(index.into(), value, 0).unwrap();
+    }
+
+    /// Gives a neighbour its index in that array.
+    pub fn neighbour(&mut self, ifindex: u32, addr: IpAddr, index: u16) {
+        let (family, addr) = match addr {
+            IpAddr::V4(addr) => (4, Addr4::from(addr).widen()),
+            IpAddr::V6(addr) => (6, addr.into()),
+        };
+        let neighbour = Neighbour {
+            ifindex,
+            family,
+            addr,
+        };
+        self.hash("LB_NEIGHBOURS")
+            .insert(neighbour, u32::from(index), 0)
+            .unwrap();
+    }
+
+    /// Says that routes have changed.
+    pub fn route_epoch(&mut self, route_epoch: u16) {
+        let mut map: Array<_, NodeConfig> = self.map("LB_NODE");
+        let node = map.get(&0, 0).unwrap();
+        map.set(
+            0,
+            NodeConfig {
+                route_epoch,
+                ..node
+            },
+            0,
+        )
+        .unwrap();
     }
 
     /// Lets XDP redirect to an interface.

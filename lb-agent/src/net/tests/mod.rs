@@ -1,6 +1,7 @@
 //! Against the kernel, each test in a network namespace of its own. They need root.
 
 mod changes;
+mod neighbours;
 mod node;
 mod reach;
 

@@ -4,7 +4,7 @@ use ipnet::IpNet;
 use netlink_packet_route::route::{RouteScope, RouteType};
 
 use crate::{
-    net::{Address, Link, LinkKind, Route, Topology, route::TABLE_MAIN},
+    net::{Address, Link, LinkKind, Route, Topology, Via, route::TABLE_MAIN},
     plan::Reach,
 };
 
@@ -13,6 +13,7 @@ fn link(index: u32, name: &str, kind: LinkKind, master: Option<u32>) -> Link {
         index,
         name: name.to_owned(),
         mac: None,
+        mtu: 1500,
         kind,
         master,
         up: true,
@@ -28,7 +29,16 @@ fn route(dst: &str, ifindex: u32) -> Route {
         scope: RouteScope::Link,
         metric: 0,
         ifindex: Some(ifindex),
-        gateway: false,
+        via: Via::Link,
+        mtu: None,
+    }
+}
+
+/// Full NAT by an interface, the next hop not asked for.
+fn net(ifindex: u32) -> Reach {
+    Reach::Net {
+        ifindex,
+        next_hop: 0,
     }
 }
 
@@ -65,26 +75,17 @@ fn the_most_specific_route_decides_and_then_the_smaller_metric() {
 fn a_router_in_between_and_a_forbidding_route_mean_net() {
     let links = || vec![link(2, "a", LinkKind::Pair, None)];
     let routed = Route {
-        gateway: true,
+        via: Via::Router("10.0.0.254".parse().unwrap()),
         ..route("10.0.0.0/8", 2)
     };
-    assert_eq!(
-        reach(links(), vec![routed], "10.0.0.1"),
-        Reach::Net { ifindex: 2 }
-    );
+    assert_eq!(reach(links(), vec![routed], "10.0.0.1"), net(2));
     let dead_end = Route {
         kind: RouteType::BlackHole,
         ..route("10.0.0.0/16", 2)
     };
     let routes = vec![route("10.0.0.0/8", 2), dead_end];
-    assert_eq!(
-        reach(links(), routes, "10.0.0.1"),
-        Reach::Net { ifindex: 2 }
-    );
-    assert_eq!(
-        reach(links(), Vec::new(), "10.0.0.1"),
-        Reach::Net { ifindex: 0 }
-    );
+    assert_eq!(reach(links(), routes, "10.0.0.1"), net(2));
+    assert_eq!(reach(links(), Vec::new(), "10.0.0.1"), net(0));
 }
 
 #[test]
@@ -96,11 +97,11 @@ fn a_bridge_with_a_port_that_leads_away_is_an_uplink() {
     assert_eq!(inside, Reach::Link { ifindex: 5 });
     assert_eq!(
         reach(port("ens3", LinkKind::Other), routes(), "10.0.0.2"),
-        Reach::Net { ifindex: 5 }
+        net(5)
     );
     assert_eq!(
         reach(port("eth0", LinkKind::Pair), routes(), "10.0.0.2"),
-        Reach::Net { ifindex: 5 }
+        net(5)
     );
 }
 
@@ -108,12 +109,9 @@ fn a_bridge_with_a_port_that_leads_away_is_an_uplink() {
 fn a_second_network_card_leads_away_and_so_does_a_given_interface() {
     let routes = || vec![route("10.0.0.0/24", 2)];
     let card = vec![link(2, "eth1", LinkKind::Other, None)];
-    assert_eq!(reach(card, routes(), "10.0.0.2"), Reach::Net { ifindex: 2 });
+    assert_eq!(reach(card, routes(), "10.0.0.2"), net(2));
     let given = vec![link(2, "eth0", LinkKind::Pair, None)];
-    assert_eq!(
-        reach(given, routes(), "10.0.0.2"),
-        Reach::Net { ifindex: 2 }
-    );
+    assert_eq!(reach(given, routes(), "10.0.0.2"), net(2));
 }
 
 #[test]
@@ -135,4 +133,24 @@ fn a_port_of_a_bridge_leaves_with_its_masters_addresses() {
     let node = Topology::new(links, addresses, Vec::new());
     let expected = (Some([10, 0, 0, 1].into()), Some("fd00::1".parse().unwrap()));
     assert_eq!(node.snat("eth0"), expected);
+}
+
+#[test]
+fn of_two_routes_that_are_as_good_only_the_kernel_can_tell() {
+    let by = |router: &str| Route {
+        via: Via::Router(router.parse().unwrap()),
+        ..route("10.0.0.0/8", 2)
+    };
+    let next_hop = |routes| {
+        let links = vec![link(2, "eth0", LinkKind::Other, None)];
+        let node = Topology::new(links, Vec::new(), routes);
+        let reach = node.reach_by("10.0.0.1".parse().unwrap(), &["eth0".to_owned()], |_| 7);
+        match reach {
+            Reach::Net { next_hop, .. } => next_hop,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(next_hop(vec![by("10.9.0.1")]), 7);
+    assert_eq!(next_hop(vec![by("10.9.0.1"), by("10.9.0.1")]), 7);
+    assert_eq!(next_hop(vec![by("10.9.0.1"), by("10.9.0.2")]), 0);
 }

@@ -33,7 +33,10 @@ pub(super) fn backends() -> impl Strategy<Value = Vec<WantedBackend>> {
                 _ => BackendState::Up,
             },
             reach: match reach {
-                0 => Reach::Net { ifindex: 2 },
+                0 => Reach::Net {
+                    ifindex: 2,
+                    next_hop: 0,
+                },
                 1 => Reach::Host,
                 _ => Reach::Link { ifindex: 3 },
             },

@@ -66,6 +66,35 @@ fn a_first_start_writes_backends_before_tables_before_services_before_vips() {
 }
 
 #[test]
+fn another_next_hop_is_one_write() {
+    let (mut have, mut want) = serving(&[backend(A, 1), backend(B, 1)]);
+    for next_hop in [4, 5] {
+        let reach = Reach::Net {
+            ifindex: 2,
+            next_hop,
+        };
+        let moved = WantedBackend {
+            reach,
+            ..backend(B, 1)
+        };
+        serve(&mut want, VIP, &[backend(A, 1), moved]);
+        let text = format!("put backend 2 {B}/tcp active net via {next_hop} generation 1\n");
+        assert_plan(&mut have, &want, &text);
+    }
+}
+
+#[test]
+fn a_new_route_epoch_is_one_write() {
+    let (mut have, mut want) = serving(&[backend(A, 1)]);
+    want.node.route_epoch = 7;
+    assert_plan(
+        &mut have,
+        &want,
+        "put node snat 0.0.0.0 :: ports 0+0 epoch 7\n",
+    );
+}
+
+#[test]
 fn scaling_up_adds_the_backend_then_swaps_the_table() {
     let (mut have, mut want) = serving(&[backend(A, 1)]);
     serve(&mut want, VIP, &[backend(A, 1), backend(B, 1)]);

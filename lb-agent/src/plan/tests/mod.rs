@@ -5,6 +5,7 @@ mod delta;
 mod fake;
 mod full;
 mod golden;
+mod hops;
 mod maglev;
 mod shared;
 
@@ -34,7 +35,10 @@ fn backend(addr: &str, weight: u16) -> WantedBackend {
         addr: addr.parse().unwrap(),
         weight: Weight::new(weight).unwrap(),
         state: BackendState::Up,
-        reach: Reach::Net { ifindex: 2 },
+        reach: Reach::Net {
+            ifindex: 2,
+            next_hop: 0,
+        },
     }
 }
 
