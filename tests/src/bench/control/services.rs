@@ -57,7 +57,10 @@ pub(super) fn wanted(services: usize) -> Wanted {
             addr: backend_addr(service, backend),
             weight: Weight::ONE,
             state: BackendState::Up,
-            reach: Reach::Net { ifindex: 1 },
+            reach: Reach::Net {
+                ifindex: 1,
+                next_hop: 0,
+            },
         });
         let value = WantedService {
             flags: 0,
