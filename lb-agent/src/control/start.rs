@@ -196,13 +196,14 @@ async fn set_up(parts: Parts) -> Result<Ready> {
     let dns = open_dns(&config, inherited)?;
 
     // The maps are brought up to date with this node before any program runs on them.
-    let have = datapath.kernel().state()?;
+    let mut planner = Planner::default();
+    let have = planner.state(datapath.kernel())?.clone();
     let adopted: BTreeSet<_> = have.services.keys().copied().collect();
     let owners = Owners::load(&config.paths.state_dir, &have);
     let nothing_yet = wanted(&Desired::default(), &topology, &node);
     let want = hold(nothing_yet, &have, &adopted, &topology, &node);
     let limits = datapath.limits();
-    plan::reconcile(datapath.kernel(), &want, &limits, &mut Planner::default())?;
+    plan::reconcile(datapath.kernel(), &want, &limits, &mut planner)?;
     if !adopted.is_empty() {
         info!(
             "adopted {} services of an agent that ran before",
@@ -270,7 +271,7 @@ async fn set_up(parts: Parts) -> Result<Ready> {
         datapath,
         routes: Routes::new(netlink.clone()),
         netlink,
-        planner: Planner::default(),
+        planner,
         desired: Desired::default(),
         owners,
         adopted,
