@@ -200,7 +200,8 @@ async fn set_up(parts: Parts) -> Result<Ready> {
         config::XdpMode::Native => interfaces.iter().map(|iface| iface.index).collect(),
         config::XdpMode::Generic | config::XdpMode::Off => Vec::new(),
     };
-    let have = datapath.kernel().state()?;
+    let mut planner = Planner::default();
+    let have = planner.state(datapath.kernel())?.clone();
     let mut hops = Hops::adopt(&mut datapath, have.node.route_epoch, &ports)?;
     hops.follow(&topology);
     hops.know(&netlink.neighbours().await?);
@@ -214,7 +215,7 @@ async fn set_up(parts: Parts) -> Result<Ready> {
     want.node.route_epoch = hops.epoch();
     hops.write(&mut datapath)?;
     let limits = datapath.limits();
-    plan::reconcile(datapath.kernel(), &want, &limits, &mut Planner::default())?;
+    plan::reconcile(datapath.kernel(), &want, &limits, &mut planner)?;
     if !adopted.is_empty() {
         info!(
             "adopted {} services of an agent that ran before",
@@ -287,7 +288,7 @@ async fn set_up(parts: Parts) -> Result<Ready> {
         ports,
         routes: Routes::new(netlink.clone()),
         netlink,
-        planner: Planner::default(),
+        planner,
         desired: Desired::default(),
         owners,
         adopted,

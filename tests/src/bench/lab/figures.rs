@@ -96,39 +96,10 @@ pub(super) fn add(report: &mut Report, taken: &Taken, offloads: Offloads) {
         let mut case = CONNECTIONS.against(taken, Way::Xdp, rival, offloads);
         case.bound = bounded.then_some(Bound::AtLeast(least));
         report.push(case);
-        let mut case = above_direct(taken, rival, offloads);
+        let mut case = CPU_PER_GB.above_direct(taken, rival, offloads);
         case.bound = bounded.then_some(Bound::AtMost(most));
         report.push(case);
-    }
-}
-
-/// CPU per GB that XDP NAT costs above the direct way, against what a rival does.
-fn above_direct(taken: &Taken, rival: Way, offloads: Offloads) -> Case {
-    let above = |way| {
-        let ways = CPU_PER_GB.values(taken, way);
-        let direct = CPU_PER_GB.values(taken, Way::Direct);
-        ways.iter()
-            .zip(&direct)
-            .map(|(way, direct)| way - direct)
-            .collect::<Vec<_>>()
-    };
-    let (ours, theirs) = (above(Way::Xdp), above(rival));
-    Case {
-        suite: SUITE,
-        case: format!(
-            "{} against {}, CPU per GB above direct, {}",
-            Way::Xdp.name(),
-            rival.name(),
-            offloads.name()
-        ),
-        best: CPU_PER_GB.best(&ours),
-        median: median(&ours),
-        unit: CPU_PER_GB.unit,
-        ratio: Some(Ratio {
-            value: median(&ours) / median(&theirs),
-            to: rival.name().to_owned(),
-        }),
-        bound: None,
+        report.push(CPU_PER_CONNECTIONS.above_direct(taken, rival, offloads));
     }
 }
 
@@ -144,6 +115,35 @@ impl Figure {
     fn ratios(&self, taken: &Taken, way: Way, to: Way) -> Vec<f64> {
         let (ways, to) = (self.values(taken, way), self.values(taken, to));
         ways.iter().zip(&to).map(|(way, to)| way / to).collect()
+    }
+
+    /// What XDP NAT costs above the direct way, against what a rival does.
+    fn above_direct(&self, taken: &Taken, rival: Way, offloads: Offloads) -> Case {
+        let direct = self.values(taken, Way::Direct);
+        let above = |way| -> Vec<f64> {
+            let ways = self.values(taken, way);
+            let pairs = ways.iter().zip(&direct);
+            pairs.map(|(way, direct)| way - direct).collect()
+        };
+        let (ours, theirs) = (above(Way::Xdp), above(rival));
+        Case {
+            suite: SUITE,
+            case: format!(
+                "{} against {}, {} above direct, {}",
+                Way::Xdp.name(),
+                rival.name(),
+                self.what,
+                offloads.name()
+            ),
+            best: self.best(&ours),
+            median: median(&ours),
+            unit: self.unit,
+            ratio: Some(Ratio {
+                value: median(&ours) / median(&theirs),
+                to: rival.name().to_owned(),
+            }),
+            bound: None,
+        }
     }
 
     fn best(&self, values: &[f64]) -> f64 {
@@ -214,6 +214,7 @@ mod tests {
                 (Way::Xdp, 80, 1.5),
                 (Way::Nftables, 40, 2.0),
                 (Way::Haproxy, 10, 6.0),
+                (Way::Routed, 50, 1.2),
             ] {
                 for load in [Load::Short, Load::Bulk, Load::Single] {
                     taken.0.push((way, load, round, outcome(connections, busy)));

@@ -10,13 +10,20 @@ mod offloads;
 mod proof;
 mod ways;
 
-use std::time::Duration;
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, Result};
 
 use super::{
-    load::client::{Kind, Outcome},
-    report::Report,
+    load::{
+        client::{Kind, Outcome},
+        cpu,
+    },
+    report::{Case, Report},
+    stats::median,
 };
 pub use offloads::Offloads;
 pub use ways::{Site, Way};
@@ -60,7 +67,7 @@ pub(super) struct Taken(Vec<(Way, Load, usize, Outcome)>);
 // === impl Effort ===
 
 impl Effort {
-    /// For figures: two and a half minutes.
+    /// For figures: three minutes.
     pub const FULL: Self = Self {
         rounds: 15,
         offload_rounds: 5,
@@ -86,6 +93,7 @@ impl Effort {
 /// What is missing on this machine, or which way does not carry what it claims.
 pub fn run(report: &mut Report, effort: &Effort) -> Result<()> {
     let site = Site::up()?;
+    let before = foreign()?;
     for (offloads, rounds) in [
         (Offloads::Off, effort.rounds),
         (Offloads::Segments, effort.offload_rounds),
@@ -97,7 +105,26 @@ pub fn run(report: &mut Report, effort: &Effort) -> Result<()> {
         taken.rounds(&site, effort.latency_rounds, &[Load::Single], effort)?;
         figures::add(report, &taken, offloads);
     }
+    let after = foreign()?;
+    report.push(Case {
+        suite: "lab",
+        case: "the machine's CPUs, busy with other things (CPU figures hold near 0 only)"
+            .to_owned(),
+        best: before.min(after),
+        median: median(&[before, after]),
+        unit: "%",
+        ratio: None,
+        bound: None,
+    });
     Ok(())
+}
+
+/// Percent of all CPUs that is used while nothing is measured.
+fn foreign() -> Result<f64> {
+    let (began, cpu) = (Instant::now(), cpu::Reading::now()?);
+    thread::sleep(Duration::from_millis(300));
+    let cpus = thread::available_parallelism().map_or(1, usize::from) as f64;
+    Ok(100.0 * cpu.busy()? / began.elapsed().as_secs_f64() / cpus)
 }
 
 // === impl Load ===

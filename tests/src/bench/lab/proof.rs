@@ -59,6 +59,7 @@ impl Site {
             (Way::Xdp, after.xdp.flows, before.xdp.flows),
             (Way::Nftables, after.nft, before.nft),
             (Way::Haproxy, after.haproxy, before.haproxy),
+            (Way::Routed, after.routed, before.routed),
         ] {
             let moved = now - then;
             if other == way {
@@ -94,6 +95,7 @@ impl Site {
             xdp: counted(&self.xdp)?,
             nft: nft_counter(&self.nft)?,
             haproxy: haproxy_connections(&self.haproxy_socket())?,
+            routed: forwarded(&self.router)?,
         })
     }
 }
@@ -104,6 +106,7 @@ struct Counters {
     xdp: Counted,
     nft: u64,
     haproxy: u64,
+    routed: u64,
 }
 
 /// Reads an agent's pinned maps.
@@ -159,4 +162,20 @@ fn haproxy_connections(socket: &Path) -> Result<u64> {
         .context("HAProxy says nothing about its frontend")?
         .parse()
         .context("HAProxy's count")
+}
+
+/// Packets that a host forwarded: `ForwDatagrams` of `/proc/net/snmp`, whose first `Ip:` line names the fields of
+/// the second.
+fn forwarded(host: &Host) -> Result<u64> {
+    let shown = host.enter(|| std::fs::read_to_string("/proc/thread-self/net/snmp"))??;
+    let mut lines = shown.lines().filter_map(|line| line.strip_prefix("Ip: "));
+    let (names, values) = (lines.next(), lines.next());
+    let mut fields = names
+        .zip(values)
+        .into_iter()
+        .flat_map(|(names, values)| names.split(' ').zip(values.split(' ')));
+    let (_, value) = fields
+        .find(|(name, _)| *name == "ForwDatagrams")
+        .context("no ForwDatagrams")?;
+    value.parse().context("ForwDatagrams")
 }

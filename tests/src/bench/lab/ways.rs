@@ -6,9 +6,10 @@
 //!                       |            +-- agent  10.78.0.1  XDP NAT       10.90.0.1:9000
 //!                       |            +-- nft    10.78.0.2  DNAT + masq.  10.92.0.1:9000
 //!                       |            +-- proxy  10.78.0.3  HAProxy, TCP  10.93.0.1:9000
+//!                       |            +-- router 10.78.0.4  nothing       10.94.0.1, which is the server
 //! ```
 //!
-//! The three nodes are alike but for what balances on them. One node with all three would make nftables and
+//! The nodes are alike but for what balances on them. One node with all of it would make nftables and
 //! HAProxy pay for an XDP program that is not theirs (a veth with XDP copies every packet).
 
 use std::{fs, net::IpAddr, path::PathBuf, time::Duration};
@@ -21,7 +22,7 @@ use crate::{
     lab::{
         Host, HostSpec, Lab, Place, Process, UPLINK,
         cgroup::Cgroup,
-        exec::fed_tool,
+        exec::{fed_tool, ip_batch},
         programs::{agent, program},
         retry, wait_until,
     },
@@ -43,6 +44,8 @@ pub enum Way {
     Nftables,
     /// By way of a node with HAProxy in TCP mode.
     Haproxy,
+    /// By way of a node that only forwards, there and back: what the hop costs without any balancing.
+    Routed,
 }
 
 /// All hosts and what runs on them. Fields end in this order.
@@ -56,6 +59,7 @@ pub struct Site {
     pub(super) xdp: Host,
     pub(super) nft: Host,
     pub(super) proxy: Host,
+    pub(super) router: Host,
     server: Host,
     lab: Lab,
 }
@@ -65,12 +69,15 @@ const SERVER: &str = "10.78.0.10";
 const XDP: &str = "10.78.0.1";
 const NFT: &str = "10.78.0.2";
 const PROXY: &str = "10.78.0.3";
+const ROUTER: &str = "10.78.0.4";
 
 /// The service's address on each way.
 const SOCKET_VIP: &str = "10.91.0.1";
 const XDP_VIP: &str = "10.90.0.1";
 const NFT_VIP: &str = "10.92.0.1";
 const PROXY_VIP: &str = "10.93.0.1";
+/// The server's own second address.
+const ROUTED: &str = "10.94.0.1";
 const VIP_PORT: u16 = 9000;
 
 /// Backends: several, so that full NAT has enough source ports for all that was closed a moment ago.
@@ -87,12 +94,13 @@ const UP_WITHIN: Duration = Duration::from_secs(20);
 
 impl Way {
     /// Every way, in the order of a round; direct and the socket path are neighbours.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Direct,
         Self::Socket,
         Self::Xdp,
         Self::Nftables,
         Self::Haproxy,
+        Self::Routed,
     ];
 
     /// How it is called in a case.
@@ -103,15 +111,16 @@ impl Way {
             Self::Xdp => "XDP NAT",
             Self::Nftables => "nftables NAT",
             Self::Haproxy => "HAProxy TCP",
+            Self::Routed => "forwarding alone",
         }
     }
 
     /// What the client is given.
     fn to(self) -> String {
+        let server = |addr: &str| format!("{addr}:{FIRST_PORT}-{}", FIRST_PORT + PORTS - 1);
         let vip = match self {
-            Self::Direct => {
-                return format!("{SERVER}:{FIRST_PORT}-{}", FIRST_PORT + PORTS - 1);
-            }
+            Self::Direct => return server(SERVER),
+            Self::Routed => return server(ROUTED),
             Self::Socket => SOCKET_VIP,
             Self::Xdp => XDP_VIP,
             Self::Nftables => NFT_VIP,
@@ -123,7 +132,7 @@ impl Way {
     /// As whom the server must see the client.
     pub(super) fn seen_as(self) -> Result<IpAddr> {
         Ok(match self {
-            Self::Direct | Self::Socket => CLIENT,
+            Self::Direct | Self::Socket | Self::Routed => CLIENT,
             Self::Xdp => XDP,
             Self::Nftables => NFT,
             Self::Haproxy => PROXY,
@@ -144,17 +153,15 @@ impl Site {
         let haproxy = haproxy()?;
         let lab = Lab::new()?;
         let node = |name: &str, address: &str| node(&lab, name, address);
-        let (xdp, nft, proxy) = (
-            node("agent", XDP)?,
-            node("nft", NFT)?,
-            node("proxy", PROXY)?,
-        );
+        let (xdp, nft) = (node("agent", XDP)?, node("nft", NFT)?);
+        let (proxy, router) = (node("proxy", PROXY)?, node("router", ROUTER)?);
         let server = lab.host(&HostSpec::new("server").address(&format!("{SERVER}/24")))?;
         let client = HostSpec::new("client")
             .address(&format!("{CLIENT}/24"))
             .route(&format!("{XDP_VIP} via {XDP}"))
             .route(&format!("{NFT_VIP} via {NFT}"))
-            .route(&format!("{PROXY_VIP} via {PROXY}"));
+            .route(&format!("{PROXY_VIP} via {PROXY}"))
+            .route(&format!("{ROUTED} via {ROUTER}"));
         let client = lab.host(&client)?;
         let mut site = Self {
             processes: Vec::new(),
@@ -163,6 +170,7 @@ impl Site {
             xdp,
             nft,
             proxy,
+            router,
             server,
             lab,
         };
@@ -182,12 +190,13 @@ impl Site {
         Ok(site)
     }
 
-    fn hosts(&self) -> [&Host; 5] {
+    fn hosts(&self) -> [&Host; 6] {
         [
             &self.client,
             &self.xdp,
             &self.nft,
             &self.proxy,
+            &self.router,
             &self.server,
         ]
     }
@@ -247,8 +256,21 @@ impl Site {
         Process::start("load", argv, &place)
     }
 
+    /// At both addresses; what is asked by way of the router is answered by way of it.
     fn start_server(&mut self) -> Result<()> {
-        let at = format!("{SERVER}:{FIRST_PORT}-{}", FIRST_PORT + PORTS - 1);
+        ip_batch(
+            self.server.netns().name(),
+            &format!(
+                "addr add {ROUTED}/32 dev lo\n\
+                 route add {CLIENT} via {ROUTER} table 94\n\
+                 rule add from {ROUTED} lookup 94\n"
+            ),
+        )?;
+        ip_batch(
+            self.router.netns().name(),
+            &format!("route add {ROUTED} via {SERVER}\n"),
+        )?;
+        let at = format!("0.0.0.0:{FIRST_PORT}-{}", FIRST_PORT + PORTS - 1);
         let mut server = self
             .server
             .start("server", &[&program("bench-load")?, "serve", &at])?;
@@ -297,7 +319,7 @@ impl Site {
         let config = self.proxy.dir().join("haproxy.cfg");
         fs::write(&config, self.haproxy_config())?;
         let net = self.proxy.netns().name();
-        crate::lab::exec::ip_batch(net, &format!("addr add {PROXY_VIP}/32 dev lo\n"))?;
+        ip_batch(net, &format!("addr add {PROXY_VIP}/32 dev lo\n"))?;
         let argv = [program, "-db", "-f", &config.display().to_string()];
         let mut haproxy = self.proxy.start("haproxy", &argv)?;
         let socket = self.haproxy_socket();
