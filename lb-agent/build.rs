@@ -35,6 +35,8 @@ fn build(root: &Path, out: &Path) -> anyhow::Result<PathBuf> {
             "build",
             "--package",
             "lb-ebpf",
+            "--bin",
+            "lb-ebpf",
             "--release",
             "--target",
             TARGET,

@@ -1,5 +1,6 @@
 //! Every developer command: `cargo xtask --help`.
 
+mod bench;
 mod build;
 mod install;
 mod lints;
@@ -46,6 +47,14 @@ enum Command {
         #[arg(last = true)]
         arguments: Vec<String>,
     },
+    /// Run all benchmarks, or one suite: packet, live, lab, control (needs root or sudo)
+    Bench {
+        /// The suite; all of them if absent
+        suite: Option<bench::Suite>,
+        /// Write the results here as well, for machines
+        #[arg(long, value_name = "FILE")]
+        json: Option<PathBuf>,
+    },
     /// Build for release and install the agent and its systemd unit
     Install {
         /// Where `bin` and `lib/systemd/system` are
@@ -78,6 +87,7 @@ fn run(command: Command) -> Result<ExitCode> {
             return build::demo();
         }
         Command::Test { suite, arguments } => return suites::run(suite, &arguments),
+        Command::Bench { suite, json } => return bench::run(suite, json.as_deref()),
         Command::Install { prefix } => {
             setup::bring(Need::Build)?;
             install::install(&prefix)?;

@@ -6,6 +6,7 @@ use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
 
 use crate::{
+    bench,
     build::programs,
     setup::{self, Need},
     shell::{as_root, cargo, root},
@@ -95,6 +96,7 @@ fn as_programs(suite: Suite, arguments: &[String]) -> Result<Vec<String>> {
     let agent = programs(agent.args(["build", "--bins"]))?
         .remove("lb-agent")
         .context("lb-agent was not built")?;
+    let floors = bench::floors()?;
     let mut build = cargo();
     build.args(["test", "--no-run"]);
     for test in &tests {
@@ -107,7 +109,11 @@ fn as_programs(suite: Suite, arguments: &[String]) -> Result<Vec<String>> {
         let program = built
             .get(&test)
             .with_context(|| format!("{test} was not built"))?;
-        let status = as_root(program, &[("LB_AGENT_BIN", &agent)])?
+        let kept = [
+            ("LB_AGENT_BIN", agent.as_path()),
+            ("LB_BENCH_OBJECT", &floors),
+        ];
+        let status = as_root(program, &kept)?
             .arg(THREADS)
             .args(arguments)
             .status()?;

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use aya::maps::HashMap;
 use lb_common::{Addr4, Addr6, Be16, Flow, FlowKey, direction};
 
-use super::{Rig, Way};
+use super::{Rig, Way, sys::empty};
 
 /// One half of a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,6 +101,14 @@ impl Rig {
         } else {
             let mut map = self.hash::<FlowKey<Addr4>, Flow<Addr4>>(table);
             map.remove(&key(way, src, dst)).unwrap();
+        }
+    }
+
+    /// Ends all flows of this way at once.
+    pub fn forget_flows(&mut self, way: Way) {
+        empty(self.object.map(main_table(way)).unwrap()).unwrap();
+        if way.tcp {
+            empty(self.object.map(half_table(way)).unwrap()).unwrap();
         }
     }
 

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use aya::maps::{
-    Array, HashMap, HashOfMaps, LpmTrie, MapData, PerCpuArray, lpm_trie::Key, xdp::DevMapHash,
+    Array, HashMap, HashOfMaps, LpmTrie, Map, MapData, PerCpuArray, lpm_trie::Key, xdp::DevMapHash,
 };
 use lb_common::{
     Addr4, Addr6, Address as _, Backend, BackendStats, Be16, FILTER_SLOTS, IDLE_TCP, IDLE_UDP,
@@ -40,6 +40,15 @@ pub fn backend(way: Way, at: SocketAddr, kind: u8) -> Backend {
 /// A table in which these ids take turns.
 pub fn repeated(ids: &[u32], slots: usize) -> Vec<u32> {
     ids.iter().copied().cycle().take(slots).collect()
+}
+
+/// Bytes of an LRU map's key and value.
+pub(crate) fn entry_bytes(map: &Map) -> (u32, u32) {
+    let Map::LruHashMap(map) = map else {
+        panic!("{map:?} is no LRU hash map")
+    };
+    let info = map.info().unwrap();
+    (info.key_size(), info.value_size())
 }
 
 // === impl Rig ===
@@ -239,6 +248,11 @@ impl Rig {
             0,
         )
         .unwrap();
+    }
+
+    /// Bytes of a map's key and value.
+    pub fn entry_bytes(&self, map: &str) -> (u32, u32) {
+        entry_bytes(self.object.map(map).unwrap())
     }
 
     /// Lets XDP redirect to an interface.

@@ -11,15 +11,17 @@ mod frame;
 mod maps;
 mod net;
 mod rig;
-mod sys;
+pub(crate) mod sys;
 mod way;
 
 pub use flows::Entry;
 pub use frame::{Frame, Segment, Transport};
+pub(crate) use maps::entry_bytes;
 pub use maps::{SERVICE, backend, repeated};
 pub use net::{FIRST_MAC, GATEWAY_MAC, Net, SECOND_MAC, neighbour_mac};
+pub(crate) use rig::words;
 pub use rig::{
-    Hook, Out, Rig, TC_OK, TC_REDIRECT, TC_SHOT, XDP_DROP, XDP_PASS, XDP_REDIRECT, XDP_TX,
+    Hook, Out, Rig, Sizes, TC_OK, TC_REDIRECT, TC_SHOT, XDP_DROP, XDP_PASS, XDP_REDIRECT, XDP_TX,
 };
 pub use way::Way;
 

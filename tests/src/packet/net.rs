@@ -27,6 +27,8 @@ pub struct Net {
     pub first: u32,
     /// Index of the interface to the second network.
     pub second: u32,
+    /// The other ends of both, where whatever is sent out arrives.
+    pub ends: (u32, u32),
 }
 
 // === impl Net ===
@@ -76,6 +78,7 @@ impl Net {
         Self {
             first: index("lbt1"),
             second: index("lbt2"),
+            ends: (index("lbt1p"), index("lbt2p")),
         }
     }
 }

@@ -4,7 +4,10 @@ use std::os::fd::AsFd as _;
 
 use aya::{
     Ebpf, EbpfLoader,
-    programs::{Program, SchedClassifier, TestRun as _, TestRunOptions, Xdp},
+    programs::{
+        Program, ProgramFd, SchedClassifier, TestRun as _, TestRunOptions, Xdp, XdpMode,
+        xdp::XdpLink,
+    },
 };
 
 use super::{Frame, sys};
@@ -78,6 +81,17 @@ pub struct Out {
     pub bytes: Vec<u8>,
 }
 
+/// How much a rig holds.
+#[derive(Clone, Copy, Debug)]
+pub struct Sizes {
+    /// Entries for TCP flows over IPv4.
+    pub tcp4: u32,
+    /// Entries for half-open ones.
+    pub half4: u32,
+    /// New flows a second on each CPU; 0: no limit.
+    pub new_flows: u32,
+}
+
 /// The programs and their maps, this test's alone.
 pub struct Rig {
     pub(super) object: Ebpf,
@@ -103,6 +117,18 @@ impl Hook {
     /// The verdict that ends it.
     pub fn drop(self) -> u32 {
         if self == Self::Xdp { XDP_DROP } else { TC_SHOT }
+    }
+}
+
+// === impl Sizes ===
+
+impl Default for Sizes {
+    fn default() -> Self {
+        Self {
+            tcp4: FLOWS,
+            half4: FLOWS,
+            new_flows: NEW_FLOWS,
+        }
     }
 }
 
@@ -142,7 +168,15 @@ impl Rig {
         sys::new_network().unwrap_or_else(|error| {
             panic!("packet tests need root, to load kernel programs and make network namespaces: {error}")
         });
-        let mut rig = Self::with_maps(new_flows);
+        Self::here(&Sizes {
+            new_flows,
+            ..Sizes::default()
+        })
+    }
+
+    /// As [`Rig::new`] in the network namespace that the thread is in, and of this size.
+    pub fn here(sizes: &Sizes) -> Self {
+        let mut rig = Self::with_maps(sizes);
         for hook in [Hook::Xdp, Hook::Ingress, Hook::Link, Hook::Egress] {
             load(hook.name(), rig.object.program_mut(hook.name()).unwrap());
         }
@@ -151,28 +185,44 @@ impl Rig {
 
     /// Loads every program that there is.
     pub fn with_every_program() -> Self {
-        let mut rig = Self::with_maps(NEW_FLOWS);
+        let mut rig = Self::with_maps(&Sizes::default());
         for (name, program) in rig.object.programs_mut() {
             load(name, program);
         }
         rig
     }
 
-    fn with_maps(new_flows: u32) -> Self {
+    fn with_maps(sizes: &Sizes) -> Self {
         let mut loader = EbpfLoader::new();
-        loader.override_global("NEW_FLOWS", &new_flows, true);
+        loader.override_global("NEW_FLOWS", &sizes.new_flows, true);
         for map in SMALL_MAPS {
             loader.map_max_entries(map, SMALL);
         }
         for map in FLOW_MAPS {
             loader.map_max_entries(map, FLOWS);
         }
+        loader.map_max_entries("LB_FLOWS_TCP4", sizes.tcp4);
+        loader.map_max_entries("LB_FLOWS_HALF4", sizes.half4);
         let object = loader
             .load(lb_agent::datapath::object_bytes())
             .unwrap_or_else(|error| {
                 panic!("packet tests need root; the kernel refused a map: {error}")
             });
         Self { object }
+    }
+
+    /// A program, to be called by another one.
+    pub fn program(&self, hook: Hook) -> ProgramFd {
+        let program = self.object.program(hook.name()).unwrap();
+        program.fd().unwrap().try_clone().unwrap()
+    }
+
+    /// Attaches the XDP program in the driver of an interface, until the link is dropped.
+    pub fn attach_xdp(&mut self, ifindex: u32) -> XdpLink {
+        let program = self.object.program_mut(Hook::Xdp.name()).unwrap();
+        let program: &mut Xdp = program.try_into().unwrap();
+        let link = program.attach_to_if_index(ifindex, XdpMode::Driver);
+        program.take_link(link.unwrap()).unwrap()
     }
 
     /// How many programs there are.
@@ -277,7 +327,7 @@ impl Default for Rig {
     }
 }
 
-fn words(words: &[u32]) -> Vec<u8> {
+pub(crate) fn words(words: &[u32]) -> Vec<u8> {
     words.iter().flat_map(|word| word.to_ne_bytes()).collect()
 }
 

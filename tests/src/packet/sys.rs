@@ -1,13 +1,17 @@
-//! The two system calls that no library in use makes for us.
+//! The system calls that no library in use makes for us.
 #![allow(unsafe_code)]
 
 use std::{
     io,
-    os::fd::{AsRawFd as _, BorrowedFd},
+    os::fd::{AsFd as _, AsRawFd as _, BorrowedFd},
 };
+
+use aya::maps::{Map, MapData};
 
 /// `BPF_PROG_TEST_RUN`, `include/uapi/linux/bpf.h`.
 const PROG_TEST_RUN: libc::c_long = 10;
+/// `BPF_MAP_LOOKUP_AND_DELETE_BATCH`, kernel 5.6.
+const TAKE_BATCH: libc::c_long = 25;
 /// `BPF_F_TEST_SKB_CHECKSUM_COMPLETE`, kernel 6.16.
 const CHECKSUM_COMPLETE: u32 = 1 << 2;
 
@@ -33,8 +37,22 @@ struct TestRun {
     pad: u32,
 }
 
+/// The member `batch` of `union bpf_attr`.
+#[repr(C)]
+#[derive(Default)]
+struct Batch {
+    in_batch: u64,
+    out_batch: u64,
+    keys: u64,
+    values: u64,
+    count: u32,
+    map_fd: u32,
+    elem_flags: u64,
+    flags: u64,
+}
+
 /// Moves this thread into a network namespace of its own, which ends with the thread.
-pub(super) fn new_network() -> io::Result<()> {
+pub(crate) fn new_network() -> io::Result<()> {
     // SAFETY: no pointers; only the network view of this thread changes.
     match unsafe { libc::unshare(libc::CLONE_NEWNET) } {
         0 => Ok(()),
@@ -72,4 +90,53 @@ pub(super) fn run_summed(
         return Err(io::Error::last_os_error());
     }
     Ok(attr.retval)
+}
+
+/// Entries that are taken out by one call.
+const TAKEN: u32 = 16_384;
+
+/// Empties an LRU hash map, thousands of entries by a call.
+pub(crate) fn empty(map: &Map) -> io::Result<()> {
+    let Map::LruHashMap(map) = map else {
+        return Err(io::ErrorKind::Unsupported.into());
+    };
+    let info = map.info().map_err(io::Error::other)?;
+    let mut keys = vec![0_u8; (info.key_size() * TAKEN) as usize];
+    let mut values = vec![0_u8; (info.value_size().next_multiple_of(8) * TAKEN) as usize];
+    let mut bucket = 0_u32;
+    let mut first = true;
+    loop {
+        let mut attr = Batch {
+            in_batch: if first { 0 } else { &raw const bucket as u64 },
+            out_batch: &raw mut bucket as u64,
+            keys: keys.as_mut_ptr() as u64,
+            values: values.as_mut_ptr() as u64,
+            count: TAKEN,
+            map_fd: fd(map).as_raw_fd() as u32,
+            ..Batch::default()
+        };
+        // SAFETY: room for `count` keys and values, and for a bucket's number; all outlive the call.
+        let ret = unsafe {
+            libc::syscall(
+                libc::SYS_bpf,
+                TAKE_BATCH,
+                std::ptr::from_mut(&mut attr),
+                size_of::<Batch>(),
+            )
+        };
+        if ret < 0 {
+            let error = io::Error::last_os_error();
+            // The end of the table.
+            return if error.raw_os_error() == Some(libc::ENOENT) {
+                Ok(())
+            } else {
+                Err(error)
+            };
+        }
+        first = false;
+    }
+}
+
+fn fd(map: &MapData) -> BorrowedFd<'_> {
+    map.fd().as_fd()
 }

@@ -80,6 +80,11 @@ impl Way {
         self.addr([10, 1, 0, 254], [0xfd00, 1, 0, 0, 0, 0, 0, 0x254])
     }
 
+    /// The gateway to the clients, on the first network.
+    pub fn gateway(self) -> IpAddr {
+        self.addr([10, 1, 0, 253], [0xfd00, 1, 0, 0, 0, 0, 0, 0x253])
+    }
+
     /// A backend on the node itself.
     pub fn host(self) -> SocketAddr {
         SocketAddr::new(self.node(), 8_080)

@@ -38,7 +38,11 @@ pub(crate) fn bring(need: Need) -> Result<()> {
 }
 
 /// `LB_AGENT_CACHE`, else `lb-agent` in the user's cache folder.
-fn cache() -> Result<PathBuf> {
+///
+/// # Errors
+///
+/// There is no such folder.
+pub(crate) fn cache() -> Result<PathBuf> {
     let set = |name| {
         env::var_os(name)
             .filter(|value| !value.is_empty())

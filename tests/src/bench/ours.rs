@@ -1,0 +1,306 @@
+//! Our programs with full maps, and the packets that they are measured with.
+//!
+//! What the datapath needs to translate a packet is set up here and nowhere else.
+// What measures may panic, as what tests: a wrong set-up must not give a figure.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Result, ensure};
+use aya::programs::{ProgramFd, xdp::XdpLink};
+use lb_common::{Backend, NextHop, NodeConfig, Reason, SLOTS_SMALL, backend_kind};
+
+use crate::{
+    bench::floors::{Floors, Setup},
+    packet::{
+        FIRST_MAC, Frame, GATEWAY_MAC, Hook, Net, Rig, SECOND_MAC, Sizes, Way, XDP_PASS,
+        XDP_REDIRECT, XDP_TX, backend, neighbour_mac, repeated,
+    },
+};
+
+/// Backends of the first VIP: a million flows need that many source ports.
+const BACKENDS: u32 = 72;
+/// Backend ids of each way: those, one elsewhere and one here.
+const IDS: u32 = 100;
+/// Backends that the network of the rig has neighbours for.
+const HOSTS: u32 = 9;
+const PORTS: (u16, u16) = (1_024, 64_000);
+/// Index of the next hop to the second network's first host; those to the first network's have the host's
+/// number.
+const FAR_HOP: u16 = 20;
+/// Index of the next hop to the clients.
+const GATEWAY_HOP: u16 = 21;
+/// IP packets of this length leave by any interface, bytes.
+const MTU: u32 = 1_500;
+/// Flows that are half-open at a time while many are opened.
+const AT_A_TIME: u32 = 4_096;
+/// Makes every packet longer than what the wrapper restores.
+const PAYLOAD: usize = 64;
+
+/// Our programs and their maps.
+pub struct Ours {
+    rig: Rig,
+    net: Net,
+}
+
+/// A packet, and what must become of it.
+pub struct Job {
+    /// As it arrives.
+    pub packet: Frame,
+    /// What the program says.
+    pub verdict: u32,
+    /// As it must leave.
+    pub wanted: Frame,
+}
+
+/// How a service's backends are reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// Other hosts, by the interface that the packet came in by.
+    SameInterface,
+    /// Another host, by another interface.
+    OtherInterface,
+    /// This node.
+    Here,
+}
+
+// === impl Reach ===
+
+impl Reach {
+    /// Number of its VIP.
+    fn vip(self) -> u8 {
+        match self {
+            Self::SameInterface => 1,
+            Self::OtherInterface => 2,
+            Self::Here => 3,
+        }
+    }
+}
+
+// === impl Ours ===
+
+impl Ours {
+    /// One service of each way and reach.
+    pub fn new(net: Net, sizes: &Sizes) -> Self {
+        let mut rig = Rig::here(sizes);
+        next_hops(&mut rig, net);
+        for (n, way) in (0..).zip([Way::V4_TCP, Way::V6_TCP, Way::V4_UDP, Way::V6_UDP]) {
+            let first = 1 + n * IDS;
+            let ids: Vec<u32> = (first..first + BACKENDS).collect();
+            for (i, id) in (0..).zip(&ids) {
+                let host = 1 + (i % HOSTS) as u8;
+                let mut at = way.backend(host);
+                at.set_port(8_080 + (i / HOSTS) as u16);
+                let value = backend(way, at, backend_kind::NET);
+                let next_hop = u16::from(host);
+                rig.backend(*id, Backend { next_hop, ..value });
+            }
+            let (far, here) = (first + BACKENDS, first + BACKENDS + 1);
+            let value = backend(way, way.far_backend(1), backend_kind::NET);
+            let next_hop = FAR_HOP;
+            rig.backend(far, Backend { next_hop, ..value });
+            rig.backend(here, backend(way, way.host(), backend_kind::HOST));
+            for (reach, ids) in [
+                (Reach::SameInterface, &ids[..]),
+                (Reach::OtherInterface, &[far]),
+                (Reach::Here, &[here]),
+            ] {
+                let service = 1 + n * 10 + u32::from(reach.vip());
+                let table = repeated(ids, SLOTS_SMALL);
+                rig.service(way, way.vip(reach.vip()), service, 0, &table);
+            }
+            rig.allow(way.client(0).ip(), if way.v6 { 64 } else { 16 });
+            rig.node(way, PORTS.0, PORTS.1);
+        }
+        let mut node = NodeConfig {
+            snat_port_min: PORTS.0,
+            snat_ports: PORTS.1,
+            ..NodeConfig::default()
+        };
+        for way in [Way::V4_TCP, Way::V6_TCP] {
+            match way.node() {
+                IpAddr::V4(addr) => node.snat4 = addr.into(),
+                IpAddr::V6(addr) => node.snat6 = addr.into(),
+            }
+        }
+        rig.node_value(node);
+        rig.port(net.second);
+        Self { rig, net }
+    }
+
+    /// The XDP program.
+    pub fn program(&self) -> ProgramFd {
+        self.rig.program(Hook::Xdp)
+    }
+
+    /// Attaches the XDP program to an interface, until the link is dropped.
+    pub fn attach(&mut self, ifindex: u32) -> XdpLink {
+        self.rig.attach_xdp(ifindex)
+    }
+
+    /// Forgets all TCP flows over IPv4.
+    pub fn forget_flows(&mut self) {
+        self.rig.forget_flows(Way::V4_TCP);
+    }
+
+    /// The first packet of the first client.
+    pub fn opening(&self, way: Way, reach: Reach) -> Frame {
+        long(way.opening(way.client(1), way.vip(reach.vip())))
+    }
+
+    /// Opens the first client's flow, and gives a later packet of it.
+    pub fn established(&self, way: Way, reach: Reach) -> Job {
+        let packet = long(way.later(way.client(1), way.vip(reach.vip())));
+        let (source, backend) = self.open(way, reach);
+        let (verdict, macs) = match reach {
+            Reach::SameInterface => (XDP_TX, (FIRST_MAC, neighbour_mac(last_byte(backend)))),
+            Reach::OtherInterface => (XDP_REDIRECT, (SECOND_MAC, neighbour_mac(1))),
+            Reach::Here => (XDP_PASS, packet.macs),
+        };
+        let wanted = packet.clone().from(source).to(backend);
+        Job {
+            wanted: wanted.between(macs.0, macs.1),
+            packet,
+            verdict,
+        }
+    }
+
+    /// Opens the first client's flow, and gives a packet of the answer to it.
+    pub fn answered(&self, way: Way, reach: Reach) -> Job {
+        let (source, backend) = self.open(way, reach);
+        let packet = long(way.later(backend, source));
+        Job {
+            wanted: packet
+                .clone()
+                .from(way.vip(reach.vip()))
+                .to(way.client(1))
+                .between(FIRST_MAC, GATEWAY_MAC),
+            packet,
+            verdict: XDP_TX,
+        }
+    }
+
+    /// A packet that is none of ours.
+    pub fn foreign(&self, way: Way, to: SocketAddr) -> Job {
+        let packet = long(way.later(way.client(1), to));
+        Job {
+            wanted: packet.clone(),
+            packet,
+            verdict: XDP_PASS,
+        }
+    }
+
+    /// A packet for the node itself, not for us.
+    pub fn own(&self, way: Way) -> Job {
+        self.foreign(way, SocketAddr::new(way.node(), 22))
+    }
+
+    /// A flow's first two packets from the client; what its later ones are given as source and destination.
+    fn open(&self, way: Way, reach: Reach) -> (SocketAddr, SocketAddr) {
+        let (client, vip) = (way.client(1), way.vip(reach.vip()));
+        for frame in [way.opening(client, vip), way.later(client, vip)] {
+            self.rig.run_from(Hook::Xdp, &frame.bytes(), self.net.first);
+        }
+        let flow = self.rig.flow(way, client, vip);
+        flow.expect("the flow is open").leaves
+    }
+
+    /// Opens so many flows, and demands that each of their packets is translated.
+    pub fn open_flows(&mut self, floors: &mut Floors, flows: u32) -> Result<()> {
+        let way = Way::V4_TCP;
+        let program = self.program();
+        let frames = [
+            self.opening(way, Reach::SameInterface),
+            long(way.later(way.client(1), way.vip(1))),
+        ];
+        let before = self.given();
+        for first in (0..flows).step_by(AT_A_TIME as usize) {
+            for frame in &frames {
+                let packet = frame.bytes();
+                let setup = Setup::of(&packet).over(flows).in_order(first);
+                floors.run(&program, &setup, &packet, flows.min(AT_A_TIME))?;
+            }
+        }
+        let after = self.given();
+        let flows = u64::from(flows);
+        let made = (after.0 - before.0, after.1 - before.1);
+        assert_eq!(made, (flows, 2 * flows), "flows and packets");
+        Ok(())
+    }
+
+    /// Where one new flow a second is allowed: sends first packets until one opens a flow, so that for a
+    /// second none does.
+    pub fn spend_new_flow(
+        &self,
+        floors: &mut Floors,
+        program: &ProgramFd,
+        setup: &Setup,
+        packet: &[u8],
+    ) -> Result<()> {
+        let opened = self.given().0;
+        let end = Instant::now() + Duration::from_secs(5);
+        while self.given().0 == opened {
+            ensure!(Instant::now() < end, "no new flow is opened");
+            floors.run(program, &setup.over(AT_A_TIME), packet, AT_A_TIME)?;
+        }
+        Ok(())
+    }
+
+    /// How often a reason was counted so far.
+    pub fn counter(&self, reason: Reason) -> u64 {
+        self.rig.counter(reason)
+    }
+
+    /// Bytes of key and value in the tables of flows, IPv4 and IPv6.
+    pub fn entry_bytes(&self) -> [(u32, u32); 2] {
+        ["LB_FLOWS_TCP4", "LB_FLOWS_TCP6"].map(|map| self.rig.entry_bytes(map))
+    }
+
+    /// Flows and packets that backends were given so far.
+    pub fn given(&self) -> (u64, u64) {
+        let stats = (1..4 * IDS).map(|id| self.rig.stats(id));
+        stats.fold((0, 0), |sum, stats| (sum.0 + stats[0], sum.1 + stats[1]))
+    }
+}
+
+/// What the agent would have learnt of routes and neighbours.
+fn next_hops(rig: &mut Rig, net: Net) {
+    let hop = |to, from, ifindex| NextHop {
+        to: halves(to),
+        from: halves(from),
+        ifindex,
+        mtu: MTU,
+    };
+    for host in 1..=HOSTS as u8 {
+        let value = hop(neighbour_mac(host), FIRST_MAC, net.first);
+        rig.next_hop(u16::from(host), value);
+    }
+    rig.next_hop(FAR_HOP, hop(neighbour_mac(1), SECOND_MAC, net.second));
+    rig.next_hop(GATEWAY_HOP, hop(GATEWAY_MAC, FIRST_MAC, net.first));
+    for way in [Way::V4_TCP, Way::V6_TCP] {
+        rig.neighbour(net.first, way.gateway(), GATEWAY_HOP);
+    }
+}
+
+fn halves(mac: [u8; 6]) -> [u16; 3] {
+    [0, 2, 4].map(|at| u16::from_ne_bytes([mac[at], mac[at + 1]]))
+}
+
+/// The same with a payload.
+fn long(frame: Frame) -> Frame {
+    Frame {
+        payload: vec![7; PAYLOAD],
+        ..frame
+    }
+}
+
+/// Number of a backend of the rig's network.
+fn last_byte(at: SocketAddr) -> u8 {
+    match at.ip() {
+        IpAddr::V4(addr) => addr.octets()[3],
+        IpAddr::V6(addr) => addr.octets()[15],
+    }
+}
