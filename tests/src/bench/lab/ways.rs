@@ -30,8 +30,8 @@ use crate::{
 
 /// A way.
 ///
-/// To add one (DSR): its name, its node's name, where the client connects to, and in [`super::proof`] what shows
-/// that it was taken; then its rows in [`super::figures`].
+/// To add one (DSR): its name, its node's name, where the client connects to, and in `proof` what shows
+/// that it was taken; then its rows in `figures`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
     /// To the server itself.
