@@ -67,12 +67,12 @@ fn source_has_token<A: Tables>(service: &Service, key: &FlowKey<A>) -> bool {
         service: service.id,
         family: A::VERSION as u32,
     };
-    let Some(bucket) = LB_SOURCE_RATES.get_ptr_mut(&source) else {
+    let Some(bucket) = LB_SOURCE_RATES.get_ptr_mut(source) else {
         let mut bucket = Bucket::default();
         bucket.refill(service.source_rate, now());
         bucket.take();
         // A full table forgets the oldest source.
-        let _ = LB_SOURCE_RATES.insert(&source, &bucket, ANY);
+        let _ = LB_SOURCE_RATES.insert(source, bucket, ANY);
         return true;
     };
     // SAFETY: as above.

@@ -135,19 +135,18 @@ fn touch<A: Tables>(table: Table, key: &FlowKey<A>, ended: u8) {
         }
     }
     match A::flow(table, &pair_key) {
-        // The tuple may be another flow's by now.
-        Some(pair) => {
-            if pair.is_pair_of(key) {
-                pair.last_seen = now;
-                pair.flags |= flow.flags;
-                pair.idle = flow.idle;
-                if ended & tcp_flag::RST != 0 {
-                    pair.tcp |= tcp_state::RST | tcp_state::PEER_CLOSED;
-                } else if ended != 0 {
-                    pair.tcp |= tcp_state::PEER_CLOSED;
-                }
+        Some(pair) if pair.is_pair_of(key) => {
+            pair.last_seen = now;
+            pair.flags |= flow.flags;
+            pair.idle = flow.idle;
+            if ended & tcp_flag::RST != 0 {
+                pair.tcp |= tcp_state::RST | tcp_state::PEER_CLOSED;
+            } else if ended != 0 {
+                pair.tcp |= tcp_state::PEER_CLOSED;
             }
         }
+        // The tuple is another flow's by now.
+        Some(_) => {}
         // A closed flow may have given way to another, whose half stands in the other table.
         None if !is_over(flow) && A::flow(Table::Half, &pair_key).is_none() => {
             // Another CPU may be as quick.

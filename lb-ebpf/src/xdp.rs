@@ -221,18 +221,19 @@ fn by_kernel<A: Tables>(ctx: &XdpContext, l3: usize, table: Table) -> u32 {
 /// Notes the client's next hop in its flow, if the agent keeps one for it.
 #[inline(always)]
 fn remember<A: Tables>(flow: &mut Flow<A>, fib: &FibLookup) {
+    let v4 = fib.family == Addr4::AF;
+    // SAFETY: a union of plain words, zero where the lookup wrote nothing.
+    let (addr4, addr6) = unsafe {
+        let words = &fib.__bindgen_anon_4;
+        (words.ipv4_dst, words.ipv6_dst)
+    };
     let neighbour = Neighbour {
         ifindex: fib.ifindex,
-        family: if fib.family == Addr4::AF { 4 } else { 6 },
-        // SAFETY: a union of plain words, zero where the lookup wrote nothing.
-        addr: Addr6(if fib.family == Addr4::AF {
-            unsafe { [fib.__bindgen_anon_4.ipv4_dst, 0, 0, 0] }
-        } else {
-            unsafe { fib.__bindgen_anon_4.ipv6_dst }
-        }),
+        family: if v4 { 4 } else { 6 },
+        addr: Addr6(if v4 { [addr4, 0, 0, 0] } else { addr6 }),
     };
     // SAFETY: the value is copied before any other map call.
-    let hop = unsafe { LB_NEIGHBOURS.get(&neighbour) }.copied();
+    let hop = unsafe { LB_NEIGHBOURS.get(neighbour) }.copied();
     if let (Some(hop), Some(node)) = (hop, LB_NODE.get(0)) {
         flow.route_epoch = node.route_epoch;
         flow.next_hop = hop as u16;

@@ -3,6 +3,8 @@
 //!
 //! Nothing of `lb-common` is in use, so that a change there is measured, not hidden. Sizes of keys, values
 //! and tables are those of our maps; how many entries they hold is set when they are loaded.
+// By value, keys and values would be copied on the stack once more.
+#![allow(clippy::needless_borrows_for_generic_args)]
 
 use aya_ebpf::{
     EbpfContext as _,

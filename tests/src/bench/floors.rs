@@ -166,12 +166,7 @@ impl Floors {
     /// # Errors
     ///
     /// The kernel's refusal.
-    pub fn go(
-        &self,
-        packet: &[u8],
-        runs: u32,
-        mut room: Option<&mut [u8]>,
-    ) -> Result<(u32, usize)> {
+    pub fn go(&self, packet: &[u8], runs: u32, room: Option<&mut [u8]>) -> Result<(u32, usize)> {
         ensure!(packet.len() >= WORDS * 8, "the packet is too short");
         // `struct xdp_md`: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex.
         let context = words(&[0, packet.len() as u32, 0, self.ifindex, 0, 0]);
@@ -179,7 +174,7 @@ impl Floors {
             .wrapper()
             .test_run(TestRunOptions {
                 data_in: Some(packet),
-                data_out: room.as_deref_mut(),
+                data_out: room,
                 ctx_in: Some(&context),
                 repeat: runs,
                 ..TestRunOptions::new()
