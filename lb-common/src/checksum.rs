@@ -37,6 +37,9 @@ impl Delta {
         Self(sum)
     }
 
+    /// What a router's work on the time to live changes in an IPv4 header.
+    pub const HOP: Self = Self(!0x0100_u16.to_be() as u64);
+
     /// Both differences.
     #[inline(always)]
     #[must_use]
@@ -85,6 +88,40 @@ pub fn of_words<const N: usize>(words: &[u32; N]) -> u16 {
         sum += u64::from(*word);
     }
     !fold(sum)
+}
+
+/// The sum over everything, for a packet of our own making (RFC 1071).
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Sum(u64);
+
+// === impl Sum ===
+
+impl Sum {
+    /// Of nothing.
+    pub const ZERO: Self = Self(0);
+
+    /// Adds words as they stand in memory.
+    #[inline(always)]
+    #[must_use]
+    pub fn words<const N: usize>(self, words: [u32; N]) -> Self {
+        let mut sum = self.0;
+        for word in words {
+            sum += u64::from(word);
+        }
+        Self(sum)
+    }
+
+    /// The sum in 16 bits.
+    #[inline(always)]
+    pub fn folded(self) -> u16 {
+        fold(self.0)
+    }
+
+    /// What goes into the header.
+    #[inline(always)]
+    pub fn checksum(self) -> u16 {
+        !fold(self.0)
+    }
 }
 
 #[inline(always)]
@@ -147,6 +184,24 @@ mod tests {
             .find(|d| d.apply(checksum) == 0)
             .unwrap();
         assert_eq!(delta.apply_udp(checksum), 0xffff);
+    }
+
+    #[test]
+    fn a_hop_is_a_time_to_live_that_is_one_less() {
+        let header =
+            |ttl: u8| [0x4500_u16, 0x0054, 0xbeef, u16::from(ttl) << 8 | 6].map(u16::to_be);
+        for ttl in 2..=255 {
+            let updated = Delta::HOP.apply(whole(&header(ttl)));
+            assert!(same(updated, whole(&header(ttl - 1))), "{ttl}");
+        }
+    }
+
+    #[test]
+    fn the_sum_over_words_is_that_over_their_halves() {
+        let words = [0x1234_5678, 0xffff_ffff, 0x9abc_def0];
+        let all: Vec<u16> = words.into_iter().flat_map(halves).collect();
+        assert_eq!(Sum::ZERO.words(words).checksum(), whole(&all));
+        assert_eq!(Sum::ZERO.words(words).folded(), !whole(&all));
     }
 
     #[test]

@@ -140,6 +140,21 @@ impl FlowKey<Addr6> {
     }
 }
 
+impl<A: Copy> FlowKey<A> {
+    /// The key of a packet that answers this one as it is.
+    #[inline(always)]
+    #[must_use]
+    pub fn turned(&self) -> Self {
+        Self {
+            src: self.dst,
+            dst: self.src,
+            sport: self.dport,
+            dport: self.sport,
+            proto: self.proto,
+        }
+    }
+}
+
 impl<A> FlowKey<A> {
     #[inline(always)]
     const fn ports_and_proto(&self) -> u64 {

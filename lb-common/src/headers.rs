@@ -18,6 +18,9 @@ pub const ICMP6: u8 = 58;
 pub const ETH_IPV4: u16 = 0x0800;
 /// EtherType of IPv6.
 pub const ETH_IPV6: u16 = 0x86DD;
+/// Offset of the checksum in an IPv4 header, bytes.
+pub const IPV4_CHECKSUM: usize = 10;
+
 /// Bytes of an Ethernet header without tags.
 pub const ETH_LEN: usize = 14;
 
@@ -71,6 +74,15 @@ pub trait Packet: Sized {
     }
 }
 
+/// A packet whose bytes can be written in place; `None` is out of bounds.
+pub trait PacketMut: Packet {
+    /// Writes a 16-bit word as it is to stand in memory.
+    fn set_half(&self, offset: usize, value: u16) -> Option<()>;
+
+    /// Writes 32-bit words as they are to stand in memory.
+    fn set_words<const N: usize>(&self, offset: usize, value: [u32; N]) -> Option<()>;
+}
+
 /// Where the payload of an IPv6 packet begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Payload {
@@ -95,6 +107,8 @@ pub struct Ip<A> {
     pub l4: usize,
     /// Bytes from the IP header to the end, as the header says.
     pub len: u16,
+    /// Routers that the packet may still pass: time to live, hop limit.
+    pub ttl: u8,
     /// Whether the packet is a fragment of a larger one.
     pub fragment: bool,
 }
@@ -107,6 +121,9 @@ pub trait Family: Address {
     const VERSION: u8;
     /// Offsets of source and destination address from the start of the IP header, bytes.
     const ADDRESSES: (usize, usize);
+    /// Offset of the 16-bit word that holds [`Ip::ttl`], and what that word has less, as it stands in
+    /// memory, when the packet has passed a router.
+    const HOP: (usize, u16);
 
     /// Reads the IP header at `l3`.
     fn parse<P: Packet>(packet: &P, l3: usize) -> Option<Ip<Self>>;
@@ -196,11 +213,21 @@ const fn is_extension(proto: u8) -> bool {
 
 /// The two 16-bit halves of a word in memory order.
 #[inline(always)]
-const fn halves(word: u32) -> (u16, u16) {
+pub const fn halves(word: u32) -> (u16, u16) {
     if cfg!(target_endian = "little") {
         (word as u16, (word >> 16) as u16)
     } else {
         ((word >> 16) as u16, word as u16)
+    }
+}
+
+/// The reverse of [`halves`].
+#[inline(always)]
+pub const fn join(first: u16, second: u16) -> u32 {
+    if cfg!(target_endian = "little") {
+        first as u32 | (second as u32) << 16
+    } else {
+        (first as u32) << 16 | second as u32
     }
 }
 
@@ -210,6 +237,7 @@ impl Family for Addr4 {
     const AF: u8 = 2;
     const VERSION: u8 = 4;
     const ADDRESSES: (usize, usize) = (12, 16);
+    const HOP: (usize, u16) = (8, 0x0100_u16.to_be());
 
     #[inline(always)]
     fn parse<P: Packet>(packet: &P, l3: usize) -> Option<Ip<Self>> {
@@ -225,6 +253,7 @@ impl Family for Addr4 {
             proto: (u32::from_be(words[2]) >> 16) as u8,
             l4: l3 + header_words * 4,
             len: first as u16,
+            ttl: (u32::from_be(words[2]) >> 24) as u8,
             fragment: u32::from_be(words[1]) & IPV4_FRAGMENT != 0,
         })
     }
@@ -236,6 +265,7 @@ impl Family for Addr6 {
     const AF: u8 = 10;
     const VERSION: u8 = 6;
     const ADDRESSES: (usize, usize) = (8, 24);
+    const HOP: (usize, u16) = (6, 0x0001_u16.to_be());
 
     #[inline(always)]
     fn parse<P: Packet>(packet: &P, l3: usize) -> Option<Ip<Self>> {
@@ -261,6 +291,7 @@ impl Family for Addr6 {
             proto: payload.proto,
             l4: payload.l4,
             len: ((second >> 16) as u16).saturating_add(IPV6_LEN as u16),
+            ttl: second as u8,
             fragment: payload.fragment,
         })
     }

@@ -10,8 +10,10 @@ mod addr;
 mod balance;
 pub mod checksum;
 mod flow;
+pub mod fragment;
 mod hash;
 pub mod headers;
+pub mod icmp;
 #[cfg(feature = "user")]
 mod pod;
 mod reason;
@@ -27,8 +29,8 @@ pub use flow::{Flow, FlowKey, direction, flow_flag, tcp_state, touch_interval};
 pub use hash::{flow_hash, next_hash, scale};
 pub use reason::{Reason, is_refused};
 pub use service::{
-    Backend, BackendStats, FILTER_SLOTS, IDLE_TCP, IDLE_UDP, IDLE_UDP_TWO_WAY, Neighbour, NextHop,
-    NodeConfig, SLOTS_LARGE, SLOTS_MEDIUM, SLOTS_SMALL, SOURCE_BITS, Service, ServiceKey,
+    Backend, BackendStats, FILTER_SLOTS, GUARDS, IDLE_TCP, IDLE_UDP, IDLE_UDP_TWO_WAY, Neighbour,
+    NextHop, NodeConfig, SLOTS_LARGE, SLOTS_MEDIUM, SLOTS_SMALL, SOURCE_BITS, Service, ServiceKey,
     SourceKey, addr_flag, backend_kind, backend_state, filter_slot, port_flag, service_flag,
     service_mode, source_rule,
 };

@@ -5,6 +5,7 @@ use crate::{
     Addr4, Addr6, Affinity, AffinityKey, Backend, BackendLimit, BackendStats, Bucket, Flow,
     FlowKey, Neighbour, NextHop, NodeConfig, Service, ServiceKey, ServiceState, SockKey, SockPeer,
     SourceKey,
+    fragment::{FragmentKey, FragmentPorts},
 };
 
 macro_rules! pod {
@@ -30,6 +31,9 @@ pod!(
     Flow<Addr6>,
     FlowKey<Addr4>,
     FlowKey<Addr6>,
+    FragmentKey<Addr4>,
+    FragmentKey<Addr6>,
+    FragmentPorts,
     Neighbour,
     NextHop,
     NodeConfig,

@@ -66,6 +66,16 @@ reasons! {
     ServiceRate = 21, "service_rate";
     /// One source opens more flows a second than it may; dropped, the client sends again.
     SourceRate = 22, "source_rate";
+    /// An ICMP error to a VIP about no flow that there is; left to the stack, which ignores it.
+    IcmpUnknown = 23, "icmp_unknown";
+    /// A packet that was to be sent on had no hop left; answered with *time exceeded* or dropped.
+    TtlExceeded = 24, "ttl_exceeded";
+    /// A packet was too long for the way out; answered with *fragmentation needed* or *packet too big*.
+    TooBig = 25, "too_big";
+    /// More ICMP errors a second than a CPU may send; the packet is dropped unanswered.
+    AnswerGuard = 26, "answer_guard";
+    /// More refusals a second than a CPU may leave to the stack; dropped unanswered.
+    RefusalGuard = 27, "refusal_guard";
 }
 
 /// Whether a packet that gets no flow for this reason, given by its number, is left to the stack, which

@@ -226,6 +226,9 @@ pub struct Neighbour {
     pub addr: Addr6,
 }
 
+/// How many things each CPU limits by a [`crate::Bucket`] of their own: new flows, ICMP errors, refusals.
+pub const GUARDS: usize = 3;
+
 /// The node's settings, the single entry of its map.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]

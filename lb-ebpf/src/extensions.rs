@@ -10,8 +10,8 @@ pub const HEADER_MASK: u32 = 0x7f;
 
 /// Where a payload can begin is below this: every extension header at its longest (256 x 8 bytes, RFC
 /// 8200). As a mask it is the bound that the verifier sees.
-const L4_MASK: u64 = 0x3fff;
-const _: () = assert!(HEADER_MASK as u64 + MAX_EXTENSIONS as u64 * 2048 < L4_MASK);
+pub const L4_MASK: u32 = 0x3fff;
+const _: () = assert!(HEADER_MASK + MAX_EXTENSIONS as u32 * 2048 < L4_MASK);
 
 /// Offset in the low half, protocol and fragment mark above.
 #[inline(always)]
@@ -20,15 +20,15 @@ pub fn pack(payload: Option<Payload>) -> u64 {
     payload.l4 as u64 | (u64::from(payload.proto) << 32) | (u64::from(payload.fragment) << 40)
 }
 
-/// The reverse of [`pack`].
+/// The reverse of [`pack`]; `mask`: a bound for the offset.
 #[inline(always)]
-pub fn unpack(packed: u64) -> Option<Payload> {
+pub fn unpack(packed: u64, mask: u32) -> Option<Payload> {
     if packed == NONE {
         return None;
     }
     Some(Payload {
         proto: (packed >> 32) as u8,
-        l4: (packed & L4_MASK) as usize,
+        l4: (packed as u32 & mask) as usize,
         fragment: packed >> 40 & 1 != 0,
     })
 }

@@ -18,6 +18,16 @@ const SECOND: u64 = 1_000_000_000;
 /// A connection is over, or being ended.
 const CLOSED: u8 = tcp_state::FIN | tcp_state::RST | tcp_state::PEER_CLOSED;
 
+/// A flow of either table, off the fast path.
+#[inline(always)]
+pub fn find<A: Tables>(key: &FlowKey<A>) -> Option<(Table, &'static mut Flow<A>)> {
+    match A::flow(Table::Main, key) {
+        Some(flow) => Some((Table::Main, flow)),
+        None if key.proto == u32::from(TCP) => Some((Table::Half, A::flow(Table::Half, key)?)),
+        None => None,
+    }
+}
+
 /// Coarse monotonic time, ns.
 #[inline(always)]
 pub fn now() -> u64 {

@@ -1,5 +1,5 @@
-//! How many flows a CPU may open in a second: state costs far more than a packet, and whoever floods
-//! must not make all others wait for it.
+//! How much a CPU may do in a second of what costs far more than a packet: open flows, send ICMP errors,
+//! leave refusals to the stack. Whoever floods must not make all others wait.
 
 use aya_ebpf::Global;
 use lb_common::Bucket;
@@ -12,6 +12,16 @@ use crate::{flows::now, maps::LB_GUARD};
 #[unsafe(no_mangle)]
 static NEW_FLOWS: Global<u32> = Global::new(0);
 
+/// ICMP errors a second that each CPU sends. Linux sends 10,000 in all (`icmp_msgs_per_sec`).
+const ANSWERS: u32 = 1_000;
+/// Refused packets a second that each CPU leaves to the stack, which sends a TCP reset for every one.
+const REFUSALS: u32 = 20_000;
+
+/// What is limited: the index of its bucket.
+const FLOW: u32 = 0;
+const ANSWER: u32 = 1;
+const REFUSAL: u32 = 2;
+
 /// Whether this CPU has no new flow left.
 #[inline(always)]
 pub fn is_spent() -> bool {
@@ -19,7 +29,9 @@ pub fn is_spent() -> bool {
     if rate == 0 {
         return false;
     }
-    let Some(bucket) = bucket() else { return false };
+    let Some(bucket) = bucket(FLOW) else {
+        return false;
+    };
     bucket.refill(rate, now());
     bucket.tokens == 0
 }
@@ -28,15 +40,35 @@ pub fn is_spent() -> bool {
 #[inline(always)]
 pub fn take() {
     if NEW_FLOWS.load() != 0
-        && let Some(bucket) = bucket()
+        && let Some(bucket) = bucket(FLOW)
     {
         bucket.take();
     }
 }
 
+/// Takes one ICMP error; whether there was one left.
 #[inline(always)]
-fn bucket() -> Option<&'static mut Bucket> {
-    let bucket = LB_GUARD.get_ptr_mut(0)?;
+pub fn may_answer() -> bool {
+    spend(ANSWER, ANSWERS)
+}
+
+/// Takes one refusal; whether there was one left.
+#[inline(always)]
+pub fn may_refuse() -> bool {
+    spend(REFUSAL, REFUSALS)
+}
+
+#[inline(always)]
+fn spend(index: u32, rate: u32) -> bool {
+    bucket(index).is_some_and(|bucket| {
+        bucket.refill(rate, now());
+        bucket.take()
+    })
+}
+
+#[inline(always)]
+fn bucket(index: u32) -> Option<&'static mut Bucket> {
+    let bucket = LB_GUARD.get_ptr_mut(index)?;
     // SAFETY: a per-CPU value; XDP and tc programs of one CPU do not preempt each other.
     Some(unsafe { &mut *bucket })
 }

@@ -9,9 +9,10 @@ use lb_common::{
 use crate::{
     counters,
     flows::{self, Known},
+    guard,
     maps::LB_NODE_PORTS,
     open::{HALF_OPEN, NOT_OURS, OPENED},
-    tables::{Table, Tables},
+    tables::{FIRST_FRAGMENT, Table, Tables},
 };
 
 /// Where things are in a packet.
@@ -21,16 +22,18 @@ pub struct Layout {
     pub l4: usize,
     /// Bytes from the IP header on.
     pub len: u16,
+    /// Routers that the packet may still pass.
+    pub ttl: u8,
 }
 
 /// What to do with a packet.
 pub enum Action<A: 'static> {
     /// Leave it as it is and let the stack have it.
     Pass,
-    /// Drop it; the reason is counted.
-    Drop,
     /// It has no flow: open one, outside the stack frame of the packet path, and come again.
     Open,
+    /// It is no TCP segment, UDP datagram or whole packet, or not even that is certain.
+    Odd,
     /// Rewrite it after this flow.
     Translate(Translation<A>),
 }
@@ -47,9 +50,10 @@ pub struct Translation<A: 'static> {
     pub hop: u16,
 }
 
-/// Decides about a packet with the network header at `l3`, by the flows of one table.
+/// Decides about a packet with the network header at `l3`, by the flows of one table; `table`: also whether
+/// it is known to be a first fragment.
 #[inline(always)]
-pub fn decide<A: Tables, P: Packet>(packet: &P, l3: usize, table: Table) -> Action<A> {
+pub fn decide<A: Tables, P: Packet>(packet: &P, l3: usize, table: u32) -> Action<A> {
     let Some(ip) = A::parse(packet, l3) else {
         counters::count(Reason::Malformed);
         return Action::Pass;
@@ -58,17 +62,9 @@ pub fn decide<A: Tables, P: Packet>(packet: &P, l3: usize, table: Table) -> Acti
     if known == 0 {
         return Action::Pass;
     }
-    if ip.fragment {
-        // Only the first fragment has ports. The node's own address may be sent fragments.
-        return if A::address_flags(&ip.dst) & addr_flag::VIP != 0 {
-            refuse(Reason::Fragment)
-        } else {
-            Action::Pass
-        };
-    }
-    if ip.proto != TCP && ip.proto != UDP {
-        // The stack answers echo requests to a VIP: the address is local.
-        return Action::Pass;
+    let whole = !ip.fragment || table & FIRST_FRAGMENT != 0;
+    if !whole || (ip.proto != TCP && ip.proto != UDP) {
+        return Action::Odd;
     }
     let Some(key) = flow_key(packet, &ip) else {
         counters::count(Reason::Malformed);
@@ -80,6 +76,7 @@ pub fn decide<A: Tables, P: Packet>(packet: &P, l3: usize, table: Table) -> Acti
     let at = Layout {
         l4: ip.l4,
         len: ip.len,
+        ttl: ip.ttl,
     };
     let flags = if key.proto == u32::from(TCP) {
         let Some(flags) = tcp_flags(packet, at.l4) else {
@@ -90,6 +87,7 @@ pub fn decide<A: Tables, P: Packet>(packet: &P, l3: usize, table: Table) -> Acti
     } else {
         0
     };
+    let table = Table::of(table);
     let Some(flow) = A::fast_flow(table, &key) else {
         return Action::Open;
     };
@@ -136,33 +134,26 @@ pub fn opening<T: PartialEq>(
     drop
 }
 
-/// Counts a packet that gets no translation. What is refused goes up untouched: the VIP is a local
-/// address that no socket can be reached at (`sk_lookup`), so the stack answers with a TCP reset or a
-/// port unreachable, rate-limited as the host is set.
-#[inline(always)]
-fn refuse<A>(reason: Reason) -> Action<A> {
-    refuse_as(reason as u32)
-}
-
-#[inline(always)]
-fn refuse_as<A>(reason: u32) -> Action<A> {
-    if goes_up(reason) {
-        Action::Pass
-    } else {
-        Action::Drop
-    }
-}
-
-/// Counts a refusal; whether the stack is to answer it.
+/// Counts a packet that gets no translation; whether the stack is to have it. What is refused goes up
+/// untouched: the VIP is a local address that no socket can be reached at (`sk_lookup`), so the stack
+/// answers with a TCP reset or a port unreachable, rate-limited as the host is set.
 #[inline(always)]
 fn goes_up(reason: u32) -> bool {
     counters::count_number(reason);
-    is_refused(reason)
+    if !is_refused(reason) {
+        return false;
+    }
+    // The stack limits port unreachables, but not resets.
+    let answered = guard::may_refuse();
+    if !answered {
+        counters::count(Reason::RefusalGuard);
+    }
+    answered
 }
 
 /// Whether a port of the node's own addresses is one of ours.
 #[inline(always)]
-fn is_our_port<A>(key: &FlowKey<A>) -> bool {
+pub fn is_our_port<A>(key: &FlowKey<A>) -> bool {
     let wanted = port_flag::SNAT
         | if key.proto == u32::from(TCP) {
             port_flag::TCP

@@ -11,13 +11,17 @@
 #![allow(unreachable_pub)]
 
 mod admit;
+mod answer;
 mod choose;
 mod counters;
 mod dsr;
 mod extensions;
 mod flows;
+mod forward;
+mod fragments;
 mod guard;
 mod half;
+mod icmp;
 mod ingress;
 mod load;
 mod maps;
@@ -28,7 +32,10 @@ mod sock;
 mod sock_ops;
 mod tables;
 mod tc;
+mod tc_odd;
+mod views;
 mod xdp;
+mod xdp_odd;
 
 /// GPL-only helpers are in use (`bpf_ktime_get_coarse_ns`).
 #[unsafe(no_mangle)]

@@ -6,8 +6,9 @@ use aya_ebpf::{
 };
 use lb_common::{
     Addr4, Addr6, Affinity, AffinityKey, Backend, BackendLimit, BackendStats, Bucket, FILTER_SLOTS,
-    Flow, FlowKey, Neighbour, NextHop, NodeConfig, SLOTS_LARGE, SLOTS_MEDIUM, SLOTS_SMALL, Service,
-    ServiceKey, ServiceState, SockKey, SockPeer, SourceKey,
+    Flow, FlowKey, GUARDS, Neighbour, NextHop, NodeConfig, SLOTS_LARGE, SLOTS_MEDIUM, SLOTS_SMALL,
+    Service, ServiceKey, ServiceState, SockKey, SockPeer, SourceKey,
+    fragment::{FragmentKey, FragmentPorts},
 };
 
 const SERVICES: usize = 16_384;
@@ -18,6 +19,7 @@ const FLOWS_TCP: usize = 1 << 20;
 const FLOWS_HALF: usize = 1 << 17;
 const FLOWS_UDP: usize = 1 << 18;
 const SOCKETS: usize = 1 << 18;
+const FRAGMENTS: usize = 16_384;
 const INTERFACES: usize = 256;
 const SERVICE_IDS: usize = 2 * SERVICES + 1;
 const CLIENTS: usize = 1 << 16;
@@ -98,9 +100,17 @@ pub static LB_FLOWS_UDP4: LruHashMap<FlowKey<Addr4>, Flow<Addr4>, FLOWS_UDP> = L
 #[btf_map]
 pub static LB_FLOWS_UDP6: LruHashMap<FlowKey<Addr6>, Flow<Addr6>, FLOWS_UDP> = LruHashMap::new();
 
-/// New flows that a CPU may still open.
+/// Ports of packets whose other fragments are still to come.
 #[btf_map]
-pub static LB_GUARD: PerCpuArray<Bucket, 1> = PerCpuArray::new();
+pub static LB_FRAGMENTS4: LruHashMap<FragmentKey<Addr4>, FragmentPorts, FRAGMENTS> =
+    LruHashMap::new();
+#[btf_map]
+pub static LB_FRAGMENTS6: LruHashMap<FragmentKey<Addr6>, FragmentPorts, FRAGMENTS> =
+    LruHashMap::new();
+
+/// What a CPU may still do of what is limited, see `guard`.
+#[btf_map]
+pub static LB_GUARD: PerCpuArray<Bucket, GUARDS> = PerCpuArray::new();
 
 /// (socket, backend) to the VIP that the socket believes it talks to.
 #[btf_map]

@@ -4,28 +4,22 @@ use lb_common::{
     BackendStats, Flow, FlowKey,
     checksum::Delta,
     direction,
-    headers::{Packet, TCP, checksum_offset},
+    headers::{Ip, PacketMut, TCP, checksum_offset, halves, join},
+    icmp::readdress,
 };
 
 use crate::{counters, ingress::Layout, tables::Tables};
 
-/// Offset of the checksum in an IPv4 header.
-pub const IPV4_CHECKSUM: usize = 10;
-
-/// A packet whose bytes can be written in place (XDP).
-pub trait Direct: Packet {
-    fn set_half(&self, offset: usize, value: u16) -> Option<()>;
-    fn set_words<const N: usize>(&self, offset: usize, value: [u32; N]) -> Option<()>;
-}
-
-/// Rewrites addresses, ports and checksums in place, and counts.
+/// Rewrites addresses, ports and checksums in place, and counts. A packet that is `forwarded` to another
+/// host has one hop less.
 #[inline(always)]
-pub fn translate<A: Tables, D: Direct>(
+pub fn translate<A: Tables, D: PacketMut>(
     packet: &D,
     l3: usize,
     at: &Layout,
     key: &FlowKey<A>,
     flow: &Flow<A>,
+    forwarded: bool,
 ) -> Option<()> {
     let addresses = Delta::unfolded(flow.addr_delta);
     let whole = addresses.and(Delta::unfolded(flow.port_delta));
@@ -40,17 +34,47 @@ pub fn translate<A: Tables, D: Direct>(
     let ports = u32::from(flow.new_sport.0) | u32::from(flow.new_dport.0) << 16;
     packet.set_words(at.l4, [ports])?;
     if A::VERSION == 4 {
-        let old = packet.half(l3 + IPV4_CHECKSUM)?;
-        packet.set_half(l3 + IPV4_CHECKSUM, addresses.apply(old))?;
+        let [word] = packet.words(l3 + A::HOP.0)?;
+        let (mut hops, old) = halves(word);
+        let mut delta = addresses;
+        if forwarded {
+            hops = hops.wrapping_sub(A::HOP.1);
+            delta = delta.and(Delta::HOP);
+        }
+        packet.set_words(l3 + A::HOP.0, [join(hops, delta.apply(old))])?;
         packet.set_words(
             l3 + A::ADDRESSES.0,
             [flow.new_src.widen().0[0], flow.new_dst.widen().0[0]],
         )?;
     } else {
+        if forwarded {
+            let hops = packet.half(l3 + A::HOP.0)?;
+            packet.set_half(l3 + A::HOP.0, hops.wrapping_sub(A::HOP.1))?;
+        }
         packet.set_words(l3 + A::ADDRESSES.0, flow.new_src.widen().0)?;
         packet.set_words(l3 + A::ADDRESSES.1, flow.new_dst.widen().0)?;
     }
     count(at, flow);
+    Some(())
+}
+
+/// Rewrites a fragment without ports, and counts.
+#[inline(always)]
+pub fn follow<A: Tables, P: PacketMut>(
+    packet: &P,
+    l3: usize,
+    ip: &Ip<A>,
+    flow: &Flow<A>,
+    forwarded: bool,
+) -> Option<()> {
+    let delta = Delta::unfolded(flow.addr_delta);
+    readdress(packet, l3, delta, &flow.new_src, &flow.new_dst, forwarded)?;
+    let at = Layout {
+        l4: ip.l4,
+        len: ip.len,
+        ttl: ip.ttl,
+    };
+    count(&at, flow);
     Some(())
 }
 

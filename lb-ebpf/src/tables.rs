@@ -4,13 +4,15 @@ use aya_ebpf::btf_maps::lpm_trie::Key;
 use lb_common::{
     Addr4, Addr6, Address as _, Flow, FlowKey, NodeConfig, SOURCE_BITS, Service, ServiceKey,
     SourceKey, filter_slot,
-    headers::{Family, TCP},
+    fragment::{FragmentKey, FragmentPorts},
+    headers::TCP,
+    icmp::Icmp,
 };
 
 use crate::maps::{
     LB_ADDRS4, LB_ADDRS6, LB_FILTER4, LB_FILTER6, LB_FLOWS_HALF4, LB_FLOWS_HALF6, LB_FLOWS_TCP4,
-    LB_FLOWS_TCP6, LB_FLOWS_UDP4, LB_FLOWS_UDP6, LB_LISTS4, LB_LISTS6, LB_SERVICES4, LB_SERVICES6,
-    LB_SOURCES4, LB_SOURCES6,
+    LB_FLOWS_TCP6, LB_FLOWS_UDP4, LB_FLOWS_UDP6, LB_FRAGMENTS4, LB_FRAGMENTS6, LB_LISTS4,
+    LB_LISTS6, LB_SERVICES4, LB_SERVICES6, LB_SOURCES4, LB_SOURCES6,
 };
 
 /// `BPF_NOEXIST`: insert only a new key. It is the atomic claim of a tuple.
@@ -27,6 +29,10 @@ pub enum Table {
     Half,
 }
 
+/// Beside a table in the argument of a packet path: the packet is the first fragment of a larger one, which
+/// has all that the path asks for.
+pub const FIRST_FRAGMENT: u32 = 2;
+
 // === impl Table ===
 
 impl Table {
@@ -39,12 +45,16 @@ impl Table {
     /// The reverse of [`Table::scalar`].
     #[inline(always)]
     pub fn of(scalar: u32) -> Self {
-        if scalar == 0 { Self::Main } else { Self::Half }
+        if scalar & 1 == 0 {
+            Self::Main
+        } else {
+            Self::Half
+        }
     }
 }
 
 /// A family's maps. Each call site reaches one map, so that the verifier can inline the lookup.
-pub trait Tables: Family {
+pub trait Tables: Icmp {
     /// Bits of `addr_flag` of the addresses that share this one's slot: 0 is certain, others are not.
     fn filter(addr: &Self) -> u8;
     /// Bits of `addr_flag`, 0 for an address that is not ours.
@@ -66,6 +76,10 @@ pub trait Tables: Family {
     fn half(key: &FlowKey<Self>, flags: u32) -> u32;
     /// Opens a flow for a first packet: a [`crate::open`] stage or the number of a `Reason`.
     fn open(key: &FlowKey<Self>, flags: u32, ifindex: u32) -> u32;
+    /// What the first fragment of a packet said.
+    fn fragment_ports(key: &FragmentKey<Self>) -> Option<FragmentPorts>;
+    /// Remembers it.
+    fn remember_fragment(key: &FragmentKey<Self>, ports: &FragmentPorts);
     fn source_allowed(addr: Self) -> bool;
     /// What a service's list says of a source: one of `source_rule`.
     fn source_rule(service: u32, addr: Self) -> Option<u32>;
@@ -88,7 +102,7 @@ fn whole<A, const N: usize>(words: [u64; N]) -> FlowKey<A> {
 }
 
 macro_rules! tables {
-    ($addr:ty, $filter:ident, $addrs:ident, $services:ident, $tcp:ident, $half_open:ident, $udp:ident, $sources:ident, $lists:ident, $snat:ident, $admit:path, $half:path, $open:path, $touch:path) => {
+    ($addr:ty, $filter:ident, $addrs:ident, $services:ident, $tcp:ident, $half_open:ident, $udp:ident, $sources:ident, $lists:ident, $fragments:ident, $snat:ident, $admit:path, $half:path, $open:path, $touch:path) => {
         impl Tables for $addr {
             #[inline(always)]
             fn filter(addr: &Self) -> u8 {
@@ -174,6 +188,18 @@ macro_rules! tables {
             }
 
             #[inline(always)]
+            fn fragment_ports(key: &FragmentKey<Self>) -> Option<FragmentPorts> {
+                // SAFETY: the value is copied before any other map call.
+                unsafe { $fragments.get(key) }.copied()
+            }
+
+            #[inline(always)]
+            fn remember_fragment(key: &FragmentKey<Self>, ports: &FragmentPorts) {
+                // Without it the others are dropped, and counted then.
+                let _ = $fragments.insert(key, ports, ANY);
+            }
+
+            #[inline(always)]
             fn source_allowed(addr: Self) -> bool {
                 $sources
                     .get(&Key::new(Self::WORDS as u32 * 32, addr))
@@ -211,6 +237,7 @@ tables!(
     LB_FLOWS_UDP4,
     LB_SOURCES4,
     LB_LISTS4,
+    LB_FRAGMENTS4,
     snat4,
     crate::admit::lb_admit4,
     crate::half::lb_half4,
@@ -227,6 +254,7 @@ tables!(
     LB_FLOWS_UDP6,
     LB_SOURCES6,
     LB_LISTS6,
+    LB_FRAGMENTS6,
     snat6,
     crate::admit::lb_admit6,
     crate::half::lb_half6,

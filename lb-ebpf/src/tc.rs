@@ -3,31 +3,34 @@
 
 use aya_ebpf::{
     bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, TC_ACT_OK, TC_ACT_SHOT},
-    helpers::generated::{bpf_csum_update, bpf_redirect_neigh, bpf_skb_load_bytes},
+    helpers::generated::{bpf_check_mtu, bpf_csum_update, bpf_redirect_neigh, bpf_skb_vlan_pop},
     macros::classifier,
     programs::TcContext,
 };
 use lb_common::{
-    Addr4, Addr6, Flow, FlowKey, Reason, backend_kind, direction,
+    Addr4, Addr6, Flow, FlowKey, Reason, backend_kind,
+    checksum::Delta,
+    direction,
     headers::{
-        ETH_IPV4, ETH_IPV6, ETH_LEN, Packet, Payload, TCP, UDP, checksum_offset, flow_key,
-        skip_extensions, tcp_flags,
+        ETH_IPV4, ETH_IPV6, ETH_LEN, IPV4_CHECKSUM, Packet as _, PacketMut as _, TCP, UDP,
+        checksum_offset, flow_key, tcp_flags,
     },
 };
 
 use crate::{
     counters, dsr,
-    extensions::{self, HEADER_MASK},
-    flows::{self, Known},
+    flows::{self, Known, find},
     ingress::{Action, Layout, Translation, decide, opening},
     maps::LB_BACKENDS,
     open::open_for,
-    rewrite::{IPV4_CHECKSUM, count},
-    tables::{Table, Tables},
+    rewrite::count,
+    tables::{FIRST_FRAGMENT, Tables},
+    tc_odd::{
+        FIRST, NOT_OURS, SHOT, lb_tc_first4, lb_tc_first6, lb_tc_odd4, lb_tc_odd6, lb_tc_reply4,
+        lb_tc_reply6,
+    },
+    views::Buffer,
 };
-
-/// A socket buffer, read and written by helper: it may be paged, shared, and its checksum unfinished.
-struct Buffer(*mut __sk_buff);
 
 /// Takes what XDP left: next hops that the kernel must resolve, containers behind a bridge, bridges
 /// themselves (which have no native XDP), and everything where XDP is off.
@@ -35,24 +38,45 @@ struct Buffer(*mut __sk_buff);
 pub fn lb_tc_ingress(ctx: TcContext) -> i32 {
     let skb = ctx.skb.skb;
     match network_header(&ctx) {
-        Some(ETH_IPV4) => staged(|table| lb_tc4(skb, table), || lb_tc_open4(skb)),
-        Some(ETH_IPV6) => staged(|table| lb_tc6(skb, table), || lb_tc_open6(skb)),
+        Some(ETH_IPV4) => staged(
+            |table| lb_tc4(skb, table),
+            || lb_tc_open4(skb),
+            || lb_tc_odd4(skb),
+        ),
+        Some(ETH_IPV6) => staged(
+            |table| lb_tc6(skb, table),
+            || lb_tc_open6(skb),
+            || lb_tc_odd6(skb),
+        ),
         _ => TC_ACT_OK,
     }
 }
 
-/// Not a tc action: the packet has no flow yet.
+/// Not tc actions: the packet has no flow yet; it is none of the plain kind.
 const OPEN: i32 = 1 << 8;
+const ODD: i32 = 1 << 10;
 
 #[inline(always)]
-fn staged(path: impl Fn(u32) -> i32, open: impl Fn() -> u32) -> i32 {
-    opening(
-        |table| path(table.scalar()),
-        open,
-        OPEN,
-        TC_ACT_OK,
-        TC_ACT_SHOT,
-    )
+fn staged(path: impl Fn(u32) -> i32, open: impl Fn() -> u32, odd: impl Fn() -> i32) -> i32 {
+    let whole = |mark: u32| {
+        opening(
+            |table| match path(table.scalar() | mark) {
+                ODD => odd(),
+                action => action,
+            },
+            &open,
+            OPEN,
+            TC_ACT_OK,
+            TC_ACT_SHOT,
+        )
+    };
+    match whole(0) {
+        FIRST => match whole(FIRST_FRAGMENT) {
+            FIRST => TC_ACT_OK,
+            action => action,
+        },
+        action => action,
+    }
 }
 
 macro_rules! stages {
@@ -65,7 +89,7 @@ macro_rules! stages {
             if ctx.is_null() {
                 return TC_ACT_OK;
             }
-            ingress::<$addr>(&TcContext::new(ctx), Table::of(table))
+            ingress::<$addr>(&TcContext::new(ctx), table)
         }
 
         /// Opens a flow for the packet.
@@ -90,8 +114,8 @@ stages!(Addr6, lb_tc6, lb_tc_open6);
 #[classifier]
 pub fn lb_tc_link(ctx: TcContext) -> i32 {
     let reply = match network_header(&ctx) {
-        Some(ETH_IPV4) => link_reply::<Addr4>(&ctx),
-        Some(ETH_IPV6) => link_reply::<Addr6>(&ctx),
+        Some(ETH_IPV4) => link_reply::<Addr4>(&ctx, &APART4),
+        Some(ETH_IPV6) => link_reply::<Addr6>(&ctx, &APART6),
         _ => None,
     };
     reply.unwrap_or(TC_ACT_OK)
@@ -101,8 +125,8 @@ pub fn lb_tc_link(ctx: TcContext) -> i32 {
 #[classifier]
 pub fn lb_tc_egress(ctx: TcContext) -> i32 {
     let reply = match network_header(&ctx) {
-        Some(ETH_IPV4) => host_reply::<Addr4>(&ctx),
-        Some(ETH_IPV6) => host_reply::<Addr6>(&ctx),
+        Some(ETH_IPV4) => host_reply::<Addr4>(&ctx, &APART4),
+        Some(ETH_IPV6) => host_reply::<Addr6>(&ctx, &APART6),
         _ => None,
     };
     reply.unwrap_or(TC_ACT_OK)
@@ -115,12 +139,12 @@ fn network_header(ctx: &TcContext) -> Option<u16> {
 }
 
 #[inline(always)]
-fn ingress<A: Tables>(ctx: &TcContext, table: Table) -> i32 {
+fn ingress<A: Tables>(ctx: &TcContext, table: u32) -> i32 {
     let Translation { at, key, flow, .. } =
         match decide::<A, _>(&Buffer(ctx.skb.skb), ETH_LEN, table) {
             Action::Pass => return TC_ACT_OK,
-            Action::Drop => return TC_ACT_SHOT,
             Action::Open => return OPEN,
+            Action::Odd => return ODD,
             Action::Translate(translation) => translation,
         };
     if backend_kind::is_dsr(flow.kind) {
@@ -129,59 +153,133 @@ fn ingress<A: Tables>(ctx: &TcContext, table: Table) -> i32 {
             TC_ACT_SHOT
         });
     }
-    let out = match (flow.kind, flow.direction) {
+    let mut out = way_out(flow);
+    if out != 0 && (at.ttl <= 1 || is_too_big(ctx.skb.skb, out)) {
+        if flow.kind == backend_kind::NET {
+            // The stack forwards nothing that comes from its own address, so it answers nothing either.
+            counters::count(if at.ttl <= 1 {
+                Reason::TtlExceeded
+            } else {
+                Reason::TooBig
+            });
+            return TC_ACT_SHOT;
+        }
+        // The stack answers or fragments; what it quotes is translated on its way out.
+        out = 0;
+    }
+    if translate(ctx, &at, &key, flow, out != 0).is_none() {
+        counters::count(Reason::Malformed);
+        return TC_ACT_SHOT;
+    }
+    if out == 0 {
+        TC_ACT_OK
+    } else {
+        send(ctx.skb.skb, out)
+    }
+}
+
+/// Whether a packet is longer than the interface takes, which `bpf_redirect_neigh` does not ask. One that
+/// is yet to be segmented is not.
+#[inline(always)]
+pub fn is_too_big(skb: *mut __sk_buff, ifindex: u32) -> bool {
+    let mut mtu = 0;
+    // SAFETY: the context of this program, and a word that outlives the call.
+    unsafe { bpf_check_mtu(skb.cast(), ifindex, &mut mtu, 0, 0) > 0 }
+}
+
+/// The interface by which a translated packet leaves; 0: it goes up the stack.
+#[inline(always)]
+pub fn way_out<A>(flow: &Flow<A>) -> u32 {
+    match (flow.kind, flow.direction) {
         (backend_kind::HOST, _) => 0,
         (_, direction::REVERSE) => flow.client_ifindex,
         _ => LB_BACKENDS
             .get(flow.backend)
             .map_or(0, |backend| backend.ifindex),
-    };
-    if translate(ctx, &at, &key, flow).is_none() {
-        counters::count(Reason::Malformed);
-        return TC_ACT_SHOT;
     }
-    if out == 0 { TC_ACT_OK } else { send(out) }
+}
+
+/// What is not done in the frame of the program ([`crate::tc_odd`]).
+struct Apart {
+    /// Translates what is no plain packet; gives where it goes.
+    odd: extern "C" fn(*mut __sk_buff, u32) -> u32,
+    /// Remembers the ports of a first fragment.
+    first: extern "C" fn(*mut __sk_buff) -> u32,
+}
+
+const APART4: Apart = Apart {
+    odd: lb_tc_reply4,
+    first: lb_tc_first4,
+};
+const APART6: Apart = Apart {
+    odd: lb_tc_reply6,
+    first: lb_tc_first6,
+};
+
+#[inline(always)]
+fn link_reply<A: Tables>(ctx: &TcContext, apart: &Apart) -> Option<i32> {
+    let out = match reply::<A>(ctx, apart)? {
+        Reply::Plain(at, key, flow) => {
+            if at.ttl <= 1 {
+                counters::count(Reason::TtlExceeded);
+                return Some(TC_ACT_SHOT);
+            }
+            let out = flow.client_ifindex;
+            if is_too_big(ctx.skb.skb, out) {
+                // A bridge with connection tracking joins fragments. The stack takes the packet apart
+                // again, and the egress program translates the parts.
+                counters::count(Reason::ToSlowPath);
+                return None;
+            }
+            translate(ctx, &at, &key, flow, true).map(|()| out)
+        }
+        Reply::Odd => match (apart.odd)(ctx.skb.skb, 1) {
+            NOT_OURS => return None,
+            SHOT => None,
+            out => Some(out),
+        },
+    };
+    Some(out.map_or(TC_ACT_SHOT, |out| send(ctx.skb.skb, out)))
 }
 
 #[inline(always)]
-fn link_reply<A: Tables>(ctx: &TcContext) -> Option<i32> {
-    let (at, key, flow) = reply::<A>(ctx)?;
-    let out = flow.client_ifindex;
-    Some(match translate(ctx, &at, &key, flow) {
-        Some(()) => send(out),
-        None => TC_ACT_SHOT,
-    })
+fn host_reply<A: Tables>(ctx: &TcContext, apart: &Apart) -> Option<i32> {
+    let done = match reply::<A>(ctx, apart)? {
+        Reply::Plain(at, key, flow) => translate(ctx, &at, &key, flow, false).is_some(),
+        Reply::Odd => (apart.odd)(ctx.skb.skb, 0) != SHOT,
+    };
+    Some(if done { TC_ACT_OK } else { TC_ACT_SHOT })
 }
 
-#[inline(always)]
-fn host_reply<A: Tables>(ctx: &TcContext) -> Option<i32> {
-    let (at, key, flow) = reply::<A>(ctx)?;
-    Some(match translate(ctx, &at, &key, flow) {
-        Some(()) => TC_ACT_OK,
-        None => TC_ACT_SHOT,
-    })
+/// What a backend of this node sends to an outside client.
+enum Reply<A: 'static> {
+    /// A segment or a datagram of a flow.
+    Plain(Layout, FlowKey<A>, &'static Flow<A>),
+    /// What may be something about one.
+    Odd,
 }
 
 /// A packet from a backend of this node to an outside client.
 #[inline(always)]
-fn reply<A: Tables>(ctx: &TcContext) -> Option<(Layout, FlowKey<A>, &'static Flow<A>)> {
+fn reply<A: Tables>(ctx: &TcContext, apart: &Apart) -> Option<Reply<A>> {
     let packet = Buffer(ctx.skb.skb);
     let ip = A::parse(&packet, ETH_LEN)?;
-    if ip.fragment || (ip.proto != TCP && ip.proto != UDP) {
-        return None;
+    let first = ip.fragment && A::fragment(&packet, ETH_LEN, &ip)?.is_first();
+    if ip.fragment != first || (ip.proto != TCP && ip.proto != UDP) {
+        return Some(Reply::Odd);
     }
     let key = flow_key(&packet, &ip)?;
     let at = Layout {
         l4: ip.l4,
         len: ip.len,
+        ttl: ip.ttl,
     };
-    let (table, flow) = match A::flow(Table::Main, &key) {
-        Some(flow) => (Table::Main, flow),
-        None if key.proto == u32::from(TCP) => (Table::Half, A::flow(Table::Half, &key)?),
-        None => return None,
-    };
+    let (table, flow) = find(&key)?;
     if flow.direction != direction::REVERSE || flow.kind == backend_kind::NET {
         return None;
+    }
+    if first {
+        (apart.first)(ctx.skb.skb);
     }
     let flags = if key.proto == u32::from(TCP) {
         tcp_flags(&packet, at.l4)?
@@ -189,26 +287,33 @@ fn reply<A: Tables>(ctx: &TcContext) -> Option<(Layout, FlowKey<A>, &'static Flo
         0
     };
     match flows::follow(table, &key, flow, flags) {
-        Known::Go(_) => Some((at, key, flow)),
+        Known::Go(_) => Some(Reply::Plain(at, key, flow)),
         Known::Stale | Known::Reset => None,
     }
 }
 
-/// Out of `ifindex`, with the next hop resolved by the kernel.
+/// Out of `ifindex`, with the next hop resolved by the kernel. A tag is that of the network that the
+/// packet came from.
 #[inline(always)]
-fn send(ifindex: u32) -> i32 {
+pub fn send(skb: *mut __sk_buff, ifindex: u32) -> i32 {
+    // SAFETY: the context of this program.
+    if unsafe { (*skb).vlan_present } != 0 && unsafe { bpf_skb_vlan_pop(skb) } != 0 {
+        return TC_ACT_SHOT;
+    }
     // SAFETY: no parameters: the kernel looks the route up by the packet's addresses.
     unsafe { bpf_redirect_neigh(ifindex, core::ptr::null_mut(), 0, 0) as i32 }
 }
 
 /// Rewrites addresses, ports and checksums. A checksum that the device is to finish holds the pseudo
-/// header alone, so the addresses' difference goes in with `BPF_F_PSEUDO_HDR` and the ports' without.
+/// header alone, so the addresses' difference goes in with `BPF_F_PSEUDO_HDR` and the ports' without. A
+/// packet that is `forwarded` past the stack has one hop less.
 #[inline(always)]
 fn translate<A: Tables>(
     ctx: &TcContext,
     at: &Layout,
     key: &FlowKey<A>,
     flow: &Flow<A>,
+    forwarded: bool,
 ) -> Option<()> {
     let (addresses, ports) = (u64::from(flow.addr_delta), u64::from(flow.port_delta));
     let (src, dst) = (flow.new_src, flow.new_dst);
@@ -224,6 +329,20 @@ fn translate<A: Tables>(
     ctx.l4_csum_replace(checksum, 0, addresses, pseudo).ok()?;
     ctx.l4_csum_replace(checksum, 0, ports, mangled).ok()?;
     ctx.store(at.l4, &new_ports, 0).ok()?;
+    if forwarded {
+        let packet = Buffer(ctx.skb.skb);
+        let hops = packet.half(ETH_LEN + A::HOP.0)?;
+        let hops = hops.wrapping_sub(A::HOP.1);
+        if A::VERSION == 6 {
+            packet.set_half(ETH_LEN + A::HOP.0, hops)?;
+        } else {
+            // The header's checksum makes up for it in a sum that the device has made.
+            ctx.store(ETH_LEN + A::HOP.0, &hops, 0).ok()?;
+            let hop = u64::from(Delta::HOP.folded());
+            ctx.l3_csum_replace(ETH_LEN + IPV4_CHECKSUM, 0, hop, 0)
+                .ok()?;
+        }
+    }
     if A::VERSION == 4 {
         ctx.l3_csum_replace(ETH_LEN + IPV4_CHECKSUM, 0, addresses, 0)
             .ok()?;
@@ -239,55 +358,4 @@ fn translate<A: Tables>(
         unsafe { bpf_csum_update(ctx.skb.skb, addresses as u32) };
     }
     Some(())
-}
-
-// === impl Buffer ===
-
-impl Packet for Buffer {
-    #[inline(always)]
-    fn half(&self, offset: usize) -> Option<u16> {
-        self.load(offset)
-    }
-
-    #[inline(always)]
-    fn words<const N: usize>(&self, offset: usize) -> Option<[u32; N]> {
-        self.load(offset)
-    }
-
-    #[inline(always)]
-    fn extensions(&self, proto: u8, l4: usize) -> Option<Payload> {
-        extensions::unpack(lb_tc_extensions(self.0, u32::from(proto), l4 as u32))
-    }
-}
-
-/// [`skip_extensions`] as a function of its own.
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub extern "C" fn lb_tc_extensions(ctx: *mut __sk_buff, proto: u32, l4: u32) -> u64 {
-    if ctx.is_null() {
-        return extensions::NONE;
-    }
-    extensions::pack(skip_extensions(
-        &Buffer(ctx),
-        proto as u8,
-        (l4 & HEADER_MASK) as usize,
-    ))
-}
-
-impl Buffer {
-    #[inline(always)]
-    fn load<T: Copy>(&self, offset: usize) -> Option<T> {
-        let mut value = core::mem::MaybeUninit::<T>::uninit();
-        // SAFETY: the helper fills exactly the bytes told, or fails.
-        let ret = unsafe {
-            bpf_skb_load_bytes(
-                self.0.cast(),
-                offset as u32,
-                value.as_mut_ptr().cast(),
-                size_of::<T>() as u32,
-            )
-        };
-        // SAFETY: filled when the helper says 0; integers have no invalid bytes.
-        (ret == 0).then(|| unsafe { value.assume_init() })
-    }
 }

@@ -1,37 +1,30 @@
 //! XDP ingress: DNAT up the stack, full NAT out again without leaving the driver.
 
 use aya_ebpf::{
-    EbpfContext as _, Global,
     bindings::{bpf_fib_lookup as FibLookup, xdp_action, xdp_md},
-    helpers::generated::bpf_fib_lookup,
     macros::xdp,
     programs::XdpContext,
 };
 use lb_common::{
     Addr4, Addr6, Flow, Neighbour, NextHop, Reason, backend_kind, direction,
     headers::{
-        ETH_IPV4, ETH_IPV6, ETH_LEN, Family as _, Packet, Payload, ethernet, skip_extensions,
+        ETH_IPV4, ETH_IPV6, ETH_LEN, Family as _, Packet, PacketMut, Payload, ethernet,
+        skip_extensions,
     },
 };
 
 use crate::{
-    counters, dsr,
-    extensions::{self, HEADER_MASK},
+    answer::{ANSWER, TIME_EXCEEDED, lb_xdp_answer4, lb_xdp_answer6, too_big},
+    dsr,
+    extensions::{self, HEADER_MASK, L4_MASK},
+    forward::{self, came_by, is_joined, malformed, may_send, next_hop, route, slow_path},
     ingress::{Action, Translation, decide, opening},
-    maps::{LB_BACKENDS, LB_NEIGHBOURS, LB_NEXT_HOPS, LB_NODE, LB_PORTS},
+    maps::{LB_BACKENDS, LB_NEIGHBOURS, LB_NEXT_HOPS, LB_NODE},
     open::open_for,
-    rewrite::{Direct, translate},
-    tables::{Table, Tables},
+    rewrite::translate,
+    tables::{FIRST_FRAGMENT, Table, Tables},
+    xdp_odd::{FIRST, lb_xdp_odd4, lb_xdp_odd6},
 };
-
-/// Not 0: a packet that leaves by the interface it came in by is redirected, not transmitted.
-///
-/// `XDP_TX` on a veth wakes the other end only if an XDP program is there as well (`veth_xdp_flush` in
-/// `drivers/net/veth.c`); a redirect always does.
-// Used: the compiler may otherwise let an equal constant share its place, which the agent overwrites.
-#[used]
-#[unsafe(no_mangle)]
-static TX_BY_REDIRECT: Global<u8> = Global::new(0);
 
 /// The packet between `data` and `data_end`.
 pub struct Frame {
@@ -40,9 +33,11 @@ pub struct Frame {
     end: usize,
 }
 
-/// Not XDP actions: the packet has no flow yet; its next hop must be asked for.
+/// Not XDP actions: the packet has no flow yet; its next hop must be asked for; it is none of the plain
+/// kind.
 const OPEN: u32 = 1 << 8;
 const ASK: u32 = 1 << 9;
+const ODD: u32 = 1 << 10;
 
 #[xdp(frags)]
 pub fn lb_xdp(ctx: XdpContext) -> u32 {
@@ -56,23 +51,52 @@ pub fn lb_xdp(ctx: XdpContext) -> u32 {
             |table| lb_xdp4(ctx, l3, table),
             |table| lb_xdp_ask4(ctx, l3, table),
             || lb_xdp_open4(ctx, l3),
+            || lb_xdp_odd4(ctx, l3),
+            |what| lb_xdp_answer4(ctx, l3, what),
         ),
         ETH_IPV6 => staged(
             |table| lb_xdp6(ctx, l3, table),
             |table| lb_xdp_ask6(ctx, l3, table),
             || lb_xdp_open6(ctx, l3),
+            || lb_xdp_odd6(ctx, l3),
+            |what| lb_xdp_answer6(ctx, l3, what),
         ),
         _ => xdp_action::XDP_PASS,
     }
 }
 
 #[inline(always)]
-fn staged(path: impl Fn(u32) -> u32, ask: impl Fn(u32) -> u32, open: impl Fn() -> u32) -> u32 {
-    let path = |table: Table| match path(table.scalar()) {
-        ASK => ask(table.scalar()),
+fn staged(
+    path: impl Fn(u32) -> u32,
+    ask: impl Fn(u32) -> u32,
+    open: impl Fn() -> u32,
+    odd: impl Fn() -> u32,
+    answer: impl Fn(u32) -> u32,
+) -> u32 {
+    let path = |table: u32| match path(table) {
+        ASK => match ask(table) {
+            what if what & ANSWER != 0 => answer(what),
+            action => action,
+        },
+        ODD => odd(),
         action => action,
     };
-    opening(path, open, OPEN, xdp_action::XDP_PASS, xdp_action::XDP_DROP)
+    let whole = |mark: u32| {
+        opening(
+            |table: Table| path(table.scalar() | mark),
+            &open,
+            OPEN,
+            xdp_action::XDP_PASS,
+            xdp_action::XDP_DROP,
+        )
+    };
+    match whole(0) {
+        FIRST => match whole(FIRST_FRAGMENT) {
+            FIRST => xdp_action::XDP_PASS,
+            action => action,
+        },
+        action => action,
+    }
 }
 
 macro_rules! stages {
@@ -86,7 +110,7 @@ macro_rules! stages {
                 return xdp_action::XDP_PASS;
             }
             let l3 = (l3 & HEADER_MASK) as usize;
-            ingress::<$addr>(&XdpContext::new(ctx), l3, Table::of(table))
+            ingress::<$addr>(&XdpContext::new(ctx), l3, table)
         }
 
         /// As the packet path, for a packet whose next hop only the kernel may know.
@@ -97,7 +121,7 @@ macro_rules! stages {
                 return xdp_action::XDP_PASS;
             }
             let l3 = (l3 & HEADER_MASK) as usize;
-            by_kernel::<$addr>(&XdpContext::new(ctx), l3, Table::of(table))
+            by_kernel::<$addr>(&XdpContext::new(ctx), l3, table)
         }
 
         /// Opens a flow for the packet.
@@ -107,7 +131,7 @@ macro_rules! stages {
             if ctx.is_null() {
                 return Reason::Malformed as u32;
             }
-            let ifindex = XdpContext::new(ctx).ingress_ifindex() as u32;
+            let ifindex = came_by(ctx);
             open_for::<$addr, _>(&Frame::new(ctx), (l3 & HEADER_MASK) as usize, ifindex)
         }
     };
@@ -117,16 +141,16 @@ stages!(Addr4, lb_xdp4, lb_xdp_ask4, lb_xdp_open4);
 stages!(Addr6, lb_xdp6, lb_xdp_ask6, lb_xdp_open6);
 
 #[inline(always)]
-fn ingress<A: Tables>(ctx: &XdpContext, l3: usize, table: Table) -> u32 {
+fn ingress<A: Tables>(ctx: &XdpContext, l3: usize, table: u32) -> u32 {
     let frame = &Frame::new(ctx.ctx);
     let Translation { at, key, flow, hop } = match decide::<A, _>(frame, l3, table) {
         Action::Pass => return xdp_action::XDP_PASS,
-        Action::Drop => return xdp_action::XDP_DROP,
         Action::Open => return OPEN,
+        Action::Odd => return ODD,
         Action::Translate(translation) => translation,
     };
     match flow.kind {
-        backend_kind::HOST => match translate(frame, l3, &at, &key, flow) {
+        backend_kind::HOST => match translate(frame, l3, &at, &key, flow, false) {
             Some(()) => xdp_action::XDP_PASS,
             None => malformed(),
         },
@@ -134,8 +158,8 @@ fn ingress<A: Tables>(ctx: &XdpContext, l3: usize, table: Table) -> u32 {
         // otherwise know `l3` from here on and leave out a bounds check that the verifier needs.
         backend_kind::NET if core::hint::black_box(l3) == ETH_LEN => {
             match LB_NEXT_HOPS.get(u32::from(hop)) {
-                Some(hop) if hop.ifindex != 0 && u32::from(at.len) <= hop.mtu => {
-                    match translate(frame, l3, &at, &key, flow) {
+                Some(hop) if hop.ifindex != 0 && u32::from(at.len) <= hop.mtu && at.ttl > 1 => {
+                    match translate(frame, l3, &at, &key, flow, true) {
                         Some(()) => send(ctx, hop),
                         None => malformed(),
                     }
@@ -156,22 +180,30 @@ fn ingress<A: Tables>(ctx: &XdpContext, l3: usize, table: Table) -> u32 {
                 _ => ASK,
             }
         }
+        _ if at.ttl <= 1 => ASK,
         // Tagged, or out of a bridge or veth, where the kernel must find the neighbour and the port.
         _ => slow_path(),
     }
 }
 
-/// As [`ingress`] for full NAT, with the next hop of the kernel's route and neighbour tables. A client's
-/// is kept in its flow.
+/// As [`ingress`] for what goes to another host, with the next hop of the kernel's route and neighbour
+/// tables. A client's is kept in its flow. What cannot go on gives an [`ANSWER`].
 #[inline(always)]
-fn by_kernel<A: Tables>(ctx: &XdpContext, l3: usize, table: Table) -> u32 {
+fn by_kernel<A: Tables>(ctx: &XdpContext, l3: usize, table: u32) -> u32 {
     let frame = &Frame::new(ctx.ctx);
-    let Action::Translate(Translation { at, key, flow, .. }) = decide::<A, _>(frame, l3, table)
+    let Action::Translate(Translation { at, key, flow, hop }) = decide::<A, _>(frame, l3, table)
     else {
         return slow_path();
     };
     let kind = flow.kind;
     let dsr = backend_kind::is_dsr(kind);
+    if at.ttl <= 1 && !dsr {
+        return TIME_EXCEEDED;
+    }
+    // Opaque as in [`ingress`].
+    if kind == backend_kind::LINK || core::hint::black_box(l3) != ETH_LEN {
+        return slow_path();
+    }
     let (src, dst) = if dsr {
         match (
             LB_NODE.get(0).and_then(A::snat_address),
@@ -184,21 +216,22 @@ fn by_kernel<A: Tables>(ctx: &XdpContext, l3: usize, table: Table) -> u32 {
         (flow.new_src, flow.new_dst)
     };
     let len = at.len.saturating_add(dsr::overhead::<A>(kind) as u16);
-    let Some(fib) = route(ctx, len, key.proto as u8, src, dst) else {
-        return slow_path();
+    let known = LB_NEXT_HOPS.get(u32::from(hop));
+    let found = match known {
+        Some(hop) if hop.ifindex != 0 && u32::from(len) > hop.mtu => Err(hop.mtu),
+        _ => route(ctx.ctx, len, key.proto as u8, src, dst),
     };
-    if !is_transmitted(ctx, fib.ifindex) && LB_PORTS.get(fib.ifindex).is_none() {
+    let fib = match found {
+        Ok(fib) => fib,
+        Err(mtu) if mtu != 0 && !is_joined(ctx.ctx) => {
+            return too_big(mtu.saturating_sub(dsr::overhead::<A>(kind)));
+        }
+        Err(_) => return slow_path(),
+    };
+    if !may_send(ctx.ctx, fib.ifindex) {
         return slow_path();
     }
-    // SAFETY: six bytes each, at even offsets of a C struct aligned to 4.
-    let hop = unsafe {
-        NextHop {
-            to: fib.dmac.as_ptr().cast::<[u16; 3]>().read(),
-            from: fib.smac.as_ptr().cast::<[u16; 3]>().read(),
-            ifindex: fib.ifindex,
-            mtu: 0,
-        }
-    };
+    let hop = next_hop(&fib);
     if dsr {
         let id = flow.backend;
         let Some(backend) = LB_BACKENDS.get(id) else {
@@ -212,7 +245,7 @@ fn by_kernel<A: Tables>(ctx: &XdpContext, l3: usize, table: Table) -> u32 {
     if flow.direction == direction::REVERSE {
         remember(flow, &fib);
     }
-    match translate(frame, l3, &at, &key, flow) {
+    match translate(frame, l3, &at, &key, flow, true) {
         Some(()) => send(ctx, &hop),
         None => malformed(),
     }
@@ -240,41 +273,6 @@ fn remember<A: Tables>(flow: &mut Flow<A>, fib: &FibLookup) {
     }
 }
 
-/// The tc twin sees the packet next, untouched, finds the same flow and can wait for a neighbour.
-#[inline(always)]
-fn slow_path() -> u32 {
-    counters::count(Reason::ToSlowPath);
-    xdp_action::XDP_PASS
-}
-
-#[inline(always)]
-fn malformed() -> u32 {
-    counters::count(Reason::Malformed);
-    xdp_action::XDP_DROP
-}
-
-/// Asks the kernel's route and neighbour tables; `None` where they cannot say.
-#[inline(always)]
-fn route<A: Tables>(ctx: &XdpContext, len: u16, proto: u8, src: A, dst: A) -> Option<FibLookup> {
-    // SAFETY: all-zero bytes are a value of this C struct.
-    let mut fib: FibLookup = unsafe { core::mem::zeroed() };
-    fib.family = A::AF;
-    fib.l4_protocol = proto;
-    fib.ifindex = ctx.ingress_ifindex() as u32;
-    fib.__bindgen_anon_1.tot_len = len;
-    fib.__bindgen_anon_3.ipv6_src = src.widen().0;
-    fib.__bindgen_anon_4.ipv6_dst = dst.widen().0;
-    // SAFETY: `fib` is as long as told.
-    let ret = unsafe { bpf_fib_lookup(ctx.as_ptr(), &mut fib, size_of::<FibLookup>() as i32, 0) };
-    (ret == 0).then_some(fib)
-}
-
-/// Whether a packet for this interface goes back where it came from.
-#[inline(always)]
-fn is_transmitted(ctx: &XdpContext, ifindex: u32) -> bool {
-    ifindex == ctx.ingress_ifindex() as u32 && TX_BY_REDIRECT.load() == 0
-}
-
 /// Writes the Ethernet header of a translated packet and sends it.
 #[inline(always)]
 fn send(ctx: &XdpContext, hop: &NextHop) -> u32 {
@@ -285,13 +283,7 @@ fn send(ctx: &XdpContext, hop: &NextHop) -> u32 {
     };
     // SAFETY: inside the packet.
     unsafe { *ethernet = [hop.to, hop.from] };
-    if is_transmitted(ctx, hop.ifindex) {
-        return xdp_action::XDP_TX;
-    }
-    LB_PORTS.redirect(hop.ifindex, 0).unwrap_or_else(|_| {
-        counters::count(Reason::NotSent);
-        xdp_action::XDP_DROP
-    })
+    forward::send(ctx.ctx, hop.ifindex)
 }
 
 // === impl Frame ===
@@ -342,7 +334,10 @@ impl Packet for Frame {
 
     #[inline(always)]
     fn extensions(&self, proto: u8, l4: usize) -> Option<Payload> {
-        extensions::unpack(lb_xdp_extensions(self.ctx, u32::from(proto), l4 as u32))
+        extensions::unpack(
+            lb_xdp_extensions(self.ctx, u32::from(proto), l4 as u32),
+            L4_MASK,
+        )
     }
 }
 
@@ -360,7 +355,7 @@ pub extern "C" fn lb_xdp_extensions(ctx: *mut xdp_md, proto: u32, l4: u32) -> u6
     ))
 }
 
-impl Direct for Frame {
+impl PacketMut for Frame {
     #[inline(always)]
     fn set_half(&self, offset: usize, value: u16) -> Option<()> {
         let p = self.at::<u16>(offset)?;

@@ -55,7 +55,9 @@ each_way!(
     later_packets_stay_with_their_backend,
     a_flow_has_one_half_alone,
     a_backend_on_this_node_is_reached_by_dnat_whatever_the_mode,
-    a_packet_that_would_be_too_long_is_not_wrapped,
+    a_packet_that_would_be_too_long_is_answered_with_what_fits,
+    errors_about_replies_go_to_the_backend_as_they_are,
+    fragments_go_to_the_backend_as_they_are,
     an_unknown_neighbour_leaves_the_packet_untouched_for_the_tc_twin,
     the_tc_twin_wraps_and_redirects,
     the_tc_twin_redirects_to_the_neighbour,
@@ -144,17 +146,93 @@ fn a_backend_on_this_node_is_reached_by_dnat_whatever_the_mode(way: Way) {
     }
 }
 
-fn a_packet_that_would_be_too_long_is_not_wrapped(way: Way) {
+fn a_packet_that_would_be_too_long_is_answered_with_what_fits(way: Way) {
     let rig = serving(way, service_mode::DSR_IPIP);
     let net = Net::new();
-    let frame = way.opening(way.client(1), way.vip(1));
-    let fits = frame.bytes().len() - ETH_LEN;
-    net.set_first_mtu(1_280.max(fits as u32));
-    let mut long = frame.clone();
-    long.payload = vec![7; 1_280 - fits + frame.payload.len()];
-    assert_eq!(long.bytes().len() - ETH_LEN, 1_280);
-    rig.expect_from(net.first, Hook::Xdp, &long, XDP_PASS, &long);
-    assert_eq!(rig.counters(), [(Reason::ToSlowPath, 1)]);
+    net.narrow(1_400);
+    let header = if way.v6 { 40 } else { 20 };
+    let most = 1_400 - header;
+    for (len, fits) in [(most, true), (most + 1, false)] {
+        let mut frame = way.opening(way.client(1), way.vip(1));
+        let headers = frame.bytes().len() - ETH_LEN - frame.payload.len();
+        frame.payload = vec![7; usize::from(len) - headers];
+        let out = rig.run_from(Hook::Xdp, &frame.bytes(), net.first);
+        if fits {
+            let macs = (FIRST_MAC, neighbour_mac(1));
+            out.must_be_bytes(XDP_TX, &wrapped(way, &frame, way.backend(1), macs));
+        } else {
+            let answer = Error::of_node(&frame, Trouble::TooBig(most));
+            out.must_be_bytes(XDP_TX, &answer.bytes());
+        }
+    }
+    assert_eq!(rig.counters(), [(Reason::TooBig, 1)]);
+}
+
+fn errors_about_replies_go_to_the_backend_as_they_are(way: Way) {
+    for (mode, hook) in [
+        (service_mode::DSR_L2, Hook::Xdp),
+        (service_mode::DSR_IPIP, Hook::Xdp),
+        (service_mode::DSR_IPIP, Hook::Ingress),
+    ] {
+        let mut rig = serving(way, mode);
+        let net = Net::new();
+        lead_by(&mut rig, way, net.first);
+        let opening = way.opening(way.client(1), way.vip(1));
+        rig.run_from(Hook::Xdp, &opening.bytes(), net.first);
+        let reply = way.later(way.vip(1), way.client(1));
+        let error = reply.error(way.stranger().ip(), Trouble::TooBig(1_280), 8);
+        let out = rig.run_from(hook, &error.bytes(), net.first);
+        carried(way, mode, hook, &error.bytes(), &out);
+    }
+}
+
+fn fragments_go_to_the_backend_as_they_are(way: Way) {
+    for (mode, hook) in [
+        (service_mode::DSR_L2, Hook::Xdp),
+        (service_mode::DSR_IPIP, Hook::Xdp),
+        (service_mode::DSR_IPIP, Hook::Ingress),
+    ] {
+        let mut rig = serving(way, mode);
+        let net = Net::new();
+        lead_by(&mut rig, way, net.first);
+        let frame = way.opening(way.client(1), way.vip(1));
+        for part in [
+            frame.clone().fragment((0, true)).bytes(),
+            frame.later_fragment((5, true), way.proto()),
+            frame.later_fragment((9, false), way.proto()),
+        ] {
+            let out = rig.run_from(hook, &part, net.first);
+            carried(way, mode, hook, &part, &out);
+        }
+        assert_eq!(rig.counters(), []);
+    }
+}
+
+/// Demands that a frame was sent to backend 1 with all behind its Ethernet header as it was.
+#[track_caller]
+fn carried(way: Way, mode: u8, hook: Hook, frame: &[u8], out: &Out) {
+    let header = match (mode, way.v6) {
+        (service_mode::DSR_L2, _) => 0,
+        (_, false) => 20,
+        (_, true) => 40,
+    };
+    assert_eq!(out.bytes[ETH_LEN + header..], frame[ETH_LEN..]);
+    if hook == Hook::Xdp {
+        assert_eq!(out.verdict, XDP_TX);
+        assert_eq!(out.bytes[..6], neighbour_mac(1));
+        assert_eq!(out.bytes[6..12], FIRST_MAC);
+    } else {
+        assert_eq!(out.verdict, TC_REDIRECT);
+    }
+    if header != 0 {
+        let outer = SlicedPacket::from_ethernet(&out.bytes).unwrap();
+        let to: IpAddr = match outer.net {
+            Some(NetSlice::Ipv4(ip)) => ip.header().destination_addr().into(),
+            Some(NetSlice::Ipv6(ip)) => ip.header().destination_addr().into(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(to, way.backend(1).ip());
+    }
 }
 
 fn an_unknown_neighbour_leaves_the_packet_untouched_for_the_tc_twin(way: Way) {

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use etherparse::{IpNumber, Ipv6Extensions, Ipv6RawExtHeader, Ipv6RoutingExtensions};
-use lb_common::{Reason, backend_kind};
+use lb_common::{Backend, Reason, backend_kind};
 use lb_tests::{each_way, packet::*};
 
 /// Padding options (RFC 8200 section 4.2) in a header of `8 * (1 + more)` bytes.
@@ -25,6 +25,35 @@ fn carried(way: Way, make: impl Fn(Frame) -> Frame) {
     rig.expect(Hook::Egress, &reply, TC_OK, &reply.clone().from(way.vip(1)));
     assert_eq!(rig.counters(), []);
     assert_eq!(rig.flows(way).len(), 2);
+}
+
+/// Sends a frame through full NAT and its answer back, by XDP and by tc, and an answer out of a container.
+fn sent_on(way: Way, make: impl Fn(Frame) -> Frame) {
+    let mut rig = Rig::serving(way, backend_kind::NET);
+    let net = Net::new();
+    let at = backend(way, way.backend(1), backend_kind::NET);
+    let ifindex = net.first;
+    rig.backend(1, Backend { ifindex, ..at });
+    let opening = make(way.opening(way.client(1), way.vip(1)));
+    rig.run_from(Hook::Xdp, &opening.bytes(), net.first);
+    let source = rig.flow(way, way.client(1), way.vip(1)).unwrap().leaves.0;
+    let frame = make(way.later(way.client(1), way.vip(1)));
+    let sent = frame.clone().from(source).to(way.backend(1)).forwarded();
+    let reply = make(way.later(way.backend(1), source));
+    let back = reply.clone().from(way.vip(1)).to(way.client(1)).forwarded();
+    rig.expect_from(ifindex, Hook::Ingress, &frame, TC_REDIRECT, &sent);
+    rig.expect_from(ifindex, Hook::Ingress, &reply, TC_REDIRECT, &back);
+    let sent = sent.between(FIRST_MAC, neighbour_mac(1));
+    let back = back.between(FIRST_MAC, GATEWAY_MAC);
+    rig.expect_from(ifindex, Hook::Xdp, &frame, XDP_TX, &sent);
+    rig.expect_from(ifindex, Hook::Xdp, &reply, XDP_TX, &back);
+    assert_eq!(rig.counters(), []);
+
+    let rig = Rig::serving(way, backend_kind::LINK);
+    rig.run(Hook::Xdp, &make(way.opening(way.client(1), way.vip(1))));
+    let reply = make(way.later(way.backend(1), way.client(1)));
+    let back = reply.clone().from(way.vip(1)).forwarded();
+    rig.expect(Hook::Link, &reply, TC_REDIRECT, &back);
 }
 
 /// Demands that a frame passes untouched, opens nothing and counts as malformed.
@@ -173,20 +202,24 @@ mod ipv4 {
     fn options_of_every_length_are_skipped_over_tcp() {
         for len in (4..=40).step_by(4) {
             // No-operation options (RFC 791 section 3.1).
-            carried(Way::V4_TCP, |frame| Frame {
+            let make = |frame| Frame {
                 options: vec![1; len],
                 ..frame
-            });
+            };
+            carried(Way::V4_TCP, make);
+            sent_on(Way::V4_TCP, make);
         }
     }
 
     #[test]
     fn options_of_every_length_are_skipped_over_udp() {
         for len in (4..=40).step_by(4) {
-            carried(Way::V4_UDP, |frame| Frame {
+            let make = |frame| Frame {
                 options: vec![1; len],
                 ..frame
-            });
+            };
+            carried(Way::V4_UDP, make);
+            sent_on(Way::V4_UDP, make);
         }
     }
 
@@ -209,10 +242,12 @@ mod ipv6 {
 
     fn carried_with(extensions: Ipv6Extensions) {
         for way in [Way::V6_TCP, Way::V6_UDP] {
-            carried(way, |frame| Frame {
+            let make = |frame| Frame {
                 extensions: extensions.clone().into(),
                 ..frame
-            });
+            };
+            carried(way, make);
+            sent_on(way, make);
         }
     }
 
@@ -236,10 +271,13 @@ mod ipv6 {
 
     #[test]
     fn the_longest_header_is_skipped() {
-        carried_with(Ipv6Extensions {
-            destination_options: Some(options(255)),
-            ..Ipv6Extensions::default()
-        });
+        // No interface sends it on.
+        for way in [Way::V6_TCP, Way::V6_UDP] {
+            carried(way, |mut frame| {
+                frame.extensions.destination_options = Some(options(255));
+                frame
+            });
+        }
     }
 
     #[test]

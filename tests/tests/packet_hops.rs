@@ -60,6 +60,7 @@ fn goes_to_the_backend_at(rig: &Rig, way: Way, ifindex: u32, mac: [u8; 6]) {
     let wanted = frame
         .from(claimed(rig, way))
         .to(way.backend(1))
+        .forwarded()
         .between(FIRST_MAC, mac);
     out.must_be(XDP_TX, &wanted);
 }
@@ -72,6 +73,7 @@ fn returns_to_the_client_at(rig: &Rig, way: Way, ifindex: u32, mac: [u8; 6]) {
         .clone()
         .from(way.vip(1))
         .to(way.client(1))
+        .forwarded()
         .between(FIRST_MAC, mac);
     rig.expect_from(ifindex, Hook::Xdp, &reply, XDP_TX, &wanted);
 }
@@ -93,11 +95,11 @@ each_way!(
     a_next_hop_in_the_array_needs_no_route_of_the_kernel,
     a_new_mac_address_in_the_array_holds_for_the_next_packet,
     an_entry_without_an_interface_leaves_the_backend_to_the_kernel,
-    an_entry_for_shorter_packets_leaves_the_backend_to_the_kernel,
+    a_packet_longer_than_the_backends_entry_allows_is_answered_with_what_fits,
     a_reply_goes_by_the_index_that_its_flow_remembers,
     a_client_whose_next_hop_has_no_index_is_asked_for_each_time,
     an_entry_without_an_interface_leaves_the_client_to_the_kernel,
-    an_entry_for_shorter_packets_leaves_the_client_to_the_kernel,
+    a_packet_longer_than_the_clients_entry_allows_is_answered_with_what_fits,
     a_flow_asks_anew_when_routes_have_changed
 );
 
@@ -124,16 +126,28 @@ fn an_entry_without_an_interface_leaves_the_backend_to_the_kernel(way: Way) {
     assert_eq!(rig.counters(), []);
 }
 
-fn an_entry_for_shorter_packets_leaves_the_backend_to_the_kernel(way: Way) {
+fn a_packet_longer_than_the_backends_entry_allows_is_answered_with_what_fits(way: Way) {
     let mut rig = serving(way);
     let net = Net::new();
-    let frame = way.opening(way.client(1), way.vip(1));
-    let length = u32::try_from(frame.bytes().len()).unwrap() - 14;
-    rig.next_hop(TO_BACKEND, hop(BACKEND_MAC, net.first, length));
-    goes_to_the_backend_at(&rig, way, net.first, BACKEND_MAC);
-    rig.next_hop(TO_BACKEND, hop(BACKEND_MAC, net.first, length - 1));
-    goes_to_the_backend_at(&rig, way, net.first, neighbour_mac(1));
-    assert_eq!(rig.counters(), []);
+    rig.next_hop(TO_BACKEND, hop(BACKEND_MAC, net.first, 1_280));
+    let headers = way.opening(way.client(1), way.vip(1)).bytes().len() - 14;
+    for (len, fits) in [(1_280, true), (1_281, false)] {
+        let mut frame = way.opening(way.client(1), way.vip(1));
+        frame.payload.extend(vec![7; len - headers]);
+        let out = rig.run_from(Hook::Xdp, &frame.bytes(), net.first);
+        if fits {
+            let wanted = frame
+                .from(claimed(&rig, way))
+                .to(way.backend(1))
+                .forwarded()
+                .between(FIRST_MAC, BACKEND_MAC);
+            out.must_be(XDP_TX, &wanted);
+        } else {
+            let answer = Error::of_node(&frame, Trouble::TooBig(1_280));
+            out.must_be_bytes(XDP_TX, &answer.bytes());
+        }
+    }
+    assert_eq!(rig.counters(), [(Reason::TooBig, 1)]);
 }
 
 fn a_reply_goes_by_the_index_that_its_flow_remembers(way: Way) {
@@ -164,17 +178,18 @@ fn an_entry_without_an_interface_leaves_the_client_to_the_kernel(way: Way) {
     assert_eq!(rig.counters(), []);
 }
 
-fn an_entry_for_shorter_packets_leaves_the_client_to_the_kernel(way: Way) {
+fn a_packet_longer_than_the_clients_entry_allows_is_answered_with_what_fits(way: Way) {
     let (mut rig, net) = under_way(way);
-    rig.next_hop(TO_CLIENT, hop(CLIENT_MAC, net.first, 20));
-    returns_to_the_client_at(&rig, way, net.first, GATEWAY_MAC);
-    net.set_first_mtu(1_280);
+    rig.next_hop(TO_CLIENT, hop(CLIENT_MAC, net.first, 1_280));
+    returns_to_the_client_at(&rig, way, net.first, CLIENT_MAC);
     let long = Frame {
         payload: vec![7; 1_300],
         ..way.later(way.backend(1), claimed(&rig, way))
     };
-    rig.expect_from(net.first, Hook::Xdp, &long, XDP_PASS, &long);
-    assert_eq!(rig.counters(), [(Reason::ToSlowPath, 1)]);
+    let answer = Error::of_node(&long, Trouble::TooBig(1_280));
+    let out = rig.run_from(Hook::Xdp, &long.bytes(), net.first);
+    out.must_be_bytes(XDP_TX, &answer.bytes());
+    assert_eq!(rig.counters(), [(Reason::TooBig, 1)]);
 }
 
 fn a_flow_asks_anew_when_routes_have_changed(way: Way) {

@@ -17,7 +17,6 @@ each_way!(
     later_packets_of_the_flow_keep_its_port_and_backend,
     a_backend_behind_another_interface_is_reached_by_redirect_where_xdp_may,
     an_unknown_next_hop_leaves_the_packet_untouched_for_the_tc_twin,
-    a_packet_too_long_for_the_way_out_is_left_to_the_stack,
     the_tc_twin_sends_the_reply_by_the_clients_interface,
     full_nat_replies_are_none_of_the_egress_and_link_programs_business,
     every_flow_gets_a_source_port_of_its_own_inside_the_range,
@@ -26,7 +25,8 @@ each_way!(
     a_range_without_ports_gives_none,
     one_port_serves_a_flow_of_every_backend,
     a_tagged_packet_is_never_sent_on_by_xdp,
-    a_node_without_settings_gives_no_port
+    a_node_without_settings_gives_no_port,
+    a_backend_reaches_itself_by_its_own_vip
 );
 
 fn the_first_packet_leaves_for_the_backend_with_a_source_and_port_of_the_node(way: Way) {
@@ -40,6 +40,7 @@ fn the_first_packet_leaves_for_the_backend_with_a_source_and_port_of_the_node(wa
     let wanted = frame
         .from(source)
         .to(way.backend(1))
+        .forwarded()
         .between(FIRST_MAC, neighbour_mac(1));
     out.must_be(XDP_TX, &wanted);
     assert_eq!(rig.counters(), []);
@@ -78,6 +79,7 @@ fn the_backends_reply_goes_to_the_client_as_the_vip(way: Way) {
             .clone()
             .from(way.vip(1))
             .to(way.client(1))
+            .forwarded()
             .between(FIRST_MAC, GATEWAY_MAC);
         rig.expect_from(net.first, Hook::Xdp, &reply, XDP_TX, &wanted);
     }
@@ -100,6 +102,7 @@ fn later_packets_of_the_flow_keep_its_port_and_backend(way: Way) {
         .clone()
         .from(source)
         .to(way.backend(1))
+        .forwarded()
         .between(FIRST_MAC, neighbour_mac(1));
     rig.expect_from(net.first, Hook::Xdp, &frame, XDP_TX, &wanted);
     assert_eq!(rig.flows(way).len(), 2);
@@ -118,6 +121,7 @@ fn a_backend_behind_another_interface_is_reached_by_redirect_where_xdp_may(way: 
         .clone()
         .from(source)
         .to(way.far_backend(3))
+        .forwarded()
         .between(SECOND_MAC, neighbour_mac(3));
     rig.expect_from(net.first, Hook::Xdp, &frame, XDP_REDIRECT, &wanted);
     rig.port(net.first);
@@ -126,6 +130,7 @@ fn a_backend_behind_another_interface_is_reached_by_redirect_where_xdp_may(way: 
         .clone()
         .from(way.vip(1))
         .to(way.client(1))
+        .forwarded()
         .between(FIRST_MAC, GATEWAY_MAC);
     rig.expect_from(net.second, Hook::Xdp, &reply, XDP_REDIRECT, &wanted);
     assert_eq!(rig.counters(), [(Reason::ToSlowPath, 1)]);
@@ -146,36 +151,6 @@ fn an_unknown_next_hop_leaves_the_packet_untouched_for_the_tc_twin(way: Way) {
     assert_eq!(rig.stats(1)[..2], [1, 1]);
 }
 
-fn a_packet_too_long_for_the_way_out_is_left_to_the_stack(way: Way) {
-    let rig = Rig::serving(way, backend_kind::NET);
-    let net = Net::new();
-    rig.run_from(
-        Hook::Xdp,
-        &way.opening(way.client(1), way.vip(1)).bytes(),
-        net.first,
-    );
-    net.set_first_mtu(1_400);
-    let sized = |len: usize| {
-        let frame = way.later(way.client(1), way.vip(1));
-        let headers = frame.bytes().len() - 14 - frame.payload.len();
-        Frame {
-            payload: vec![7; len - headers],
-            ..frame
-        }
-    };
-    let fits = sized(1_400);
-    let source = claimed(&rig, way, way.client(1));
-    let wanted = fits
-        .clone()
-        .from(source)
-        .to(way.backend(1))
-        .between(FIRST_MAC, neighbour_mac(1));
-    rig.expect_from(net.first, Hook::Xdp, &fits, XDP_TX, &wanted);
-    let long = sized(1_401);
-    rig.expect_from(net.first, Hook::Xdp, &long, XDP_PASS, &long);
-    assert_eq!(rig.counters(), [(Reason::ToSlowPath, 1)]);
-}
-
 fn the_tc_twin_sends_the_reply_by_the_clients_interface(way: Way) {
     let rig = Rig::serving(way, backend_kind::NET);
     let net = Net::new();
@@ -189,7 +164,7 @@ fn the_tc_twin_sends_the_reply_by_the_clients_interface(way: Way) {
             .all(|half| half.client_ifindex == net.first)
     );
     let reply = way.later(way.backend(1), source);
-    let wanted = reply.clone().from(way.vip(1)).to(way.client(1));
+    let wanted = reply.clone().from(way.vip(1)).to(way.client(1)).forwarded();
     rig.expect_from(net.second, Hook::Ingress, &reply, TC_REDIRECT, &wanted);
 }
 
@@ -290,6 +265,26 @@ fn a_node_without_settings_gives_no_port(way: Way) {
     rig.node_value(NodeConfig::default());
     rig.expect_untouched(Hook::Xdp, &way.opening(way.client(1), way.vip(1)));
     assert_eq!(rig.counters(), [(Reason::NoSnatAddress, 1)]);
+}
+
+fn a_backend_reaches_itself_by_its_own_vip(way: Way) {
+    let mut rig = Rig::serving(way, backend_kind::NET);
+    let net = Net::new();
+    let mut client = way.backend(1);
+    client.set_port(40_000);
+    rig.allow(client.ip(), if way.v6 { 128 } else { 32 });
+    let frame = way.opening(client, way.vip(1));
+    let out = rig.run_from(Hook::Xdp, &frame.bytes(), net.first);
+    let source = claimed(&rig, way, client);
+    assert_eq!(source.ip(), way.node());
+    let macs = (FIRST_MAC, neighbour_mac(1));
+    let wanted = frame.from(source).to(way.backend(1)).forwarded();
+    out.must_be(XDP_TX, &wanted.between(macs.0, macs.1));
+    let reply = way.later(way.backend(1), source);
+    let wanted = reply.clone().from(way.vip(1)).to(client).forwarded();
+    let wanted = wanted.between(macs.0, macs.1);
+    rig.expect_from(net.first, Hook::Xdp, &reply, XDP_TX, &wanted);
+    assert_eq!(rig.counters(), []);
 }
 
 each_tcp_way!(a_segment_whose_flow_was_evicted_is_left_to_the_stack);

@@ -18,7 +18,6 @@ each_way!(
     a_source_that_is_not_allowed_is_dropped_before_any_state_is_made,
     any_source_may_reach_an_external_service,
     an_allowed_source_is_known_by_its_whole_prefix_and_not_a_bit_more,
-    a_fragment_for_a_vip_is_dropped_and_counted,
     a_fragment_for_the_node_or_for_nobody_here_passes_untouched,
     without_a_source_address_for_full_nat_the_packet_is_left_to_the_stack_and_counted
 );
@@ -158,20 +157,6 @@ fn an_allowed_source_is_known_by_its_whole_prefix_and_not_a_bit_more(way: Way) {
     assert_eq!(rig.counters(), [(Reason::SourceNotAllowed, 1)]);
 }
 
-fn a_fragment_for_a_vip_is_dropped_and_counted(way: Way) {
-    let rig = Rig::serving(way, backend_kind::HOST);
-    let mut wanted = 0;
-    for fragment in [(0, true), (5, true), (5, false)] {
-        for hook in BOTH {
-            let frame = way.opening(way.client(1), way.vip(1)).fragment(fragment);
-            rig.expect_dropped(hook, &frame);
-            wanted += 1;
-            assert_eq!(rig.counters(), [(Reason::Fragment, wanted)]);
-        }
-    }
-    assert_eq!(rig.flows(way), []);
-}
-
 fn a_fragment_for_the_node_or_for_nobody_here_passes_untouched(way: Way) {
     let rig = Rig::serving(way, backend_kind::HOST);
     for dst in [way.host(), way.stranger()] {
@@ -198,8 +183,7 @@ fn without_a_source_address_for_full_nat_the_packet_is_left_to_the_stack_and_cou
 
 each_tcp_way!(
     a_segment_without_a_flow_is_left_to_the_stack_under_full_nat,
-    a_reset_without_a_flow_makes_none,
-    a_ping_of_a_vip_is_left_to_the_stack
+    a_reset_without_a_flow_makes_none
 );
 
 fn a_segment_without_a_flow_is_left_to_the_stack_under_full_nat(way: Way) {
@@ -223,15 +207,6 @@ fn a_reset_without_a_flow_makes_none(way: Way) {
     );
     assert_eq!(rig.counters(), [(Reason::NoFlow, 1)]);
     assert_eq!(rig.flows(way), []);
-}
-
-fn a_ping_of_a_vip_is_left_to_the_stack(way: Way) {
-    let rig = Rig::serving(way, backend_kind::HOST);
-    let ping = way.opening(way.client(1), way.vip(1)).as_ping();
-    for hook in ALL {
-        rig.run_bytes(hook, &ping).must_be_bytes(hook.pass(), &ping);
-    }
-    assert_eq!(rig.counters(), []);
 }
 
 #[test]

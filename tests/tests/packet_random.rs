@@ -3,8 +3,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use etherparse::{LaxNetSlice, LaxSlicedPacket};
-use lb_common::{SLOTS_SMALL, backend_kind, service_flag};
+use etherparse::{LaxNetSlice, LaxSlicedPacket, TransportSlice};
+use lb_common::{Reason, SLOTS_SMALL, backend_kind, service_flag};
 use lb_tests::{each_way, packet::*};
 use proptest::{
     prelude::*,
@@ -12,11 +12,19 @@ use proptest::{
 };
 
 const CASES: u32 = 4_000;
+/// Names another number of cases, for a run that is left alone for hours.
+const CASES_VARIABLE: &str = "LB_PACKET_CASES";
 
 /// Nothing is kept of a failure but what it prints: the seed is in the message.
 fn runner() -> TestRunner {
+    let cases = match std::env::var(CASES_VARIABLE) {
+        Ok(cases) => cases.parse().expect("a number of cases"),
+        Err(_) => CASES,
+    };
     TestRunner::new(Config {
-        cases: CASES,
+        cases,
+        // As many of the drawn addresses may be ours.
+        max_global_rejects: cases,
         failure_persistence: None,
         ..Config::default()
     })
@@ -27,6 +35,8 @@ const KINDS: [u8; 3] = [backend_kind::HOST, backend_kind::NET, backend_kind::LIN
 /// One service of each kind, on VIPs 1 to 3, open to every source.
 fn rig(way: Way) -> Rig {
     let mut rig = Rig::serving(way, backend_kind::HOST);
+    // So few that random ones are in use.
+    rig.node(way, 30_000, 5);
     for (n, kind) in (1..).zip(KINDS) {
         let at = if kind == backend_kind::HOST {
             way.host()
@@ -135,8 +145,40 @@ fn mutate(bytes: &mut Vec<u8>, mutation: &Mutation) {
     }
 }
 
-/// A valid frame to start from.
-fn seed(way: Way) -> impl Strategy<Value = Frame> {
+/// Something valid to start from.
+fn seed(way: Way) -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![
+        4 => frame(way).prop_map(|frame| frame.bytes()),
+        1 => frame(way).prop_map(|frame| frame.as_ping()),
+        1 => frame(way).prop_map(|frame| frame.fragment((0, true)).bytes()),
+        1 => (frame(way), 0..9_u16, any::<bool>())
+            .prop_map(move |(frame, at, more)| frame.later_fragment((at, more), way.proto())),
+        4 => error(way),
+    ]
+}
+
+/// An error about a packet that may have been translated.
+fn error(way: Way) -> impl Strategy<Value = Vec<u8>> {
+    let trouble = prop_oneof![
+        Just(Trouble::Unreachable),
+        (0..=2_000_u16).prop_map(Trouble::TooBig),
+        Just(Trouble::TimeExceeded),
+        Just(Trouble::ParameterProblem),
+    ];
+    let ends = prop_oneof![
+        (1..=3_u8, 0..=9_u8).prop_map(move |(vip, n)| (way.vip(vip), way.client(n))),
+        (30_000..30_005_u16, 1..=3_u8)
+            .prop_map(move |(port, n)| { (SocketAddr::new(way.node(), port), way.backend(n)) }),
+        (0..=9_u8).prop_map(move |n| (way.client(n), way.host())),
+    ];
+    let by = prop_oneof![Just(way.stranger()), Just(way.backend(2)), Just(way.host())];
+    (ends, by, trouble, 0..80_usize).prop_map(move |((from, to), by, trouble, quoted)| {
+        way.later(from, to).error(by.ip(), trouble, quoted).bytes()
+    })
+}
+
+/// A valid frame of the kind that is balanced, with any number of hops left.
+fn frame(way: Way) -> impl Strategy<Value = Frame> {
     let to = prop_oneof![
         4 => (1..=3_u8).prop_map(move |n| way.vip(n)),
         1 => Just(way.stranger()),
@@ -148,10 +190,12 @@ fn seed(way: Way) -> impl Strategy<Value = Frame> {
         Just(way.host()),
         Just(way.backend(3))
     ];
-    let shape = (0..=2_usize, 0..=10_usize, 0..=3_u8);
+    let ttl = prop_oneof![3 => Just(61), 1 => 0..=3_u8];
+    let shape = (0..=2_usize, 0..=10_usize, 0..=3_u8, ttl);
     (from, to, segment(), shape).prop_map(
-        move |(from, to, segment, (tags, options, extensions))| {
+        move |(from, to, segment, (tags, options, extensions, ttl))| {
             let mut frame = way.segment(from, to, segment);
+            frame.ttl = ttl;
             frame.tags = vec![7; tags];
             frame.options = vec![1; options * 4];
             let header = |more: usize| {
@@ -179,6 +223,14 @@ fn destination(bytes: &[u8]) -> Option<IpAddr> {
     }
 }
 
+fn is_icmp(bytes: &[u8]) -> bool {
+    let sliced = LaxSlicedPacket::from_ethernet(bytes).unwrap();
+    matches!(
+        sliced.transport,
+        Some(TransportSlice::Icmpv4(_) | TransportSlice::Icmpv6(_))
+    )
+}
+
 fn contains(bytes: &[u8], addr: IpAddr) -> bool {
     match addr {
         IpAddr::V4(addr) => bytes.windows(4).any(|w| w == addr.octets()),
@@ -198,8 +250,7 @@ fn no_mutated_packet_does_harm(way: Way) {
     let inputs = (seed(way), proptest::collection::vec(mutation(), 0..6));
     let seen = std::cell::Cell::new([0_u32; 5]);
     runner()
-        .run(&inputs, |(frame, mutations)| {
-            let mut bytes = frame.bytes();
+        .run(&inputs, |(mut bytes, mutations)| {
             for mutation in &mutations {
                 mutate(&mut bytes, mutation);
             }
@@ -209,7 +260,11 @@ fn no_mutated_packet_does_harm(way: Way) {
                 "XDP verdict {}",
                 out.verdict
             );
-            prop_assert_eq!(out.bytes.len(), bytes.len());
+            if out.bytes.len() != bytes.len() {
+                // An error of ours in its place.
+                prop_assert_eq!(out.verdict, XDP_TX);
+                prop_assert!(is_icmp(&out.bytes), "{:02x?}", out.bytes);
+            }
             let foreign = match destination(&bytes) {
                 Some(addr) => !ours.contains(&addr),
                 None => !ours.iter().any(|&addr| contains(&bytes, addr)),
@@ -253,6 +308,14 @@ fn no_mutated_packet_does_harm(way: Way) {
         "every fate must have been met: {:?}",
         seen.get()
     );
+    for reason in [
+        Reason::IcmpUnknown,
+        Reason::Fragment,
+        Reason::TtlExceeded,
+        Reason::NoSnatPort,
+    ] {
+        assert!(rig.counter(reason) > 0, "{}", reason.as_str());
+    }
 }
 
 each_way!(

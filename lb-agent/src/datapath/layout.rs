@@ -6,8 +6,9 @@ use anyhow::{Context as _, Result, bail};
 use aya::maps::{MapInfo, MapType};
 use lb_common::{
     Addr4, Addr6, Affinity, AffinityKey, Backend, BackendLimit, BackendStats, Bucket, FILTER_SLOTS,
-    Flow, FlowKey, Neighbour, NextHop, NodeConfig, Service, ServiceKey, ServiceState, SockKey,
-    SockPeer, SourceKey,
+    Flow, FlowKey, GUARDS, Neighbour, NextHop, NodeConfig, Service, ServiceKey, ServiceState,
+    SockKey, SockPeer, SourceKey,
+    fragment::{FragmentKey, FragmentPorts},
 };
 
 /// Grows when a pinned map's layout changes: the new agent then makes its own and hands nothing over.
@@ -34,6 +35,8 @@ pub struct Sizes {
 
 /// Prefixes of each family among the allowed sources.
 pub(crate) const SOURCES: u32 = 4_096;
+/// Fragmented packets of each family whose ports are remembered.
+const FRAGMENTS: u32 = 16_384;
 /// Interfaces that XDP may redirect to.
 const PORTS: u32 = 256;
 /// Length of the array of next hops; index 0 is not used.
@@ -163,6 +166,18 @@ pub(crate) fn specs(sizes: &Sizes) -> Vec<Spec> {
         lru("LB_FLOWS_HALF6", key6, flow6, sizes.half_open_flows),
         lru("LB_FLOWS_UDP4", key4, flow4, sizes.udp_flows),
         lru("LB_FLOWS_UDP6", key6, flow6, sizes.udp_flows),
+        lru(
+            "LB_FRAGMENTS4",
+            size_of::<FragmentKey<Addr4>>(),
+            size_of::<FragmentPorts>(),
+            FRAGMENTS,
+        ),
+        lru(
+            "LB_FRAGMENTS6",
+            size_of::<FragmentKey<Addr6>>(),
+            size_of::<FragmentPorts>(),
+            FRAGMENTS,
+        ),
         lru("LB_SOCK_PEERS", sock, peer, sizes.sockets),
         lru("LB_SOCK_CHOICES", sock, peer, sizes.sockets),
         spec(
@@ -185,7 +200,7 @@ pub(crate) fn specs(sizes: &Sizes) -> Vec<Spec> {
             MapType::PerCpuArray,
             U32,
             size_of::<Bucket>(),
-            1,
+            GUARDS as u32,
         ),
         spec(
             "LB_NEXT_HOPS",

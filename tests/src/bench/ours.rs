@@ -160,7 +160,10 @@ impl Ours {
             Reach::OtherInterface => (XDP_REDIRECT, (SECOND_MAC, neighbour_mac(1))),
             Reach::Here => (XDP_PASS, packet.macs),
         };
-        let wanted = packet.clone().from(source).to(backend);
+        let mut wanted = packet.clone().from(source).to(backend);
+        if reach != Reach::Here {
+            wanted = wanted.forwarded();
+        }
         Job {
             wanted: wanted.between(macs.0, macs.1),
             packet,
@@ -177,6 +180,7 @@ impl Ours {
                 .clone()
                 .from(way.vip(reach.vip()))
                 .to(way.client(1))
+                .forwarded()
                 .between(FIRST_MAC, GATEWAY_MAC),
             packet,
             verdict: XDP_TX,

@@ -3,7 +3,10 @@
 use std::net::{IpAddr, SocketAddr};
 
 use aya::maps::HashMap;
-use lb_common::{Addr4, Addr6, Be16, Flow, FlowKey, direction};
+use lb_common::{
+    Addr4, Addr6, Be16, Flow, FlowKey, direction,
+    fragment::{FRAGMENT_LIFE, FragmentKey, FragmentPorts},
+};
 
 use super::{Rig, Way, sys::empty};
 
@@ -131,6 +134,29 @@ impl Rig {
         } else {
             let map = self.hash::<FlowKey<Addr4>, Flow<Addr4>>(table);
             map.get(&key(way, src, dst), 0).unwrap().last_seen
+        }
+    }
+
+    /// Lets the time pass after which no further fragment is waited for.
+    pub fn forget_fragments(&mut self, way: Way) {
+        if way.v6 {
+            self.age_fragments::<Addr6>("LB_FRAGMENTS6");
+        } else {
+            self.age_fragments::<Addr4>("LB_FRAGMENTS4");
+        }
+    }
+
+    fn age_fragments<A: Ip>(&mut self, table: &str)
+    where
+        FragmentKey<A>: aya::Pod,
+    {
+        let mut map = self.hash::<FragmentKey<A>, FragmentPorts>(table);
+        let entries: Vec<_> = map.iter().map(Result::unwrap).collect();
+        assert!(!entries.is_empty());
+        for (key, ports) in entries {
+            let seen = ports.seen.checked_sub(FRAGMENT_LIFE + 1_000_000_000);
+            let seen = seen.expect("the machine runs for longer than that");
+            map.insert(key, FragmentPorts { seen, ..ports }, 0).unwrap();
         }
     }
 

@@ -60,6 +60,8 @@ pub struct Frame {
     pub extensions: Box<Ipv6Extensions>,
     /// IPv4 fragment offset in units of 8 bytes, and whether more follow.
     pub ipv4_fragment: (u16, bool),
+    /// Time to live, hop limit.
+    pub ttl: u8,
     /// The bytes above the transport header.
     pub payload: Vec<u8>,
 }
@@ -82,6 +84,7 @@ impl Frame {
             options: Vec::new(),
             extensions: Box::default(),
             ipv4_fragment: (0, false),
+            ttl: 61,
             payload: payload.to_vec(),
         }
     }
@@ -103,6 +106,15 @@ impl Frame {
     pub fn between(self, src: [u8; 6], dst: [u8; 6]) -> Self {
         Self {
             macs: (src, dst),
+            ..self
+        }
+    }
+
+    /// The same after it passed a router.
+    #[must_use]
+    pub fn forwarded(self) -> Self {
+        Self {
+            ttl: self.ttl - 1,
             ..self
         }
     }
@@ -133,6 +145,42 @@ impl Frame {
             builder.icmpv4_echo_request(1, 1).write(&mut bytes, PAYLOAD)
         }
         .unwrap();
+        bytes
+    }
+
+    /// The reply to an echo request between other stations.
+    pub fn as_pong(&self) -> Vec<u8> {
+        let builder = PacketBuilder::ethernet2(self.macs.0, self.macs.1).ip(self.ip());
+        let mut bytes = Vec::new();
+        if self.dst.is_ipv6() {
+            builder.icmpv6_echo_reply(1, 1).write(&mut bytes, PAYLOAD)
+        } else {
+            builder.icmpv4_echo_reply(1, 1).write(&mut bytes, PAYLOAD)
+        }
+        .unwrap();
+        bytes
+    }
+
+    /// The sender as the receiver, and the other way round.
+    #[must_use]
+    pub fn turned(self) -> Self {
+        Self {
+            macs: (self.macs.1, self.macs.0),
+            src: self.dst,
+            dst: self.src,
+            ..self
+        }
+    }
+
+    /// A part of a packet of these addresses that holds no transport header: offset in units of 8 bytes,
+    /// and whether more follow.
+    pub fn later_fragment(&self, place: (u16, bool), proto: u8) -> Vec<u8> {
+        let ip = self.clone().fragment(place).ip();
+        let mut bytes = Vec::new();
+        PacketBuilder::ethernet2(self.macs.0, self.macs.1)
+            .ip(ip)
+            .write(&mut bytes, IpNumber(proto), PAYLOAD)
+            .unwrap();
         bytes
     }
 
@@ -201,11 +249,12 @@ impl Frame {
         header
     }
 
-    fn ip(&self) -> IpHeaders {
+    pub(super) fn ip(&self) -> IpHeaders {
         match (self.src.ip(), self.dst.ip()) {
             (IpAddr::V4(src), IpAddr::V4(dst)) => {
                 let mut header =
-                    Ipv4Header::new(0, 61, IpNumber::TCP, src.octets(), dst.octets()).unwrap();
+                    Ipv4Header::new(0, self.ttl, IpNumber::TCP, src.octets(), dst.octets())
+                        .unwrap();
                 header.identification = 0x0bad;
                 header.dont_fragment = false;
                 header.options = self.options[..].try_into().unwrap();
@@ -217,7 +266,7 @@ impl Frame {
                 let header = Ipv6Header {
                     traffic_class: 0x20,
                     flow_label: 0x12345.try_into().unwrap(),
-                    hop_limit: 61,
+                    hop_limit: self.ttl,
                     source: src.octets(),
                     destination: dst.octets(),
                     ..Ipv6Header::default()

@@ -12,6 +12,7 @@ mod maps;
 mod net;
 mod rig;
 pub(crate) mod sys;
+mod trouble;
 mod way;
 
 pub use flows::Entry;
@@ -23,6 +24,7 @@ pub(crate) use rig::words;
 pub use rig::{
     Hook, Out, Rig, Sizes, TC_OK, TC_REDIRECT, TC_SHOT, XDP_DROP, XDP_PASS, XDP_REDIRECT, XDP_TX,
 };
+pub use trouble::{Error, Trouble};
 pub use way::Way;
 
 /// Makes four tests of each function: IPv4 and IPv6, TCP and UDP.

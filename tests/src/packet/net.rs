@@ -84,9 +84,14 @@ impl Net {
 }
 
 impl Net {
-    /// Lets no IP packet longer than this, in bytes, out of the first interface.
-    pub fn set_first_mtu(&self, mtu: u32) {
-        ip(&[format!("link set lbt1 mtu {mtu}")]);
+    /// Lets no IP packet longer than this, in bytes, on the ways to the clients and to the first backend.
+    pub fn narrow(&self, mtu: u32) {
+        ip(&[
+            format!("route replace 192.0.2.0/24 via 10.1.0.253 dev lbt1 mtu lock {mtu}"),
+            format!("route replace 10.1.0.1/32 dev lbt1 mtu lock {mtu}"),
+            format!("route replace 2001:db8:1::/64 via fd00:1::253 dev lbt1 mtu lock {mtu}"),
+            format!("route replace fd00:1::1/128 dev lbt1 mtu lock {mtu}"),
+        ]);
     }
 }
 

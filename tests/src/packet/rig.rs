@@ -269,6 +269,22 @@ impl Rig {
         }
     }
 
+    /// Runs a program so often in a row on what it left of the packet; gives that number and the last verdict.
+    pub fn run_often(&self, hook: Hook, bytes: &[u8], repeat: u32) -> (u64, u32) {
+        let options = TestRunOptions {
+            data_in: Some(bytes),
+            repeat,
+            ..TestRunOptions::new()
+        };
+        let result = match self.object.program(hook.name()).unwrap() {
+            Program::Xdp(program) => Xdp::test_run(program, options),
+            Program::SchedClassifier(program) => SchedClassifier::test_run(program, options),
+            other => panic!("{} is a {:?}", hook.name(), other.prog_type()),
+        }
+        .unwrap_or_else(|error| panic!("{hook:?} did not run: {error:?}"));
+        (repeat.into(), result.return_value)
+    }
+
     /// As [`Rig::run`] for a tc program, with the packet's sum made by the device: the kernel checks
     /// that the sum still holds afterwards.
     ///
@@ -276,12 +292,20 @@ impl Rig {
     ///
     /// `EBADMSG` if it does not.
     pub fn run_summed(&self, hook: Hook, frame: &Frame) -> std::io::Result<Out> {
+        self.run_summed_bytes(hook, &frame.bytes())
+    }
+
+    /// As [`Rig::run_summed`], by bytes.
+    ///
+    /// # Errors
+    ///
+    /// `EBADMSG` if the sum does not hold.
+    pub fn run_summed_bytes(&self, hook: Hook, bytes: &[u8]) -> std::io::Result<Out> {
         let Program::SchedClassifier(program) = self.object.program(hook.name()).unwrap() else {
             panic!("{hook:?} is no tc program");
         };
-        let bytes = frame.bytes();
         let mut room = vec![0; bytes.len()];
-        let verdict = sys::run_summed(program.fd().unwrap().as_fd(), &bytes, &mut room)?;
+        let verdict = sys::run_summed(program.fd().unwrap().as_fd(), bytes, &mut room)?;
         Ok(Out {
             verdict,
             bytes: room,

@@ -40,7 +40,13 @@ fn one_flow(net: Net, scale: &Scale) -> Result<Stage> {
     let mut stage = Stage::new(net, scale, scale.room, PLENTY)?;
     let way = Way::V4_TCP;
     let nat = stage.ours.established(way, Reach::SameInterface);
-    let (packet4, into) = (nat.packet.bytes(), nat.wanted.bytes());
+    let packet4 = nat.packet.bytes();
+    // The floor leaves the time to live as it is.
+    let into = Frame {
+        ttl: nat.packet.ttl,
+        ..nat.wanted.clone()
+    };
+    let into = into.bytes();
     let packet6 = stage
         .ours
         .established(Way::V6_TCP, Reach::SameInterface)

@@ -1,0 +1,51 @@
+//! ICMP errors about flows of ours.
+
+use lb_common::{
+    Flow, Reason, addr_flag, direction,
+    headers::{Ip, Packet},
+    icmp::{self, Quoted},
+};
+
+use crate::{
+    counters,
+    flows::{find, is_served},
+    tables::Tables,
+};
+
+/// An error about a packet of a flow.
+pub struct Error<A: 'static> {
+    /// That packet.
+    pub quoted: Quoted<A>,
+    /// What translates an answer to it.
+    pub flow: &'static Flow<A>,
+}
+
+/// The flow that an ICMP packet is about. An error whose receiver is not the sender of what it quotes is
+/// forged or not ours (RFC 5927 section 4).
+#[inline(always)]
+pub fn error<A: Tables, P: Packet>(packet: &P, l3: usize, ip: &Ip<A>) -> Option<Error<A>> {
+    let (kind, _) = icmp::kind(packet, ip.l4)?;
+    if ip.proto != A::PROTO || !A::is_error(kind) {
+        return None;
+    }
+    let error = known(packet, l3, ip);
+    if error.is_none() && A::address_flags(&ip.dst) & addr_flag::VIP != 0 {
+        counters::count(Reason::IcmpUnknown);
+    }
+    error
+}
+
+/// As [`error`], for a packet that is known to be one.
+#[inline(always)]
+pub fn known<A: Tables, P: Packet>(packet: &P, l3: usize, ip: &Ip<A>) -> Option<Error<A>> {
+    let quoted = icmp::quoted(packet, l3, ip)?;
+    if quoted.key.src != ip.dst {
+        return None;
+    }
+    let answer = quoted.key.turned();
+    let (_, flow) = find(&answer)?;
+    if flow.direction == direction::FORWARD && !is_served(&answer, flow) {
+        return None;
+    }
+    Some(Error { quoted, flow })
+}
