@@ -63,8 +63,11 @@ pub struct ServiceReport {
     /// `tcp` or `udp`.
     #[serde(with = "protocol")]
     pub protocol: Protocol,
-    /// How backends are chosen: `maglev`.
+    /// How backends are chosen: `maglev`, `least-conn`, `round-robin` or `source`.
     pub algorithm: String,
+    /// How packets from outside get to backends: `auto`, `nat`, `dsr-ipip` or `dsr-l2`.
+    #[serde(default)]
+    pub mode: String,
     /// The address needed probing and no shared store claimed it: another node may give the name another one.
     #[serde(default)]
     pub address_not_agreed: bool,
@@ -101,6 +104,8 @@ pub enum BackendState {
     Draining,
     /// Taken out by an operator: as draining.
     Maintenance,
+    /// Would take new flows, but others are to be used before it; those it has go on.
+    Standby,
     /// Does not answer.
     Down,
 }
@@ -262,6 +267,7 @@ impl fmt::Display for BackendState {
             Self::Active => "active",
             Self::Draining => "draining",
             Self::Maintenance => "maintenance",
+            Self::Standby => "standby",
             Self::Down => "down",
         })
     }

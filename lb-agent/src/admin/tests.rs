@@ -129,6 +129,7 @@ fn service(name: Option<&str>, addr: &str, port: u16, backends: &[&str]) -> Serv
         port: Port::new(port).unwrap(),
         protocol: Protocol::Tcp,
         algorithm: "maglev".into(),
+        mode: "auto".into(),
         address_not_agreed: false,
         backends: backends
             .iter()

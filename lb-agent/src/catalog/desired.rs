@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{Port, Protocol, Weight};
+use super::{Port, Properties, Protocol, Weight};
 use crate::{provider::ProviderId, vip::VipName};
 
 /// The whole desired state. Equal input gives an equal value, whatever the order it came in.
@@ -44,6 +44,8 @@ pub struct ServiceKey {
 pub struct Service {
     /// The VIP's name; `None` for an IP VIP.
     pub name: Option<VipName>,
+    /// What it is like.
+    pub properties: Arc<Properties>,
     /// Ascending by address; each address once, all of the VIP's family.
     pub backends: Vec<CatalogBackend>,
 }
@@ -55,6 +57,12 @@ pub struct CatalogBackend {
     pub addr: SocketAddr,
     /// Its share of new flows.
     pub weight: Weight,
+    /// Flows at a time; 0: no limit.
+    pub max_flows: u32,
+    /// Used only while no other backend takes flows.
+    pub backup: bool,
+    /// The zone that it is in, if it is known.
+    pub zone: Option<Arc<str>>,
     /// The orchestrator's id of the instance.
     pub task: Arc<str>,
     /// Who declares it.

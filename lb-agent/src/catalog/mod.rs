@@ -2,6 +2,7 @@
 
 mod desired;
 mod policy;
+mod properties;
 mod readings;
 mod resolve;
 mod service;
@@ -10,6 +11,7 @@ pub use desired::{
     CatalogBackend, Desired, NameAddresses, Notice, NoticeKind, Service, ServiceKey,
 };
 pub use policy::{NamePolicy, Policy};
+pub use properties::{Balance, Idle, Mode, Properties, Source};
 pub use readings::{Catalog, Failure, Reading};
 pub use service::{Port, Protocol, Weight};
 

@@ -7,7 +7,8 @@ use std::{
 };
 
 use super::{
-    Catalog, CatalogBackend, Desired, Notice, NoticeKind, Policy, Service, ServiceKey,
+    Catalog, CatalogBackend, Desired, Notice, NoticeKind, Policy, Port, Properties, Protocol,
+    Service, ServiceKey,
     policy::{declared, owner},
 };
 use crate::{
@@ -282,23 +283,25 @@ impl<'a> Resolution<'a> {
     }
 
     fn serve_name(&mut self, name: &VipName, declarations: &[Named<'_>]) {
+        let declarations: Vec<_> = declarations.iter().map(|named| named.declaration).collect();
+        let shaped = self.shape(&name.to_string(), &declarations);
         for family in Family::ALL {
             let Some(addr) = self.allocator.address(name, family) else {
                 continue;
             };
             if self.policy.forbidden.contains(&addr) {
-                for named in declarations {
+                for &declaration in &declarations {
                     let reason = format!(
                         "the address {addr} of VIP {name} belongs to a node, a resolver or an \
                          orchestrator; change the pool or release the name"
                     );
-                    self.refuse(named.declaration, reason);
+                    self.refuse(declaration, reason);
                 }
                 continue;
             }
             let mut served = false;
-            for named in declarations {
-                served |= self.add_backends(addr, Some(name), named.declaration);
+            for (declaration, properties) in &shaped {
+                served |= self.add_backends(addr, Some(name), *declaration, properties);
             }
             if served {
                 let addresses = self.desired.names.entry(name.clone()).or_default();
@@ -311,14 +314,57 @@ impl<'a> Resolution<'a> {
     }
 
     fn serve_ip_vip(&mut self, addr: IpAddr, declarations: &[Declaration<'_>]) {
-        for &declaration in declarations {
+        for (declaration, properties) in self.shape(&addr.to_string(), declarations) {
             let backends = &declaration.pool.backends;
-            if !self.add_backends(addr, None, declaration) && !backends.is_empty() {
+            if !self.add_backends(addr, None, declaration, &properties) && !backends.is_empty() {
                 let family = Family::of(addr);
                 let reason = format!("IP VIP {addr}: none of its backends has an {family} address");
                 self.refuse(declaration, reason);
             }
         }
+    }
+
+    /// The declarations of one VIP with the properties that each port has: those of the first that says any. One
+    /// that says others is refused: to serve its backends in another way than it asks for may be to serve whom
+    /// it keeps out.
+    fn shape<'d>(
+        &mut self,
+        vip: &str,
+        declarations: &[Declaration<'d>],
+    ) -> Vec<(Declaration<'d>, Arc<Properties>)> {
+        let mut first = BTreeMap::<(Port, Protocol), (Declaration<'_>, &Arc<Properties>)>::new();
+        let mut admitted = Vec::with_capacity(declarations.len());
+        for &declaration in declarations {
+            let pool = declaration.pool;
+            let Some(properties) = &pool.properties else {
+                admitted.push(declaration);
+                continue;
+            };
+            let (holder, held) = *first
+                .entry((pool.port, pool.protocol))
+                .or_insert((declaration, properties));
+            if held == properties {
+                admitted.push(declaration);
+                continue;
+            }
+            let reason = format!(
+                "VIP {vip}:{}/{} has another {} from app {} of {}, which comes first; left out",
+                pool.port,
+                pool.protocol,
+                held.differences(properties).join(", "),
+                holder.pool.app,
+                holder.provider
+            );
+            self.refuse(declaration, reason);
+        }
+        let properties = |declaration: &Declaration<'_>| {
+            let key = (declaration.pool.port, declaration.pool.protocol);
+            first.get(&key).map(|(_, held)| Arc::clone(held))
+        };
+        admitted
+            .into_iter()
+            .map(|declaration| (declaration, properties(&declaration).unwrap_or_default()))
+            .collect()
     }
 
     /// Adds the backends of `addr`'s family to the service there; false if there are none.
@@ -327,6 +373,7 @@ impl<'a> Resolution<'a> {
         addr: IpAddr,
         name: Option<&VipName>,
         declaration: Declaration<'_>,
+        properties: &Arc<Properties>,
     ) -> bool {
         let Declaration { provider, pool } = declaration;
         let mut added = false;
@@ -350,11 +397,15 @@ impl<'a> Resolution<'a> {
             };
             let service = self.desired.services.entry(key).or_insert_with(|| Service {
                 name: name.cloned(),
+                properties: Arc::clone(properties),
                 backends: Vec::new(),
             });
             service.backends.push(CatalogBackend {
                 addr: at,
                 weight: backend.weight,
+                max_flows: backend.max_flows,
+                backup: backend.backup,
+                zone: backend.zone.clone(),
                 task: backend.task.clone(),
                 app: pool.app.clone(),
                 provider: provider.clone(),

@@ -365,6 +365,7 @@ fn example() -> StatusReport {
         port: Port::new(10000).unwrap(),
         protocol: Protocol::Tcp,
         algorithm: "maglev".into(),
+        mode: "auto".into(),
         address_not_agreed: false,
         backends: vec![
             backend("10.0.1.5:28543", 1, BackendState::Active, None),
@@ -383,6 +384,7 @@ fn example() -> StatusReport {
         port: Port::new(5000).unwrap(),
         protocol: Protocol::Udp,
         algorithm: "maglev".into(),
+        mode: "auto".into(),
         address_not_agreed: true,
         backends: vec![],
     };

@@ -182,6 +182,13 @@ pub(crate) const SERVICES: Key = one(
 )
 .words("/etc/lb-agent/services.yaml, if it exists or nothing else is given");
 
+pub(crate) const ZONE: Key = one(
+    SERVICES_,
+    "zone",
+    "NAME",
+    "Zone that this node is in: backends of the same zone are used while one of them takes new connections, else all",
+);
+
 pub(crate) const DNS_LISTEN: Key = many(
     DNS,
     "dns-listen",
@@ -385,6 +392,7 @@ pub(crate) const KEYS: &[&Key] = &[
     &MARATHON_TOKEN_FILE,
     &MARATHON_CA_FILE,
     &SERVICES,
+    &ZONE,
     &DNS_LISTEN,
     &DNS_LINK_ADDRESS,
     &DNS_UPSTREAM,

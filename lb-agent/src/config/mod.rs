@@ -19,6 +19,7 @@ use std::{path::PathBuf, time::Duration};
 
 use ipnet::IpNet;
 
+pub(crate) use self::parse::cidr;
 pub use self::{
     error::ConfigError,
     flags::Flags,
@@ -28,7 +29,7 @@ pub use self::{
     },
 };
 use self::{
-    parse::{absolute, choice, cidr, number},
+    parse::{absolute, choice, number},
     sources::{Sources, Surroundings},
 };
 
@@ -46,6 +47,8 @@ pub struct Config {
     pub marathon: Option<Marathon>,
     /// The services file, if any; one that nobody asked for may not exist (yet).
     pub services: Option<PathBuf>,
+    /// The zone that this node is in, if it is said.
+    pub zone: Option<String>,
     /// The DNS service; `None`: turned off.
     pub dns: Option<Dns>,
     /// IPv4 addresses for names.
@@ -110,6 +113,7 @@ impl Config {
             )?,
             marathon,
             services,
+            zone: sources.one(&keys::ZONE, parse::word)?,
             dns: check::dns(&sources)?,
             vip_pool_v4: sources.preset(&keys::VIP_POOL_V4, parse::pool_v4)?,
             vip_pool_v6: sources.preset(&keys::VIP_POOL_V6, parse::pool_v6)?,

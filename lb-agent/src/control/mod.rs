@@ -3,6 +3,7 @@
 mod collector;
 mod hops;
 mod made;
+mod modes;
 mod names;
 mod owners;
 mod providers;
@@ -186,6 +187,7 @@ impl Control {
         let resolvers = resolvers.iter().map(SocketAddr::ip);
         self.policy.forbidden.extend(resolvers);
         let mut desired = self.catalog.resolve(&self.policy, &mut self.allocator);
+        modes::refuse_impossible(&mut desired, &self.topology, &self.node);
         let held = self.held(&desired);
         self.keep_names(&held, &mut desired);
         for notice in desired.new_problems(&before) {
@@ -326,6 +328,7 @@ impl Control {
             &self.desired,
             &counters,
             &self.failures,
+            self.node.zone.as_deref(),
         );
         report.datapath.maps.clone_from(&self.fill);
         let census = self.published.census.load();

@@ -142,11 +142,15 @@ mod tests {
     fn desired(services: &[(&str, &[&str])]) -> Desired {
         let service = |providers: &[&str]| Service {
             name: None,
+            properties: Default::default(),
             backends: providers
                 .iter()
                 .map(|name| CatalogBackend {
                     addr: "10.0.0.1:80".parse().unwrap(),
                     weight: Weight::ONE,
+                    max_flows: 0,
+                    backup: false,
+                    zone: None,
                     task: "task".into(),
                     app: "app".into(),
                     provider: provider(name),

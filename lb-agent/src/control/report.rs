@@ -14,6 +14,8 @@ use crate::{
     vip::VipName,
 };
 
+use super::wanted::tier;
+
 /// What stays the same while the agent runs.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Fixed {
@@ -24,13 +26,14 @@ pub(super) struct Fixed {
     pub(super) warnings: Vec<String>,
 }
 
-/// The report of this moment. `failures`: what could not be written to the kernel or the routes.
+/// The report of this moment. `failures`: what could not be written to the kernel or the routes; `zone`: the node's.
 pub(super) fn report(
     fixed: &Fixed,
     catalog: &Catalog,
     desired: &Desired,
     counters: &Counters,
     failures: &[String],
+    zone: Option<&str>,
 ) -> StatusReport {
     let warnings = desired
         .problems
@@ -39,7 +42,7 @@ pub(super) fn report(
         .map(ToString::to_string);
     StatusReport {
         agent: fixed.agent.clone(),
-        services: services(desired),
+        services: services(desired, zone),
         providers: providers(catalog, desired),
         datapath: DatapathReport {
             interfaces: fixed.interfaces.clone(),
@@ -104,7 +107,7 @@ pub(super) fn fill(want: &Wanted, limits: &Limits) -> Vec<MapReport> {
 }
 
 /// Both families of a name are one entry.
-fn services(desired: &Desired) -> Vec<ServiceReport> {
+fn services(desired: &Desired, zone: Option<&str>) -> Vec<ServiceReport> {
     let mut merged = BTreeMap::<
         (Option<VipName>, Option<std::net::IpAddr>, Port, Protocol),
         ServiceReport,
@@ -118,7 +121,8 @@ fn services(desired: &Desired) -> Vec<ServiceReport> {
                 addrs: Vec::new(),
                 port: key.port,
                 protocol: key.protocol,
-                algorithm: "maglev".to_owned(),
+                algorithm: service.properties.balance.to_string(),
+                mode: service.properties.mode.to_string(),
                 address_not_agreed: service
                     .name
                     .as_ref()
@@ -126,22 +130,38 @@ fn services(desired: &Desired) -> Vec<ServiceReport> {
                 backends: Vec::new(),
             });
         entry.addrs.push(key.addr);
-        entry.backends.extend(service.backends.iter().map(backend));
+        let tiers = || service.backends.iter().map(|backend| tier(backend, zone));
+        let used = service.backends.iter().zip(tiers());
+        let used = used.filter(|(backend, _)| backend.weight != Weight::DRAIN);
+        let used = used.map(|(_, tier)| tier).min();
+        let backends = service.backends.iter().zip(tiers());
+        entry
+            .backends
+            .extend(backends.map(|(one, tier)| backend(one, used.is_some_and(|used| used < tier))));
     }
     merged.into_values().collect()
 }
 
-fn backend(backend: &CatalogBackend) -> BackendReport {
-    let draining = backend.weight == Weight::DRAIN;
+/// `stands_by`: others are to be used before it, and one of them takes flows.
+fn backend(backend: &CatalogBackend, stands_by: bool) -> BackendReport {
+    let why = backend.draining.as_deref().map(str::to_owned);
+    let (state, why) = if backend.weight == Weight::DRAIN {
+        (BackendState::Draining, why)
+    } else if stands_by {
+        let zone = || backend.zone.as_deref().unwrap_or("none");
+        let why = match backend.backup {
+            true => "backup".to_owned(),
+            false => format!("zone {}", zone()),
+        };
+        (BackendState::Standby, Some(why))
+    } else {
+        (BackendState::Active, why)
+    };
     BackendReport {
         addr: backend.addr,
         weight: backend.weight.get(),
-        state: if draining {
-            BackendState::Draining
-        } else {
-            BackendState::Active
-        },
-        why: backend.draining.as_deref().map(str::to_owned),
+        state,
+        why,
         provider: backend.provider.to_string(),
         app: backend.app.to_string(),
         task: backend.task.to_string(),
@@ -186,10 +206,61 @@ mod tests {
     use crate::plan::{Endpoint, WantedBackend, WantedService};
 
     #[test]
+    fn who_stands_by_is_shown_with_the_reason() {
+        let backend = |addr: &str, weight, backup, zone: Option<&str>| CatalogBackend {
+            addr: addr.parse().unwrap(),
+            weight,
+            max_flows: 0,
+            backup,
+            zone: zone.map(Into::into),
+            task: "task".into(),
+            app: "app".into(),
+            provider: crate::provider::ProviderId::new("test", "a"),
+            draining: None,
+        };
+        let mut service = crate::catalog::Service {
+            name: None,
+            properties: Default::default(),
+            backends: vec![
+                backend("10.0.0.1:80", Weight::ONE, false, Some("a")),
+                backend("10.0.0.2:80", Weight::ONE, false, None),
+                backend("10.0.0.3:80", Weight::ONE, true, Some("a")),
+            ],
+        };
+        let shown = |service: &crate::catalog::Service, zone| {
+            let key = crate::catalog::ServiceKey {
+                addr: "11.0.0.1".parse().unwrap(),
+                port: Port::new(80).unwrap(),
+                protocol: Protocol::Tcp,
+            };
+            let desired = Desired {
+                services: [(key, service.clone())].into(),
+                ..Desired::default()
+            };
+            let backends = services(&desired, zone).remove(0).backends;
+            let shown = backends.iter();
+            let shown = shown.map(|b| format!("{} {}", b.state, b.why.as_deref().unwrap_or("-")));
+            shown.collect::<Vec<_>>()
+        };
+        let near = ["active -", "standby zone none", "standby backup"];
+        assert_eq!(shown(&service, Some("a")), near);
+        let anywhere = ["active -", "active -", "standby backup"];
+        assert_eq!(shown(&service, None), anywhere);
+        service.backends[0].weight = Weight::DRAIN;
+        let second = ["draining -", "active -", "standby backup"];
+        assert_eq!(shown(&service, Some("a")), second);
+        service.backends[1].weight = Weight::DRAIN;
+        let last = ["draining -", "draining -", "active -"];
+        assert_eq!(shown(&service, Some("a")), last);
+    }
+
+    #[test]
     fn a_backend_of_two_services_fills_one_place() {
         let backend = |addr: &str| WantedBackend {
             addr: addr.parse().unwrap(),
             weight: Weight::MAX,
+            max_flows: 0,
+            tier: 0,
             state: crate::plan::BackendState::Up,
             reach: crate::plan::Reach::Host,
         };
@@ -220,6 +291,7 @@ mod tests {
             tables: [200; 3],
             addresses: 10,
             sources: 10,
+            listed: 10,
         };
         let fill: Vec<_> = fill(&want, &limits)
             .into_iter()

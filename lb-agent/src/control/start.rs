@@ -174,6 +174,7 @@ async fn set_up(parts: Parts) -> Result<Ready> {
         ifaces: config.interfaces.clone(),
         snat_ports: config.snat_ports,
         outside_allow: config.outside_allow.clone(),
+        zone: config.zone.clone(),
     };
     let cluster_key = config
         .dns

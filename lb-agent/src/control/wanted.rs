@@ -1,16 +1,19 @@
 //! Pure: (what the catalog wants, how this node is connected) -> what the kernel's maps shall hold.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     sync::Arc,
 };
 
 use ipnet::IpNet;
-use lb_common::{NodeConfig, addr_flag};
+use lb_common::{
+    Backend, NodeConfig, Service, addr_flag, algorithm, backend_state, service_flag, service_mode,
+    source_rule,
+};
 
 use crate::{
-    catalog::{Desired, ServiceKey, Weight},
+    catalog::{Balance, CatalogBackend, Desired, Mode, Properties, ServiceKey, Source, Weight},
     config::PortRange,
     net::Topology,
     plan::{
@@ -28,6 +31,8 @@ pub(super) struct Node {
     pub(super) snat_ports: PortRange,
     /// Clients from outside; `None`: the connected prefixes.
     pub(super) outside_allow: Option<Vec<IpNet>>,
+    /// The zone that it is in.
+    pub(super) zone: Option<String>,
 }
 
 /// A service as the kernel knows it.
@@ -53,11 +58,14 @@ pub(super) fn wanted(
             let backends = service.backends.iter().map(|backend| WantedBackend {
                 addr: backend.addr,
                 weight: backend.weight,
+                max_flows: backend.max_flows,
+                tier: tier(backend, node.zone.as_deref()),
                 state: BackendState::Up,
                 reach: reach(backend.addr.ip()),
             });
             let service = WantedService {
-                flags: 0,
+                shape: shape(&service.properties),
+                lists: lists(&service.properties, key.addr),
                 fail_open: true,
                 backends: backends.collect(),
             };
@@ -82,11 +90,77 @@ pub(super) fn wanted(
             Some(prefixes) => prefixes.iter().map(IpNet::trunc).collect(),
             None => topology.connected().iter().map(IpNet::trunc).collect(),
         },
+        kept: BTreeSet::new(),
     }
 }
 
+/// Who is asked first: backends of the node's zone, then all others, then backups of its zone, then all backups.
+pub(super) fn tier(backend: &CatalogBackend, zone: Option<&str>) -> u8 {
+    let elsewhere = zone.is_some_and(|zone| backend.zone.as_deref() != Some(zone));
+    2 * u8::from(backend.backup) + u8::from(elsewhere)
+}
+
+/// A service's properties in the kernel's words.
+fn shape(properties: &Properties) -> Service {
+    let Properties {
+        mode,
+        balance,
+        affinity,
+        max_flows,
+        rate,
+        source_rate,
+        idle,
+        sources,
+    } = properties;
+    let flags = if sources.values().any(|source| *source == Source::Allow) {
+        service_flag::ALLOW_LISTED
+    } else if sources.is_empty() {
+        0
+    } else {
+        service_flag::DENY_LISTED
+    };
+    Service {
+        flags,
+        idle_tcp: idle.tcp,
+        idle_udp: idle.udp,
+        idle_udp_two_way: idle.udp_two_way,
+        affinity: *affinity,
+        max_flows: *max_flows,
+        rate: *rate,
+        source_rate: *source_rate,
+        algorithm: match balance {
+            Balance::Maglev => algorithm::MAGLEV,
+            Balance::LeastConn => algorithm::LEAST_CONN,
+            Balance::RoundRobin => algorithm::ROUND_ROBIN,
+            Balance::Source => algorithm::SOURCE,
+        },
+        mode: match mode {
+            Mode::Auto | Mode::Nat => service_mode::NAT,
+            Mode::DsrIpip => service_mode::DSR_IPIP,
+            Mode::DsrL2 => service_mode::DSR_L2,
+        },
+        ..Service::default()
+    }
+}
+
+/// The service's list of sources, as far as it is about the VIP's family.
+fn lists(properties: &Properties, vip: IpAddr) -> Arc<BTreeMap<IpNet, u32>> {
+    let of_family = |net: &IpNet| net.addr().is_ipv4() == vip.is_ipv4();
+    let sources = properties.sources.iter();
+    let rule = |source: &Source| match source {
+        Source::Allow => source_rule::ALLOW,
+        Source::Deny => source_rule::DENY,
+    };
+    let listed = sources.filter(|(net, _)| of_family(net));
+    Arc::new(
+        listed
+            .map(|(net, source)| (net.trunc(), rule(source)))
+            .collect(),
+    )
+}
+
 /// The addresses with which full NAT leaves: the first of each family on the first interface that has one.
-fn snat(topology: &Topology, node: &Node) -> (Option<Ipv4Addr>, Option<Ipv6Addr>) {
+pub(super) fn snat(topology: &Topology, node: &Node) -> (Option<Ipv4Addr>, Option<Ipv6Addr>) {
     let each = node.ifaces.iter().map(|iface| topology.snat(iface));
     each.fold((None, None), |found, next| {
         (found.0.or(next.0), found.1.or(next.1))
@@ -97,7 +171,8 @@ fn snat(topology: &Topology, node: &Node) -> (Option<Ipv4Addr>, Option<Ipv6Addr>
 /// nothing of them is taken away.
 ///
 /// An address is held with a service at it; where the maps hold none, nobody can tell whose it is. Backends come
-/// back with the share of slots that they have, so a service that is only held keeps its table.
+/// back with the share of slots that they have, so a service that is only held keeps its table. A backend that no
+/// table names, since it drains or stands by, keeps its flows.
 pub(super) fn hold(
     mut wanted: Wanted,
     have: &KernelState,
@@ -113,11 +188,25 @@ pub(super) fn hold(
             wanted.node_addresses.remove(addr);
         }
     }
+    let named: BTreeSet<u32> = have.tables.values().flat_map(Table::ids).collect();
+    let idle = |(id, backend): &(&u32, &Backend)| {
+        backend.state != backend_state::FREE && !named.contains(id)
+    };
+    wanted.kept = have
+        .backends
+        .iter()
+        .filter(idle)
+        .map(|(id, _)| *id)
+        .collect();
     for (endpoint, service) in have.services.iter().filter(|(at, _)| held.contains(at)) {
         let held = wanted.services.entry(*endpoint).or_insert_with(|| {
+            let lists = have.lists.iter();
+            let lists = lists.filter(|(listed, _)| listed.service == service.id);
             Arc::new(WantedService {
+                shape: *service,
+                lists: Arc::new(lists.map(|(listed, rule)| (listed.net, *rule)).collect()),
                 fail_open: true,
-                ..WantedService::default()
+                backends: Vec::new(),
             })
         });
         let held = Arc::make_mut(held);
@@ -148,6 +237,8 @@ pub(super) fn hold(
             held.backends.push(WantedBackend {
                 addr,
                 weight: Weight::new(share).unwrap_or(Weight::MAX),
+                max_flows: have.limits.get(id).map_or(0, |limit| limit.max_flows),
+                tier: 0,
                 state: BackendState::Up,
                 reach: reach(at.addr),
             });
@@ -172,7 +263,7 @@ pub(super) fn link_indices(wanted: &Wanted) -> BTreeSet<u32> {
 
 #[cfg(test)]
 mod tests {
-    use lb_common::{Backend, Be16, Service};
+    use lb_common::{Be16, Service};
 
     use super::*;
     use crate::plan::TableId;
@@ -232,5 +323,88 @@ mod tests {
         have.addresses.insert(empty, addr_flag::VIP);
         let wanted = held(&have, &["11.0.0.1:81"]);
         assert_eq!(wanted.vips, ["11.0.0.1".parse().unwrap(), empty].into());
+    }
+
+    #[test]
+    fn a_held_service_keeps_what_it_is_like_and_the_backends_that_drain() {
+        let mut have = kernel(&["11.0.0.1:80"]);
+        let service = have.services.get_mut(&at("11.0.0.1:80")).unwrap();
+        service.algorithm = algorithm::ROUND_ROBIN;
+        service.max_flows = 7;
+        let net = "10.0.0.0/8".parse().unwrap();
+        let listed = crate::plan::Listed { service: 1, net };
+        have.lists.insert(listed, source_rule::DENY);
+        let draining = Backend {
+            port: Be16::new(9),
+            state: backend_state::DRAINING,
+            ..have.backends[&1]
+        };
+        have.backends.insert(2, draining);
+        have.backends.insert(3, crate::plan::Op::freed(4));
+        let wanted = held(&have, &["11.0.0.1:80"]);
+        let service = &wanted.services[&at("11.0.0.1:80")];
+        assert_eq!(
+            (service.shape.algorithm, service.shape.max_flows),
+            (algorithm::ROUND_ROBIN, 7)
+        );
+        assert_eq!(*service.lists, [(net, source_rule::DENY)].into());
+        assert_eq!(wanted.kept, [2].into());
+    }
+
+    #[test]
+    fn a_node_asks_its_zone_first_and_backups_last() {
+        let backend = |backup, zone: Option<&str>| CatalogBackend {
+            addr: "10.0.0.1:80".parse().unwrap(),
+            weight: Weight::ONE,
+            max_flows: 0,
+            backup,
+            zone: zone.map(Into::into),
+            task: "task".into(),
+            app: "app".into(),
+            provider: crate::provider::ProviderId::new("test", "a"),
+            draining: None,
+        };
+        let tiers = |node| {
+            [
+                (false, Some("a")),
+                (false, None),
+                (true, Some("a")),
+                (true, Some("b")),
+            ]
+            .map(|(backup, zone)| tier(&backend(backup, zone), node))
+        };
+        assert_eq!(tiers(Some("a")), [0, 1, 2, 3]);
+        assert_eq!(tiers(None), [0, 0, 2, 2]);
+    }
+
+    #[test]
+    fn properties_become_the_kernels_and_lists_those_of_the_family() {
+        let (allow, deny): (IpNet, IpNet) =
+            ("10.0.0.0/8".parse().unwrap(), "fd00::/8".parse().unwrap());
+        let mut properties = Properties {
+            mode: Mode::DsrIpip,
+            balance: Balance::Source,
+            affinity: 5,
+            sources: [(deny, Source::Deny)].into(),
+            ..Properties::default()
+        };
+        assert_eq!(
+            shape(&Properties::default()),
+            WantedService::default().shape
+        );
+        let denying = shape(&properties);
+        assert_eq!(denying.flags, service_flag::DENY_LISTED);
+        assert_eq!(
+            (denying.mode, denying.algorithm),
+            (service_mode::DSR_IPIP, algorithm::SOURCE)
+        );
+        assert_eq!(denying.affinity, 5);
+        properties.sources.insert(allow, Source::Allow);
+        // Over IPv6 as well: nobody there is allowed.
+        assert_eq!(shape(&properties).flags, service_flag::ALLOW_LISTED);
+        let vip = |addr: &str| addr.parse().unwrap();
+        let of = |addr| lists(&properties, vip(addr));
+        assert_eq!(*of("11.0.0.1"), [(allow, source_rule::ALLOW)].into());
+        assert_eq!(*of("fd01:c::1"), [(deny, source_rule::DENY)].into());
     }
 }

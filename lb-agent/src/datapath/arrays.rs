@@ -1,28 +1,27 @@
-//! Backends and Maglev tables: what there is much of, read and written by batches, which aya does not have.
+//! Backends, what is known by their ids, and Maglev tables: what there is much of, read and written by batches,
+//! which aya does not have.
 
 use std::{
     collections::BTreeMap,
+    marker::PhantomData,
     os::fd::{AsFd as _, OwnedFd},
     sync::Arc,
 };
 
-use anyhow::{Context as _, Result, bail};
-use aya::{
-    Ebpf,
-    maps::{Array, Map, MapData},
-};
-use lb_common::Backend;
-
 use super::sys;
 use crate::plan::{KernelState, Table, TableId};
+use anyhow::{Context as _, Result, bail};
+use aya::{Ebpf, Pod, maps::Map};
 
-/// Backends read with one call.
+/// Values read with one call.
 const BATCH: usize = 4_096;
 
-/// The array of backends.
-pub(super) struct Backends {
-    map: Array<MapData, Backend>,
+/// An array of which each id has one value; id 0 is nobody's.
+pub(super) struct ById<V> {
+    name: &'static str,
+    len: usize,
     fd: OwnedFd,
+    values: PhantomData<V>,
 }
 
 /// The tables of one size, by service id.
@@ -40,37 +39,50 @@ fn descriptor(object: &Ebpf, name: &str) -> Result<OwnedFd> {
     }
 }
 
-// === impl Backends ===
+// === impl ById ===
 
-impl Backends {
-    pub(super) fn take(object: &mut Ebpf) -> Result<Self> {
-        Ok(Self {
-            fd: descriptor(object, "LB_BACKENDS")?,
-            map: super::kernel::take(object, "LB_BACKENDS")?,
-        })
+impl<V: Pod + Default + PartialEq> ById<V> {
+    /// The object's map of this name, which has so many entries.
+    pub(super) fn take(object: &Ebpf, name: &'static str, len: u32) -> Result<Self> {
+        Ok(Self::new(name, len, descriptor(object, name)?))
     }
 
-    /// All that are or were in use, by id.
-    pub(super) fn read(&self) -> Result<BTreeMap<u32, Backend>> {
+    fn new(name: &'static str, len: u32, fd: OwnedFd) -> Self {
+        Self {
+            name,
+            len: len as usize,
+            fd,
+            values: PhantomData,
+        }
+    }
+
+    /// All values but default ones, by id.
+    pub(super) fn read(&self) -> Result<BTreeMap<u32, V>> {
         let mut found = BTreeMap::new();
         let mut cursor = sys::Cursor::default();
-        let (mut ids, mut values) = (vec![0_u32; BATCH], vec![Backend::default(); BATCH]);
+        let (mut ids, mut values) = (vec![0_u32; BATCH], vec![V::default(); BATCH]);
         let mut seen = 0;
         let mut more = true;
-        while more && seen < self.map.len() as usize {
+        while more && seen < self.len {
             let read;
             (read, more) = sys::lookup_batch(self.fd.as_fd(), &mut cursor, &mut ids, &mut values)
-                .context("cannot read the backends")?;
+                .with_context(|| format!("cannot read {}", self.name))?;
             seen += read;
             let entries = ids.iter().zip(&values).take(read);
-            let used = entries.filter(|(id, value)| **id != 0 && **value != Backend::default());
+            let used = entries.filter(|(id, value)| **id != 0 && **value != V::default());
             found.extend(used.map(|(id, value)| (*id, *value)));
         }
         Ok(found)
     }
 
-    pub(super) fn put(&self, ids: &[u32], values: &[Backend]) -> Result<()> {
-        sys::update_batch(self.fd.as_fd(), ids, values).context("cannot write backends")
+    pub(super) fn put(&self, ids: &[u32], values: &[V]) -> Result<()> {
+        sys::update_batch(self.fd.as_fd(), ids, values)
+            .with_context(|| format!("cannot write {}", self.name))
+    }
+
+    /// Whether there is room for this id.
+    pub(super) fn has(&self, id: u32) -> bool {
+        (id as usize) < self.len
     }
 }
 

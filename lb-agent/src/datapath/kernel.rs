@@ -1,20 +1,23 @@
 //! The maps behind [`Kernel`]: reads them whole, writes one operation at a time, many tables at once.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
 use anyhow::{Context as _, Result, bail};
 use aya::{
     Ebpf,
-    maps::{Array, HashMap, LpmTrie, Map, MapData, lpm_trie},
+    maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, lpm_trie},
 };
 use ipnet::IpNet;
 use lb_common::{
-    Addr4, Addr6, Be16, NodeConfig, SLOTS_LARGE, SLOTS_MEDIUM, SLOTS_SMALL, Service, ServiceKey,
+    Addr4, Addr6, Affinity, AffinityKey, Backend, BackendLimit, Be16, NodeConfig, SLOTS_LARGE,
+    SLOTS_MEDIUM, SLOTS_SMALL, Service, ServiceKey, ServiceState,
 };
 
 use super::{
-    arrays::{Backends, Tables},
+    arrays::{ById, Tables},
     filter::Filter,
+    layout::Sizes,
+    lists::Lists,
     sys,
 };
 use crate::plan::{Endpoint, Kernel, KernelState, Op};
@@ -32,7 +35,11 @@ pub(super) struct Maps {
     tables_s: Tables<SLOTS_SMALL>,
     tables_m: Tables<SLOTS_MEDIUM>,
     tables_l: Tables<SLOTS_LARGE>,
-    backends: Backends,
+    backends: ById<Backend>,
+    limits: ById<BackendLimit>,
+    service_states: ById<ServiceState>,
+    affinity: HashMap<MapData, AffinityKey, Affinity>,
+    lists: Lists,
     sources4: LpmTrie<MapData, Addr4, u32>,
     sources6: LpmTrie<MapData, Addr6, u32>,
     node: Array<MapData, NodeConfig>,
@@ -53,7 +60,7 @@ where
 // === impl Maps ===
 
 impl Maps {
-    pub(super) fn take(object: &mut Ebpf) -> Result<Self> {
+    pub(super) fn take(object: &mut Ebpf, sizes: &Sizes) -> Result<Self> {
         Ok(Self {
             addrs4: take(object, "LB_ADDRS4")?,
             addrs6: take(object, "LB_ADDRS6")?,
@@ -62,7 +69,11 @@ impl Maps {
             tables_s: Tables::take(object, "LB_TABLES_S")?,
             tables_m: Tables::take(object, "LB_TABLES_M")?,
             tables_l: Tables::take(object, "LB_TABLES_L")?,
-            backends: Backends::take(object)?,
+            backends: ById::take(object, "LB_BACKENDS", sizes.backends)?,
+            limits: ById::take(object, "LB_LIMITS", sizes.backends)?,
+            service_states: ById::take(object, "LB_SERVICE_STATES", sizes.service_ids())?,
+            affinity: take(object, "LB_AFFINITY")?,
+            lists: Lists::take(object)?,
             sources4: take(object, "LB_SOURCES4")?,
             sources6: take(object, "LB_SOURCES6")?,
             node: take(object, "LB_NODE")?,
@@ -107,6 +118,8 @@ impl Maps {
             );
         }
         state.backends = self.backends.read()?;
+        state.limits = self.limits.read()?;
+        state.lists = self.lists.read()?;
         self.tables_s.read(&mut state)?;
         self.tables_m.read(&mut state)?;
         self.tables_l.read(&mut state)?;
@@ -129,6 +142,10 @@ impl Maps {
             Op::FreeBackend { id, generation } => {
                 self.backends.put(&[*id], &[Op::freed(*generation)])?
             }
+            Op::PutLimit { id, value } => self.limits.put(&[*id], &[*value])?,
+            Op::PutListed { listed, rule } => self.lists.put(listed, *rule)?,
+            Op::DeleteListed(listed) => self.lists.remove(listed)?,
+            Op::ForgetService(id) => self.forget(&[*id].into())?,
             Op::PutTable { table, slots, .. } => {
                 self.swap(table.slots, &[(table.service, Arc::clone(slots))])?
             }
@@ -208,6 +225,8 @@ impl Kernel for Maps {
             let done = match batch {
                 [Op::PutTable { .. }, _, ..] => self.swap_all(batch),
                 [Op::PutBackend { .. }, _, ..] => self.put_backends(batch),
+                [Op::PutLimit { .. }, _, ..] => self.put_limits(batch),
+                [Op::ForgetService(_), _, ..] => self.forget_all(batch),
                 _ => None,
             };
             if matches!(done, Some(Ok(()))) {
@@ -250,6 +269,44 @@ impl Maps {
         };
         let all: Option<(Vec<_>, Vec<_>)> = ops.iter().map(backend).collect();
         all.map(|(ids, values)| self.backends.put(&ids, &values))
+    }
+
+    fn put_limits(&self, ops: &[Op]) -> Option<Result<()>> {
+        let limit = |op: &Op| match op {
+            Op::PutLimit { id, value } => Some((*id, *value)),
+            _ => None,
+        };
+        let all: Option<(Vec<_>, Vec<_>)> = ops.iter().map(limit).collect();
+        all.map(|(ids, values)| self.limits.put(&ids, &values))
+    }
+
+    fn forget_all(&mut self, ops: &[Op]) -> Option<Result<()>> {
+        let id = |op: &Op| match op {
+            Op::ForgetService(id) => Some(*id),
+            _ => None,
+        };
+        let ids: Option<BTreeSet<u32>> = ops.iter().map(id).collect();
+        ids.map(|ids| self.forget(&ids))
+    }
+
+    /// Clears what is kept of services: one walk through all clients, however many services they are.
+    fn forget(&mut self, services: &BTreeSet<u32>) -> Result<()> {
+        // A table whose number no service can have is nobody's.
+        for id in services.iter().filter(|id| self.service_states.has(**id)) {
+            self.service_states
+                .put(&[*id], &[ServiceState::default()])?;
+        }
+        let clients = self.affinity.keys().collect::<Result<Vec<_>, _>>()?;
+        for client in clients {
+            if services.contains(&client.service) {
+                match self.affinity.remove(&client) {
+                    // Pushed out meanwhile.
+                    Ok(()) | Err(MapError::KeyNotFound) => {}
+                    Err(error) => return Err(error).context("cannot forget a client"),
+                }
+            }
+        }
+        Ok(())
     }
 }
 

@@ -33,6 +33,13 @@ pub struct Sizes {
     pub sockets: u32,
 }
 
+impl Sizes {
+    /// Length of the array of service ids: both families', from 1 on.
+    pub(super) fn service_ids(&self) -> u32 {
+        self.services.saturating_mul(2).saturating_add(1)
+    }
+}
+
 /// Prefixes of each family among the allowed sources.
 pub(crate) const SOURCES: u32 = 4_096;
 /// Fragmented packets of each family whose ports are remembered.
@@ -136,13 +143,12 @@ pub(crate) fn specs(sizes: &Sizes) -> Vec<Spec> {
             size_of::<u64>(),
             sizes.backends,
         ),
-        // Ids of both families' services, from 1 on.
         spec(
             "LB_SERVICE_STATES",
             MapType::Array,
             U32,
             size_of::<ServiceState>(),
-            sizes.services.saturating_mul(2).saturating_add(1),
+            sizes.service_ids(),
         ),
         lru("LB_AFFINITY", client, size_of::<Affinity>(), CLIENTS),
         lru("LB_SOURCE_RATES", client, size_of::<Bucket>(), CLIENTS),

@@ -10,6 +10,7 @@ mod hops;
 mod kernel;
 mod layout;
 mod links;
+mod lists;
 mod object;
 mod purge;
 mod rtnl;
@@ -95,7 +96,7 @@ impl Datapath {
         };
         let mut object = object::load(&config.pin_dir, &config.sizes, globals)?;
         Ok(Self {
-            maps: Maps::take(&mut object)?,
+            maps: Maps::take(&mut object, &config.sizes)?,
             hops: HopMaps::take(&mut object)?,
             counters: take(&mut object, "LB_COUNTERS")?,
             stats: take(&mut object, "LB_STATS")?,
@@ -203,6 +204,7 @@ impl Datapath {
             tables: [services as usize * 2; 3],
             addresses: addresses as usize,
             sources: layout::SOURCES as usize,
+            listed: layout::LISTED as usize,
         }
     }
 

@@ -153,6 +153,12 @@ impl Topology {
         Reach::Net { ifindex, next_hop }
     }
 
+    /// Whether frames get to an address without a router.
+    pub fn is_neighbour(&self, addr: IpAddr) -> bool {
+        let route = self.main.lookup(addr.to_canonical());
+        route.is_some_and(|route| is_connected(route) && route.ifindex.is_some())
+    }
+
     /// The routers of table *main*.
     pub fn routers(&self) -> BTreeSet<Neighbour> {
         let routers = self.main.routes().filter_map(|route| match route.via {

@@ -10,7 +10,7 @@ use lb_common::Service;
 
 use super::{
     Endpoint, Limits, Op, Plan, TableId, Wanted, WantedBackend,
-    diff::{Made, Services, fail_open_first, put_backend, remove, value},
+    diff::{BackendOps, Made, Services, fail_open_first, remove, unlimit, value},
     ids::Place,
     known::{Known, Settled},
     maglev::{self, Memo},
@@ -68,7 +68,7 @@ pub(super) fn delta(
     change.plan(changed, &touched, limits, memo)
 }
 
-/// Whether all is the same but the services' backends.
+/// Whether all is the same but the services' backends, and nothing is kept that no service names.
 fn same_frame(old: &Wanted, new: &Wanted) -> bool {
     let Wanted {
         services,
@@ -76,15 +76,18 @@ fn same_frame(old: &Wanted, new: &Wanted) -> bool {
         node_addresses,
         node,
         sources,
+        kept,
     } = new;
-    old.services.len() == services.len()
+    kept.is_empty()
+        && old.kept.is_empty()
+        && old.services.len() == services.len()
         && old.vips == *vips
         && old.node_addresses == *node_addresses
         && old.node == *node
         && old.sources == *sources
 }
 
-/// The services that differ; `None` if some came or went, or if they are many.
+/// The services that differ; `None` if some came or went, if they are many, or differ in more than a few writes.
 fn changed(old: &Wanted, new: &Wanted) -> Option<Vec<Endpoint>> {
     let mut changed = Vec::new();
     for ((old_key, old), (key, new)) in old.services.iter().zip(&new.services) {
@@ -92,6 +95,10 @@ fn changed(old: &Wanted, new: &Wanted) -> Option<Vec<Endpoint>> {
             return None;
         }
         if !std::sync::Arc::ptr_eq(old, new) && old != new {
+            // Those concern more than the service and the backends that changed.
+            if old.shape.algorithm != new.shape.algorithm || old.lists != new.lists {
+                return None;
+            }
             changed.push(*key);
             if changed.len() > FEW {
                 return None;
@@ -124,7 +131,9 @@ impl Change<'_> {
         let mut places = BTreeMap::new();
         let mut moved = Vec::new();
         let mut dirty: BTreeSet<Endpoint> = changed.iter().copied().collect();
-        let (mut ops, mut fresh, mut unnamed) = (Vec::new(), Vec::new(), BTreeMap::new());
+        let mut ops = BackendOps::default();
+        let mut unnamed = BTreeMap::new();
+        let mut unlimited = Vec::new();
         for endpoint in touched {
             let old = self.settled.id(endpoint);
             let users = self.users(endpoint);
@@ -132,6 +141,7 @@ impl Change<'_> {
                 let id = old?;
                 let generation = have.backends.get(&id)?.generation;
                 unnamed.insert(id, Op::FreeBackend { id, generation });
+                unlimited.extend(have.limits.contains_key(&id).then(|| unlimit(id)));
                 moved.push((*endpoint, None));
                 continue;
             };
@@ -153,7 +163,7 @@ impl Change<'_> {
                     place
                 }
             };
-            put_backend(have, endpoint, place, &member, &mut ops, &mut fresh);
+            ops.put(have, endpoint, place, &member);
             members.insert(*endpoint, member);
             places.insert(*endpoint, place.id);
         }
@@ -164,8 +174,7 @@ impl Change<'_> {
             value: *value,
         };
         let mut plan: Vec<Op> = failing.iter().map(put).collect();
-        plan.append(&mut ops);
-        plan.append(&mut fresh);
+        plan.extend(ops.in_order());
         plan.extend(
             tables
                 .into_iter()
@@ -175,7 +184,7 @@ impl Change<'_> {
             failing.get(key).or(have.services.get(key)) != Some(value)
         };
         plan.extend(services.iter().filter(differs).map(put));
-        remove(unnamed.into_values().collect(), &mut plan);
+        remove(unnamed.into_values().chain(unlimited).collect(), &mut plan);
         Some(Delta {
             plan: Plan {
                 ops: plan,
@@ -207,15 +216,10 @@ impl Change<'_> {
                 Some(views) => *views.get(backend)?,
                 None => *views_of(self.want, key)?.get(backend)?,
             };
-            let state = pool::state(&view);
+            let one = Member::new(self.want.services.get(key)?, &view);
             match &mut member {
-                Some(member) => member.state = pool::agree(member.state, state),
-                None => {
-                    member = Some(Member {
-                        state,
-                        reach: view.reach,
-                    });
-                }
+                Some(member) => member.join(&one),
+                None => member = Some(one),
             }
         }
         member
@@ -285,8 +289,18 @@ impl Change<'_> {
             let id = self.settled.id(endpoint)?;
             let state = self.known.state().backends.get(&id)?.state;
             places.insert(*endpoint, id);
-            let reach = view.reach;
-            members.insert(*endpoint, Member { state, reach });
+            let member = Member {
+                state,
+                reach: view.reach,
+                limit: self
+                    .known
+                    .state()
+                    .limits
+                    .get(&id)
+                    .copied()
+                    .unwrap_or_default(),
+            };
+            members.insert(*endpoint, member);
         }
         Some(())
     }

@@ -7,12 +7,11 @@ use std::{
 };
 
 use lb_common::{
-    Backend, Be16, IDLE_TCP, IDLE_UDP, IDLE_UDP_TWO_WAY, Service, addr_flag, backend_kind,
-    backend_state, service_flag,
+    Backend, BackendLimit, Be16, Service, addr_flag, backend_kind, backend_state, service_flag,
 };
 
 use super::{
-    Endpoint, KernelState, Limits, Op, Plan, Reach, Table, TableId, Wanted, ids,
+    Endpoint, KernelState, Limits, Listed, Op, Plan, Reach, Table, TableId, Wanted, ids,
     ids::Place,
     maglev::{self, Memo},
     pool::{Member, Pool, Pools},
@@ -25,13 +24,13 @@ use super::{
 ///
 /// 1. services that begin to fail open, before the backends that make them: the last one to go down must
 ///    not have its flows reset;
-/// 2. backends: a state change takes effect here, at once;
-/// 3. sources, the node's own addresses, the node's settings;
+/// 2. backends: a state change takes effect here, at once; then what they may take on;
+/// 3. sources, the services' lists of them, the node's own addresses, the node's settings;
 /// 4. tables, each swapped in whole; then the services that name them;
 /// 5. VIPs, last of all additions (the routes to them come after the whole plan);
-/// 6. removal of services, then of addresses and sources;
-/// 7. a grace period, unless a swap of a table has just been one, then tables and backends that nothing
-///    names any more.
+/// 6. removal of services, then of addresses, sources and what lists no longer say;
+/// 7. a grace period, unless a swap of a table has just been one, then what services counted, tables and backends
+///    that nothing names any more.
 ///
 /// What a map has no room for is left out and named in [`Plan::problems`].
 pub fn plan(have: &KernelState, want: &Wanted, limits: &Limits) -> Plan {
@@ -54,6 +53,7 @@ pub fn plan_with(have: &KernelState, want: &Wanted, limits: &Limits, memo: &mut 
     memo.turn_over();
     let addresses = room::addresses(have, want, limits, &mut problems);
     let sources = room::sources(have, want, limits, &mut problems);
+    let lists = lists(want, &services);
 
     let mut ops = Vec::new();
     let failing = fail_open_first(have, &services);
@@ -67,6 +67,15 @@ pub fn plan_with(have: &KernelState, want: &Wanted, limits: &Limits, memo: &mut 
             .difference(&have.sources)
             .copied()
             .map(Op::PutSource),
+    );
+    ops.extend(
+        lists
+            .iter()
+            .filter(|(listed, rule)| have.lists.get(listed) != Some(rule))
+            .map(|(listed, rule)| Op::PutListed {
+                listed: *listed,
+                rule: *rule,
+            }),
     );
     put_addresses(
         have,
@@ -118,7 +127,17 @@ pub fn plan_with(have: &KernelState, want: &Wanted, limits: &Limits, memo: &mut 
             .copied()
             .map(Op::DeleteSource),
     );
-    remove(unnamed(have, &kept, &places), &mut ops);
+    let gone = |listed: &&Listed| !lists.contains_key(*listed);
+    ops.extend(
+        have.lists
+            .keys()
+            .filter(gone)
+            .copied()
+            .map(Op::DeleteListed),
+    );
+    let mut unnamed = unnamed(have, want, &kept, &places);
+    unnamed.splice(0..0, forgotten(have, &services));
+    remove(unnamed, &mut ops);
     Plan { ops, problems }
 }
 
@@ -208,13 +227,30 @@ fn services(
 pub(super) fn value(id: u32, pool: &Pool) -> Service {
     Service {
         id,
-        flags: pool.flags,
         slots: 0,
-        idle_tcp: IDLE_TCP,
-        idle_udp: IDLE_UDP,
-        idle_udp_two_way: IDLE_UDP_TWO_WAY,
-        ..Service::default()
+        ..pool.shape
     }
+}
+
+/// What the services' lists shall say.
+fn lists(want: &Wanted, services: &Services) -> BTreeMap<Listed, u32> {
+    let of = |(key, value): (&Endpoint, &Service)| {
+        let service = value.id;
+        let lists = want.services.get(key).map(|wanted| &*wanted.lists);
+        let entries = lists.into_iter().flatten();
+        entries.map(move |(net, rule)| (Listed { service, net: *net }, *rule))
+    };
+    services.iter().flat_map(of).collect()
+}
+
+/// The ids of services that go, and of those of which an earlier plan left a table.
+fn forgotten(have: &KernelState, services: &Services) -> Vec<Op> {
+    let mut ids: BTreeSet<u32> = have.tables.keys().map(|table| table.service).collect();
+    ids.extend(have.services.values().map(|service| service.id));
+    for service in services.values() {
+        ids.remove(&service.id);
+    }
+    ids.into_iter().map(Op::ForgetService).collect()
 }
 
 // === impl Made ===
@@ -256,34 +292,63 @@ fn put_backends(
     places: &BTreeMap<Endpoint, Place>,
     ops: &mut Vec<Op>,
 ) {
-    let mut fresh = Vec::new();
+    let mut puts = BackendOps::default();
     for (endpoint, place) in places {
         if let Some(member) = pools.backends.get(endpoint) {
-            put_backend(have, endpoint, *place, member, ops, &mut fresh);
+            puts.put(have, endpoint, *place, member);
         }
     }
-    ops.append(&mut fresh);
+    ops.extend(puts.in_order());
 }
 
-/// A change of one that is known goes to `ops`, a new one to `fresh`.
-pub(super) fn put_backend(
-    have: &KernelState,
-    endpoint: &Endpoint,
-    place: Place,
-    member: &Member,
-    ops: &mut Vec<Op>,
-    fresh: &mut Vec<Op>,
-) {
-    let value = backend(endpoint, place, member);
-    let put = Op::PutBackend {
-        id: place.id,
-        value,
-    };
-    match have.backends.get(&place.id) {
-        Some(old) if *old == value => {}
-        Some(old) if old.generation == value.generation => ops.push(put),
-        _ => fresh.push(put),
+/// What is written of backends.
+#[derive(Default)]
+pub(super) struct BackendOps {
+    /// Changes of those that are known.
+    known: Vec<Op>,
+    fresh: Vec<Op>,
+    limits: Vec<Op>,
+}
+
+// === impl BackendOps ===
+
+impl BackendOps {
+    /// Adds what differs of one backend.
+    pub(super) fn put(
+        &mut self,
+        have: &KernelState,
+        endpoint: &Endpoint,
+        place: Place,
+        member: &Member,
+    ) {
+        let (id, value) = (place.id, backend(endpoint, place, member));
+        let put = Op::PutBackend { id, value };
+        match have.backends.get(&id) {
+            Some(old) if *old == value => {}
+            Some(old) if old.generation == value.generation => self.known.push(put),
+            _ => self.fresh.push(put),
+        }
+        if have.limits.get(&id).copied().unwrap_or_default() != member.limit {
+            let value = member.limit;
+            self.limits.push(Op::PutLimit { id, value });
+        }
     }
+
+    /// A table names a new backend only after its limit is there.
+    pub(super) fn in_order(self) -> impl Iterator<Item = Op> {
+        let Self {
+            known,
+            fresh,
+            limits,
+        } = self;
+        known.into_iter().chain(fresh).chain(limits)
+    }
+}
+
+/// Takes the limits of a backend away.
+pub(super) fn unlimit(id: u32) -> Op {
+    let value = BackendLimit::default();
+    Op::PutLimit { id, value }
 }
 
 fn backend(endpoint: &Endpoint, place: Place, member: &Member) -> Backend {
@@ -324,15 +389,18 @@ fn put_addresses(
 /// Tables and backends that nothing names once all else is done.
 fn unnamed(
     have: &KernelState,
+    want: &Wanted,
     kept: &BTreeSet<TableId>,
     places: &BTreeMap<Endpoint, Place>,
 ) -> Vec<Op> {
-    let in_use: BTreeSet<u32> = places.values().map(|place| place.id).collect();
+    let mut in_use: BTreeSet<u32> = places.values().map(|place| place.id).collect();
+    in_use.extend(&want.kept);
     let tables = have.tables.keys().filter(|table| !kept.contains(table));
     let backends = have
         .backends
         .iter()
         .filter(|(id, backend)| backend.state != backend_state::FREE && !in_use.contains(id));
+    let limits = have.limits.keys().filter(|id| !in_use.contains(id));
     tables
         .copied()
         .map(Op::DeleteTable)
@@ -340,5 +408,6 @@ fn unnamed(
             id: *id,
             generation: backend.generation,
         }))
+        .chain(limits.map(|id| unlimit(*id)))
         .collect()
 }

@@ -58,6 +58,7 @@ impl<'a> Guard<'a> {
                 }
                 self.too_early()
             }
+            Op::ForgetService(_) => self.too_early(),
             _ => None,
         }
     }
@@ -66,7 +67,10 @@ impl<'a> Guard<'a> {
     pub(super) fn done(&mut self, op: Op) {
         self.grace = match op {
             Op::Grace | Op::PutTable { .. } => true,
-            Op::DeleteTable(_) | Op::FreeBackend { .. } => self.grace,
+            Op::ForgetService(_)
+            | Op::DeleteTable(_)
+            | Op::FreeBackend { .. }
+            | Op::PutLimit { .. } => self.grace,
             _ => false,
         };
         self.known.record(op);

@@ -4,10 +4,11 @@ use std::{fmt, net::IpAddr, sync::Arc};
 
 use ipnet::IpNet;
 use lb_common::{
-    Backend, NodeConfig, Service, addr_flag, backend_kind, backend_state, service_flag,
+    Backend, BackendLimit, NodeConfig, Service, addr_flag, algorithm, backend_kind, backend_state,
+    service_flag, service_mode, source_rule,
 };
 
-use super::{Endpoint, Table, TableId, maglev};
+use super::{Endpoint, Listed, Table, TableId, WantedService, maglev};
 
 /// Backends of a table that its text names; a table may have hundreds.
 const NAMED_IN_TEXT: usize = 8;
@@ -21,6 +22,13 @@ pub enum Op {
         id: u32,
         /// Its new value.
         value: Backend,
+    },
+    /// Writes what a backend may take on.
+    PutLimit {
+        /// Index into the array.
+        id: u32,
+        /// Its new value; the default takes every limit away.
+        value: BackendLimit,
     },
     /// Makes a table and puts it in the place of the one of the same name, at one stroke. Once it is done,
     /// no packet is under way that looked something up before: the kernel waits for that whenever a map in a
@@ -51,15 +59,26 @@ pub enum Op {
     PutNode(NodeConfig),
     /// Permits a source.
     PutSource(IpNet),
+    /// Writes what a service says of a source.
+    PutListed {
+        /// Whose list, and the prefix.
+        listed: Listed,
+        /// One of [`source_rule`].
+        rule: u32,
+    },
     /// Removes a service.
     DeleteService(Endpoint),
     /// Takes an address out of the destination filter.
     DeleteAddress(IpAddr),
     /// Permits a source no more.
     DeleteSource(IpNet),
+    /// Has a service say nothing of a source any more.
+    DeleteListed(Listed),
     /// Waits until no packet is under way that looked something up before the operations so far (an
     /// RCU grace period). What follows takes away what nothing names any more.
     Grace,
+    /// Makes a service's id fit for another one: what it counted, and which client had which backend, is gone.
+    ForgetService(u32),
     /// Removes a table.
     DeleteTable(TableId),
     /// Writes [`Op::freed`] into the backend array: its flows are reset or chosen afresh.
@@ -102,6 +121,7 @@ impl Op {
             Self::DeleteService(_)
                 | Self::DeleteAddress(_)
                 | Self::DeleteSource(_)
+                | Self::DeleteListed(_)
                 | Self::DeleteTable(_)
                 | Self::FreeBackend { .. }
         )
@@ -128,13 +148,34 @@ impl fmt::Display for Op {
                 for (bit, name) in [
                     (service_flag::FAIL_OPEN, "fail-open"),
                     (service_flag::EXTERNAL, "external"),
+                    (service_flag::ALLOW_LISTED, "allow-listed"),
+                    (service_flag::DENY_LISTED, "deny-listed"),
                 ] {
                     if value.flags & bit != 0 {
                         write!(f, " {name}")?;
                     }
                 }
-                Ok(())
+                write_shape(f, value)
             }
+            Self::PutLimit { id, value } => {
+                write!(
+                    f,
+                    "put limit {id} flows {} weight {}",
+                    value.max_flows, value.weight
+                )
+            }
+            Self::PutListed { listed, rule } => {
+                let rule = if *rule == source_rule::ALLOW {
+                    "allow"
+                } else {
+                    "deny"
+                };
+                write!(f, "put list of {} {rule} {}", listed.service, listed.net)
+            }
+            Self::DeleteListed(listed) => {
+                write!(f, "delete from list of {} {}", listed.service, listed.net)
+            }
+            Self::ForgetService(id) => write!(f, "forget service {id}"),
             Self::PutAddress { addr, flags } => {
                 write!(f, "put address {addr}")?;
                 for (bit, name) in [(addr_flag::VIP, "vip"), (addr_flag::NODE, "node")] {
@@ -165,6 +206,40 @@ impl fmt::Display for Op {
             }
         }
     }
+}
+
+/// The properties that are not what a service has without any.
+fn write_shape(f: &mut fmt::Formatter<'_>, value: &Service) -> fmt::Result {
+    f.write_str(match value.algorithm {
+        algorithm::MAGLEV => "",
+        algorithm::LEAST_CONN => " least-conn",
+        algorithm::ROUND_ROBIN => " round-robin",
+        _ => " source",
+    })?;
+    f.write_str(match value.mode {
+        service_mode::NAT => "",
+        service_mode::DSR_IPIP => " dsr-ipip",
+        _ => " dsr-l2",
+    })?;
+    let usual = WantedService::default().shape;
+    for (name, value, usual) in [
+        ("affinity", value.affinity, usual.affinity),
+        ("max-flows", value.max_flows, usual.max_flows),
+        ("rate", value.rate, usual.rate),
+        ("source-rate", value.source_rate, usual.source_rate),
+        ("idle-tcp", value.idle_tcp, usual.idle_tcp),
+        ("idle-udp", value.idle_udp, usual.idle_udp),
+        (
+            "idle-udp-two-way",
+            value.idle_udp_two_way,
+            usual.idle_udp_two_way,
+        ),
+    ] {
+        if value != usual {
+            write!(f, " {name} {value}")?;
+        }
+    }
+    Ok(())
 }
 
 fn write_backend(f: &mut fmt::Formatter<'_>, value: &Backend) -> fmt::Result {

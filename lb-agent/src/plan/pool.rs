@@ -7,10 +7,13 @@
 //! - else *draining*.
 //!
 //! Weight 0 is draining, whatever the checks say: its flows are kept and it is never failed open.
+//!
+//! Of a service's tiers only the lowest in which a backend takes flows is in its table. The backends of the others
+//! are *draining*, not *active*, so that a client with affinity comes back from a backup, too.
 
 use std::collections::BTreeMap;
 
-use lb_common::{backend_state, service_flag};
+use lb_common::{BackendLimit, Service, algorithm, backend_state, service_flag};
 
 use super::{BackendState, Endpoint, Reach, Wanted, WantedBackend, WantedService};
 
@@ -28,12 +31,13 @@ pub(super) struct Member {
     /// One of [`backend_state`].
     pub(super) state: u8,
     pub(super) reach: Reach,
+    pub(super) limit: BackendLimit,
 }
 
 /// The backends of one service.
 pub(super) struct Pool {
-    /// Bits of [`service_flag`].
-    pub(super) flags: u32,
+    /// Its value, but for id and slots.
+    pub(super) shape: Service,
     /// Who is in the Maglev table, with weights above 0.
     pub(super) table: Vec<(Endpoint, u16)>,
     /// Number of backends, those of weight 0 included, so that draining does not change the table's size.
@@ -56,21 +60,43 @@ impl Pools {
             .map(|(key, service)| (*key, &**service, views(key, service, problems)))
             .collect();
         let mut backends = BTreeMap::<Endpoint, Member>::new();
-        for (endpoint, view) in services.iter().flat_map(|(_, _, views)| views) {
-            let state = state(view);
-            backends
-                .entry(*endpoint)
-                .and_modify(|member| member.state = agree(member.state, state))
-                .or_insert(Member {
-                    state,
-                    reach: view.reach,
-                });
+        for (_, service, views) in &services {
+            for (endpoint, view) in views {
+                let one = Member::new(service, view);
+                backends
+                    .entry(*endpoint)
+                    .and_modify(|member| member.join(&one))
+                    .or_insert(one);
+            }
         }
         let services = services
             .into_iter()
             .map(|(key, service, views)| (key, Pool::new(service, &views, &backends)))
             .collect();
         Self { backends, services }
+    }
+}
+
+impl Member {
+    /// As one service sees it.
+    pub(super) fn new(service: &WantedService, view: &WantedBackend) -> Self {
+        // Nobody else asks for the weight, and what is not written costs nothing.
+        let by_load = service.shape.algorithm == algorithm::LEAST_CONN;
+        Self {
+            state: state(view),
+            reach: view.reach,
+            limit: BackendLimit {
+                max_flows: view.max_flows,
+                weight: if by_load { view.weight.get().into() } else { 0 },
+            },
+        }
+    }
+
+    /// Takes another service's view into account.
+    pub(super) fn join(&mut self, other: &Self) {
+        self.state = agree(self.state, other.state);
+        self.limit.max_flows = strictest(self.limit.max_flows, other.limit.max_flows);
+        self.limit.weight = self.limit.weight.max(other.limit.weight);
     }
 }
 
@@ -88,21 +114,24 @@ impl Pool {
         };
         let all_down = willing().count() > 0 && willing().all(|s| s == backend_state::DOWN);
         let fail_open = service.fail_open && all_down;
+        let serving = serving_tier(views);
         let in_table = |endpoint: &Endpoint, view: &WantedBackend| {
             let here = state(view);
             view.weight.get() > 0
+                && serving.is_none_or(|tier| view.tier == tier)
                 && (here == backend_state::ACTIVE
                     || (here == backend_state::DOWN && fail_open)
                     || backends
                         .get(endpoint)
                         .is_some_and(|member| member.state == here))
         };
-        let mut flags = service.flags & !service_flag::FAIL_OPEN;
+        let mut shape = service.shape;
+        shape.flags &= !service_flag::FAIL_OPEN;
         if fail_open {
-            flags |= service_flag::FAIL_OPEN;
+            shape.flags |= service_flag::FAIL_OPEN;
         }
         Self {
-            flags,
+            shape,
             table: views
                 .iter()
                 .filter(|(endpoint, view)| in_table(endpoint, view))
@@ -129,23 +158,48 @@ pub(super) fn views(key: &Endpoint, service: &WantedService, problems: &mut Vec<
             .and_modify(|view| {
                 view.weight = view.weight.max(backend.weight);
                 view.state = view.state.max(backend.state);
+                view.tier = view.tier.min(backend.tier);
+                view.max_flows = strictest(view.max_flows, backend.max_flows);
             })
             .or_insert(*backend);
     }
+    if let Some(serving) = serving_tier(&views) {
+        let idle =
+            |view: &&mut WantedBackend| view.tier != serving && view.state == BackendState::Up;
+        for view in views.values_mut().filter(idle) {
+            view.state = BackendState::Standby;
+        }
+    }
     views
+}
+
+/// The lowest tier in which a backend takes flows.
+fn serving_tier(views: &Views) -> Option<u8> {
+    let up = views
+        .values()
+        .filter(|view| state(view) == backend_state::ACTIVE);
+    up.map(|view| view.tier).min()
+}
+
+/// The smaller of two limits, of which 0 is none.
+fn strictest(one: u32, other: u32) -> u32 {
+    match (one, other) {
+        (0, limit) | (limit, 0) => limit,
+        (one, other) => one.min(other),
+    }
 }
 
 /// One of [`backend_state`].
 pub(super) fn state(view: &WantedBackend) -> u8 {
     match view.state {
         _ if view.weight.get() == 0 => backend_state::DRAINING,
-        BackendState::Draining => backend_state::DRAINING,
+        BackendState::Draining | BackendState::Standby => backend_state::DRAINING,
         BackendState::Down => backend_state::DOWN,
         BackendState::Up => backend_state::ACTIVE,
     }
 }
 
-pub(super) fn agree(one: u8, other: u8) -> u8 {
+fn agree(one: u8, other: u8) -> u8 {
     [backend_state::ACTIVE, backend_state::DOWN]
         .into_iter()
         .find(|state| one == *state || other == *state)

@@ -8,7 +8,7 @@ use std::{
 use ipnet::IpNet;
 use lb_common::{SLOTS_LARGE, SLOTS_MEDIUM, SLOTS_SMALL, addr_flag};
 
-use super::{Endpoint, KernelState, Limits, TableId, Wanted};
+use super::{Endpoint, KernelState, Limits, Listed, TableId, Wanted};
 
 /// Room in the maps of Maglev tables.
 pub(super) struct TableRoom<'a> {
@@ -78,8 +78,49 @@ pub(super) fn crowded_out(
             ));
             refused.insert(*key);
         }
+        crowded_lists(have, want, limits, family, &mut refused, problems);
     }
     refused
+}
+
+/// Services whose lists do not fit: with a part of its list a service would let in whom it denies.
+fn crowded_lists(
+    have: &KernelState,
+    want: &Wanted,
+    limits: &Limits,
+    family: u8,
+    refused: &mut BTreeSet<Endpoint>,
+    problems: &mut Vec<String>,
+) {
+    let v4 = family == 4;
+    let there = have.lists.keys();
+    let there = there
+        .filter(|listed| listed.net.addr().is_ipv4() == v4)
+        .count();
+    let mut left = limits.listed.saturating_sub(there);
+    for (key, service) in &want.services {
+        if key.family() != family || service.lists.is_empty() || refused.contains(key) {
+            continue;
+        }
+        let id = have.services.get(key).map(|service| service.id);
+        let has = |net: &&IpNet| {
+            let listed = |service| Listed {
+                service,
+                net: **net,
+            };
+            id.is_some_and(|id| have.lists.contains_key(&listed(id)))
+        };
+        let fresh = service.lists.keys().filter(|net| !has(net)).count();
+        if fresh > left {
+            problems.push(format!(
+                "service {key} is left out: the map of its sources is full ({})",
+                limits.listed
+            ));
+            refused.insert(*key);
+        } else {
+            left -= fresh;
+        }
+    }
 }
 
 /// The destination filter as it shall be.

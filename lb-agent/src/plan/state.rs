@@ -7,7 +7,7 @@ use std::{
 };
 
 use ipnet::IpNet;
-use lb_common::{Backend, NodeConfig, Service};
+use lb_common::{Backend, BackendLimit, IDLE_TCP, IDLE_UDP, IDLE_UDP_TWO_WAY, NodeConfig, Service};
 
 use super::{Endpoint, Op, Table};
 use crate::catalog::Weight;
@@ -20,6 +20,8 @@ pub struct KernelState {
     /// The backends by id, the free ones that were in use before (generation above 0) included: a
     /// generation must outlive its backend, or old flows would follow the id to the next one.
     pub backends: BTreeMap<u32, Backend>,
+    /// What backends may take on, by id; those without any limit are missing.
+    pub limits: BTreeMap<u32, BackendLimit>,
     /// The Maglev tables.
     pub tables: BTreeMap<TableId, Table>,
     /// The destination filter: bits of [`lb_common::addr_flag`].
@@ -28,6 +30,17 @@ pub struct KernelState {
     pub node: NodeConfig,
     /// Sources that may reach services from outside.
     pub sources: BTreeSet<IpNet>,
+    /// What services say of sources: one of [`lb_common::source_rule`] each.
+    pub lists: BTreeMap<Listed, u32>,
+}
+
+/// A prefix in the list of a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Listed {
+    /// Service id.
+    pub service: u32,
+    /// The prefix.
+    pub net: IpNet,
 }
 
 /// Names a Maglev table. A service has one for each size at most, two only while it changes size.
@@ -53,13 +66,19 @@ pub struct Wanted {
     pub node: NodeConfig,
     /// Sources that may reach services from outside.
     pub sources: BTreeSet<IpNet>,
+    /// Ids of backends that stay as they are although no service names them: it may yet turn out whose they are.
+    pub kept: BTreeSet<u32>,
 }
 
 /// A service as the catalog wants it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WantedService {
-    /// Bits of [`lb_common::service_flag`]; `FAIL_OPEN` is not the caller's to set and is ignored.
-    pub flags: u32,
+    /// Its properties as the kernel knows them. Id, slots and the flag `FAIL_OPEN` are not the caller's to set and
+    /// are ignored.
+    pub shape: Service,
+    /// What it says of sources, by prefix of its family without bits after it: one of
+    /// [`lb_common::source_rule`] each.
+    pub lists: Arc<BTreeMap<IpNet, u32>>,
     /// Whether *down* counts as *active* while every backend is down.
     pub fail_open: bool,
     /// Its backends; the same one given twice counts once, with the larger weight and better state.
@@ -73,6 +92,10 @@ pub struct WantedBackend {
     pub addr: SocketAddr,
     /// Its share of new flows; with 0 it drains, whatever its state.
     pub weight: Weight,
+    /// Flows at a time, 0: no limit. Where services differ the least counts: the backend is one.
+    pub max_flows: u32,
+    /// Backends of the lowest tier in which one takes flows are used; the others stand by.
+    pub tier: u8,
     /// What checks, kernel and operator say.
     pub state: BackendState,
     /// How it is reached.
@@ -86,6 +109,8 @@ pub enum BackendState {
     Down,
     /// Takes no new flows on purpose, keeps old ones.
     Draining,
+    /// Would take flows, but a lower tier does. Not the caller's to set.
+    Standby,
     /// Takes flows.
     Up,
 }
@@ -123,6 +148,26 @@ pub struct Limits {
     pub addresses: usize,
     /// Prefixes of one family among the allowed sources.
     pub sources: usize,
+    /// Prefixes of one family in the lists of all services.
+    pub listed: usize,
+}
+
+// === impl WantedService ===
+
+impl Default for WantedService {
+    fn default() -> Self {
+        Self {
+            shape: Service {
+                idle_tcp: IDLE_TCP,
+                idle_udp: IDLE_UDP,
+                idle_udp_two_way: IDLE_UDP_TWO_WAY,
+                ..Service::default()
+            },
+            lists: Arc::default(),
+            fail_open: false,
+            backends: Vec::new(),
+        }
+    }
 }
 
 // === impl KernelState ===
@@ -133,14 +178,22 @@ impl KernelState {
         let Self {
             services,
             backends,
+            limits,
             tables,
             addresses,
             node,
             sources,
+            lists,
         } = self;
         match op {
             Op::PutBackend { id, value } => {
                 backends.insert(id, value);
+            }
+            Op::PutLimit { id, value } if value == BackendLimit::default() => {
+                limits.remove(&id);
+            }
+            Op::PutLimit { id, value } => {
+                limits.insert(id, value);
             }
             Op::PutTable { table, content, .. } => {
                 tables.insert(table, content);
@@ -155,6 +208,12 @@ impl KernelState {
             Op::PutSource(net) => {
                 sources.insert(net);
             }
+            Op::PutListed { listed, rule } => {
+                lists.insert(listed, rule);
+            }
+            Op::DeleteListed(listed) => {
+                lists.remove(&listed);
+            }
             Op::DeleteService(key) => {
                 services.remove(&key);
             }
@@ -164,7 +223,7 @@ impl KernelState {
             Op::DeleteSource(net) => {
                 sources.remove(&net);
             }
-            Op::Grace => {}
+            Op::Grace | Op::ForgetService(_) => {}
             Op::DeleteTable(table) => {
                 tables.remove(&table);
             }

@@ -17,7 +17,7 @@ use std::{
     time::SystemTime,
 };
 
-use crate::catalog::{Port, Protocol, Weight};
+use crate::catalog::{Port, Properties, Protocol, Weight};
 
 /// Names one provider instance in logs, `status` and metrics: `file:/etc/lb-agent/services.yaml`,
 /// `marathon:marathon`.
@@ -55,6 +55,8 @@ pub struct Pool {
     pub protocol: Protocol,
     /// Who declares it: app id, pod id or the name in a services file.
     pub app: Arc<str>,
+    /// What the VIP is to be like; `None`: the declaration does not say.
+    pub properties: Option<Arc<Properties>>,
     /// Who is behind it; may be empty.
     pub backends: Vec<Backend>,
 }
@@ -80,6 +82,12 @@ pub struct Backend {
     pub addr: SocketAddr,
     /// Its share of new flows.
     pub weight: Weight,
+    /// Flows at a time; 0: no limit.
+    pub max_flows: u32,
+    /// Used only while no other backend takes flows.
+    pub backup: bool,
+    /// The zone that it is in, if it is known.
+    pub zone: Option<Arc<str>>,
     /// The orchestrator's id of the instance (task id).
     pub task: Arc<str>,
     /// Why the weight is 0, in the field's words: `unhealthy`, `TASK_KILLING`, `no health result yet`.

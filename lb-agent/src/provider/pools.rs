@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use crate::catalog::{Port, Protocol};
+use crate::catalog::{Port, Properties, Protocol};
 
 use super::{Backend, Pool, VipHost};
 
@@ -25,7 +25,14 @@ pub struct PoolKey {
 
 /// Pools under construction; sorted, so that equal states give equal snapshots.
 #[derive(Clone, Debug, Default)]
-pub struct Pools(BTreeMap<PoolKey, BTreeMap<SocketAddr, Backend>>);
+pub struct Pools(BTreeMap<PoolKey, Collected>);
+
+/// A pool under construction.
+#[derive(Clone, Debug, Default)]
+struct Collected {
+    properties: Option<Arc<Properties>>,
+    backends: BTreeMap<SocketAddr, Backend>,
+}
 
 // === impl PoolKey ===
 
@@ -36,6 +43,7 @@ impl From<&Pool> for PoolKey {
             port,
             protocol,
             app,
+            properties: _,
             backends: _,
         } = pool;
         Self {
@@ -55,6 +63,19 @@ impl Pools {
         self.0.entry(key).or_default();
     }
 
+    /// Gives the pool its properties; `false` if it has others already, which stay.
+    pub fn shape(&mut self, key: &PoolKey, properties: &Arc<Properties>) -> bool {
+        let pool = self.0.entry(key.clone()).or_default();
+        pool.properties
+            .get_or_insert_with(|| Arc::clone(properties))
+            == properties
+    }
+
+    /// What the pool was given.
+    pub fn properties(&self, key: &PoolKey) -> Option<&Arc<Properties>> {
+        self.0.get(key)?.properties.as_ref()
+    }
+
     /// Adds a backend. Of two with the same address the one with the higher weight stays; an IP VIP
     /// takes only backends of its own family, and `false` says that this one is not.
     pub fn add(&mut self, key: PoolKey, backend: Backend) -> bool {
@@ -63,7 +84,7 @@ impl Pools {
             VipHost::Addr(IpAddr::V4(_)) => backend.addr.is_ipv4(),
             VipHost::Addr(IpAddr::V6(_)) => backend.addr.is_ipv6(),
         };
-        let pool = self.0.entry(key).or_default();
+        let pool = &mut self.0.entry(key).or_default().backends;
         if fits
             && pool
                 .get(&backend.addr)
@@ -76,9 +97,12 @@ impl Pools {
 
     /// Adds all of another's pools to these.
     pub fn extend(&mut self, other: Self) {
-        for (key, backends) in other.0 {
+        for (key, pool) in other.0 {
             self.declare(key.clone());
-            for backend in backends.into_values() {
+            if let Some(properties) = &pool.properties {
+                self.shape(&key, properties);
+            }
+            for backend in pool.backends.into_values() {
                 self.add(key.clone(), backend);
             }
         }
@@ -86,7 +110,7 @@ impl Pools {
 
     /// The pools, sorted by app, VIP, port and protocol; backends sorted by address.
     pub fn into_vec(self) -> Vec<Pool> {
-        let pool = |(key, backends): (PoolKey, BTreeMap<_, Backend>)| {
+        let pool = |(key, collected): (PoolKey, Collected)| {
             let PoolKey {
                 app,
                 host,
@@ -98,7 +122,8 @@ impl Pools {
                 port,
                 protocol,
                 app,
-                backends: backends.into_values().collect(),
+                properties: collected.properties,
+                backends: collected.backends.into_values().collect(),
             }
         };
         self.0.into_iter().map(pool).collect()
@@ -124,6 +149,9 @@ mod tests {
         Backend {
             addr: addr.parse().unwrap(),
             weight,
+            max_flows: 0,
+            backup: false,
+            zone: None,
             task: task.into(),
             draining: None,
         }

@@ -90,6 +90,76 @@ fn one_address_is_one_backend_with_the_higher_weight() {
     assert_eq!(backends[1].draining.as_deref(), Some("unhealthy"));
 }
 
+fn shaped(pool: Pool, rate: u32) -> Pool {
+    let properties = Properties {
+        rate,
+        ..Properties::default()
+    };
+    Pool {
+        properties: Some(properties.into()),
+        ..pool
+    }
+}
+
+#[test]
+fn the_first_that_says_what_a_port_is_like_decides_and_another_word_is_a_conflict() {
+    let one = |app, port, addr| pool(app, "/redis", port, &[backend(addr)]);
+    let catalog = catalog([
+        read(
+            "a",
+            &[
+                one("/quiet", 80, "10.0.0.1:1"),
+                shaped(one("/second", 80, "10.0.0.2:1"), 7),
+                shaped(one("/second", 81, "10.0.0.2:2"), 8),
+            ],
+        ),
+        read(
+            "b",
+            &[
+                shaped(one("/third", 80, "10.0.0.3:1"), 9),
+                shaped(one("/third", 81, "10.0.0.3:2"), 8),
+            ],
+        ),
+    ]);
+    let desired = catalog.resolve(&Policy::default(), &mut allocator());
+    assert_eq!(
+        lines(&desired),
+        [
+            "11.202.66.36:80/tcp -> 10.0.0.1:1 10.0.0.2:1",
+            "11.202.66.36:81/tcp -> 10.0.0.2:2 10.0.0.3:2",
+        ]
+    );
+    let rates: Vec<_> = desired
+        .services
+        .values()
+        .map(|s| s.properties.rate)
+        .collect();
+    assert_eq!(rates, [7, 8]);
+    assert_eq!(
+        problems(&desired, NoticeKind::Refused),
+        [
+            "/third of test:b: VIP redis.marathon:80/tcp has another rate from app /second of test:a, which \
+             comes first; left out"
+        ]
+    );
+}
+
+#[test]
+fn an_ip_vip_is_shaped_likewise() {
+    let one = |app| pool(app, "11.0.0.7", 80, &[backend("10.0.0.1:1")]);
+    let pools = [shaped(one("/a"), 1), shaped(one("/b"), 2)];
+    let desired = catalog([read("a", &pools)]).resolve(&ip_vips(&["11.0.0.0/8"]), &mut allocator());
+    let service = desired.services.values().next().expect("a service");
+    assert_eq!(service.properties.rate, 1);
+    let refused = problems(&desired, NoticeKind::Refused);
+    assert_eq!(
+        refused,
+        [
+            "/b of test:a: VIP 11.0.0.7:80/tcp has another rate from app /a of test:a, which comes first; left out"
+        ]
+    );
+}
+
 #[test]
 fn a_pool_of_draining_backends_keeps_its_name() {
     let desired = resolve(&[pool("/redis", "/redis", 80, &[drained("10.0.0.1:80")])]);

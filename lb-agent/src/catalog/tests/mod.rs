@@ -23,6 +23,9 @@ fn backend(addr: &str) -> Backend {
     Backend {
         addr: addr.parse().expect("a socket address"),
         weight: Weight::ONE,
+        max_flows: 0,
+        backup: false,
+        zone: None,
         task: format!("task at {addr}").into(),
         draining: None,
     }
@@ -49,6 +52,7 @@ fn pool(app: &str, host: &str, port: u16, backends: &[Backend]) -> Pool {
         port: Port::new(port).expect("a port"),
         protocol: Protocol::Tcp,
         app: app.into(),
+        properties: None,
         backends: backends.to_vec(),
     }
 }

@@ -1,7 +1,11 @@
 //! Through a kernel that fails at random, the plan still reaches what is wanted, and on the way no
 //! promise is broken (the fake kernel panics if one is).
 
-use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+};
 
 use lb_common::backend_state;
 use proptest::prelude::*;
@@ -22,6 +26,7 @@ const TIGHT: Limits = Limits {
     tables: [4, 1, 1],
     addresses: 4,
     sources: 2,
+    listed: 2,
 };
 
 pub(super) fn backends() -> impl Strategy<Value = Vec<WantedBackend>> {
@@ -40,6 +45,8 @@ pub(super) fn backends() -> impl Strategy<Value = Vec<WantedBackend>> {
                 1 => Reach::Host,
                 _ => Reach::Link { ifindex: 3 },
             },
+            tier: who % 3,
+            max_flows: [0, 0, 7, 9][weight],
             ..backend(&format!("10.0.0.{who}:80"), [0, 1, 2, 256][weight])
         }
     });
@@ -51,17 +58,37 @@ pub(super) fn backends() -> impl Strategy<Value = Vec<WantedBackend>> {
     prop_oneof![7 => proptest::collection::vec(one, 0..6), 1 => many]
 }
 
+/// Properties, and what a list says of a prefix.
+pub(super) fn service() -> impl Strategy<Value = WantedService> {
+    let listed = proptest::collection::btree_map(1_u8..4, 1_u32..3, 0..3);
+    (backends(), any::<bool>(), 0_u8..4, 0_u32..2, listed).prop_map(
+        |(backends, fail_open, algorithm, max_flows, listed)| {
+            let mut service = WantedService {
+                fail_open,
+                backends,
+                ..WantedService::default()
+            };
+            service.shape.algorithm = algorithm;
+            service.shape.max_flows = max_flows;
+            let net = |n: u8| format!("10.{n}.0.0/16").parse().unwrap();
+            let listed = listed.into_iter().map(|(n, rule)| (net(n), rule));
+            service.lists = Arc::new(listed.collect());
+            service
+        },
+    )
+}
+
 prop_compose! {
     fn wanted()(
-        services in proptest::collection::btree_map((1_u8..4, 80_u16..82), (backends(), any::<bool>()), 0..5),
+        services in proptest::collection::btree_map((1_u8..4, 80_u16..82), service(), 0..5),
         nodes in proptest::collection::btree_set(1_u8..4, 0..3),
         sources in proptest::collection::btree_set(8_u8..12, 0..3),
     ) -> Wanted {
         let mut want = Wanted::default();
-        for ((vip, port), (backends, fail_open)) in services {
+        for ((vip, port), service) in services {
             let key = tcp(&format!("11.0.0.{vip}:{port}"));
             want.vips.insert(key.addr);
-            want.services.insert(key, Arc::new(WantedService { flags: 0, fail_open, backends }));
+            want.services.insert(key, Arc::new(service));
         }
         want.node_addresses = nodes.into_iter().map(|n| IpAddr::from([10, 0, 0, n])).collect();
         want.node.snat_ports = want.vips.len() as u16;
@@ -94,10 +121,16 @@ fn assert_served(have: &KernelState, want: &Wanted) {
             .flat_map(|(_, content)| content.ids())
             .map(|id| Endpoint::of(&have.backends[&id]).unwrap())
             .collect();
+        let takes_flows = |addr| {
+            let same = || service.backends.iter().filter(move |b| b.addr == addr);
+            same().any(|b| b.weight.get() > 0) && same().any(|b| b.state == BackendState::Up)
+        };
+        let taking = service.backends.iter().filter(|b| takes_flows(b.addr));
+        let first = taking.map(|b| b.tier).min();
         for backend in &service.backends {
             let endpoint = Endpoint::new(backend.addr, key.proto);
             named.insert(endpoint);
-            if backend.state == BackendState::Up && backend.weight.get() > 0 {
+            if first.is_some_and(|tier| takes_flows(backend.addr) && backend.tier == tier) {
                 assert!(in_table.contains(&endpoint), "{key} lacks {endpoint}");
             }
         }
@@ -124,6 +157,24 @@ fn assert_served(have: &KernelState, want: &Wanted) {
     assert!(in_use.into_iter().all(|endpoint| named.contains(&endpoint)));
     assert_eq!(have.node, want.node);
     assert_eq!(have.sources, want.sources);
+    for id in have.limits.keys() {
+        assert_ne!(
+            have.backends[id].state,
+            backend_state::FREE,
+            "limit of {id}"
+        );
+    }
+    let listed = want.services.iter().flat_map(|(key, service)| {
+        let id = have.services[key].id;
+        service
+            .lists
+            .iter()
+            .map(move |(net, rule)| ((id, *net), *rule))
+    });
+    let listed: BTreeMap<_, _> = listed.collect();
+    let in_kernel = have.lists.iter();
+    let in_kernel = in_kernel.map(|(listed, rule)| ((listed.service, listed.net), *rule));
+    assert!(in_kernel.eq(listed));
     assert!(
         want.vips
             .union(&want.node_addresses)
@@ -208,7 +259,7 @@ fn without_its_grace_period_nothing_is_freed() {
     let mut want = Wanted::default();
     serve(&mut want, "11.0.0.1:80", &[backend("10.0.0.1:80", 1)]);
     carry_out(&mut kernel.state, &want);
-    // In order: delete service, delete address, grace.
+    // In order: delete service, delete address, grace. Then come state, table and backend.
     kernel.fates = vec![Fate::Failed, Fate::Done, Fate::Done];
     let report = reconcile(
         &mut kernel,
@@ -218,7 +269,7 @@ fn without_its_grace_period_nothing_is_freed() {
     )
     .unwrap();
     assert_eq!(report.applied, 2);
-    assert_eq!(report.failed.len(), 3);
+    assert_eq!(report.failed.len(), 4);
     assert_eq!(kernel.state.tables.len(), 1);
 }
 
@@ -240,7 +291,7 @@ fn what_an_earlier_life_left_half_done_is_finished() {
     let rest = plan(&have, &want, &ROOMY);
     assert_eq!(
         rest.to_string(),
-        "grace\ndelete table 1/1021\nfree backend 1 generation 1\n"
+        "grace\nforget service 1\ndelete table 1/1021\nfree backend 1 generation 1\n"
     );
     assert!(matches!(rest.ops[0], Op::Grace));
 }

@@ -9,9 +9,7 @@ use super::{
     fake::{Fake, Fate},
     in_state, serve, tcp,
 };
-use crate::plan::{
-    BackendState, Planner, Report, Wanted, WantedBackend, WantedService, plan, reconcile,
-};
+use crate::plan::{BackendState, Planner, Report, Wanted, WantedBackend, plan, reconcile};
 
 const VIP: &str = "11.0.0.1:80";
 const A: &str = "10.0.0.1:8080";
@@ -86,6 +84,60 @@ fn what_a_small_plan_cannot_do_is_left_to_the_whole_one() {
 }
 
 #[test]
+fn limits_and_tiers_are_small_changes_too() {
+    let mut serving = serving();
+    let limited = WantedBackend {
+        max_flows: 100,
+        ..backend(B, 1)
+    };
+    let (log, whole) = change(&mut serving, &[backend(A, 1), limited]);
+    assert_eq!(log, ["put limit 2 flows 100 weight 0"]);
+    assert!(!whole);
+    let backup = WantedBackend { tier: 2, ..limited };
+    let (log, whole) = change(&mut serving, &[backend(A, 1), backup]);
+    assert!(log[0].contains("draining"), "{log:?}");
+    assert!(log[1].starts_with("put table 1/1021 1:1021 "), "{log:?}");
+    assert_eq!((log.len(), whole), (2, false));
+    let down = in_state(BackendState::Down, A, 1);
+    let (log, whole) = change(&mut serving, &[down, backup]);
+    assert!(log[1].starts_with("put table 1/1021 2:1021 "), "{log:?}");
+    assert_eq!(
+        (log.len(), whole),
+        (2, false),
+        "the other service still uses it"
+    );
+    let (log, whole) = change(&mut serving, &[backend(A, 1)]);
+    assert_eq!(
+        log[log.len() - 1],
+        "put limit 2 flows 0 weight 0",
+        "{log:?}"
+    );
+    assert_eq!((log.len(), whole), (3, false));
+}
+
+#[test]
+fn a_limit_of_a_service_is_one_write_and_another_algorithm_looks_at_all() {
+    let (mut kernel, mut want, mut planner) = serving();
+    kernel.log.clear();
+    let service = want.services.get_mut(&tcp(VIP)).unwrap();
+    Arc::make_mut(service).shape.max_flows = 9;
+    let report = again(&mut kernel, &want, &mut planner);
+    assert_eq!((report.applied, report.whole), (1, false));
+    let service = want.services.get_mut(&tcp(VIP)).unwrap();
+    Arc::make_mut(service).shape.algorithm = lb_common::algorithm::LEAST_CONN;
+    assert!(again(&mut kernel, &want, &mut planner).whole);
+    assert_eq!(
+        kernel.log,
+        [
+            "put service 11.0.0.1:80/tcp id 1 slots 1021 max-flows 9",
+            "put limit 1 flows 0 weight 1",
+            "put limit 2 flows 0 weight 1",
+            "put service 11.0.0.1:80/tcp id 1 slots 1021 least-conn max-flows 9",
+        ]
+    );
+}
+
+#[test]
 fn after_a_failure_the_maps_are_read_and_compared_again() {
     let (mut kernel, mut want, mut planner) = serving();
     serve(&mut want, VIP, &[backend(A, 1)]);
@@ -104,7 +156,7 @@ proptest! {
     #[test]
     fn a_small_plan_does_what_the_whole_plan_does(
         steps in proptest::collection::vec(
-            proptest::collection::vec((0_u8..3, converge::backends(), any::<bool>()), 1..3),
+            proptest::collection::vec((0_u8..3, converge::service()), 1..3),
             1..8,
         ),
     ) {
@@ -115,8 +167,7 @@ proptest! {
             serve(&mut want, &format!("11.0.0.{vip}:80"), &[backend("10.0.0.1:80", 1)]);
         }
         for step in steps {
-            for (vip, backends, fail_open) in step {
-                let service = WantedService { flags: 0, fail_open, backends };
+            for (vip, service) in step {
                 want.services.insert(tcp(&format!("11.0.0.{vip}:80")), Arc::new(service));
             }
             again(&mut remembering, &want, &mut planner);

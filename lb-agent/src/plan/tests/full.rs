@@ -39,6 +39,7 @@ fn room_made_by_a_plan_is_used_at_once() {
         tables: [1, 0, 0],
         addresses: 1,
         sources: 1,
+        listed: 1,
     };
     let mut kernel = Fake::default();
     let mut want = Wanted::default();

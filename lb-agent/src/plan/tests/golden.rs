@@ -237,6 +237,7 @@ fn a_service_that_moves_to_another_vip_keeps_its_backends() {
          delete service 11.0.0.1:80/tcp\n\
          delete address 11.0.0.1\n\
          grace\n\
+         forget service 1\n\
          delete table 1/1021\n",
     );
 }
@@ -250,6 +251,7 @@ fn a_deleted_service_goes_before_what_it_named() {
         "delete service 11.0.0.1:80/tcp\n\
          delete address 11.0.0.1\n\
          grace\n\
+         forget service 1\n\
          delete table 1/1021\n\
          free backend 1 generation 1\n\
          free backend 2 generation 1\n",

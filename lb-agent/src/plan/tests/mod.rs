@@ -7,6 +7,7 @@ mod full;
 mod golden;
 mod hops;
 mod maglev;
+mod shape;
 mod shared;
 
 use std::sync::Arc;
@@ -23,6 +24,7 @@ const ROOMY: Limits = Limits {
     tables: [100; 3],
     addresses: 100,
     sources: 100,
+    listed: 100,
 };
 
 fn tcp(addr: &str) -> Endpoint {
@@ -34,6 +36,8 @@ fn backend(addr: &str, weight: u16) -> WantedBackend {
     WantedBackend {
         addr: addr.parse().unwrap(),
         weight: Weight::new(weight).unwrap(),
+        max_flows: 0,
+        tier: 0,
         state: BackendState::Up,
         reach: Reach::Net {
             ifindex: 2,

@@ -6,9 +6,10 @@
 //!     framework: file          # name space of the name; `file` if absent
 //!     port: 10000              # the VIP's port, 1-65535
 //!     protocol: tcp            # tcp (if absent), udp, or [tcp, udp]
+//!     balance: least-conn      # and mode, affinity, max-flows, rate, source-rate, idle, allow, deny
 //!     backends:
 //!       - 10.0.1.5:28543
-//!       - { address: "[fd01:b::2]:8080", weight: 0, name: task-1 }
+//!       - { address: "[fd01:b::2]:8080", weight: 0, name: task-1 }   # and max-flows, backup, zone
 //! ```
 //!
 //! Unknown keys are errors. A service or a backend with a wrong value costs only itself; a file that

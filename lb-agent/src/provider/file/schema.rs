@@ -1,5 +1,8 @@
 //! The services file: YAML text -> a snapshot. Pure.
 
+mod properties;
+mod values;
+
 use std::{
     fmt,
     net::{IpAddr, SocketAddr},
@@ -13,8 +16,12 @@ use serde::{
 };
 use serde_saphyr::{Location, Spanned};
 
+use self::{
+    properties::{IdleKeys, properties, read},
+    values::{count, decimal, flag, word},
+};
 use crate::{
-    catalog::{Port, Protocol, Weight},
+    catalog::{Port, Properties, Protocol, Weight},
     provider::{Backend, PoolKey, Pools, Problem, Snapshot, VipHost},
 };
 
@@ -29,7 +36,7 @@ struct File {
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct Service {
     name: Option<Spanned<String>>,
     address: Option<Spanned<String>>,
@@ -37,6 +44,15 @@ struct Service {
     port: Option<Spanned<String>>,
     protocol: Option<Spanned<Protocols>>,
     backends: Option<Vec<Spanned<Entry>>>,
+    mode: Option<Spanned<String>>,
+    balance: Option<Spanned<String>>,
+    affinity: Option<Spanned<String>>,
+    max_flows: Option<Spanned<String>>,
+    rate: Option<Spanned<String>>,
+    source_rate: Option<Spanned<String>>,
+    idle: Option<IdleKeys>,
+    allow: Option<Spanned<Vec<Spanned<String>>>>,
+    deny: Option<Vec<Spanned<String>>>,
 }
 
 /// One protocol or a list of them.
@@ -45,14 +61,17 @@ struct Protocols(Vec<String>);
 /// A backend: its address alone, or with more.
 enum Entry {
     Short(String),
-    Long(LongEntry),
+    Long(Box<LongEntry>),
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct LongEntry {
     address: Spanned<String>,
     weight: Option<Spanned<String>>,
+    max_flows: Option<Spanned<String>>,
+    backup: Option<Spanned<String>>,
+    zone: Option<Spanned<String>>,
     name: Option<String>,
 }
 
@@ -106,8 +125,21 @@ impl Reader<'_> {
             Ok(keys) => keys,
             Err(wrong) => return self.problem(&subject, wrong, "service left out"),
         };
+        let properties = match properties(&service) {
+            Ok(properties) => properties.map(Arc::new),
+            Err(wrong) => return self.problem(&subject, wrong, "service left out"),
+        };
+        if let Some(what) = properties
+            .as_ref()
+            .and_then(|own| self.contradiction(&keys, own))
+        {
+            return self.problem(&subject, (at, what), "service left out");
+        }
         for key in &keys {
             self.pools.declare(key.clone());
+            if let Some(properties) = &properties {
+                self.pools.shape(key, properties);
+            }
         }
         for entry in service.backends.into_iter().flatten() {
             let at = entry.referenced;
@@ -116,6 +148,17 @@ impl Reader<'_> {
                 Err(wrong) => self.problem(&subject, wrong, "backend left out"),
             }
         }
+    }
+
+    /// What an earlier entry for the same VIP says otherwise.
+    fn contradiction(&self, keys: &[PoolKey], properties: &Properties) -> Option<String> {
+        let held = |key| self.pools.properties(key);
+        let differs = |held: &&Arc<Properties>| ***held != *properties;
+        let held = keys.iter().filter_map(held).find(differs)?;
+        let keys = held.differences(properties).join(", ");
+        Some(format!(
+            "an entry before has another {keys} for the same VIP"
+        ))
     }
 
     fn backend(&mut self, subject: &Arc<str>, keys: &[PoolKey], at: Location, backend: &Backend) {
@@ -146,7 +189,8 @@ impl Service {
             .port
             .as_ref()
             .ok_or_else(|| (at, "key port is missing".to_owned()))?;
-        let number = decimal(&port.value).and_then(Port::new).ok_or_else(|| {
+        let port_number = decimal(&port.value).and_then(|port| Port::new(port.try_into().ok()?));
+        let number = port_number.ok_or_else(|| {
             (
                 port.referenced,
                 format!("key port: {:?} is not a port (1-65535)", port.value),
@@ -215,13 +259,13 @@ impl Service {
 
 impl Entry {
     fn backend(self, at: Location) -> Result<Backend, Wrong> {
-        let (address, at, weight, name) = match self {
-            Self::Short(address) => (address, at, None, None),
-            Self::Long(LongEntry {
-                address,
-                weight,
-                name,
-            }) => (address.value, address.referenced, weight, name),
+        let (address, at, keys) = match self {
+            Self::Short(address) => (address, at, None),
+            Self::Long(entry) => (
+                entry.address.value.clone(),
+                entry.address.referenced,
+                Some(entry),
+            ),
         };
         let addr: SocketAddr = address.parse().map_err(|_| {
             (
@@ -238,23 +282,52 @@ impl Entry {
                 format!("backend {address:?} is not the address of one host"),
             ));
         }
-        let weight = match weight {
-            None => Weight::ONE,
-            Some(weight) => decimal(&weight.value)
-                .and_then(Weight::new)
-                .ok_or_else(|| {
-                    let what = format!("key weight: {:?} is not a weight (0-256)", weight.value);
-                    (weight.referenced, what)
-                })?,
-        };
-        let draining = (weight == Weight::DRAIN).then(|| "weight 0".into());
-        Ok(Backend {
+        let mut backend = Backend {
             addr,
-            weight,
-            task: name.unwrap_or(address).into(),
-            draining,
-        })
+            weight: Weight::ONE,
+            max_flows: 0,
+            backup: false,
+            zone: None,
+            task: address.into(),
+            draining: None,
+        };
+        if let Some(keys) = keys {
+            keys.apply(&mut backend)?;
+        }
+        Ok(backend)
     }
+}
+
+// === impl LongEntry ===
+
+impl LongEntry {
+    /// Sets what is said besides the address.
+    fn apply(self, backend: &mut Backend) -> Result<(), Wrong> {
+        let Self {
+            address: _,
+            weight: weight_key,
+            max_flows,
+            backup,
+            zone,
+            name,
+        } = self;
+        backend.weight = read("weight", &weight_key, weight)?.unwrap_or(Weight::ONE);
+        backend.max_flows = read("max-flows", &max_flows, count)?.unwrap_or(0);
+        backend.backup = read("backup", &backup, flag)?.unwrap_or(false);
+        backend.zone = read("zone", &zone, |text| Ok(word(text)?.into()))?;
+        if let Some(name) = name {
+            backend.task = name.into();
+        }
+        if backend.weight == Weight::DRAIN {
+            backend.draining = Some("weight 0".into());
+        }
+        Ok(())
+    }
+}
+
+fn weight(text: &str) -> Result<Weight, String> {
+    let weight = decimal(text).and_then(|weight| Weight::new(weight.try_into().ok()?));
+    weight.ok_or_else(|| format!("{text:?} is not a weight (0-256)"))
 }
 
 impl<'de> Deserialize<'de> for Entry {
@@ -264,7 +337,7 @@ impl<'de> Deserialize<'de> for Entry {
             type Value = Entry;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a backend: ADDRESS:PORT, or a map with address, weight and name")
+                f.write_str("a backend: ADDRESS:PORT, or a map with address and more")
             }
 
             fn visit_str<E>(self, address: &str) -> Result<Entry, E> {
@@ -272,7 +345,8 @@ impl<'de> Deserialize<'de> for Entry {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Entry, A::Error> {
-                LongEntry::deserialize(MapAccessDeserializer::new(map)).map(Entry::Long)
+                LongEntry::deserialize(MapAccessDeserializer::new(map))
+                    .map(|entry| Entry::Long(Box::new(entry)))
             }
         }
         deserializer.deserialize_any(Either)
@@ -307,13 +381,6 @@ impl<'de> Deserialize<'de> for Protocols {
 
 fn is_broadcast(addr: IpAddr) -> bool {
     matches!(addr, IpAddr::V4(v4) if v4.is_broadcast())
-}
-
-fn decimal(text: &str) -> Option<u16> {
-    text.bytes()
-        .all(|b| b.is_ascii_digit())
-        .then(|| text.parse().ok())
-        .flatten()
 }
 
 fn place(path: &Path, at: Option<Location>) -> String {

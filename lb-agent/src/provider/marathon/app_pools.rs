@@ -178,6 +178,9 @@ impl<'a> Declared<'a> {
         let backend = |addr: IpAddr, port: u16| Backend {
             addr: SocketAddr::new(addr, port),
             weight,
+            max_flows: 0,
+            backup: false,
+            zone: None,
             task: task.id.as_str().into(),
             draining: draining.map(Arc::from),
         };

@@ -115,6 +115,9 @@ fn join_container(
                     let backend = Backend {
                         addr,
                         weight,
+                        max_flows: 0,
+                        backup: false,
+                        zone: None,
                         task: Arc::clone(&task),
                         draining,
                     };

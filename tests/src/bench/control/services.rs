@@ -56,6 +56,8 @@ pub(super) fn wanted(services: usize) -> Wanted {
         let backends = (0..BACKENDS).map(|backend| WantedBackend {
             addr: backend_addr(service, backend),
             weight: Weight::ONE,
+            max_flows: 0,
+            tier: 0,
             state: BackendState::Up,
             reach: Reach::Net {
                 ifindex: 1,
@@ -63,9 +65,9 @@ pub(super) fn wanted(services: usize) -> Wanted {
             },
         });
         let value = WantedService {
-            flags: 0,
             fail_open: true,
             backends: backends.collect(),
+            ..WantedService::default()
         };
         wanted.vips.insert(key.addr);
         wanted.services.insert(key, Arc::new(value));

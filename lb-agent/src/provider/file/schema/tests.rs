@@ -1,6 +1,7 @@
 //! What a services file says, right and wrong.
 
 use super::*;
+use crate::catalog::{Balance, Idle, Mode, Source};
 
 fn read(text: &str) -> Result<(Vec<String>, Vec<String>), String> {
     let snapshot = parse(text, Path::new("s.yaml"))?;
@@ -117,6 +118,18 @@ fn a_wrong_backend_costs_itself_alone() {
             "2:67: key weight: \"300\" is not a weight",
         ),
         ("{address: '10.0.0.1:80', weight: x}", "key weight"),
+        (
+            "{address: '10.0.0.1:80', max-flows: 0}",
+            "key max-flows: \"0\" is not a number from 1",
+        ),
+        (
+            "{address: '10.0.0.1:80', backup: perhaps}",
+            "2:67: key backup: \"perhaps\" is neither true nor false",
+        ),
+        (
+            "{address: '10.0.0.1:80', zone: 'a b'}",
+            "key zone: \"a b\" is not a word",
+        ),
     ] {
         let text =
             format!("services:\n- {{name: /a, port: 1, backends: [{backend}, 10.0.0.2:80]}}\n");
@@ -133,6 +146,168 @@ fn a_wrong_backend_costs_itself_alone() {
         read("services: [{address: 10.1.1.1, port: 1, backends: ['[fd01::1]:1']}]").unwrap();
     assert_eq!(pools, ["[10.1.1.1]:1/tcp"]);
     assert!(problems[0].contains("not of the VIP's address family"));
+}
+
+/// Most flows, whether it is a backup, and its zone.
+type More = (u32, bool, Option<String>);
+
+/// The properties of the first pool, and what its backends have beyond addresses.
+fn shape(text: &str) -> (Option<Properties>, Vec<More>) {
+    let snapshot = parse(text, Path::new("s.yaml")).unwrap();
+    assert_eq!(snapshot.problems, []);
+    let pool = &snapshot.pools[0];
+    let backends = pool.backends.iter();
+    let more = backends.map(|b| (b.max_flows, b.backup, b.zone.as_deref().map(str::to_owned)));
+    (pool.properties.as_deref().cloned(), more.collect())
+}
+
+#[test]
+fn every_property_of_a_service_can_be_written() {
+    let (properties, backends) = shape(
+        r#"
+services:
+  - name: /a
+    port: 80
+    mode: dsr-l2
+    balance: least-conn
+    affinity: 10m
+    max-flows: 1000
+    rate: 50
+    source-rate: 5
+    idle: {tcp: 5m, udp: 10s, udp-two-way: 1h30m}
+    allow: [10.0.0.0/8, "fd00::/8"]
+    deny:
+      - 10.9.0.7
+    backends:
+      - {address: "10.0.0.1:80", max-flows: 20, zone: a}
+      - {address: "10.0.0.2:80", backup: true}
+      - {address: "10.0.0.3:80", backup: false}
+"#,
+    );
+    let net = |text: &str| text.parse().unwrap();
+    let expected = Properties {
+        mode: Mode::DsrL2,
+        balance: Balance::LeastConn,
+        affinity: 600,
+        max_flows: 1_000,
+        rate: 50,
+        source_rate: 5,
+        idle: Idle {
+            tcp: 300,
+            udp: 10,
+            udp_two_way: 5_400,
+        },
+        sources: [
+            (net("10.0.0.0/8"), Source::Allow),
+            (net("fd00::/8"), Source::Allow),
+            (net("10.9.0.7/32"), Source::Deny),
+        ]
+        .into(),
+    };
+    assert_eq!(properties, Some(expected));
+    let zone = Some("a".to_owned());
+    assert_eq!(
+        backends,
+        [(20, false, zone), (0, true, None), (0, false, None)]
+    );
+}
+
+#[test]
+fn a_service_that_says_nothing_of_itself_has_no_properties() {
+    let (properties, backends) = shape("services: [{name: /a, port: 1, backends: ['10.0.0.1:1']}]");
+    assert_eq!((properties, backends), (None, vec![(0, false, None)]));
+    let (properties, _) = shape("services: [{name: /a, port: 1, deny: []}]");
+    assert_eq!(properties, Some(Properties::default()));
+}
+
+#[test]
+fn a_wrong_property_costs_its_service_alone_and_is_named_with_its_place() {
+    for (keys, expected) in [
+        (
+            "mode: dsr",
+            "2:29: key mode: \"dsr\" is not one of auto, nat, dsr-ipip, dsr-l2; service",
+        ),
+        (
+            "mode: dsr-geneve",
+            "2:29: key mode: dsr-geneve needs other agents as peers",
+        ),
+        (
+            "balance: random",
+            "2:32: key balance: \"random\" is not one of maglev, least-conn,",
+        ),
+        (
+            "affinity: 60",
+            "2:33: key affinity: \"60\" is not a duration such as",
+        ),
+        (
+            "affinity: 0s",
+            "key affinity: \"0s\" is not between 1s and 30d",
+        ),
+        (
+            "affinity: 31d",
+            "key affinity: \"31d\" is not between 1s and 30d",
+        ),
+        (
+            "max-flows: 0",
+            "2:34: key max-flows: \"0\" is not a number from 1 to 4294967295",
+        ),
+        ("rate: -1", "2:29: key rate: \"-1\" is not a number"),
+        (
+            "source-rate: lots",
+            "2:36: key source-rate: \"lots\" is not a number",
+        ),
+        (
+            "idle: {tcp: 9s}",
+            "2:35: key idle.tcp: \"9s\" is not between 10s and 30d",
+        ),
+        (
+            "idle: {udp: 1s}",
+            "key idle.udp: \"1s\" is not between 2s and 30d",
+        ),
+        (
+            "idle: {udp-two-way: never}",
+            "2:43: key idle.udp-two-way: \"never\" is not a duration",
+        ),
+        ("allow: []", "2:30: key allow: the list is empty"),
+        (
+            "allow: [10.0.0.1/8]",
+            "2:31: key allow: \"10.0.0.1/8\" has bits set after its prefix",
+        ),
+        (
+            "deny: [10.0.0.0/33]",
+            "2:30: key deny: \"10.0.0.0/33\" is not a prefix",
+        ),
+        (
+            "allow: [10.0.0.0/8], deny: [10.0.0.0/8]",
+            "2:51: key deny: 10.0.0.0/8 is in allow, too",
+        ),
+    ] {
+        let text = format!("services:\n- {{name: /a, port: 1, {keys}}}\n- {{name: /b, port: 2}}\n");
+        let (pools, problems) = read(&text).unwrap();
+        assert_eq!(pools, ["/b.file:2/tcp"], "{keys}");
+        assert_eq!(problems.len(), 1, "{keys}");
+        assert!(problems[0].contains(expected), "{keys}: {problems:?}");
+    }
+}
+
+#[test]
+fn of_two_entries_for_one_vip_the_first_one_shapes_it() {
+    let entry = |keys: &str, backend: &str| {
+        format!("- {{name: /a, port: 1, {keys} backends: ['{backend}']}}\n")
+    };
+    let both = |one: &str, other: &str| {
+        let entries = entry(one, "10.0.0.1:1") + &entry(other, "10.0.0.2:1");
+        read(&format!("services:\n{entries}")).unwrap()
+    };
+    for (one, other) in [("rate: 5,", ""), ("", "rate: 5,"), ("rate: 5,", "rate: 5,")] {
+        let (pools, problems) = both(one, other);
+        assert_eq!(problems, [""; 0]);
+        assert!(pools[0].ends_with("10.0.0.2:1 w1 10.0.0.2:1"), "{pools:?}");
+    }
+    let (pools, problems) = both("rate: 5,", "rate: 6, mode: nat,");
+    assert_eq!(pools, ["/a.file:1/tcp 10.0.0.1:1 w1 10.0.0.1:1"]);
+    let told = "/a | s.yaml:3:3: an entry before has another mode, rate for the same VIP; service left out";
+    assert_eq!(problems, [told]);
 }
 
 #[test]

@@ -1,0 +1,142 @@
+//! The keys of a service that say how it spreads its flows, limits them and carries them.
+
+use std::collections::{BTreeMap, btree_map::Entry};
+
+use ipnet::IpNet;
+use serde::Deserialize;
+use serde_saphyr::Spanned;
+
+use super::{
+    Service, Wrong,
+    values::{choice, count, seconds},
+};
+use crate::{
+    catalog::{Balance, Idle, Mode, Properties, Source},
+    config::cidr,
+};
+
+/// The longest time-out, s: 30 days.
+const LONGEST: u32 = 30 * 86_400;
+/// The shortest ones, s: the time stamp of a flow may lag behind by [`lb_common::touch_interval`].
+const SHORTEST_TCP: u32 = 10;
+const SHORTEST_UDP: u32 = 2;
+
+/// A mode that has a name and cannot be had yet.
+const GENEVE: &str = "dsr-geneve";
+
+/// The key `idle`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct IdleKeys {
+    tcp: Option<Spanned<String>>,
+    udp: Option<Spanned<String>>,
+    udp_two_way: Option<Spanned<String>>,
+}
+
+/// What a service says of itself; `None`: nothing.
+pub(super) fn properties(service: &Service) -> Result<Option<Properties>, Wrong> {
+    let Service {
+        name: _,
+        address: _,
+        framework: _,
+        port: _,
+        protocol: _,
+        backends: _,
+        mode: mode_key,
+        balance,
+        affinity,
+        max_flows,
+        rate,
+        source_rate,
+        idle: idle_keys,
+        allow,
+        deny,
+    } = service;
+    let said = [mode_key, balance, affinity, max_flows, rate, source_rate]
+        .iter()
+        .any(|key| key.is_some());
+    if !said && idle_keys.is_none() && allow.is_none() && deny.is_none() {
+        return Ok(None);
+    }
+    let usual = Properties::default();
+    Ok(Some(Properties {
+        mode: read("mode", mode_key, mode)?.unwrap_or_default(),
+        balance: read("balance", balance, |text| choice(text, &Balance::NAMES))?
+            .unwrap_or_default(),
+        affinity: read("affinity", affinity, |text| seconds(text, 1..=LONGEST))?
+            .unwrap_or(usual.affinity),
+        max_flows: read("max-flows", max_flows, count)?.unwrap_or(usual.max_flows),
+        rate: read("rate", rate, count)?.unwrap_or(usual.rate),
+        source_rate: read("source-rate", source_rate, count)?.unwrap_or(usual.source_rate),
+        idle: idle(idle_keys.as_ref())?,
+        sources: sources(allow.as_ref(), deny.as_deref().unwrap_or_default())?,
+    }))
+}
+
+/// Reads the value of one key, if it is there.
+pub(super) fn read<T>(
+    key: &str,
+    text: &Option<Spanned<String>>,
+    parse: impl FnOnce(&str) -> Result<T, String>,
+) -> Result<Option<T>, Wrong> {
+    let Some(text) = text else { return Ok(None) };
+    let parsed = parse(&text.value);
+    parsed
+        .map(Some)
+        .map_err(|why| (text.referenced, format!("key {key}: {why}")))
+}
+
+fn mode(text: &str) -> Result<Mode, String> {
+    if text == GENEVE {
+        return Err(format!(
+            "{GENEVE} needs other agents as peers, which cannot be named yet"
+        ));
+    }
+    choice(text, &Mode::NAMES)
+}
+
+fn idle(keys: Option<&IdleKeys>) -> Result<Idle, Wrong> {
+    let usual = Idle::default();
+    let Some(IdleKeys {
+        tcp,
+        udp,
+        udp_two_way,
+    }) = keys
+    else {
+        return Ok(usual);
+    };
+    let for_tcp = |text: &str| seconds(text, SHORTEST_TCP..=LONGEST);
+    let for_udp = |text: &str| seconds(text, SHORTEST_UDP..=LONGEST);
+    Ok(Idle {
+        tcp: read("idle.tcp", tcp, for_tcp)?.unwrap_or(usual.tcp),
+        udp: read("idle.udp", udp, for_udp)?.unwrap_or(usual.udp),
+        udp_two_way: read("idle.udp-two-way", udp_two_way, for_udp)?.unwrap_or(usual.udp_two_way),
+    })
+}
+
+fn sources(
+    allow: Option<&Spanned<Vec<Spanned<String>>>>,
+    deny: &[Spanned<String>],
+) -> Result<BTreeMap<IpNet, Source>, Wrong> {
+    let allowed = match allow {
+        Some(list) if list.value.is_empty() => {
+            let what = "key allow: the list is empty; leave the key out to allow everybody";
+            return Err((list.referenced, what.to_owned()));
+        }
+        list => list.map_or(&[][..], |list| &list.value),
+    };
+    let mut sources = BTreeMap::new();
+    let allowed = allowed.iter().map(|text| ("allow", Source::Allow, text));
+    let denied = deny.iter().map(|text| ("deny", Source::Deny, text));
+    for (key, source, text) in allowed.chain(denied) {
+        let wrong = |what| (text.referenced, format!("key {key}: {what}"));
+        let net = cidr(&text.value).map_err(wrong)?;
+        match sources.entry(net) {
+            Entry::Occupied(held) if *held.get() != source => {
+                return Err(wrong(format!("{net} is in allow, too")));
+            }
+            entry => _ = entry.or_insert(source),
+        }
+    }
+    Ok(sources)
+}

@@ -1,0 +1,132 @@
+//! From the text of one value to its type; each error completes the sentence that names the key.
+
+use std::ops::RangeInclusive;
+
+/// Digits only, without a sign.
+pub(super) fn decimal(text: &str) -> Option<u32> {
+    let digits = text.bytes().all(|b| b.is_ascii_digit());
+    digits.then(|| text.parse().ok()).flatten()
+}
+
+/// A number of at least 1.
+pub(super) fn count(text: &str) -> Result<u32, String> {
+    let number = decimal(text).filter(|number| *number > 0);
+    number.ok_or_else(|| format!("{text:?} is not a number from 1 to {}", u32::MAX))
+}
+
+/// `true` or `false`.
+pub(super) fn flag(text: &str) -> Result<bool, String> {
+    match text {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        _ => Err(format!("{text:?} is neither true nor false")),
+    }
+}
+
+/// A word without blanks, of at most 64 bytes.
+pub(super) fn word(text: &str) -> Result<&str, String> {
+    const MOST: usize = 64;
+    let blank = |c: char| c.is_whitespace() || c.is_control();
+    if text.is_empty() || text.len() > MOST || text.contains(blank) {
+        return Err(format!(
+            "{text:?} is not a word of 1 to {MOST} bytes without blanks"
+        ));
+    }
+    Ok(text)
+}
+
+/// One of a few words.
+pub(super) fn choice<T: Copy>(text: &str, words: &[(&str, T)]) -> Result<T, String> {
+    let found = words.iter().find(|(word, _)| *word == text);
+    found.map(|(_, value)| *value).ok_or_else(|| {
+        let words: Vec<_> = words.iter().map(|(word, _)| *word).collect();
+        format!("{text:?} is not one of {}", words.join(", "))
+    })
+}
+
+/// Seconds, from text such as `90s`, `10m`, `2h4m`: numbers with the units d, h, m, s, the larger ones first.
+pub(super) fn seconds(text: &str, range: RangeInclusive<u32>) -> Result<u32, String> {
+    let (least, most) = (range.start(), range.end());
+    let wrong = |what: &str| format!("{text:?} is {what} such as 90s, 10m or 2h4m");
+    let seconds = sum(text).ok_or_else(|| wrong("not a duration"))?;
+    if !range.contains(&seconds) {
+        return Err(format!(
+            "{text:?} is not between {} and {}",
+            shortest(*least),
+            shortest(*most)
+        ));
+    }
+    Ok(seconds)
+}
+
+const UNITS: [(char, u32); 4] = [('d', 86_400), ('h', 3_600), ('m', 60), ('s', 1)];
+
+fn sum(text: &str) -> Option<u32> {
+    let mut units = UNITS.iter();
+    let mut sum = 0_u32;
+    let mut rest = text;
+    while !rest.is_empty() {
+        let end = rest.find(|c: char| !c.is_ascii_digit())?;
+        let number = decimal(&rest[..end]).filter(|_| end > 0)?;
+        let unit = rest[end..].chars().next()?;
+        let (_, length) = units.find(|(name, _)| *name == unit)?;
+        sum = sum.checked_add(number.checked_mul(*length)?)?;
+        rest = &rest[end + unit.len_utf8()..];
+    }
+    (!text.is_empty()).then_some(sum)
+}
+
+/// In the largest unit that divides it.
+fn shortest(seconds: u32) -> String {
+    let whole = UNITS
+        .iter()
+        .find(|(_, length)| seconds.is_multiple_of(*length));
+    whole.map_or_else(String::new, |(unit, length)| {
+        format!("{}{unit}", seconds / length)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_numbers_with_units_the_larger_first() {
+        for (text, expected) in [
+            ("90s", 90),
+            ("10m", 600),
+            ("2h4m", 7_440),
+            ("1d", 86_400),
+            ("1h0m5s", 3_605),
+        ] {
+            assert_eq!(seconds(text, 1..=86_400), Ok(expected), "{text}");
+        }
+        for text in [
+            "",
+            "5",
+            "s",
+            "5 s",
+            "-5s",
+            "5m1h",
+            "1s1s",
+            "1.5h",
+            "99999999d",
+            "1é",
+        ] {
+            let refused = seconds(text, 1..=86_400).unwrap_err();
+            assert!(refused.contains("is not a duration"), "{text}: {refused}");
+        }
+        assert_eq!(
+            seconds("2d", 10..=86_400).unwrap_err(),
+            "\"2d\" is not between 10s and 1d"
+        );
+    }
+
+    #[test]
+    fn numbers_have_digits_only() {
+        assert_eq!(count("4294967295"), Ok(u32::MAX));
+        for text in ["0", "", "-1", "+1", "1e3", "4294967296", "many"] {
+            assert!(count(text).is_err(), "{text}");
+        }
+    }
+}
