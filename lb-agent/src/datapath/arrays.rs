@@ -5,6 +5,7 @@ use std::{
     collections::BTreeMap,
     marker::PhantomData,
     os::fd::{AsFd as _, OwnedFd},
+    path::Path,
     sync::Arc,
 };
 
@@ -17,6 +18,7 @@ use aya::{Ebpf, Pod, maps::Map};
 const BATCH: usize = 4_096;
 
 /// An array of which each id has one value; id 0 is nobody's.
+#[derive(Debug)]
 pub(super) struct ById<V> {
     name: &'static str,
     len: usize,
@@ -45,6 +47,14 @@ impl<V: Pod + Default + PartialEq> ById<V> {
     /// The object's map of this name, which has so many entries.
     pub(super) fn take(object: &Ebpf, name: &'static str, len: u32) -> Result<Self> {
         Ok(Self::new(name, len, descriptor(object, name)?))
+    }
+
+    /// The map that is pinned in this folder.
+    pub(super) fn open(dir: &Path, name: &'static str, len: u32) -> Result<Self> {
+        let path = dir.join(name);
+        let fd = sys::open_pin(&path)
+            .with_context(|| format!("cannot open the pinned map {}", path.display()))?;
+        Ok(Self::new(name, len, fd))
     }
 
     fn new(name: &'static str, len: u32, fd: OwnedFd) -> Self {
@@ -83,6 +93,14 @@ impl<V: Pod + Default + PartialEq> ById<V> {
     /// Whether there is room for this id.
     pub(super) fn has(&self, id: u32) -> bool {
         (id as usize) < self.len
+    }
+
+    /// The value of one id.
+    pub(super) fn get(&self, id: u32) -> Result<V> {
+        let mut value = V::default();
+        sys::map_get_value(self.fd.as_fd(), id, &mut value)
+            .with_context(|| format!("cannot read {id} of {}", self.name))?;
+        Ok(value)
     }
 }
 

@@ -17,6 +17,7 @@ use rustix::time::{ClockId, clock_gettime};
 use super::{
     Sizes,
     layout::schema_dir,
+    loads::{Before, Loads},
     sys::{Cursor, lookup_batch, open_pin},
 };
 
@@ -31,6 +32,7 @@ const HALF6: &str = "LB_FLOWS_HALF6";
 pub struct FlowTables {
     v4: Vec<Table<Addr4>>,
     v6: Vec<Table<Addr6>>,
+    loads: Loads,
 }
 
 #[derive(Debug)]
@@ -52,8 +54,10 @@ where
 pub struct Census {
     /// Each table's entries after the walk.
     pub tables: Vec<Fill>,
-    /// Flows that can carry packets, by backend id.
+    /// Flows that can carry packets, by backend id. Those of a backend that had the id before are none.
     pub active: BTreeMap<u32, u32>,
+    /// The same by service id.
+    pub services: BTreeMap<u32, u32>,
     /// Entries that were removed because their flow is over.
     pub removed: u64,
 }
@@ -86,23 +90,26 @@ impl FlowTables {
                 Table::open(&dir, HALF6, "half-open TCP flows, IPv6", half)?,
                 Table::open(&dir, "LB_FLOWS_UDP6", "UDP flows, IPv6", udp)?,
             ],
+            loads: Loads::open(&dir, sizes)?,
         })
     }
 
-    /// Removes the flows that are over and counts the others. Takes about a quarter of a second for a
+    /// Removes the flows that are over, counts the others, and puts right how many the programs think there are. Takes about a quarter of a second for a
     /// million entries; blocks.
     ///
     /// # Errors
     ///
-    /// If a table cannot be read.
+    /// If a table cannot be read, or a count not written.
     pub fn collect(&mut self) -> Result<Census> {
         let mut census = Census::default();
+        let before = self.loads.read()?;
         for table in &mut self.v4 {
-            table.collect(&mut census)?;
+            table.collect(&before, &mut census)?;
         }
         for table in &mut self.v6 {
-            table.collect(&mut census)?;
+            table.collect(&before, &mut census)?;
         }
+        self.loads.correct(&before, &census)?;
         Ok(census)
     }
 }
@@ -128,7 +135,7 @@ where
         })
     }
 
-    fn collect(&mut self, census: &mut Census) -> Result<()> {
+    fn collect(&mut self, before: &Before, census: &mut Census) -> Result<()> {
         let mut used = 0;
         let mut over = Vec::new();
         let now = now();
@@ -139,8 +146,12 @@ where
             }
             used += 1;
             let closed = tcp_state::RST | tcp_state::FIN | tcp_state::PEER_CLOSED;
-            if flow.direction == direction::FORWARD && flow.tcp & closed == 0 {
+            if flow.direction == direction::FORWARD
+                && flow.tcp & closed == 0
+                && before.is_current(flow.backend, flow.generation)
+            {
                 *census.active.entry(flow.backend).or_default() += 1;
+                *census.services.entry(flow.service).or_default() += 1;
             }
         })?;
         for key in over {

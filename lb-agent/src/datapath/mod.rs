@@ -11,6 +11,7 @@ mod kernel;
 mod layout;
 mod links;
 mod lists;
+mod loads;
 mod object;
 mod purge;
 mod rtnl;

@@ -200,6 +200,19 @@ pub(super) fn map_get(map: BorrowedFd<'_>, key: &[u32], value: &mut [u32]) -> io
     bpf(cmd::MAP_LOOKUP_ELEM, &mut attr).map(drop)
 }
 
+/// Reads the value of a number. The map's value must be as long as `V`.
+pub(super) fn map_get_value<V: aya::Pod>(
+    map: BorrowedFd<'_>,
+    key: u32,
+    value: &mut V,
+) -> io::Result<()> {
+    let mut attr = Attr::new();
+    attr.0[0] = map.as_raw_fd() as u32;
+    attr.set_pointer(2, std::ptr::from_ref(&key) as u64);
+    attr.set_pointer(4, std::ptr::from_mut(value) as u64);
+    bpf(cmd::MAP_LOOKUP_ELEM, &mut attr).map(drop)
+}
+
 /// The key after this one, or the first; `None` after the last.
 pub(super) fn next_key(map: BorrowedFd<'_>, key: Option<u32>) -> io::Result<Option<u32>> {
     let mut next = 0_u32;

@@ -12,7 +12,7 @@ use aya::programs::{SchedClassifier, TcAttachType};
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 
 use aya::maps::Map;
-use lb_common::{Addr4, Be16, Flow, FlowKey};
+use lb_common::{Addr4, Backend, Be16, Flow, FlowKey, ServiceState};
 
 use super::*;
 use crate::purged::Purged;
@@ -363,8 +363,31 @@ fn flows_that_are_over_are_collected_and_live_ones_counted() {
         };
         map.insert(key, flow, 0).unwrap();
     };
+    let loads = ["LB_LOADS", "LB_SERVICE_STATES", "LB_BACKENDS"]
+        .map(|map| MapData::from_pin(node.pins.join("v1").join(map)).unwrap())
+        .map(Map::Array);
+    let [loads, states, backends] = loads;
+    let mut loads = aya::maps::Array::<_, u64>::try_from(loads).unwrap();
+    let mut states = aya::maps::Array::<_, ServiceState>::try_from(states).unwrap();
+    let mut backends = aya::maps::Array::<_, Backend>::try_from(backends).unwrap();
+    let backend = Backend {
+        generation: 2,
+        ..Backend::default()
+    };
+    backends.set(3, backend, 0).unwrap();
+    // Somebody who is gone, and one whose flows were evicted.
+    loads.set(3, 500, 0).unwrap();
+    loads.set(4, 7, 0).unwrap();
+    let state = ServiceState {
+        flows: 9,
+        turn: 5,
+        ..ServiceState::default()
+    };
+    states.set(6, state, 0).unwrap();
     let flow = |idle, age: u64| Flow::<Addr4> {
         backend: 3,
+        generation: 2,
+        service: 6,
         idle,
         last_seen: now - age * 1_000_000_000,
         ..Flow::default()
@@ -381,12 +404,22 @@ fn flows_that_are_over_are_collected_and_live_ones_counted() {
         ..flow(60, 0)
     };
     put("LB_FLOWS_TCP4", 5_000, closed);
+    let of_another = Flow {
+        generation: 1,
+        ..flow(60, 0)
+    };
+    put("LB_FLOWS_TCP4", 5_001, of_another);
 
     let census = tables.collect().unwrap();
     assert_eq!(census.removed, 202);
     assert_eq!(census.active, [(3, 201)].into());
+    assert_eq!(census.services, [(6, 201)].into());
+    let counted = (loads.get(&3, 0).unwrap(), loads.get(&4, 0).unwrap());
+    assert_eq!(counted, (201, 0));
+    let state = states.get(&6, 0).unwrap();
+    assert_eq!((state.flows, state.turn), (201, 5));
     let used: Vec<_> = census.tables.iter().map(|fill| fill.used).collect();
-    assert_eq!(used, [201, 0, 1, 0, 0, 0]);
+    assert_eq!(used, [202, 0, 1, 0, 0, 0]);
     assert_eq!(census.tables[0].room, 1024);
     assert_eq!(tables.collect().unwrap().removed, 0);
 }
