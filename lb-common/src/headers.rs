@@ -60,11 +60,20 @@ pub mod tcp_flag {
 
 /// A packet whose bytes can be read; `None` is out of bounds.
 pub trait Packet: Sized {
+    /// Whether this view is of plain packets alone, and whoever reads it leaves what is rare to others.
+    const SHORTCUT: bool = false;
+
     /// A 16-bit word as it stands in memory.
     fn half(&self, offset: usize) -> Option<u16>;
 
     /// 32-bit words as they stand in memory.
     fn words<const N: usize>(&self, offset: usize) -> Option<[u32; N]>;
+
+    /// Where the payload of an IPv4 packet begins, whose header says `l4`.
+    #[inline(always)]
+    fn payload(&self, l4: usize) -> usize {
+        l4
+    }
 
     /// [`skip_extensions`], or a call of it in a function of its own: the kernel's verifier would
     /// otherwise walk the rest of the program once for every way through the loop.
@@ -251,7 +260,7 @@ impl Family for Addr4 {
             src: Self(words[3]),
             dst: Self(words[4]),
             proto: (u32::from_be(words[2]) >> 16) as u8,
-            l4: l3 + header_words * 4,
+            l4: packet.payload(l3 + header_words * 4),
             len: first as u16,
             ttl: (u32::from_be(words[2]) >> 24) as u8,
             fragment: u32::from_be(words[1]) & IPV4_FRAGMENT != 0,

@@ -23,7 +23,8 @@ pub mod tunnel;
 
 pub use addr::{Addr4, Addr6, Address, Be16};
 pub use balance::{
-    Affinity, AffinityKey, BackendLimit, Bucket, ServiceState, algorithm, is_lighter, turn_hash,
+    Affinity, AffinityKey, BackendLimit, Bucket, Clock, ServiceState, algorithm, is_lighter,
+    turn_hash,
 };
 pub use flow::{Flow, FlowKey, direction, flow_flag, tcp_state, touch_interval};
 pub use hash::{flow_hash, next_hash, scale};

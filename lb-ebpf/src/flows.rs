@@ -1,20 +1,22 @@
 //! Following and ending flows.
 
-use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
+use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_ktime_get_coarse_ns};
 use lb_common::{
-    Addr4, Addr6, Flow, FlowKey, Reason, Service, ServiceKey, backend_kind, direction, flow_flag,
+    Addr4, Addr6, Flow, FlowKey, Service, ServiceKey, backend_kind, direction, flow_flag,
     headers::{TCP, UDP, tcp_flag},
     service_flag, tcp_state, touch_interval,
 };
 
 use crate::{
     choose::keeps_flows,
-    counters, load,
-    maps::{LB_BACKENDS, LB_NODE},
+    load,
+    maps::{LB_BACKENDS, LB_CLOCK, LB_NODE},
     tables::{NOEXIST, Table, Tables},
 };
 
 const SECOND: u64 = 1_000_000_000;
+/// Segments with these end a connection.
+const ENDS: u8 = tcp_flag::FIN | tcp_flag::RST;
 /// A connection is over, or being ended.
 const CLOSED: u8 = tcp_state::FIN | tcp_state::RST | tcp_state::PEER_CLOSED;
 
@@ -29,20 +31,36 @@ pub fn find<A: Tables>(key: &FlowKey<A>) -> Option<(Table, &'static mut Flow<A>)
 }
 
 /// Coarse monotonic time, ns.
+///
+/// The kernel moves it with the jiffies, which are read without a call: the verifier turns that helper into
+/// a load.
 #[inline(always)]
 pub fn now() -> u64 {
     // SAFETY: no arguments, no side effects.
-    unsafe { bpf_ktime_get_coarse_ns() }
+    let jiffies = unsafe { bpf_jiffies64() };
+    let Some(clock) = LB_CLOCK.get_ptr_mut(0) else {
+        return 0;
+    };
+    // SAFETY: a per-CPU value. Where one hook interrupts another, the time is that of a tick before.
+    let clock = unsafe { &mut *clock };
+    if clock.jiffies != jiffies {
+        // SAFETY: no arguments, no side effects.
+        clock.now = unsafe { bpf_ktime_get_coarse_ns() };
+        clock.jiffies = jiffies;
+    }
+    clock.now
 }
 
 /// What is to be done with a packet whose flow is known.
 pub enum Known {
     /// Translate it; the index of the next hop, 0 where it is not known.
     Go(u16),
+    /// The same, once the flow is brought up to date by [`Tables::touch`].
+    Touch(u16),
     /// The flow is over; choose afresh.
     Stale,
-    /// The backend is gone: the client must hear of it.
-    Reset,
+    /// The backend is gone.
+    Gone,
 }
 
 /// Whether a TCP segment begins a connection.
@@ -57,51 +75,50 @@ pub fn is_over<A>(flow: &Flow<A>) -> bool {
     flow.tcp & CLOSED != 0
 }
 
-/// Checks a flow and notes what the packet says about it.
+/// Checks a packet against its flow.
 #[inline(always)]
-pub fn follow<A: Tables>(table: Table, key: &FlowKey<A>, flow: &Flow<A>, flags: u8) -> Known {
+pub fn follow<A: Tables>(
+    key: &FlowKey<A>,
+    flow: &Flow<A>,
+    flags: u8,
+    fails_open: impl FnOnce() -> bool,
+) -> Known {
     let begins = begins(flags);
     if begins && is_over(flow) {
         return Known::Stale;
     }
     let hop = if flow.direction == direction::FORWARD {
-        let Some(hop) = backend_hop(key, flow) else {
-            counters::count(Reason::BackendGone);
-            return if key.proto == u32::from(TCP) && !begins {
-                Known::Reset
-            } else {
-                Known::Stale
-            };
-        };
-        hop
+        match backend_hop(flow, fails_open) {
+            Some(hop) => hop,
+            None => return Known::Gone,
+        }
     } else {
         client_hop(flow)
     };
-    let ended = flags & (tcp_flag::FIN | tcp_flag::RST);
+    let ended = flags & ENDS;
     let silent = now().saturating_sub(flow.last_seen);
-    if ended != 0 || silent > touch_interval(key.proto) {
-        // A UDP sender that comes back, and a new connection from the same port, get a choice of their own.
-        let afresh = begins || key.proto == u32::from(UDP);
-        if afresh && flow.direction == direction::FORWARD && silent > u64::from(flow.idle) * SECOND
-        {
-            return Known::Stale;
-        }
-        A::touch(table, key, u32::from(ended));
+    if ended == 0 && silent <= touch_interval(key.proto) {
+        return Known::Go(hop);
     }
-    Known::Go(hop)
+    // A UDP sender that comes back, and a new connection from the same port, get a choice of their own.
+    let afresh = begins || key.proto == u32::from(UDP);
+    if afresh && flow.direction == direction::FORWARD && silent > u64::from(flow.idle) * SECOND {
+        return Known::Stale;
+    }
+    Known::Touch(hop)
 }
 
 /// The next hop to the flow's backend; `None` if the backend is gone.
 #[inline(always)]
-fn backend_hop<A: Tables>(key: &FlowKey<A>, flow: &Flow<A>) -> Option<u16> {
+fn backend_hop<A>(flow: &Flow<A>, fails_open: impl FnOnce() -> bool) -> Option<u16> {
     let backend = LB_BACKENDS.get(flow.backend)?;
-    keeps_flows(backend, flow.generation, || fails_open(key)).then_some(backend.next_hop)
+    keeps_flows(backend, flow.generation, fails_open).then_some(backend.next_hop)
 }
 
 /// Whether the flow's backend still serves it.
 #[inline(always)]
 pub fn is_served<A: Tables>(key: &FlowKey<A>, flow: &Flow<A>) -> bool {
-    backend_hop(key, flow).is_some()
+    backend_hop(flow, || fails_open(key)).is_some()
 }
 
 /// The next hop to the flow's client, as long as no route changed.
@@ -116,7 +133,8 @@ fn client_hop<A>(flow: &Flow<A>) -> u16 {
 /// Notes a connection's end in both halves, moves their time stamps, and puts the other half back if it
 /// was evicted while this one was in use.
 #[inline(always)]
-fn touch<A: Tables>(table: Table, key: &FlowKey<A>, ended: u8) {
+fn touch<A: Tables>(table: Table, key: &FlowKey<A>, flags: u8) {
+    let ended = flags & ENDS;
     let Some(flow) = A::flow(table, key) else {
         return;
     };
@@ -169,10 +187,10 @@ fn touch<A: Tables>(table: Table, key: &FlowKey<A>, ended: u8) {
 /// [`touch`] for IPv4: a function of its own, off the stack of the packet path.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn lb_touch4(key: *const FlowKey<Addr4>, ended: u32, table: u32) -> u32 {
+pub extern "C" fn lb_touch4(key: *const FlowKey<Addr4>, flags: u32, table: u32) -> u32 {
     // SAFETY: null or a whole key, which is what the verifier grants for an argument of this type.
     if let Some(key) = unsafe { key.as_ref() } {
-        touch(Table::of(table), key, ended as u8);
+        touch(Table::of(table), key, flags as u8);
     }
     0
 }
@@ -180,10 +198,10 @@ pub extern "C" fn lb_touch4(key: *const FlowKey<Addr4>, ended: u32, table: u32) 
 /// [`touch`] for IPv6.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn lb_touch6(key: *const FlowKey<Addr6>, ended: u32, table: u32) -> u32 {
+pub extern "C" fn lb_touch6(key: *const FlowKey<Addr6>, flags: u32, table: u32) -> u32 {
     // SAFETY: as above.
     if let Some(key) = unsafe { key.as_ref() } {
-        touch(Table::of(table), key, ended as u8);
+        touch(Table::of(table), key, flags as u8);
     }
     0
 }
@@ -206,7 +224,7 @@ pub fn forget<A: Tables>(table: Table, key: &FlowKey<A>, flow: &Flow<A>) {
 /// Whether the service of this packet counts *down* as *active*. Looked up only for a backend that is
 /// down.
 #[inline(always)]
-fn fails_open<A: Tables>(key: &FlowKey<A>) -> bool {
+pub fn fails_open<A: Tables>(key: &FlowKey<A>) -> bool {
     service_of(key).is_some_and(|s| s.flags & service_flag::FAIL_OPEN != 0)
 }
 

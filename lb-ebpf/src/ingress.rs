@@ -8,7 +8,7 @@ use lb_common::{
 
 use crate::{
     counters,
-    flows::{self, Known},
+    flows::{self, Known, begins},
     guard,
     maps::LB_NODE_PORTS,
     open::{HALF_OPEN, NOT_OURS, OPENED},
@@ -30,10 +30,14 @@ pub struct Layout {
 pub enum Action<A: 'static> {
     /// Leave it as it is and let the stack have it.
     Pass,
+    /// Drop it; the reason is counted.
+    Drop,
     /// It has no flow: open one, outside the stack frame of the packet path, and come again.
     Open,
     /// It is no TCP segment, UDP datagram or whole packet, or not even that is certain.
     Odd,
+    /// The shortcut does not lead there: go the whole path.
+    Elsewhere,
     /// Rewrite it after this flow.
     Translate(Translation<A>),
 }
@@ -88,50 +92,107 @@ pub fn decide<A: Tables, P: Packet>(packet: &P, l3: usize, table: u32) -> Action
         0
     };
     let table = Table::of(table);
+    if P::SHORTCUT && begins(flags) {
+        return if is_above_guard(&key) {
+            Action::Drop
+        } else {
+            Action::Elsewhere
+        };
+    }
     let Some(flow) = A::fast_flow(table, &key) else {
         return Action::Open;
     };
-    match flows::follow(table, &key, flow, flags) {
-        Known::Go(hop) => Action::Translate(Translation { at, key, flow, hop }),
-        Known::Stale => {
-            flows::forget(table, &key, flow);
-            Action::Open
+    let fails_open = || !P::SHORTCUT && flows::fails_open(&key);
+    let gone = match flows::follow(&key, flow, flags, fails_open) {
+        Known::Go(hop) => return Action::Translate(Translation { at, key, flow, hop }),
+        _ if P::SHORTCUT => return Action::Elsewhere,
+        Known::Touch(hop) => {
+            A::touch(table, &key, flags);
+            return Action::Translate(Translation { at, key, flow, hop });
         }
-        Known::Reset => {
-            flows::forget(table, &key, flow);
-            Action::Pass
+        Known::Stale => false,
+        Known::Gone => true,
+    };
+    flows::forget(table, &key, flow);
+    if gone {
+        counters::count(Reason::BackendGone);
+        if key.proto == u32::from(TCP) && !begins(flags) {
+            // The client must hear of it: the stack has no such connection, and resets it.
+            return Action::Pass;
         }
+    }
+    Action::Open
+}
+
+/// The stages of one hook and one family. Each is a function of its own to the verifier; a trait, since the
+/// compiler would make more functions of closures, and pay for each with a call.
+pub trait Stages {
+    /// A verdict of the hook, or one of the marks below.
+    type Verdict: Copy + PartialEq;
+    /// The stack has it.
+    const PASS: Self::Verdict;
+    /// It is dropped.
+    const DROP: Self::Verdict;
+    /// Not a verdict: it has no flow.
+    const OPEN: Self::Verdict;
+    /// Not a verdict: it is a first fragment, and may be treated as a whole packet.
+    const FIRST: Self::Verdict;
+    /// The packet path; `table`: as for [`decide`].
+    fn path(&self, table: u32) -> Self::Verdict;
+    /// What becomes of the packets that the path leaves to other functions.
+    fn settle(&self, verdict: Self::Verdict, table: u32) -> Self::Verdict;
+    /// Finds or makes a flow for the packet.
+    fn open(&self) -> u32;
+}
+
+/// Goes on from the verdict that the packet path came to over the main table.
+#[inline(always)]
+pub fn staged<S: Stages>(stages: &S, first: S::Verdict) -> S::Verdict {
+    let verdict = opened(stages, first, 0);
+    if verdict != S::FIRST {
+        return verdict;
+    }
+    match opened(stages, stages.path(FIRST_FRAGMENT), FIRST_FRAGMENT) {
+        verdict if verdict == S::FIRST => S::PASS,
+        verdict => verdict,
     }
 }
 
-/// Runs the packet path over the main table and, where that has no flow, over what `open` found or made:
-/// the verdicts of `path` are those of its hook, and `again`: the packet has no flow.
+/// Where the packet has no flow, the path runs again over what was found or made.
 #[inline(always)]
-pub fn opening<T: PartialEq>(
-    path: impl Fn(Table) -> T,
-    open: impl Fn() -> u32,
-    again: T,
-    pass: T,
-    drop: T,
-) -> T {
-    let action = path(Table::Main);
-    if action != again {
-        return action;
+fn opened<S: Stages>(stages: &S, first: S::Verdict, mark: u32) -> S::Verdict {
+    let verdict = stages.settle(first, mark);
+    if verdict != S::OPEN {
+        return verdict;
     }
-    let table = match open() {
+    let table = match stages.open() {
         OPENED => Table::Main,
         HALF_OPEN => Table::Half,
-        NOT_OURS => return pass,
-        reason if goes_up(reason) => return pass,
-        _ => return drop,
+        NOT_OURS => return S::PASS,
+        reason if goes_up(reason) => return S::PASS,
+        _ => return S::DROP,
     };
-    let action = path(table);
-    if action != again {
-        return action;
+    let table = table.scalar() | mark;
+    let verdict = stages.settle(stages.path(table), table);
+    if verdict != S::OPEN {
+        return verdict;
     }
     // Evicted at once: the table is far too small.
     counters::count(Reason::FlowTableFull);
-    drop
+    S::DROP
+}
+
+/// Whether a SYN to a VIP is one too many, and none sent again. Asked before all else: this is what most of
+/// a flood comes to.
+#[inline(always)]
+fn is_above_guard<A: Tables>(key: &FlowKey<A>) -> bool {
+    let above = guard::is_spent()
+        && A::flow(Table::Half, key).is_none()
+        && A::address_flags(&key.dst) & addr_flag::VIP != 0;
+    if above {
+        counters::count(Reason::NewFlowGuard);
+    }
+    above
 }
 
 /// Counts a packet that gets no translation; whether the stack is to have it. What is refused goes up

@@ -1,13 +1,15 @@
 //! Every map. Sizes are defaults; the agent sets them at load and pins each map by its name.
 
 use aya_ebpf::{
-    btf_maps::{Array, DevMapHash, HashMap, HashOfMaps, LpmTrie, LruHashMap, PerCpuArray},
+    btf_maps::{
+        Array, DevMapHash, HashMap, HashOfMaps, LpmTrie, LruHashMap, PerCpuArray, ProgramArray,
+    },
     macros::btf_map,
 };
 use lb_common::{
-    Addr4, Addr6, Affinity, AffinityKey, Backend, BackendLimit, BackendStats, Bucket, FILTER_SLOTS,
-    Flow, FlowKey, GUARDS, Neighbour, NextHop, NodeConfig, SLOTS_LARGE, SLOTS_MEDIUM, SLOTS_SMALL,
-    Service, ServiceKey, ServiceState, SockKey, SockPeer, SourceKey,
+    Addr4, Addr6, Affinity, AffinityKey, Backend, BackendLimit, BackendStats, Bucket, Clock,
+    FILTER_SLOTS, Flow, FlowKey, GUARDS, Neighbour, NextHop, NodeConfig, SLOTS_LARGE, SLOTS_MEDIUM,
+    SLOTS_SMALL, Service, ServiceKey, ServiceState, SockKey, SockPeer, SourceKey,
     fragment::{FragmentKey, FragmentPorts},
 };
 
@@ -112,6 +114,10 @@ pub static LB_FRAGMENTS6: LruHashMap<FragmentKey<Addr6>, FragmentPorts, FRAGMENT
 #[btf_map]
 pub static LB_GUARD: PerCpuArray<Bucket, GUARDS> = PerCpuArray::new();
 
+/// What `flows::now` read last.
+#[btf_map]
+pub static LB_CLOCK: PerCpuArray<Clock, 1> = PerCpuArray::new();
+
 /// (socket, backend) to the VIP that the socket believes it talks to.
 #[btf_map]
 pub static LB_SOCK_PEERS: LruHashMap<SockKey, SockPeer, SOCKETS> = LruHashMap::new();
@@ -138,6 +144,10 @@ pub static LB_NEIGHBOURS: HashMap<Neighbour, u32, NEXT_HOPS> = HashMap::new();
 /// Interfaces that XDP may redirect to, by index.
 #[btf_map]
 pub static LB_PORTS: DevMapHash<INTERFACES> = DevMapHash::new();
+
+/// What the shortcut leaves: one slot, `lb_xdp_general`.
+#[btf_map]
+pub static LB_STAGES: ProgramArray<1> = ProgramArray::new();
 
 /// By number of `Reason`.
 #[btf_map]

@@ -2,7 +2,7 @@
 
 use lb_common::{
     BackendStats, Flow, FlowKey,
-    checksum::Delta,
+    checksum::{Delta, Folded},
     direction,
     headers::{Ip, PacketMut, TCP, checksum_offset, halves, join},
     icmp::readdress,
@@ -21,8 +21,8 @@ pub fn translate<A: Tables, D: PacketMut>(
     flow: &Flow<A>,
     forwarded: bool,
 ) -> Option<()> {
-    let addresses = Delta::unfolded(flow.addr_delta);
-    let whole = addresses.and(Delta::unfolded(flow.port_delta));
+    let addresses = Folded::of(flow.addr_delta);
+    let whole = addresses.and(Folded::of(flow.port_delta));
     let checksum = checksum_offset(key.proto, at.l4);
     let old = packet.half(checksum)?;
     let new = if key.proto == u32::from(TCP) {
@@ -39,7 +39,7 @@ pub fn translate<A: Tables, D: PacketMut>(
         let mut delta = addresses;
         if forwarded {
             hops = hops.wrapping_sub(A::HOP.1);
-            delta = delta.and(Delta::HOP);
+            delta = delta.and(Folded::HOP);
         }
         packet.set_words(l3 + A::HOP.0, [join(hops, delta.apply(old))])?;
         packet.set_words(

@@ -1,5 +1,7 @@
 //! The maps of each address family behind one trait, so that the packet path is written once.
 
+use core::mem::MaybeUninit;
+
 use aya_ebpf::btf_maps::lpm_trie::Key;
 use lb_common::{
     Addr4, Addr6, Address as _, Flow, FlowKey, NodeConfig, SOURCE_BITS, Service, ServiceKey,
@@ -70,8 +72,9 @@ pub trait Tables: Icmp {
         flags: u64,
     ) -> Result<(), i32>;
     fn remove_flow(table: Table, key: &FlowKey<Self>);
-    /// Brings the time stamp and the state of a flow up to date; `ended`: FIN and RST bits.
-    fn touch(table: Table, key: &FlowKey<Self>, ended: u32);
+    /// Brings the time stamp and the state of a flow up to date; `flags`: those of the
+    /// TCP segment, or 0.
+    fn touch(table: Table, key: &FlowKey<Self>, flags: u8);
     /// Finds a half-open flow: see [`crate::half::lb_half4`].
     fn half(key: &FlowKey<Self>, flags: u32) -> u32;
     /// Opens a flow for a first packet: a [`crate::open`] stage or the number of a `Reason`.
@@ -90,15 +93,25 @@ pub trait Tables: Icmp {
 }
 
 /// Writes a key to memory as whole words: the compiler would store the parts where it can.
+///
+/// # Safety
+///
+/// The words must be a `K`.
 #[inline(always)]
-fn whole<A, const N: usize>(words: [u64; N]) -> FlowKey<A> {
-    let mut key = core::mem::MaybeUninit::<FlowKey<A>>::uninit();
-    const { assert!(size_of::<[u64; N]>() == size_of::<FlowKey<A>>()) };
-    // SAFETY: as large as the key, as aligned, and any integers are a key.
-    unsafe {
-        key.as_mut_ptr().cast::<[u64; N]>().write_volatile(words);
-        key.assume_init()
+unsafe fn stored<K, const N: usize>(memory: &mut MaybeUninit<K>, words: [u64; N]) -> &K {
+    const { assert!(size_of::<[u64; N]>() == size_of::<K>() && align_of::<K>() == 8) };
+    for (i, word) in words.into_iter().enumerate() {
+        // SAFETY: as large as the key, and as aligned. One by one: an array would be copied.
+        unsafe {
+            memory
+                .as_mut_ptr()
+                .cast::<u64>()
+                .add(i)
+                .write_volatile(word)
+        };
     }
+    // SAFETY: all of it is written.
+    unsafe { memory.assume_init_ref() }
 }
 
 macro_rules! tables {
@@ -127,7 +140,18 @@ macro_rules! tables {
 
             #[inline(always)]
             fn fast_flow(table: Table, key: &FlowKey<Self>) -> Option<&'static mut Flow<Self>> {
-                Self::flow(table, &whole(key.words()))
+                let mut memory = MaybeUninit::uninit();
+                // SAFETY: the words are those of the key.
+                let in_memory: &FlowKey<Self> = unsafe { stored(&mut memory, key.words()) };
+                let flow = if table == Table::Half {
+                    $half_open.get_ptr_mut(in_memory)
+                } else if key.proto == u32::from(TCP) {
+                    $tcp.get_ptr_mut(in_memory)
+                } else {
+                    $udp.get_ptr_mut(in_memory)
+                }?;
+                // SAFETY: as in [`Tables::flow`].
+                Some(unsafe { &mut *flow })
             }
 
             #[inline(always)]
@@ -183,8 +207,8 @@ macro_rules! tables {
             }
 
             #[inline(always)]
-            fn touch(table: Table, key: &FlowKey<Self>, ended: u32) {
-                $touch(key, ended, table.scalar());
+            fn touch(table: Table, key: &FlowKey<Self>, flags: u8) {
+                $touch(key, u32::from(flags), table.scalar());
             }
 
             #[inline(always)]

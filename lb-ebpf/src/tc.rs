@@ -20,11 +20,11 @@ use lb_common::{
 use crate::{
     counters, dsr,
     flows::{self, Known, find},
-    ingress::{Action, Layout, Translation, decide, opening},
+    ingress::{Action, Layout, Stages, Translation, decide, staged},
     maps::LB_BACKENDS,
     open::open_for,
     rewrite::count,
-    tables::{FIRST_FRAGMENT, Tables},
+    tables::Tables,
     tc_odd::{
         FIRST, NOT_OURS, SHOT, lb_tc_first4, lb_tc_first6, lb_tc_odd4, lb_tc_odd6, lb_tc_reply4,
         lb_tc_reply6,
@@ -38,16 +38,8 @@ use crate::{
 pub fn lb_tc_ingress(ctx: TcContext) -> i32 {
     let skb = ctx.skb.skb;
     match network_header(&ctx) {
-        Some(ETH_IPV4) => staged(
-            |table| lb_tc4(skb, table),
-            || lb_tc_open4(skb),
-            || lb_tc_odd4(skb),
-        ),
-        Some(ETH_IPV6) => staged(
-            |table| lb_tc6(skb, table),
-            || lb_tc_open6(skb),
-            || lb_tc_odd6(skb),
-        ),
+        Some(ETH_IPV4) => staged(&Stages4(skb), lb_tc4(skb, 0)),
+        Some(ETH_IPV6) => staged(&Stages6(skb), lb_tc6(skb, 0)),
         _ => TC_ACT_OK,
     }
 }
@@ -56,31 +48,8 @@ pub fn lb_tc_ingress(ctx: TcContext) -> i32 {
 const OPEN: i32 = 1 << 8;
 const ODD: i32 = 1 << 10;
 
-#[inline(always)]
-fn staged(path: impl Fn(u32) -> i32, open: impl Fn() -> u32, odd: impl Fn() -> i32) -> i32 {
-    let whole = |mark: u32| {
-        opening(
-            |table| match path(table.scalar() | mark) {
-                ODD => odd(),
-                action => action,
-            },
-            &open,
-            OPEN,
-            TC_ACT_OK,
-            TC_ACT_SHOT,
-        )
-    };
-    match whole(0) {
-        FIRST => match whole(FIRST_FRAGMENT) {
-            FIRST => TC_ACT_OK,
-            action => action,
-        },
-        action => action,
-    }
-}
-
 macro_rules! stages {
-    ($addr:ty, $path:ident, $open:ident) => {
+    ($stages:ident, $addr:ty, $path:ident, $open:ident, $odd:ident) => {
         /// The packet path of one family. Global, so that its frame is its own and the verifier walks it
         /// once.
         #[unsafe(no_mangle)]
@@ -103,11 +72,39 @@ macro_rules! stages {
             let ifindex = unsafe { (*ctx).ingress_ifindex };
             open_for::<$addr, _>(&Buffer(ctx), ETH_LEN, ifindex)
         }
+
+        struct $stages(*mut __sk_buff);
+
+        impl Stages for $stages {
+            type Verdict = i32;
+            const PASS: i32 = TC_ACT_OK;
+            const DROP: i32 = TC_ACT_SHOT;
+            const OPEN: i32 = OPEN;
+            const FIRST: i32 = FIRST;
+
+            #[inline(always)]
+            fn path(&self, table: u32) -> i32 {
+                $path(self.0, table)
+            }
+
+            #[inline(always)]
+            fn settle(&self, verdict: i32, _: u32) -> i32 {
+                match verdict {
+                    ODD => $odd(self.0),
+                    verdict => verdict,
+                }
+            }
+
+            #[inline(always)]
+            fn open(&self) -> u32 {
+                $open(self.0)
+            }
+        }
     };
 }
 
-stages!(Addr4, lb_tc4, lb_tc_open4);
-stages!(Addr6, lb_tc6, lb_tc_open6);
+stages!(Stages4, Addr4, lb_tc4, lb_tc_open4, lb_tc_odd4);
+stages!(Stages6, Addr6, lb_tc6, lb_tc_open6, lb_tc_odd6);
 
 /// On an interface behind which backends of this node live: their replies to outside clients leave by
 /// the client's interface at once, past the host's FORWARD rules and masquerading.
@@ -142,7 +139,8 @@ fn network_header(ctx: &TcContext) -> Option<u16> {
 fn ingress<A: Tables>(ctx: &TcContext, table: u32) -> i32 {
     let Translation { at, key, flow, .. } =
         match decide::<A, _>(&Buffer(ctx.skb.skb), ETH_LEN, table) {
-            Action::Pass => return TC_ACT_OK,
+            Action::Drop => return TC_ACT_SHOT,
+            Action::Pass | Action::Elsewhere => return TC_ACT_OK,
             Action::Open => return OPEN,
             Action::Odd => return ODD,
             Action::Translate(translation) => translation,
@@ -286,10 +284,12 @@ fn reply<A: Tables>(ctx: &TcContext, apart: &Apart) -> Option<Reply<A>> {
     } else {
         0
     };
-    match flows::follow(table, &key, flow, flags) {
-        Known::Go(_) => Some(Reply::Plain(at, key, flow)),
-        Known::Stale | Known::Reset => None,
+    match flows::follow(&key, flow, flags, || flows::fails_open(&key)) {
+        Known::Go(_) => {}
+        Known::Touch(_) => Tables::touch(table, &key, flags),
+        Known::Stale | Known::Gone => return None,
     }
+    Some(Reply::Plain(at, key, flow))
 }
 
 /// Out of `ifindex`, with the next hop resolved by the kernel. A tag is that of the network that the

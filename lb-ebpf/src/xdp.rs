@@ -1,5 +1,7 @@
 //! XDP ingress: DNAT up the stack, full NAT out again without leaving the driver.
 
+use core::marker::PhantomData;
+
 use aya_ebpf::{
     bindings::{bpf_fib_lookup as FibLookup, xdp_action, xdp_md},
     macros::xdp,
@@ -8,7 +10,7 @@ use aya_ebpf::{
 use lb_common::{
     Addr4, Addr6, Flow, Neighbour, NextHop, Reason, backend_kind, direction,
     headers::{
-        ETH_IPV4, ETH_IPV6, ETH_LEN, Family as _, Packet, PacketMut, Payload, ethernet,
+        ETH_IPV4, ETH_IPV6, ETH_LEN, Family as _, Packet, PacketMut, Payload, TCP, UDP, ethernet,
         skip_extensions,
     },
 };
@@ -18,11 +20,11 @@ use crate::{
     dsr,
     extensions::{self, HEADER_MASK, L4_MASK},
     forward::{self, came_by, is_joined, malformed, may_send, next_hop, route, slow_path},
-    ingress::{Action, Translation, decide, opening},
-    maps::{LB_BACKENDS, LB_NEIGHBOURS, LB_NEXT_HOPS, LB_NODE},
+    ingress::{Action, Stages, Translation, decide, staged},
+    maps::{LB_BACKENDS, LB_NEIGHBOURS, LB_NEXT_HOPS, LB_NODE, LB_STAGES},
     open::open_for,
     rewrite::translate,
-    tables::{FIRST_FRAGMENT, Table, Tables},
+    tables::{Table, Tables},
     xdp_odd::{FIRST, lb_xdp_odd4, lb_xdp_odd6},
 };
 
@@ -33,74 +35,74 @@ pub struct Frame {
     end: usize,
 }
 
+/// The headers of a frame without tags, IP options and extension headers, as far as the end of a TCP header:
+/// all of them are there.
+struct Head<A> {
+    data: usize,
+    family: PhantomData<A>,
+}
+
+/// An address family's plain headers.
+trait Plain: Sized {
+    /// From the start of the frame to the end of a TCP header.
+    type Headers;
+    /// Offset of the transport header.
+    const L4: usize;
+    /// Whether nothing stands between the IP header and the transport header.
+    fn is_plain(head: &Head<Self>) -> bool;
+}
+
 /// Not XDP actions: the packet has no flow yet; its next hop must be asked for; it is none of the plain
 /// kind.
 const OPEN: u32 = 1 << 8;
 const ASK: u32 = 1 << 9;
 const ODD: u32 = 1 << 10;
 
+/// The packet path of frames that are laid out as nearly all are, at offsets that are known when it is
+/// compiled, and without a call: on processors whose returns must be made safe, each costs a quarter of a
+/// flow's lookup. Whatever is rare goes on to [`lb_xdp_general`], as it came.
 #[xdp(frags)]
 pub fn lb_xdp(ctx: XdpContext) -> u32 {
-    let (ethertype, l3) = match ethernet(&Frame::new(ctx.ctx)) {
-        Some((ethertype, l3)) => (ethertype, l3 as u32),
-        None => return xdp_action::XDP_PASS,
+    let frame = Frame::new(ctx.ctx);
+    let action = match frame.half(ETH_LEN - 2).map(u16::from_be) {
+        Some(ETH_IPV4) => shortcut::<Addr4>(&frame),
+        Some(ETH_IPV6) => shortcut::<Addr6>(&frame),
+        _ => OPEN,
     };
-    let ctx = ctx.ctx;
-    match ethertype {
-        ETH_IPV4 => staged(
-            |table| lb_xdp4(ctx, l3, table),
-            |table| lb_xdp_ask4(ctx, l3, table),
-            || lb_xdp_open4(ctx, l3),
-            || lb_xdp_odd4(ctx, l3),
-            |what| lb_xdp_answer4(ctx, l3, what),
-        ),
-        ETH_IPV6 => staged(
-            |table| lb_xdp6(ctx, l3, table),
-            |table| lb_xdp_ask6(ctx, l3, table),
-            || lb_xdp_open6(ctx, l3),
-            || lb_xdp_odd6(ctx, l3),
-            |what| lb_xdp_answer6(ctx, l3, what),
-        ),
+    if action >= OPEN {
+        // SAFETY: map and context are the kernel's own. It comes back only where the slot is empty.
+        unsafe { LB_STAGES.tail_call(&ctx, 0) };
+        return xdp_action::XDP_PASS;
+    }
+    action
+}
+
+#[inline(always)]
+fn shortcut<A: Tables + Plain>(frame: &Frame) -> u32 {
+    match Head::<A>::of(frame) {
+        Some(head) => ingress::<A, _>(frame.ctx, &head, ETH_LEN, Table::Main.scalar()),
+        None => OPEN,
+    }
+}
+
+/// The packet path of every frame.
+#[xdp(frags)]
+pub fn lb_xdp_general(ctx: XdpContext) -> u32 {
+    match ethernet(&Frame::new(ctx.ctx)) {
+        Some((ETH_IPV4, l3)) => {
+            let stages = Stages4::new(ctx.ctx, l3);
+            staged(&stages, stages.path(0))
+        }
+        Some((ETH_IPV6, l3)) => {
+            let stages = Stages6::new(ctx.ctx, l3);
+            staged(&stages, stages.path(0))
+        }
         _ => xdp_action::XDP_PASS,
     }
 }
 
-#[inline(always)]
-fn staged(
-    path: impl Fn(u32) -> u32,
-    ask: impl Fn(u32) -> u32,
-    open: impl Fn() -> u32,
-    odd: impl Fn() -> u32,
-    answer: impl Fn(u32) -> u32,
-) -> u32 {
-    let path = |table: u32| match path(table) {
-        ASK => match ask(table) {
-            what if what & ANSWER != 0 => answer(what),
-            action => action,
-        },
-        ODD => odd(),
-        action => action,
-    };
-    let whole = |mark: u32| {
-        opening(
-            |table: Table| path(table.scalar() | mark),
-            &open,
-            OPEN,
-            xdp_action::XDP_PASS,
-            xdp_action::XDP_DROP,
-        )
-    };
-    match whole(0) {
-        FIRST => match whole(FIRST_FRAGMENT) {
-            FIRST => xdp_action::XDP_PASS,
-            action => action,
-        },
-        action => action,
-    }
-}
-
 macro_rules! stages {
-    ($addr:ty, $path:ident, $ask:ident, $open:ident) => {
+    ($stages:ident, $addr:ty, $path:ident, $ask:ident, $open:ident, $odd:ident, $answer:ident) => {
         /// The packet path of one family. Global, so that its frame is its own and the verifier walks it
         /// once.
         #[unsafe(no_mangle)]
@@ -110,7 +112,7 @@ macro_rules! stages {
                 return xdp_action::XDP_PASS;
             }
             let l3 = (l3 & HEADER_MASK) as usize;
-            ingress::<$addr>(&XdpContext::new(ctx), l3, table)
+            ingress::<$addr, _>(ctx, &Frame::new(ctx), l3, table)
         }
 
         /// As the packet path, for a packet whose next hop only the kernel may know.
@@ -121,7 +123,7 @@ macro_rules! stages {
                 return xdp_action::XDP_PASS;
             }
             let l3 = (l3 & HEADER_MASK) as usize;
-            by_kernel::<$addr>(&XdpContext::new(ctx), l3, table)
+            by_kernel::<$addr>(ctx, l3, table)
         }
 
         /// Opens a flow for the packet.
@@ -134,18 +136,76 @@ macro_rules! stages {
             let ifindex = came_by(ctx);
             open_for::<$addr, _>(&Frame::new(ctx), (l3 & HEADER_MASK) as usize, ifindex)
         }
+
+        struct $stages {
+            ctx: *mut xdp_md,
+            l3: u32,
+        }
+
+        impl $stages {
+            #[inline(always)]
+            fn new(ctx: *mut xdp_md, l3: usize) -> Self {
+                Self { ctx, l3: l3 as u32 }
+            }
+        }
+
+        impl Stages for $stages {
+            type Verdict = u32;
+            const PASS: u32 = xdp_action::XDP_PASS;
+            const DROP: u32 = xdp_action::XDP_DROP;
+            const OPEN: u32 = OPEN;
+            const FIRST: u32 = FIRST;
+
+            #[inline(always)]
+            fn path(&self, table: u32) -> u32 {
+                $path(self.ctx, self.l3, table)
+            }
+
+            #[inline(always)]
+            fn settle(&self, action: u32, table: u32) -> u32 {
+                match action {
+                    ASK => match $ask(self.ctx, self.l3, table) {
+                        what if what & ANSWER != 0 => $answer(self.ctx, self.l3, what),
+                        action => action,
+                    },
+                    ODD => $odd(self.ctx, self.l3),
+                    action => action,
+                }
+            }
+
+            #[inline(always)]
+            fn open(&self) -> u32 {
+                $open(self.ctx, self.l3)
+            }
+        }
     };
 }
 
-stages!(Addr4, lb_xdp4, lb_xdp_ask4, lb_xdp_open4);
-stages!(Addr6, lb_xdp6, lb_xdp_ask6, lb_xdp_open6);
+stages!(
+    Stages4,
+    Addr4,
+    lb_xdp4,
+    lb_xdp_ask4,
+    lb_xdp_open4,
+    lb_xdp_odd4,
+    lb_xdp_answer4
+);
+stages!(
+    Stages6,
+    Addr6,
+    lb_xdp6,
+    lb_xdp_ask6,
+    lb_xdp_open6,
+    lb_xdp_odd6,
+    lb_xdp_answer6
+);
 
 #[inline(always)]
-fn ingress<A: Tables>(ctx: &XdpContext, l3: usize, table: u32) -> u32 {
-    let frame = &Frame::new(ctx.ctx);
+fn ingress<A: Tables, P: PacketMut>(ctx: *mut xdp_md, frame: &P, l3: usize, table: u32) -> u32 {
     let Translation { at, key, flow, hop } = match decide::<A, _>(frame, l3, table) {
+        Action::Drop => return xdp_action::XDP_DROP,
         Action::Pass => return xdp_action::XDP_PASS,
-        Action::Open => return OPEN,
+        Action::Open | Action::Elsewhere => return OPEN,
         Action::Odd => return ODD,
         Action::Translate(translation) => translation,
     };
@@ -172,7 +232,7 @@ fn ingress<A: Tables>(ctx: &XdpContext, l3: usize, table: u32) -> u32 {
             let id = flow.backend;
             match (LB_NEXT_HOPS.get(u32::from(hop)), LB_BACKENDS.get(id)) {
                 (Some(hop), Some(backend)) if hop.ifindex != 0 && len <= hop.mtu => {
-                    match dsr::wrap::<A>(ctx.ctx, &at, kind, id, backend) {
+                    match dsr::wrap::<A>(ctx, &at, kind, id, backend) {
                         Some(()) => send(ctx, hop),
                         None => malformed(),
                     }
@@ -189,8 +249,8 @@ fn ingress<A: Tables>(ctx: &XdpContext, l3: usize, table: u32) -> u32 {
 /// As [`ingress`] for what goes to another host, with the next hop of the kernel's route and neighbour
 /// tables. A client's is kept in its flow. What cannot go on gives an [`ANSWER`].
 #[inline(always)]
-fn by_kernel<A: Tables>(ctx: &XdpContext, l3: usize, table: u32) -> u32 {
-    let frame = &Frame::new(ctx.ctx);
+fn by_kernel<A: Tables>(ctx: *mut xdp_md, l3: usize, table: u32) -> u32 {
+    let frame = &Frame::new(ctx);
     let Action::Translate(Translation { at, key, flow, hop }) = decide::<A, _>(frame, l3, table)
     else {
         return slow_path();
@@ -219,16 +279,16 @@ fn by_kernel<A: Tables>(ctx: &XdpContext, l3: usize, table: u32) -> u32 {
     let known = LB_NEXT_HOPS.get(u32::from(hop));
     let found = match known {
         Some(hop) if hop.ifindex != 0 && u32::from(len) > hop.mtu => Err(hop.mtu),
-        _ => route(ctx.ctx, len, key.proto as u8, src, dst),
+        _ => route(ctx, len, key.proto as u8, src, dst),
     };
     let fib = match found {
         Ok(fib) => fib,
-        Err(mtu) if mtu != 0 && !is_joined(ctx.ctx) => {
+        Err(mtu) if mtu != 0 && !is_joined(ctx) => {
             return too_big(mtu.saturating_sub(dsr::overhead::<A>(kind)));
         }
         Err(_) => return slow_path(),
     };
-    if !may_send(ctx.ctx, fib.ifindex) {
+    if !may_send(ctx, fib.ifindex) {
         return slow_path();
     }
     let hop = next_hop(&fib);
@@ -237,7 +297,7 @@ fn by_kernel<A: Tables>(ctx: &XdpContext, l3: usize, table: u32) -> u32 {
         let Some(backend) = LB_BACKENDS.get(id) else {
             return slow_path();
         };
-        return match dsr::wrap::<A>(ctx.ctx, &at, kind, id, backend) {
+        return match dsr::wrap::<A>(ctx, &at, kind, id, backend) {
             Some(()) => send(ctx, &hop),
             None => malformed(),
         };
@@ -275,15 +335,20 @@ fn remember<A: Tables>(flow: &mut Flow<A>, fib: &FibLookup) {
 
 /// Writes the Ethernet header of a translated packet and sends it.
 #[inline(always)]
-fn send(ctx: &XdpContext, hop: &NextHop) -> u32 {
+fn send(ctx: *mut xdp_md, hop: &NextHop) -> u32 {
     // The packet's bounds are read again: to the compiler the check behind the network header covers the
     // Ethernet header as well, to the verifier it does not.
-    let Some(ethernet) = Frame::new(ctx.ctx).at::<[[u16; 3]; 2]>(0) else {
+    let Some(ethernet) = Frame::new(ctx).at::<[u8; 12]>(0) else {
         return malformed();
     };
-    // SAFETY: inside the packet.
-    unsafe { *ethernet = [hop.to, hop.from] };
-    forward::send(ctx.ctx, hop.ifindex)
+    let macs = (&raw const *hop).cast::<u8>();
+    // SAFETY: inside the packet, and inside the entry, which begins with both addresses; unaligned access
+    // as in [`Frame::half`].
+    unsafe {
+        *ethernet.cast::<u64>() = *macs.cast::<u64>();
+        *ethernet.byte_add(8).cast::<u32>() = *macs.byte_add(8).cast::<u32>();
+    }
+    forward::send(ctx, hop.ifindex)
 }
 
 // === impl Frame ===
@@ -354,6 +419,95 @@ pub extern "C" fn lb_xdp_extensions(ctx: *mut xdp_md, proto: u32, l4: u32) -> u6
         (l4 & HEADER_MASK) as usize,
     ))
 }
+
+// === impl Head ===
+
+impl<A: Plain> Head<A> {
+    #[inline(always)]
+    fn of(frame: &Frame) -> Option<Self> {
+        let head = Self {
+            data: frame.at::<A::Headers>(0)? as usize,
+            family: PhantomData,
+        };
+        A::is_plain(&head).then_some(head)
+    }
+
+    #[inline(always)]
+    fn get<T: Copy>(&self, offset: usize) -> T {
+        // SAFETY: offsets are constants below the length that was checked, or the verifier refuses the
+        // program; unaligned access as in [`Frame::half`].
+        unsafe { *((self.data + offset) as *const T) }
+    }
+
+    #[inline(always)]
+    fn set<T>(&self, offset: usize, value: T) {
+        // SAFETY: as above.
+        unsafe { *((self.data + offset) as *mut T) = value };
+    }
+}
+
+impl<A: Plain> Packet for Head<A> {
+    const SHORTCUT: bool = true;
+
+    #[inline(always)]
+    fn half(&self, offset: usize) -> Option<u16> {
+        Some(self.get(offset))
+    }
+
+    #[inline(always)]
+    fn words<const N: usize>(&self, offset: usize) -> Option<[u32; N]> {
+        Some(self.get(offset))
+    }
+
+    #[inline(always)]
+    fn payload(&self, _: usize) -> usize {
+        A::L4
+    }
+
+    #[inline(always)]
+    fn extensions(&self, _: u8, _: usize) -> Option<Payload> {
+        None
+    }
+}
+
+impl<A: Plain> PacketMut for Head<A> {
+    #[inline(always)]
+    fn set_half(&self, offset: usize, value: u16) -> Option<()> {
+        self.set(offset, value);
+        Some(())
+    }
+
+    #[inline(always)]
+    fn set_words<const N: usize>(&self, offset: usize, value: [u32; N]) -> Option<()> {
+        for (i, word) in value.into_iter().enumerate() {
+            // SAFETY: as in [`Head::get`]. Volatile: the compiler would call a function that moves bytes.
+            unsafe { ((self.data + offset + i * 4) as *mut u32).write_volatile(word) };
+        }
+        Some(())
+    }
+}
+
+impl Plain for Addr4 {
+    type Headers = [u8; 54];
+    const L4: usize = 34;
+
+    #[inline(always)]
+    fn is_plain(head: &Head<Self>) -> bool {
+        head.get::<u8>(ETH_LEN) == 0x45
+    }
+}
+
+impl Plain for Addr6 {
+    type Headers = [u8; 74];
+    const L4: usize = 54;
+
+    #[inline(always)]
+    fn is_plain(head: &Head<Self>) -> bool {
+        matches!(head.get::<u8>(ETH_LEN + 6), TCP | UDP)
+    }
+}
+
+// === impl Frame ===
 
 impl PacketMut for Frame {
     #[inline(always)]

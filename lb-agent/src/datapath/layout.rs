@@ -217,6 +217,7 @@ pub(crate) fn specs(sizes: &Sizes) -> Vec<Spec> {
         ),
         hash("LB_NEIGHBOURS", size_of::<Neighbour>(), U32, NEXT_HOPS),
         spec("LB_PORTS", MapType::DevMapHash, U32, 8, PORTS),
+        spec("LB_STAGES", MapType::ProgramArray, U32, U32, 1),
         spec(
             "LB_COUNTERS",
             MapType::PerCpuArray,

@@ -38,7 +38,7 @@ pub use layout::Sizes;
 use links::Links;
 pub use links::{Interface, TcMode, XdpMode};
 use object::Globals;
-pub use object::{load_program, object_bytes};
+pub use object::{join_stages, load_program, object_bytes};
 pub use purge::purge;
 
 use crate::plan::{Kernel, Limits};

@@ -5,6 +5,7 @@ use std::{fs, io, path::Path};
 use anyhow::{Context as _, Result};
 use aya::{
     Ebpf, EbpfLoader,
+    maps::ProgramArray,
     programs::{Program, ProgramError},
 };
 
@@ -56,7 +57,27 @@ pub(super) fn load(pin_dir: &Path, sizes: &Sizes, globals: Globals) -> Result<Eb
             format!("the kernel refused program {name}; kernel 5.18 or later with BTF is needed")
         })?;
     }
+    join_stages(&mut object)?;
     Ok(object)
+}
+
+/// Lets `lb_xdp` hand on to the program for what is rare.
+///
+/// # Errors
+///
+/// If either is missing from the object, or the kernel refuses to join them.
+pub fn join_stages(object: &mut Ebpf) -> Result<()> {
+    let general = object
+        .program("lb_xdp_general")
+        .context("there is no program lb_xdp_general")?
+        .fd()?
+        .try_clone()?;
+    let stages = object
+        .map_mut("LB_STAGES")
+        .context("there is no map LB_STAGES")?;
+    ProgramArray::try_from(stages)?
+        .set(0, &general, 0)
+        .context("the kernel refused to let lb_xdp call lb_xdp_general")
 }
 
 /// How often a program is given to the verifier again when a signal broke in.

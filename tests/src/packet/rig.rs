@@ -64,6 +64,8 @@ const FLOW_MAPS: [&str; 6] = [
 pub enum Hook {
     /// `lb_xdp`.
     Xdp,
+    /// `lb_xdp_general`, to which `lb_xdp` hands on what is rare.
+    XdpGeneral,
     /// `lb_tc_ingress`, the twin of XDP.
     Ingress,
     /// `lb_tc_link`, behind which backends of this node live.
@@ -103,20 +105,25 @@ impl Hook {
     fn name(self) -> &'static str {
         match self {
             Self::Xdp => "lb_xdp",
+            Self::XdpGeneral => "lb_xdp_general",
             Self::Ingress => "lb_tc_ingress",
             Self::Link => "lb_tc_link",
             Self::Egress => "lb_tc_egress",
         }
     }
 
+    fn is_xdp(self) -> bool {
+        matches!(self, Self::Xdp | Self::XdpGeneral)
+    }
+
     /// The verdict that lets the stack have the packet.
     pub fn pass(self) -> u32 {
-        if self == Self::Xdp { XDP_PASS } else { TC_OK }
+        if self.is_xdp() { XDP_PASS } else { TC_OK }
     }
 
     /// The verdict that ends it.
     pub fn drop(self) -> u32 {
-        if self == Self::Xdp { XDP_DROP } else { TC_SHOT }
+        if self.is_xdp() { XDP_DROP } else { TC_SHOT }
     }
 }
 
@@ -177,9 +184,16 @@ impl Rig {
     /// As [`Rig::new`] in the network namespace that the thread is in, and of this size.
     pub fn here(sizes: &Sizes) -> Self {
         let mut rig = Self::with_maps(sizes);
-        for hook in [Hook::Xdp, Hook::Ingress, Hook::Link, Hook::Egress] {
+        for hook in [
+            Hook::Xdp,
+            Hook::XdpGeneral,
+            Hook::Ingress,
+            Hook::Link,
+            Hook::Egress,
+        ] {
             load(hook.name(), rig.object.program_mut(hook.name()).unwrap());
         }
+        lb_agent::datapath::join_stages(&mut rig.object).unwrap();
         rig
     }
 
@@ -246,7 +260,9 @@ impl Rig {
         let context = match (hook, ifindex) {
             (_, 0) => None,
             // `struct xdp_md`: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex.
-            (Hook::Xdp, _) => Some(words(&[0, bytes.len() as u32, 0, ifindex, 0, 0])),
+            (Hook::Xdp | Hook::XdpGeneral, _) => {
+                Some(words(&[0, bytes.len() as u32, 0, ifindex, 0, 0]))
+            }
             // `struct __sk_buff`: the tenth and eleventh words are ingress_ifindex and ifindex.
             _ => Some(words(&[0, 0, 0, 0, 0, 0, 0, 0, 0, ifindex, ifindex])),
         };
