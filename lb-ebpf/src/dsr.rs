@@ -18,10 +18,10 @@ use lb_common::{
 
 use crate::{
     counters,
+    frame::Frame,
     ingress::Layout,
     maps::{LB_BACKENDS, LB_NODE},
     tables::Tables,
-    xdp::Frame,
 };
 
 /// Bytes that the packet grows by.

@@ -19,6 +19,7 @@ mod extensions;
 mod flows;
 mod forward;
 mod fragments;
+mod frame;
 mod guard;
 mod half;
 mod icmp;

@@ -1,7 +1,5 @@
 //! XDP ingress: DNAT up the stack, full NAT out again without leaving the driver.
 
-use core::marker::PhantomData;
-
 use aya_ebpf::{
     bindings::{bpf_fib_lookup as FibLookup, xdp_action, xdp_md},
     macros::xdp,
@@ -9,17 +7,15 @@ use aya_ebpf::{
 };
 use lb_common::{
     Addr4, Addr6, Flow, Neighbour, NextHop, Reason, backend_kind, direction,
-    headers::{
-        ETH_IPV4, ETH_IPV6, ETH_LEN, Family as _, Packet, PacketMut, Payload, TCP, UDP, ethernet,
-        skip_extensions,
-    },
+    headers::{ETH_IPV4, ETH_IPV6, ETH_LEN, Family as _, Packet, PacketMut, ethernet},
 };
 
 use crate::{
     answer::{ANSWER, TIME_EXCEEDED, lb_xdp_answer4, lb_xdp_answer6, too_big},
     dsr,
-    extensions::{self, HEADER_MASK, L4_MASK},
+    extensions::HEADER_MASK,
     forward::{self, came_by, is_joined, malformed, may_send, next_hop, route, slow_path},
+    frame::{Frame, Head, Plain},
     ingress::{Action, Stages, Translation, decide, staged},
     maps::{LB_BACKENDS, LB_NEIGHBOURS, LB_NEXT_HOPS, LB_NODE, LB_STAGES},
     open::open_for,
@@ -27,30 +23,6 @@ use crate::{
     tables::{Table, Tables},
     xdp_odd::{FIRST, lb_xdp_odd4, lb_xdp_odd6},
 };
-
-/// The packet between `data` and `data_end`.
-pub struct Frame {
-    ctx: *mut xdp_md,
-    data: usize,
-    end: usize,
-}
-
-/// The headers of a frame without tags, IP options and extension headers, as far as the end of a TCP header:
-/// all of them are there.
-struct Head<A> {
-    data: usize,
-    family: PhantomData<A>,
-}
-
-/// An address family's plain headers.
-trait Plain: Sized {
-    /// From the start of the frame to the end of a TCP header.
-    type Headers;
-    /// Offset of the transport header.
-    const L4: usize;
-    /// Whether nothing stands between the IP header and the transport header.
-    fn is_plain(head: &Head<Self>) -> bool;
-}
 
 /// Not XDP actions: the packet has no flow yet; its next hop must be asked for; it is none of the plain
 /// kind.
@@ -349,180 +321,4 @@ fn send(ctx: *mut xdp_md, hop: &NextHop) -> u32 {
         *ethernet.byte_add(8).cast::<u32>() = *macs.byte_add(8).cast::<u32>();
     }
     forward::send(ctx, hop.ifindex)
-}
-
-// === impl Frame ===
-
-impl Frame {
-    #[inline(always)]
-    pub fn new(ctx: *mut xdp_md) -> Self {
-        // SAFETY: context fields; the verifier knows them as packet pointers.
-        let (data, end) = unsafe {
-            (
-                (&raw const (*ctx).data).read_volatile(),
-                (&raw const (*ctx).data_end).read_volatile(),
-            )
-        };
-        Self {
-            ctx,
-            data: data as usize,
-            end: end as usize,
-        }
-    }
-
-    /// A pointer to `T` at `offset`, if all of it is inside the packet.
-    #[inline(always)]
-    pub fn at<T>(&self, offset: usize) -> Option<*mut T> {
-        let start = self.data + offset;
-        if start + size_of::<T>() > self.end {
-            return None;
-        }
-        Some(start as *mut T)
-    }
-}
-
-impl Packet for Frame {
-    #[inline(always)]
-    fn half(&self, offset: usize) -> Option<u16> {
-        let p = self.at::<u16>(offset)?;
-        // SAFETY: checked against the packet's end; unaligned access is what the kernel allows on the
-        // architectures with eBPF JITs that we run on.
-        Some(unsafe { *p })
-    }
-
-    #[inline(always)]
-    fn words<const N: usize>(&self, offset: usize) -> Option<[u32; N]> {
-        let p = self.at::<[u32; N]>(offset)?;
-        // SAFETY: as above.
-        Some(unsafe { *p })
-    }
-
-    #[inline(always)]
-    fn extensions(&self, proto: u8, l4: usize) -> Option<Payload> {
-        extensions::unpack(
-            lb_xdp_extensions(self.ctx, u32::from(proto), l4 as u32),
-            L4_MASK,
-        )
-    }
-}
-
-/// [`skip_extensions`] as a function of its own.
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub extern "C" fn lb_xdp_extensions(ctx: *mut xdp_md, proto: u32, l4: u32) -> u64 {
-    if ctx.is_null() {
-        return extensions::NONE;
-    }
-    extensions::pack(skip_extensions(
-        &Frame::new(ctx),
-        proto as u8,
-        (l4 & HEADER_MASK) as usize,
-    ))
-}
-
-// === impl Head ===
-
-impl<A: Plain> Head<A> {
-    #[inline(always)]
-    fn of(frame: &Frame) -> Option<Self> {
-        let head = Self {
-            data: frame.at::<A::Headers>(0)? as usize,
-            family: PhantomData,
-        };
-        A::is_plain(&head).then_some(head)
-    }
-
-    #[inline(always)]
-    fn get<T: Copy>(&self, offset: usize) -> T {
-        // SAFETY: offsets are constants below the length that was checked, or the verifier refuses the
-        // program; unaligned access as in [`Frame::half`].
-        unsafe { *((self.data + offset) as *const T) }
-    }
-
-    #[inline(always)]
-    fn set<T>(&self, offset: usize, value: T) {
-        // SAFETY: as above.
-        unsafe { *((self.data + offset) as *mut T) = value };
-    }
-}
-
-impl<A: Plain> Packet for Head<A> {
-    const SHORTCUT: bool = true;
-
-    #[inline(always)]
-    fn half(&self, offset: usize) -> Option<u16> {
-        Some(self.get(offset))
-    }
-
-    #[inline(always)]
-    fn words<const N: usize>(&self, offset: usize) -> Option<[u32; N]> {
-        Some(self.get(offset))
-    }
-
-    #[inline(always)]
-    fn payload(&self, _: usize) -> usize {
-        A::L4
-    }
-
-    #[inline(always)]
-    fn extensions(&self, _: u8, _: usize) -> Option<Payload> {
-        None
-    }
-}
-
-impl<A: Plain> PacketMut for Head<A> {
-    #[inline(always)]
-    fn set_half(&self, offset: usize, value: u16) -> Option<()> {
-        self.set(offset, value);
-        Some(())
-    }
-
-    #[inline(always)]
-    fn set_words<const N: usize>(&self, offset: usize, value: [u32; N]) -> Option<()> {
-        for (i, word) in value.into_iter().enumerate() {
-            // SAFETY: as in [`Head::get`]. Volatile: the compiler would call a function that moves bytes.
-            unsafe { ((self.data + offset + i * 4) as *mut u32).write_volatile(word) };
-        }
-        Some(())
-    }
-}
-
-impl Plain for Addr4 {
-    type Headers = [u8; 54];
-    const L4: usize = 34;
-
-    #[inline(always)]
-    fn is_plain(head: &Head<Self>) -> bool {
-        head.get::<u8>(ETH_LEN) == 0x45
-    }
-}
-
-impl Plain for Addr6 {
-    type Headers = [u8; 74];
-    const L4: usize = 54;
-
-    #[inline(always)]
-    fn is_plain(head: &Head<Self>) -> bool {
-        matches!(head.get::<u8>(ETH_LEN + 6), TCP | UDP)
-    }
-}
-
-// === impl Frame ===
-
-impl PacketMut for Frame {
-    #[inline(always)]
-    fn set_half(&self, offset: usize, value: u16) -> Option<()> {
-        let p = self.at::<u16>(offset)?;
-        // SAFETY: as above; the program owns the packet while it runs.
-        unsafe { *p = value };
-        Some(())
-    }
-
-    #[inline(always)]
-    fn set_words<const N: usize>(&self, offset: usize, value: [u32; N]) -> Option<()> {
-        let p = self.at::<[u32; N]>(offset)?;
-        // SAFETY: as above.
-        unsafe { *p = value };
-        Some(())
-    }
 }
