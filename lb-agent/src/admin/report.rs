@@ -68,6 +68,9 @@ pub struct ServiceReport {
     /// How packets from outside get to backends: `auto`, `nat`, `dsr-ipip` or `dsr-l2`.
     #[serde(default)]
     pub mode: String,
+    /// Ports of the node's own addresses at which it stands, host byte order, ascending.
+    #[serde(default)]
+    pub external: Vec<u16>,
     /// The address needed probing and no shared store claimed it: another node may give the name another one.
     #[serde(default)]
     pub address_not_agreed: bool,

@@ -130,6 +130,7 @@ fn service(name: Option<&str>, addr: &str, port: u16, backends: &[&str]) -> Serv
         protocol: Protocol::Tcp,
         algorithm: "maglev".into(),
         mode: "auto".into(),
+        external: Vec::new(),
         address_not_agreed: false,
         backends: backends
             .iter()

@@ -15,6 +15,9 @@ use crate::{provider::ProviderId, vip::VipName};
 pub struct Desired {
     /// Services with at least one backend, of whatever weight.
     pub services: BTreeMap<ServiceKey, Service>,
+    /// What stands at ports of the node's own addresses: the service of [`Desired::services`], of the same family
+    /// and protocol. Not the catalog's to fill.
+    pub external: BTreeMap<ServiceKey, ServiceKey>,
     /// Names that DNS answers for.
     pub names: BTreeMap<VipName, NameAddresses>,
     /// Addresses that are local to every node: every leased one, also of an empty VIP, and the IP VIPs.

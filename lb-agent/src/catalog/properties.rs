@@ -1,9 +1,14 @@
 //! How a service spreads its flows, how many it takes and from whom, and how they get to its backends.
 
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use ipnet::IpNet;
 use lb_common::{IDLE_TCP, IDLE_UDP, IDLE_UDP_TWO_WAY};
+
+use super::Port;
 
 /// What one service is to be like. Every default is what a service without any of this gets.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -25,6 +30,8 @@ pub struct Properties {
     /// Clients by prefix; of several that hold a client the longest counts. With any [`Source::Allow`] in it, a
     /// client that no prefix holds is kept out. Packet path.
     pub sources: BTreeMap<IpNet, Source>,
+    /// Ports of the node's own addresses at which the service is to stand, too.
+    pub external: BTreeSet<Port>,
 }
 
 /// How packets from outside get to backends that are elsewhere. A backend on this node is always reached by
@@ -91,6 +98,7 @@ impl Properties {
             source_rate,
             idle,
             sources,
+            external,
         } = self;
         let of = |rule| {
             let mine = sources.iter().filter(move |(_, held)| **held == rule);
@@ -107,6 +115,7 @@ impl Properties {
             ("idle", *idle != other.idle),
             ("allow", of(Source::Allow)),
             ("deny", of(Source::Deny)),
+            ("external", *external != other.external),
         ]
         .into_iter()
         .filter_map(|(name, differs)| differs.then_some(name))

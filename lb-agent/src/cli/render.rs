@@ -77,7 +77,7 @@ pub(super) fn plain(text: &str) -> String {
 }
 
 fn services(services: &[ServiceReport]) -> Table {
-    let mut table = table(&["NAME", "VIP", "ALGORITHM", "BACKENDS UP"]);
+    let mut table = table(&["NAME", "VIP", "NODE PORTS", "ALGORITHM", "BACKENDS UP"]);
     for service in services {
         let up = service
             .backends
@@ -89,6 +89,7 @@ fn services(services: &[ServiceReport]) -> Table {
             .iter()
             .map(|addr| vip(service, *addr))
             .collect();
+        let external: Vec<_> = service.external.iter().map(u16::to_string).collect();
         let note = if service.address_not_agreed {
             " (address not agreed across nodes)"
         } else {
@@ -100,6 +101,11 @@ fn services(services: &[ServiceReport]) -> Table {
                 .as_deref()
                 .map_or_else(|| "-".to_owned(), plain),
             format!("{}{note}", vips.join(", ")),
+            if external.is_empty() {
+                "-".to_owned()
+            } else {
+                external.join(", ")
+            },
             plain(&service.algorithm),
             format!("{up}/{}", service.backends.len()),
         ]);

@@ -366,6 +366,7 @@ fn example() -> StatusReport {
         protocol: Protocol::Tcp,
         algorithm: "maglev".into(),
         mode: "auto".into(),
+        external: vec![10000, 10001],
         address_not_agreed: false,
         backends: vec![
             backend("10.0.1.5:28543", 1, BackendState::Active, None),
@@ -385,6 +386,7 @@ fn example() -> StatusReport {
         protocol: Protocol::Udp,
         algorithm: "maglev".into(),
         mode: "auto".into(),
+        external: Vec::new(),
         address_not_agreed: true,
         backends: vec![],
     };

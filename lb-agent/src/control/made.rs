@@ -13,7 +13,7 @@ const FILE: &str = "node-changes.json";
 /// Changes to undo.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Made {
-    /// `net.ipv4.ip_local_reserved_ports` as it was before the SNAT range was added.
+    /// `net.ipv4.ip_local_reserved_ports` as it was before ranges of ours were added.
     pub(super) reserved_ports_before: Option<String>,
 }
 

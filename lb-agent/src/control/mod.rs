@@ -1,6 +1,7 @@
 //! The control loop: takes what providers say, and brings kernel, routes, DNS and report in line with it.
 
 mod collector;
+mod external;
 mod hops;
 mod made;
 mod modes;
@@ -33,15 +34,16 @@ use crate::{
     catalog::{Catalog, Desired, Policy},
     datapath::{Datapath, Interface, flows::Census},
     dns,
-    net::{Change, NeighbourWatch, Netlink, Routes, Topology, Watch},
+    net::{Change, NeighbourWatch, Netlink, Routes, Topology, Watch, listeners},
     plan::{self, Endpoint, Planner},
     provider::Update,
     vip::{Allocator, LeaseFile, VipName},
 };
+use external::{Ground, Holders};
 use hops::Hops;
 use owners::Owners;
 use report::Fixed;
-use wanted::{Node, endpoint, hold, link_indices, wanted};
+use wanted::{Node, endpoint, hold, link_indices, node_addresses, wanted};
 
 /// Updates that may wait for the control loop.
 const UPDATES: usize = 64;
@@ -87,6 +89,7 @@ struct Control {
     planner: Planner,
     desired: Desired,
     owners: Owners,
+    holders: Holders,
     /// Services of an earlier life that no provider has spoken of yet.
     adopted: BTreeSet<Endpoint>,
     failures: Vec<String>,
@@ -189,6 +192,7 @@ impl Control {
         let mut desired = self.catalog.resolve(&self.policy, &mut self.allocator);
         modes::refuse_impossible(&mut desired, &self.topology, &self.node);
         let held = self.held(&desired);
+        self.grant_ports(&held, &before, &mut desired);
         self.keep_names(&held, &mut desired);
         for notice in desired.new_problems(&before) {
             warn!("{notice}");
@@ -203,6 +207,9 @@ impl Control {
         }
         self.owners.note(&desired, &held);
         if let Err(error) = self.owners.save() {
+            failures.push(format!("{error:#}"));
+        }
+        if let Err(error) = self.holders.save() {
             failures.push(format!("{error:#}"));
         }
         if let Err(error) = self.program(&desired, &held, &mut failures).await {
@@ -233,6 +240,20 @@ impl Control {
         self.owners.unsettled(&read.cloned().collect())
     }
 
+    /// Says which services stand at ports of the node's own addresses.
+    fn grant_ports(&mut self, held: &BTreeSet<Endpoint>, before: &Desired, desired: &mut Desired) {
+        let mut standing: BTreeSet<Endpoint> = before.external.keys().map(endpoint).collect();
+        standing.extend(&self.adopted);
+        let ground = Ground {
+            addresses: &node_addresses(desired, &self.topology),
+            ports: self.node.node_ports,
+            standing: &standing,
+            unsettled: held,
+            listeners: &listeners,
+        };
+        self.holders.grant(desired, &ground);
+    }
+
     /// What the kernel goes on carrying can also be found by name.
     fn keep_names(&self, held: &BTreeSet<Endpoint>, desired: &mut Desired) {
         for Endpoint { addr, .. } in held {
@@ -247,7 +268,8 @@ impl Control {
 
     /// An adopted service is declared again, or goes.
     fn forget_adopted(&mut self, held: &BTreeSet<Endpoint>, desired: &Desired) {
-        let declared: BTreeSet<Endpoint> = desired.services.keys().map(endpoint).collect();
+        let declared = desired.services.keys().chain(desired.external.keys());
+        let declared: BTreeSet<Endpoint> = declared.map(endpoint).collect();
         let mut gone = std::mem::take(&mut self.adopted);
         gone.retain(|service| !declared.contains(service));
         (self.adopted, gone) = gone.into_iter().partition(|service| held.contains(service));
@@ -376,6 +398,16 @@ fn log_changes(before: &Desired, now: &Desired, adopted: &BTreeSet<Endpoint>) {
     for (key, service) in &before.services {
         if !now.services.contains_key(key) {
             info!(service = %key, name = service.fqdn().unwrap_or_default(), "service removed");
+        }
+    }
+    for (at, of) in &now.external {
+        if before.external.get(at) != Some(of) && !adopted.contains(&endpoint(at)) {
+            info!(service = %of, %at, "port of this node added");
+        }
+    }
+    for (at, of) in &before.external {
+        if !now.external.contains_key(at) {
+            info!(service = %of, %at, "port of this node removed");
         }
     }
 }

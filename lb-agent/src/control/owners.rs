@@ -77,7 +77,9 @@ impl Owners {
     pub(super) fn note(&mut self, desired: &Desired, held: &BTreeSet<Endpoint>) {
         let mut now = self.by_service.clone();
         now.retain(|service, _| held.contains(service));
-        for (key, service) in &desired.services {
+        let external = desired.external.iter();
+        let external = external.filter_map(|(at, of)| Some((at, desired.services.get(of)?)));
+        for (key, service) in desired.services.iter().chain(external) {
             let providers = service.backends.iter();
             let providers = providers.map(|backend| backend.provider.to_string());
             now.entry(endpoint(key)).or_default().extend(providers);
@@ -236,6 +238,19 @@ mod tests {
         let again = Owners::load(dir.path(), &kernel(&["11.0.0.1"]));
         assert_eq!(unsettled(&again, &["a"]), ["11.0.0.1"]);
         assert_eq!(unsettled(&again, &["a", "b"]), [""; 0]);
+    }
+
+    #[test]
+    fn a_port_of_the_node_waits_for_the_providers_of_its_service() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut desired = desired(&[("11.0.0.1", &["a", "b"])]);
+        desired.external = [(key("10.0.0.1"), key("11.0.0.1"))].into();
+        let mut owners = Owners::load(dir.path(), &KernelState::default());
+        owners.note(&desired, &BTreeSet::new());
+        owners.save().unwrap();
+        let owners = Owners::load(dir.path(), &kernel(&["10.0.0.1", "11.0.0.1"]));
+        assert_eq!(unsettled(&owners, &["a"]), ["10.0.0.1", "11.0.0.1"]);
+        assert_eq!(unsettled(&owners, &["a", "b"]), [""; 0]);
     }
 
     #[test]

@@ -51,7 +51,7 @@ fn restore(paths: &Paths, purged: &mut Purged) -> Result<()> {
     if let Some(before) = &made.reserved_ports_before {
         restore_reserved_ports(before).context("cannot restore ip_local_reserved_ports")?;
         purged.removed.push(format!(
-            "SNAT range from ip_local_reserved_ports (now '{before}')"
+            "ranges of ours from ip_local_reserved_ports (now '{before}')"
         ));
     }
     Made::forget(&paths.state_dir)

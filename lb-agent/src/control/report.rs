@@ -112,6 +112,10 @@ fn services(desired: &Desired, zone: Option<&str>) -> Vec<ServiceReport> {
         (Option<VipName>, Option<std::net::IpAddr>, Port, Protocol),
         ServiceReport,
     >::new();
+    let mut external = BTreeMap::<_, BTreeSet<u16>>::new();
+    for (at, of) in &desired.external {
+        external.entry(*of).or_default().insert(at.port.get());
+    }
     for (key, service) in &desired.services {
         let literal = service.name.is_none().then_some(key.addr);
         let entry = merged
@@ -123,6 +127,7 @@ fn services(desired: &Desired, zone: Option<&str>) -> Vec<ServiceReport> {
                 protocol: key.protocol,
                 algorithm: service.properties.balance.to_string(),
                 mode: service.properties.mode.to_string(),
+                external: Vec::new(),
                 address_not_agreed: service
                     .name
                     .as_ref()
@@ -130,6 +135,11 @@ fn services(desired: &Desired, zone: Option<&str>) -> Vec<ServiceReport> {
                 backends: Vec::new(),
             });
         entry.addrs.push(key.addr);
+        entry
+            .external
+            .extend(external.get(key).into_iter().flatten());
+        entry.external.sort_unstable();
+        entry.external.dedup();
         let tiers = || service.backends.iter().map(|backend| tier(backend, zone));
         let used = service.backends.iter().zip(tiers());
         let used = used.filter(|(backend, _)| backend.weight != Weight::DRAIN);

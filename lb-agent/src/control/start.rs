@@ -20,6 +20,7 @@ use tracing::{error, info, warn};
 
 use super::{
     Control, Published, UPDATES, collector,
+    external::Holders,
     hops::Hops,
     made::Made,
     names::{open_dns, resolution, serve_dns},
@@ -173,6 +174,7 @@ async fn set_up(parts: Parts) -> Result<Ready> {
     let node = Node {
         ifaces: config.interfaces.clone(),
         snat_ports: config.snat_ports,
+        node_ports: config.node_ports,
         outside_allow: config.outside_allow.clone(),
         zone: config.zone.clone(),
     };
@@ -210,6 +212,7 @@ async fn set_up(parts: Parts) -> Result<Ready> {
     // The maps are brought up to date with this node before any program runs on them.
     let adopted: BTreeSet<_> = have.services.keys().copied().collect();
     let owners = Owners::load(&config.paths.state_dir, &have);
+    let holders = Holders::load(&config.paths.state_dir);
     let mut reach = hops.reach(&topology, &node.ifaces);
     let nothing_yet = wanted(&Desired::default(), &topology, &node, &mut reach);
     let mut want = hold(nothing_yet, &have, &adopted, reach);
@@ -292,6 +295,7 @@ async fn set_up(parts: Parts) -> Result<Ready> {
         planner,
         desired: Desired::default(),
         owners,
+        holders,
         adopted,
         failures: Vec::new(),
         fill: Vec::new(),
@@ -340,7 +344,8 @@ impl Ready {
     }
 }
 
-/// What the node itself must be told: the DNS link address, and that nobody else uses the SNAT ports.
+/// What the node itself must be told: the DNS link address, and that nobody else is given the SNAT ports, or ports of
+/// services.
 async fn change_node(
     config: &Config,
     link_address: Option<Ipv4Addr>,
@@ -359,6 +364,18 @@ async fn change_node(
         reserve_ports(snat.min, snat.max).context("cannot reserve the SNAT ports")?
     {
         made.reserved_ports_before.get_or_insert(previous);
+    }
+    let node = config.node_ports;
+    if (node.min..=node.max).contains(&low) || (low..=high).contains(&node.min) {
+        // The answers to a socket with such a port would be taken for packets to a service.
+        warn!(
+            "--node-ports {node} lies within ip_local_port_range {low}-{high}; the ports are reserved"
+        );
+        if let Some(previous) =
+            reserve_ports(node.min, node.max).context("cannot reserve the node's ports")?
+        {
+            made.reserved_ports_before.get_or_insert(previous);
+        }
     }
     if let Some(addr) = link_address {
         netlink.ensure_address(addr).await?;

@@ -29,6 +29,8 @@ pub(super) struct Node {
     pub(super) ifaces: Vec<String>,
     /// Source ports of full NAT.
     pub(super) snat_ports: PortRange,
+    /// Ports of its own addresses at which services may stand.
+    pub(super) node_ports: PortRange,
     /// Clients from outside; `None`: the connected prefixes.
     pub(super) outside_allow: Option<Vec<IpNet>>,
     /// The zone that it is in.
@@ -51,7 +53,7 @@ pub(super) fn wanted(
     node: &Node,
     mut reach: impl FnMut(IpAddr) -> Reach,
 ) -> Wanted {
-    let services = desired
+    let mut services: BTreeMap<_, _> = desired
         .services
         .iter()
         .map(|(key, service)| {
@@ -72,13 +74,16 @@ pub(super) fn wanted(
             (endpoint(key), Arc::new(service))
         })
         .collect();
-    let mut node_addresses = topology.own_addresses();
-    node_addresses.retain(|addr| !addr.is_loopback() && !desired.addresses.contains(addr));
+    let external = desired.external.iter();
+    let external: Vec<_> = external
+        .filter_map(|(at, of)| Some((endpoint(at), outside(services.get(&endpoint(of))?))))
+        .collect();
+    services.extend(external);
     let (snat4, snat6) = snat(topology, node);
     Wanted {
         services,
         vips: desired.addresses.clone(),
-        node_addresses,
+        node_addresses: node_addresses(desired, topology),
         node: NodeConfig {
             snat4: snat4.map(Into::into).unwrap_or_default(),
             snat6: snat6.map(Into::into).unwrap_or_default(),
@@ -92,6 +97,27 @@ pub(super) fn wanted(
         },
         kept: BTreeSet::new(),
     }
+}
+
+/// The service at a port of the node's own. Whoever reaches the node may use it, as far as its list of sources lets
+/// him. A backend carries the VIP at most, and not the node's address, so there is no direct server return.
+fn outside(service: &Arc<WantedService>) -> Arc<WantedService> {
+    let shape = Service {
+        flags: service.shape.flags | service_flag::EXTERNAL,
+        mode: service_mode::NAT,
+        ..service.shape
+    };
+    Arc::new(WantedService {
+        shape,
+        ..WantedService::clone(service)
+    })
+}
+
+/// The node's own addresses, as far as others know them.
+pub(super) fn node_addresses(desired: &Desired, topology: &Topology) -> BTreeSet<IpAddr> {
+    let mut addresses = topology.own_addresses();
+    addresses.retain(|addr| !addr.is_loopback() && !desired.addresses.contains(addr));
+    addresses
 }
 
 /// Who is asked first: backends of the node's zone, then all others, then backups of its zone, then all backups.
@@ -111,6 +137,7 @@ fn shape(properties: &Properties) -> Service {
         source_rate,
         idle,
         sources,
+        external: _,
     } = properties;
     let flags = if sources.values().any(|source| *source == Source::Allow) {
         service_flag::ALLOW_LISTED
@@ -375,6 +402,60 @@ mod tests {
         };
         assert_eq!(tiers(Some("a")), [0, 1, 2, 3]);
         assert_eq!(tiers(None), [0, 0, 2, 2]);
+    }
+
+    #[test]
+    fn a_service_at_a_port_of_the_node_is_open_to_all_sources_and_always_translated() {
+        let net: IpNet = "10.0.0.0/8".parse().unwrap();
+        let key = |at: &str| {
+            let at: std::net::SocketAddr = at.parse().unwrap();
+            ServiceKey {
+                addr: at.ip(),
+                port: crate::catalog::Port::new(at.port()).unwrap(),
+                protocol: crate::catalog::Protocol::Tcp,
+            }
+        };
+        let properties = Properties {
+            mode: Mode::DsrL2,
+            rate: 9,
+            sources: [(net, Source::Deny)].into(),
+            ..Properties::default()
+        };
+        let service = crate::catalog::Service {
+            name: None,
+            properties: properties.into(),
+            backends: Vec::new(),
+        };
+        let desired = Desired {
+            services: [(key("11.0.0.1:80"), service)].into(),
+            external: [
+                (key("10.0.0.1:10000"), key("11.0.0.1:80")),
+                (key("10.0.0.1:10001"), key("11.0.0.9:80")),
+            ]
+            .into(),
+            ..Desired::default()
+        };
+        let node = Node {
+            ifaces: Vec::new(),
+            snat_ports: PortRange { min: 1, max: 2 },
+            node_ports: PortRange { min: 3, max: 4 },
+            outside_allow: None,
+            zone: None,
+        };
+        let wanted = wanted(&desired, &Topology::default(), &node, |_| Reach::Host);
+        let shape = |at_: &str| {
+            let shape = wanted.services[&at(at_)].shape;
+            (shape.flags, shape.mode, shape.rate)
+        };
+        let listed = service_flag::DENY_LISTED;
+        assert_eq!(shape("11.0.0.1:80"), (listed, service_mode::DSR_L2, 9));
+        assert_eq!(
+            shape("10.0.0.1:10000"),
+            (listed | service_flag::EXTERNAL, service_mode::NAT, 9)
+        );
+        let lists = |at_: &str| wanted.services[&at(at_)].lists.clone();
+        assert_eq!(lists("10.0.0.1:10000"), lists("11.0.0.1:80"));
+        assert_eq!(wanted.services.len(), 2, "a port of nobody is no service");
     }
 
     #[test]

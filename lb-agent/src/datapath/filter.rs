@@ -1,5 +1,5 @@
 //! What the programs ask first of every packet: the coarse destination filter and the ports of the node's
-//! own addresses. Both follow from the exact filter and the node's settings.
+//! own addresses. Both follow from the exact filter, the services and the node's settings.
 
 use std::{collections::BTreeMap, net::IpAddr};
 
@@ -8,9 +8,14 @@ use aya::{
     Ebpf,
     maps::{Array, MapData},
 };
-use lb_common::{Addr4, Addr6, FILTER_SLOTS, NodeConfig, filter_slot, port_flag};
+use lb_common::{
+    Addr4, Addr6, FILTER_SLOTS, NodeConfig, Service, addr_flag, filter_slot,
+    headers::{TCP, UDP},
+    port_flag,
+};
 
 use super::{kernel::take, layout::NODE_PORTS};
+use crate::plan::{Endpoint, KernelState};
 
 type Bytes<const N: usize> = Array<MapData, [u8; N]>;
 
@@ -42,13 +47,9 @@ impl Filter {
         })
     }
 
-    /// Brings the maps up to date with the addresses and settings that the other maps hold.
-    pub(super) fn follow(
-        &mut self,
-        addresses: &BTreeMap<IpAddr, u32>,
-        node: &NodeConfig,
-    ) -> Result<()> {
-        let want = Contents::of(addresses, node);
+    /// Brings the maps up to date with what the other maps hold.
+    pub(super) fn follow(&mut self, state: &KernelState) -> Result<()> {
+        let want = Contents::of(&state.addresses, &state.services, &state.node);
         if self.written.as_ref() == Some(&want) {
             return Ok(());
         }
@@ -73,7 +74,11 @@ fn put<const N: usize>(map: &mut Bytes<N>, bytes: &[u8]) -> Result<()> {
 // === impl Contents ===
 
 impl Contents {
-    fn of(addresses: &BTreeMap<IpAddr, u32>, node: &NodeConfig) -> Self {
+    fn of(
+        addresses: &BTreeMap<IpAddr, u32>,
+        services: &BTreeMap<Endpoint, Service>,
+        node: &NodeConfig,
+    ) -> Self {
         let mut contents = Self {
             v4: vec![0; FILTER_SLOTS],
             v6: vec![0; FILTER_SLOTS],
@@ -87,6 +92,9 @@ impl Contents {
             if let Some(slot) = slots.get_mut(usize::from(slot)) {
                 *slot |= *flags as u8;
             }
+            if flags & addr_flag::NODE != 0 {
+                contents.claim(services, *addr);
+            }
         }
         let first = usize::from(node.snat_port_min);
         let snat = contents.ports.iter_mut().skip(first);
@@ -95,26 +103,40 @@ impl Contents {
         }
         contents
     }
+
+    /// The ports of this address at which services stand.
+    fn claim(&mut self, services: &BTreeMap<Endpoint, Service>, addr: IpAddr) {
+        let end = |port, proto| Endpoint { addr, port, proto };
+        for (at, _) in services.range(end(0, 0)..=end(u16::MAX, u8::MAX)) {
+            if let Some(port) = self.ports.get_mut(usize::from(at.port)) {
+                *port |= match at.proto {
+                    TCP => port_flag::TCP,
+                    UDP => port_flag::UDP,
+                    _ => 0,
+                };
+            }
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lb_common::addr_flag;
 
     #[test]
     fn an_address_is_found_in_its_slot_and_a_removed_one_is_not() {
         let vip: IpAddr = "11.1.2.3".parse().unwrap();
         let vip6: IpAddr = "fd01:c::1".parse().unwrap();
         let addresses = BTreeMap::from([(vip, addr_flag::VIP), (vip6, addr_flag::VIP)]);
-        let contents = Contents::of(&addresses, &NodeConfig::default());
+        let nothing = BTreeMap::new();
+        let contents = Contents::of(&addresses, &nothing, &NodeConfig::default());
         let slot = usize::from(filter_slot(&Addr4::from(std::net::Ipv4Addr::new(
             11, 1, 2, 3,
         ))));
         assert_eq!(u32::from(contents.v4[slot]), addr_flag::VIP);
         assert_eq!(contents.v4.iter().filter(|flags| **flags != 0).count(), 1);
         assert_eq!(contents.v6.iter().filter(|flags| **flags != 0).count(), 1);
-        let none = Contents::of(&BTreeMap::new(), &NodeConfig::default());
+        let none = Contents::of(&BTreeMap::new(), &nothing, &NodeConfig::default());
         assert!(none.v4.iter().chain(&none.v6).all(|flags| *flags == 0));
     }
 
@@ -125,11 +147,39 @@ mod tests {
             snat_ports: 4_000,
             ..NodeConfig::default()
         };
-        let ports = Contents::of(&BTreeMap::new(), &node).ports;
+        let ports = Contents::of(&BTreeMap::new(), &BTreeMap::new(), &node).ports;
         assert_eq!((ports[60_999], ports[65_000]), (0, 0));
         assert_eq!(
             (ports[61_000], ports[64_999]),
             (port_flag::SNAT, port_flag::SNAT)
+        );
+    }
+
+    #[test]
+    fn a_port_of_the_node_is_ours_where_a_service_stands_and_by_its_protocol() {
+        let (node, vip): (IpAddr, IpAddr) =
+            ("10.0.0.1".parse().unwrap(), "11.0.0.1".parse().unwrap());
+        let addresses = BTreeMap::from([(node, addr_flag::NODE), (vip, addr_flag::VIP)]);
+        let at = |addr, port, proto| (Endpoint { addr, port, proto }, Service::default());
+        let services = BTreeMap::from([
+            at(node, 10_000, TCP),
+            at(node, 10_000, UDP),
+            at(node, 10_001, UDP),
+            at(node, 65_535, TCP),
+            at(vip, 80, TCP),
+            at("10.0.0.2".parse().unwrap(), 22, TCP),
+        ]);
+        let ports = Contents::of(&addresses, &services, &NodeConfig::default()).ports;
+        let claimed = ports.iter().enumerate().filter(|(_, flags)| **flags != 0);
+        let claimed: Vec<_> = claimed.map(|(port, flags)| (port, *flags)).collect();
+        let both = port_flag::TCP | port_flag::UDP;
+        assert_eq!(
+            claimed,
+            [
+                (10_000, both),
+                (10_001, port_flag::UDP),
+                (65_535, port_flag::TCP)
+            ]
         );
     }
 }

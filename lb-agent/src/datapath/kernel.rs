@@ -241,7 +241,7 @@ impl Kernel for Maps {
 
     fn finish(&mut self, state: &KernelState) -> Result<()> {
         sys::give_memory_back();
-        self.filter.follow(&state.addresses, &state.node)
+        self.filter.follow(state)
     }
 }
 

@@ -6,6 +6,7 @@
 //! address has the label [`LABEL`].
 
 mod address;
+mod listeners;
 mod lookup;
 mod neighbours;
 mod netlink;
@@ -19,6 +20,7 @@ mod topology;
 mod watch;
 
 pub use address::LABEL;
+pub use listeners::{Listener, listeners};
 pub use neighbours::{NeighbourWatch, News, Station};
 pub use netlink::Netlink;
 pub use route::{PROTOCOL, Route, Via};

@@ -9,7 +9,7 @@ use lb_common::{
     Addr4, Addr6, Address as _, Backend, BackendStats, Be16, FILTER_SLOTS, IDLE_TCP, IDLE_UDP,
     IDLE_UDP_TWO_WAY, Neighbour, NextHop, NodeConfig, Reason, SLOTS_LARGE, SLOTS_MEDIUM,
     SLOTS_SMALL, Service, ServiceKey, addr_flag, backend_kind, backend_state, filter_slot,
-    port_flag,
+    port_flag, service_flag,
 };
 
 use super::{Rig, Way};
@@ -83,6 +83,11 @@ impl Rig {
             IpAddr::V6(addr) => self.hash("LB_ADDRS6").insert(Addr6::from(addr), flags, 0),
         }
         .unwrap();
+        self.slot(addr, flags);
+    }
+
+    /// Puts flags into an address's slot of the coarse filter alone, as another address in it would.
+    pub fn slot(&mut self, addr: IpAddr, flags: u32) {
         let (map, slot) = match addr {
             IpAddr::V4(addr) => ("LB_FILTER4", filter_slot(&Addr4::from(addr))),
             IpAddr::V6(addr) => ("LB_FILTER6", filter_slot(&Addr6::from(addr))),
@@ -107,6 +112,11 @@ impl Rig {
     /// Writes a service and its table, and puts its address into the filter; by default small, and from
     /// outside only for the sources that [`Rig::allow`] names.
     pub fn service(&mut self, way: Way, vip: SocketAddr, id: u32, flags: u32, table: &[u32]) {
+        self.service_and_table(way, vip, id, flags, table);
+        self.address(vip.ip(), addr_flag::VIP);
+    }
+
+    fn service_and_table(&mut self, way: Way, vip: SocketAddr, id: u32, flags: u32, table: &[u32]) {
         self.table(id, table);
         self.service_value(
             way,
@@ -121,7 +131,25 @@ impl Rig {
                 ..Service::default()
             },
         );
-        self.address(vip.ip(), addr_flag::VIP);
+    }
+
+    /// Writes a service at a port of the node's own address, for any source, and its table.
+    pub fn external(&mut self, way: Way, at: SocketAddr, id: u32, table: &[u32]) {
+        self.service_and_table(way, at, id, service_flag::EXTERNAL, table);
+        self.address(at.ip(), addr_flag::NODE);
+        let flag = if way.tcp {
+            port_flag::TCP
+        } else {
+            port_flag::UDP
+        };
+        self.change::<PORTS>("LB_NODE_PORTS", |ports| {
+            ports[usize::from(at.port())] |= flag;
+        });
+    }
+
+    /// Takes the services from a port of the node.
+    pub fn free_port(&mut self, port: u16) {
+        self.change::<PORTS>("LB_NODE_PORTS", |ports| ports[usize::from(port)] = 0);
     }
 
     /// Writes a service alone.

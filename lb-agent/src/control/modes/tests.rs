@@ -60,6 +60,7 @@ fn node() -> Node {
     Node {
         ifaces: vec!["eth0".into()],
         snat_ports: PortRange { min: 1, max: 2 },
+        node_ports: PortRange { min: 3, max: 4 },
         outside_allow: None,
         zone: None,
     }

@@ -17,11 +17,11 @@ use serde::{
 use serde_saphyr::{Location, Spanned};
 
 use self::{
-    properties::{IdleKeys, properties, read},
+    properties::{IdleKeys, PortList, properties, read},
     values::{count, decimal, flag, word},
 };
 use crate::{
-    catalog::{Port, Properties, Protocol, Weight},
+    catalog::{Properties, Protocol, Weight},
     provider::{Backend, PoolKey, Pools, Problem, Snapshot, VipHost},
 };
 
@@ -53,6 +53,7 @@ struct Service {
     idle: Option<IdleKeys>,
     allow: Option<Spanned<Vec<Spanned<String>>>>,
     deny: Option<Vec<Spanned<String>>>,
+    external: Option<Spanned<PortList>>,
 }
 
 /// One protocol or a list of them.
@@ -189,13 +190,8 @@ impl Service {
             .port
             .as_ref()
             .ok_or_else(|| (at, "key port is missing".to_owned()))?;
-        let port_number = decimal(&port.value).and_then(|port| Port::new(port.try_into().ok()?));
-        let number = port_number.ok_or_else(|| {
-            (
-                port.referenced,
-                format!("key port: {:?} is not a port (1-65535)", port.value),
-            )
-        })?;
+        let number = values::port(&port.value)
+            .map_err(|why| (port.referenced, format!("key port: {why}")))?;
         let key = |protocol| PoolKey {
             app: Arc::clone(app),
             host: host.clone(),

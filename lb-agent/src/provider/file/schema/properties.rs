@@ -1,17 +1,23 @@
 //! The keys of a service that say how it spreads its flows, limits them and carries them.
 
-use std::collections::{BTreeMap, btree_map::Entry};
+use std::{
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
+    fmt,
+};
 
 use ipnet::IpNet;
-use serde::Deserialize;
+use serde::{
+    Deserialize, Deserializer,
+    de::{SeqAccess, Visitor},
+};
 use serde_saphyr::Spanned;
 
 use super::{
     Service, Wrong,
-    values::{choice, count, seconds},
+    values::{choice, count, port, seconds},
 };
 use crate::{
-    catalog::{Balance, Idle, Mode, Properties, Source},
+    catalog::{Balance, Idle, Mode, Port, Properties, Source},
     config::cidr,
 };
 
@@ -33,6 +39,9 @@ pub(super) struct IdleKeys {
     udp_two_way: Option<Spanned<String>>,
 }
 
+/// One port or a list of them.
+pub(super) struct PortList(Vec<String>);
+
 /// What a service says of itself; `None`: nothing.
 pub(super) fn properties(service: &Service) -> Result<Option<Properties>, Wrong> {
     let Service {
@@ -51,11 +60,13 @@ pub(super) fn properties(service: &Service) -> Result<Option<Properties>, Wrong>
         idle: idle_keys,
         allow,
         deny,
+        external: external_key,
     } = service;
     let said = [mode_key, balance, affinity, max_flows, rate, source_rate]
         .iter()
         .any(|key| key.is_some());
-    if !said && idle_keys.is_none() && allow.is_none() && deny.is_none() {
+    let listed = allow.is_some() || deny.is_some();
+    if !said && idle_keys.is_none() && !listed && external_key.is_none() {
         return Ok(None);
     }
     let usual = Properties::default();
@@ -70,6 +81,7 @@ pub(super) fn properties(service: &Service) -> Result<Option<Properties>, Wrong>
         source_rate: read("source-rate", source_rate, count)?.unwrap_or(usual.source_rate),
         idle: idle(idle_keys.as_ref())?,
         sources: sources(allow.as_ref(), deny.as_deref().unwrap_or_default())?,
+        external: external(external_key.as_ref())?,
     }))
 }
 
@@ -139,4 +151,56 @@ fn sources(
         }
     }
     Ok(sources)
+}
+
+/// Whether the operator allows the ports, and nobody else has them, each node knows for itself.
+fn external(key: Option<&Spanned<PortList>>) -> Result<BTreeSet<Port>, Wrong> {
+    let Some(key) = key else {
+        return Ok(BTreeSet::new());
+    };
+    let wrong = |what| (key.referenced, format!("key external: {what}"));
+    let ports = key.value.0.iter().map(|text| port(text).map_err(wrong));
+    let ports = ports.collect::<Result<BTreeSet<_>, _>>()?;
+    if ports.is_empty() {
+        return Err(wrong("the list is empty".to_owned()));
+    }
+    Ok(ports)
+}
+
+impl<'de> Deserialize<'de> for PortList {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct OneOrMany;
+        impl<'de> Visitor<'de> for OneOrMany {
+            type Value = PortList;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a port or a list of ports")
+            }
+
+            fn visit_str<E>(self, port: &str) -> Result<PortList, E> {
+                Ok(PortList(vec![port.to_owned()]))
+            }
+
+            fn visit_u64<E>(self, port: u64) -> Result<PortList, E> {
+                Ok(PortList(vec![port.to_string()]))
+            }
+
+            fn visit_i64<E>(self, port: i64) -> Result<PortList, E> {
+                Ok(PortList(vec![port.to_string()]))
+            }
+
+            fn visit_f64<E>(self, port: f64) -> Result<PortList, E> {
+                Ok(PortList(vec![port.to_string()]))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<PortList, A::Error> {
+                let mut ports = Vec::new();
+                while let Some(port) = list.next_element()? {
+                    ports.push(port);
+                }
+                Ok(PortList(ports))
+            }
+        }
+        deserializer.deserialize_any(OneOrMany)
+    }
 }

@@ -1,7 +1,7 @@
 //! What a services file says, right and wrong.
 
 use super::*;
-use crate::catalog::{Balance, Idle, Mode, Source};
+use crate::catalog::{Balance, Idle, Mode, Port, Source};
 
 fn read(text: &str) -> Result<(Vec<String>, Vec<String>), String> {
     let snapshot = parse(text, Path::new("s.yaml"))?;
@@ -178,6 +178,7 @@ services:
     allow: [10.0.0.0/8, "fd00::/8"]
     deny:
       - 10.9.0.7
+    external: [10001, 10000]
     backends:
       - {address: "10.0.0.1:80", max-flows: 20, zone: a}
       - {address: "10.0.0.2:80", backup: true}
@@ -203,6 +204,7 @@ services:
             (net("10.9.0.7/32"), Source::Deny),
         ]
         .into(),
+        external: [10_000, 10_001].map(|port| Port::new(port).unwrap()).into(),
     };
     assert_eq!(properties, Some(expected));
     let zone = Some("a".to_owned());
@@ -221,6 +223,17 @@ fn a_service_that_says_nothing_of_itself_has_no_properties() {
 }
 
 #[test]
+fn one_port_of_the_node_needs_no_list() {
+    for text in ["10000", "'10000'", "[10000]"] {
+        let (properties, _) = shape(&format!(
+            "services: [{{name: /a, port: 1, external: {text}}}]"
+        ));
+        let ports = properties.unwrap().external;
+        assert_eq!(ports, [Port::new(10_000).unwrap()].into(), "{text}");
+    }
+}
+
+#[test]
 fn a_wrong_property_costs_its_service_alone_and_is_named_with_its_place() {
     for (keys, expected) in [
         (
@@ -235,6 +248,17 @@ fn a_wrong_property_costs_its_service_alone_and_is_named_with_its_place() {
             "balance: random",
             "2:32: key balance: \"random\" is not one of maglev, least-conn,",
         ),
+        (
+            "external: 0",
+            "2:33: key external: \"0\" is not a port (1-65535)",
+        ),
+        ("external: -1", "key external: \"-1\" is not a port"),
+        ("external: 1.5", "key external: "),
+        (
+            "external: [10000, http]",
+            "key external: \"http\" is not a port",
+        ),
+        ("external: []", "key external: the list is empty"),
         (
             "affinity: 60",
             "2:33: key affinity: \"60\" is not a duration such as",

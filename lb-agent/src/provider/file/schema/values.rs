@@ -2,6 +2,8 @@
 
 use std::ops::RangeInclusive;
 
+use crate::catalog::Port;
+
 /// Digits only, without a sign.
 pub(super) fn decimal(text: &str) -> Option<u32> {
     let digits = text.bytes().all(|b| b.is_ascii_digit());
@@ -12,6 +14,12 @@ pub(super) fn decimal(text: &str) -> Option<u32> {
 pub(super) fn count(text: &str) -> Result<u32, String> {
     let number = decimal(text).filter(|number| *number > 0);
     number.ok_or_else(|| format!("{text:?} is not a number from 1 to {}", u32::MAX))
+}
+
+/// A port that something can listen on.
+pub(super) fn port(text: &str) -> Result<Port, String> {
+    let port = decimal(text).and_then(|port| Port::new(port.try_into().ok()?));
+    port.ok_or_else(|| format!("{text:?} is not a port (1-65535)"))
 }
 
 /// `true` or `false`.
