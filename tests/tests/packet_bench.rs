@@ -31,6 +31,7 @@ fn every_case_of_the_packet_suite_translates_and_has_a_figure() {
             "established TCP v4, NAT to another host",
             "established TCP v6, NAT to another host",
             "established UDP v4, NAT to another host",
+            "established TCP v4, DSR by IPIP, sender",
             "SYN above the guard for new flows, TCP v4",
             "established TCP v4, NAT, 16 thousand flows",
             "established TCP v4, NAT, 1 million flows",

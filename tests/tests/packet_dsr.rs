@@ -4,7 +4,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use etherparse::{IpNumber, Ipv4Header, Ipv6Header, NetSlice, SlicedPacket};
+use etherparse::{NetSlice, SlicedPacket};
 use lb_common::{Reason, SLOTS_SMALL, backend_kind, backend_state, service_mode, tcp_state};
 use lb_tests::{each_tcp_way, each_way, packet::*};
 
@@ -17,36 +17,12 @@ fn serving(way: Way, mode: u8) -> Rig {
     rig
 }
 
-/// The frame between these addresses, its packet inside another one from the node to the backend.
+/// The frame between these stations, its packet inside another one from the node to the backend.
 fn wrapped(way: Way, frame: &Frame, to: SocketAddr, macs: ([u8; 6], [u8; 6])) -> Vec<u8> {
-    let inner = &frame.bytes()[ETH_LEN..];
-    let mut bytes = [macs.1, macs.0].concat();
-    match (way.node(), to.ip()) {
-        (IpAddr::V4(src), IpAddr::V4(dst)) => {
-            let len = inner.len() as u16;
-            let mut header =
-                Ipv4Header::new(len, 64, IpNumber::IPV4, src.octets(), dst.octets()).unwrap();
-            header.dont_fragment = true;
-            header.header_checksum = header.calc_header_checksum();
-            bytes.extend([0x08, 0x00]);
-            header.write(&mut bytes).unwrap();
-        }
-        (IpAddr::V6(src), IpAddr::V6(dst)) => {
-            let header = Ipv6Header {
-                payload_length: inner.len() as u16,
-                next_header: IpNumber::IPV6,
-                hop_limit: 64,
-                source: src.octets(),
-                destination: dst.octets(),
-                ..Ipv6Header::default()
-            };
-            bytes.extend([0x86, 0xdd]);
-            header.write(&mut bytes).unwrap();
-        }
-        _ => panic!("one family"),
-    }
-    bytes.extend(inner);
-    bytes
+    frame
+        .clone()
+        .between(macs.0, macs.1)
+        .inside(way.node(), to.ip())
 }
 
 each_way!(

@@ -11,7 +11,10 @@ use std::{
 
 use anyhow::{Result, ensure};
 use aya::programs::{ProgramFd, xdp::XdpLink};
-use lb_common::{Backend, NextHop, NodeConfig, Reason, SLOTS_SMALL, backend_kind};
+use lb_common::{
+    Backend, IDLE_TCP, IDLE_UDP, IDLE_UDP_TWO_WAY, NextHop, NodeConfig, Reason, SLOTS_SMALL,
+    Service, backend_kind, port_flag, service_flag, service_mode,
+};
 
 use crate::{
     bench::floors::{Floors, Setup},
@@ -27,7 +30,7 @@ const BACKENDS: u32 = 72;
 const IDS: u32 = 100;
 /// Backends that the network of the rig has neighbours for.
 const HOSTS: u32 = 9;
-const PORTS: (u16, u16) = (1_024, 64_000);
+const PORTS: (u16, u16) = (20_000, 45_000);
 /// Index of the next hop to the second network's first host; those to the first network's have the host's
 /// number.
 const FAR_HOP: u16 = 20;
@@ -35,6 +38,9 @@ const FAR_HOP: u16 = 20;
 const GATEWAY_HOP: u16 = 21;
 /// IP packets of this length leave by any interface, bytes.
 const MTU: u32 = 1_500;
+/// A port of the node's own address that is a service's, and the service.
+const EXTERNAL: u16 = 10_000;
+const EXTERNAL_SERVICE: u32 = 99;
 /// Flows that are half-open at a time while many are opened.
 const AT_A_TIME: u32 = 4_096;
 /// Makes every packet longer than what the wrapper restores.
@@ -52,8 +58,10 @@ pub struct Job {
     pub packet: Frame,
     /// What the program says.
     pub verdict: u32,
-    /// As it must leave.
-    pub wanted: Frame,
+    /// As it must leave, byte by byte.
+    pub wanted: Vec<u8>,
+    /// Bytes that it grows by, at its head.
+    pub grows: u32,
 }
 
 /// How a service's backends are reached.
@@ -65,17 +73,31 @@ pub enum Reach {
     OtherInterface,
     /// This node.
     Here,
+    /// Another host that answers the client itself, by IP in IP.
+    Ipip,
+    /// As well, by a frame to it.
+    L2,
 }
 
 // === impl Reach ===
 
 impl Reach {
+    fn mode(self) -> u8 {
+        match self {
+            Self::Ipip => service_mode::DSR_IPIP,
+            Self::L2 => service_mode::DSR_L2,
+            _ => service_mode::NAT,
+        }
+    }
+
     /// Number of its VIP.
     fn vip(self) -> u8 {
         match self {
             Self::SameInterface => 1,
             Self::OtherInterface => 2,
             Self::Here => 3,
+            Self::Ipip => 4,
+            Self::L2 => 5,
         }
     }
 }
@@ -107,10 +129,21 @@ impl Ours {
                 (Reach::SameInterface, &ids[..]),
                 (Reach::OtherInterface, &[far]),
                 (Reach::Here, &[here]),
+                (Reach::Ipip, &[first]),
+                (Reach::L2, &[first]),
             ] {
-                let service = 1 + n * 10 + u32::from(reach.vip());
+                let (id, vip) = (1 + n * 10 + u32::from(reach.vip()), way.vip(reach.vip()));
                 let table = repeated(ids, SLOTS_SMALL);
-                rig.service(way, way.vip(reach.vip()), service, 0, &table);
+                rig.service(way, vip, id, 0, &table);
+                let mode = reach.mode();
+                rig.service_value(
+                    way,
+                    vip,
+                    Service {
+                        mode,
+                        ..service(id)
+                    },
+                );
             }
             rig.allow(way.client(0).ip(), if way.v6 { 64 } else { 16 });
             rig.node(way, PORTS.0, PORTS.1);
@@ -127,6 +160,7 @@ impl Ours {
             }
         }
         rig.node_value(node);
+        external(&mut rig, Way::V4_TCP);
         rig.port(net.second);
         Self { rig, net }
     }
@@ -155,19 +189,30 @@ impl Ours {
     pub fn established(&self, way: Way, reach: Reach) -> Job {
         let packet = long(way.later(way.client(1), way.vip(reach.vip())));
         let (source, backend) = self.open(way, reach);
-        let (verdict, macs) = match reach {
-            Reach::SameInterface => (XDP_TX, (FIRST_MAC, neighbour_mac(last_byte(backend)))),
-            Reach::OtherInterface => (XDP_REDIRECT, (SECOND_MAC, neighbour_mac(1))),
-            Reach::Here => (XDP_PASS, packet.macs),
+        let sent = packet.clone().from(source).to(backend);
+        let by = |frame: Frame, dst| frame.between(FIRST_MAC, dst);
+        let (verdict, wanted) = match reach {
+            Reach::SameInterface => {
+                let to = neighbour_mac(last_byte(backend));
+                (XDP_TX, by(sent.forwarded(), to).bytes())
+            }
+            Reach::OtherInterface => {
+                let sent = sent.forwarded().between(SECOND_MAC, neighbour_mac(1));
+                (XDP_REDIRECT, sent.bytes())
+            }
+            Reach::Here => (XDP_PASS, sent.bytes()),
+            Reach::Ipip => {
+                let sent = by(packet.clone(), neighbour_mac(1));
+                (XDP_TX, sent.inside(way.node(), way.backend(1).ip()))
+            }
+            Reach::L2 => (XDP_TX, by(packet.clone(), neighbour_mac(1)).bytes()),
         };
-        let mut wanted = packet.clone().from(source).to(backend);
-        if reach != Reach::Here {
-            wanted = wanted.forwarded();
-        }
+        let grows = wanted.len() - packet.bytes().len();
         Job {
-            wanted: wanted.between(macs.0, macs.1),
             packet,
             verdict,
+            wanted,
+            grows: grows as u32,
         }
     }
 
@@ -181,9 +226,11 @@ impl Ours {
                 .from(way.vip(reach.vip()))
                 .to(way.client(1))
                 .forwarded()
-                .between(FIRST_MAC, GATEWAY_MAC),
+                .between(FIRST_MAC, GATEWAY_MAC)
+                .bytes(),
             packet,
             verdict: XDP_TX,
+            grows: 0,
         }
     }
 
@@ -191,14 +238,18 @@ impl Ours {
     pub fn foreign(&self, way: Way, to: SocketAddr) -> Job {
         let packet = long(way.later(way.client(1), to));
         Job {
-            wanted: packet.clone(),
+            wanted: packet.bytes(),
             packet,
             verdict: XDP_PASS,
+            grows: 0,
         }
     }
 
-    /// A packet for the node itself, not for us.
+    /// A packet for the node itself, not for us; another port of its address is ours, which is proven.
     pub fn own(&self, way: Way) -> Job {
+        let ours = way.opening(way.client(2), SocketAddr::new(way.node(), EXTERNAL));
+        let out = self.rig.run_from(Hook::Xdp, &ours.bytes(), self.net.first);
+        assert_eq!(out.verdict, XDP_TX, "the external port is served");
         self.foreign(way, SocketAddr::new(way.node(), 22))
     }
 
@@ -286,6 +337,33 @@ fn next_hops(rig: &mut Rig, net: Net) {
     rig.next_hop(GATEWAY_HOP, hop(GATEWAY_MAC, FIRST_MAC, net.first));
     for way in [Way::V4_TCP, Way::V6_TCP] {
         rig.neighbour(net.first, way.gateway(), GATEWAY_HOP);
+    }
+}
+
+/// A service at a port of the node's own address.
+fn external(rig: &mut Rig, way: Way) {
+    rig.table(EXTERNAL_SERVICE, &repeated(&[1], SLOTS_SMALL));
+    let at = SocketAddr::new(way.node(), EXTERNAL);
+    let flags = service_flag::EXTERNAL;
+    rig.service_value(
+        way,
+        at,
+        Service {
+            flags,
+            ..service(EXTERNAL_SERVICE)
+        },
+    );
+    rig.node_port(EXTERNAL, port_flag::TCP);
+}
+
+fn service(id: u32) -> Service {
+    Service {
+        id,
+        slots: SLOTS_SMALL as u32,
+        idle_tcp: IDLE_TCP,
+        idle_udp: IDLE_UDP,
+        idle_udp_two_way: IDLE_UDP_TWO_WAY,
+        ..Service::default()
     }
 }
 

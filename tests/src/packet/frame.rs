@@ -12,6 +12,7 @@ use etherparse::{
 const NODE_MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 0x01];
 /// MAC address of whoever sends to the node.
 const SENDER_MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 0xc1];
+const ETH_LEN: usize = 14;
 /// Odd on purpose: the last byte of a checksum is the one that gets forgotten.
 const PAYLOAD: &[u8] = b"what is the capital of Assyria?";
 
@@ -234,6 +235,38 @@ impl Frame {
             let checksum = bytes.len() - self.payload.len() - 2;
             bytes[checksum..checksum + 2].fill(0);
         }
+        bytes
+    }
+
+    /// The bytes, with the packet inside another one between these addresses (RFC 2003, RFC 2473).
+    pub fn inside(&self, src: IpAddr, dst: IpAddr) -> Vec<u8> {
+        let inner = &self.bytes()[ETH_LEN..];
+        let mut bytes = [self.macs.1, self.macs.0].concat();
+        match (src, dst) {
+            (IpAddr::V4(src), IpAddr::V4(dst)) => {
+                let len = inner.len() as u16;
+                let mut header =
+                    Ipv4Header::new(len, 64, IpNumber::IPV4, src.octets(), dst.octets()).unwrap();
+                header.dont_fragment = true;
+                header.header_checksum = header.calc_header_checksum();
+                bytes.extend([0x08, 0x00]);
+                header.write(&mut bytes).unwrap();
+            }
+            (IpAddr::V6(src), IpAddr::V6(dst)) => {
+                let header = Ipv6Header {
+                    payload_length: inner.len() as u16,
+                    next_header: IpNumber::IPV6,
+                    hop_limit: 64,
+                    source: src.octets(),
+                    destination: dst.octets(),
+                    ..Ipv6Header::default()
+                };
+                bytes.extend([0x86, 0xdd]);
+                header.write(&mut bytes).unwrap();
+            }
+            families => panic!("addresses of two families: {families:?}"),
+        }
+        bytes.extend(inner);
         bytes
     }
 

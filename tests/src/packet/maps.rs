@@ -241,6 +241,11 @@ impl Rig {
         });
     }
 
+    /// Makes a port of the node's own addresses one of a service.
+    pub fn node_port(&mut self, port: u16, flags: u8) {
+        self.change::<PORTS>("LB_NODE_PORTS", |ports| ports[usize::from(port)] |= flags);
+    }
+
     /// Writes an entry of the array of next hops.
     pub fn next_hop(&mut self, index: u16, value: NextHop) {
         let mut map: Array<_, NextHop> = self.map("LB_NEXT_HOPS");

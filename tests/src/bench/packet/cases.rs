@@ -2,7 +2,8 @@
 
 use anyhow::Result;
 use aya::programs::ProgramFd;
-use lb_common::Reason;
+use etherparse::Ipv4Header;
+use lb_common::{Reason, headers::ETH_LEN};
 
 use super::{
     Scale,
@@ -36,17 +37,23 @@ pub(super) fn stages(net: Net, scale: &Scale) -> Result<Vec<Stage>> {
     ])
 }
 
+/// An IPv4 frame with another time to live.
+fn with_hops(frame: &[u8], ttl: u8) -> Result<Vec<u8>> {
+    let (mut header, _) = Ipv4Header::from_slice(&frame[ETH_LEN..])?;
+    header.time_to_live = ttl;
+    header.header_checksum = header.calc_header_checksum();
+    let header = header.to_bytes();
+    let (ethernet, packet) = frame.split_at(ETH_LEN);
+    Ok([ethernet, &header, &packet[header.len()..]].concat())
+}
+
 fn one_flow(net: Net, scale: &Scale) -> Result<Stage> {
     let mut stage = Stage::new(net, scale, scale.room, PLENTY)?;
     let way = Way::V4_TCP;
     let nat = stage.ours.established(way, Reach::SameInterface);
     let packet4 = nat.packet.bytes();
     // The floor leaves the time to live as it is.
-    let into = Frame {
-        ttl: nat.packet.ttl,
-        ..nat.wanted.clone()
-    };
-    let into = into.bytes();
+    let into = with_hops(&nat.wanted, nat.packet.ttl)?;
     let packet6 = stage
         .ours
         .established(Way::V6_TCP, Reach::SameInterface)
@@ -95,6 +102,9 @@ fn one_flow(net: Net, scale: &Scale) -> Result<Stage> {
         (name::UDP6, Way::V6_UDP, Reach::SameInterface),
         (name::OTHER4, way, Reach::OtherInterface),
         (name::HERE4, way, Reach::Here),
+        (name::IPIP4, way, Reach::Ipip),
+        (name::IPIP6, Way::V6_TCP, Reach::Ipip),
+        (name::L2, way, Reach::L2),
     ] {
         let job = stage.ours.established(way, reach);
         stage.job(name, &job)?;
@@ -264,19 +274,18 @@ impl Stage {
         wanted: &[u8],
     ) -> Result<()> {
         let program = self.floors.program(program);
-        self.proven(name, program, packet, verdict, wanted)
+        self.proven(name, program, Setup::of(packet), packet, verdict, wanted)
     }
 
     /// Our XDP program on this packet.
     fn job(&mut self, name: &str, job: &Job) -> Result<()> {
         let program = self.ours.program();
-        self.proven(
-            name,
-            program,
-            &job.packet.bytes(),
-            job.verdict,
-            &job.wanted.bytes(),
-        )
+        let packet = job.packet.bytes();
+        let setup = Setup {
+            grows: job.grows,
+            ..Setup::of(&packet)
+        };
+        self.proven(name, program, setup, &packet, job.verdict, &job.wanted)
     }
 
     /// Demands that the packet becomes what is wanted, in the first run and in a later one.
@@ -284,16 +293,21 @@ impl Stage {
         &mut self,
         name: &str,
         program: ProgramFd,
+        setup: Setup,
         packet: &[u8],
         verdict: u32,
         wanted: &[u8],
     ) -> Result<()> {
-        let setup = Setup::of(packet);
         for runs in [1, PROOF] {
             let out = self.floors.run(&program, &setup, packet, runs)?;
             out.must_be_bytes(verdict, wanted);
         }
-        self.push(name, program, setup, packet, verdict, Some(name::DROP));
+        let no_op = if setup.grows == 0 {
+            name::DROP
+        } else {
+            name::DROP_SWING
+        };
+        self.push(name, program, setup, packet, verdict, Some(no_op));
         Ok(())
     }
 
@@ -306,19 +320,12 @@ impl Stage {
         let swing = Setup { swing: 1, ..setup };
         self.no_op(name::DROP_SWING, swing, packet)?;
         let program = self.floors.program("bench_grow");
-        for runs in [1, PROOF] {
-            let out = self.floors.run(&program, &setup, packet, runs)?;
-            assert_eq!(out.verdict, XDP_TX, "{}", name::GROW);
-            assert_eq!(out.bytes[GROWS as usize..], *packet, "{}", name::GROW);
-        }
-        self.push(
-            name::GROW,
-            program,
-            setup,
-            packet,
-            XDP_TX,
-            Some(name::DROP_SWING),
-        );
+        // What comes before the packet is whatever is there.
+        let out = self.floors.run(&program, &setup, packet, PROOF)?;
+        assert_eq!(out.verdict, XDP_TX, "{}", name::GROW);
+        assert_eq!(out.bytes[GROWS as usize..], *packet, "{}", name::GROW);
+        let no_op = Some(name::DROP_SWING);
+        self.push(name::GROW, program, setup, packet, XDP_TX, no_op);
         Ok(())
     }
 

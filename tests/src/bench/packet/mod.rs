@@ -53,8 +53,8 @@ impl Scale {
 
     /// Shows that every case works, not what it costs.
     pub const SMALL: Self = Self {
-        rounds: 2,
-        runs: 500,
+        rounds: 3,
+        runs: 5_000,
         new_flows: 64,
         few: (64, 512),
         many: (256, 1_024),

@@ -41,3 +41,6 @@ pub(super) const OWN: &str = "not ours: the node's own address";
 pub(super) const SYN4: &str = "first packet (SYN), TCP v4, NAT to another host";
 pub(super) const SYN4_GUARD: &str = "SYN above the guard for new flows, TCP v4";
 pub(super) const SYN4_FLOOD: &str = "SYN above the guard for new flows, 16 thousand sources";
+pub(super) const IPIP4: &str = "established TCP v4, DSR by IPIP, sender";
+pub(super) const IPIP6: &str = "established TCP v6, DSR by IPIP, sender";
+pub(super) const L2: &str = "established TCP v4, DSR by L2, sender";

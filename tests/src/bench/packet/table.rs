@@ -53,7 +53,7 @@ const PLAIN: [&str; 25] = [
 ];
 
 /// Cases in relation to the floor of full NAT.
-const TO_NAT: [(&str, Option<f64>); 8] = [
+const TO_NAT: [(&str, Option<f64>); 11] = [
     (name::TCP4, Some(1.5)),
     (name::TCP6, Some(2.0)),
     (name::UDP4, Some(1.6)),
@@ -61,6 +61,9 @@ const TO_NAT: [(&str, Option<f64>); 8] = [
     (name::ANSWER4, None),
     (name::OTHER4, None),
     (name::HERE4, None),
+    (name::IPIP4, Some(2.0)),
+    (name::IPIP6, None),
+    (name::L2, None),
     (name::SYN4_GUARD, Some(2.5)),
 ];
 
@@ -97,8 +100,8 @@ pub(super) fn fill(figures: &Figures, report: &mut Report) {
     // The floor of full NAT has one flow, so that is what the bound is on. In a flood each search for a
     // flow comes to a part of the table that is in no cache.
     report.push(case(figures, name::SYN4_FLOOD));
-    // Here go the sender and the peer of DSR, once the datapath has them: at most 2.0 times the floor of
-    // full NAT each. `Setup::grows` takes their headers off again.
+    // Here go the sender and the peer of DSR by Geneve, once the datapath has them: at most 2.0 times the
+    // floor of full NAT each.
 }
 
 /// What more flows cost us, and what they cost a bare lookup.
