@@ -113,6 +113,7 @@ each_tcp_way!(
     a_syn_ack_does_not_open_a_closed_connection_anew,
     the_acknowledgement_moves_a_half_open_connection,
     a_cpu_opens_no_more_flows_than_the_guard_lets_it,
+    a_flood_of_syns_evicts_no_established_flow,
     a_closed_flow_gives_way_to_another,
     a_flow_that_gave_way_does_not_harm_the_one_it_gave_way_to,
     a_new_connection_under_full_nat_is_given_a_new_port_after_a_reset
@@ -231,6 +232,26 @@ fn a_cpu_opens_no_more_flows_than_the_guard_lets_it(way: Way) {
     assert!((100..200).contains(&dropped), "{dropped}");
     assert_eq!(rig.flows(way).len() as u64, 2 * (201 - dropped));
     rig.expect(Hook::Xdp, &kept, XDP_PASS, &kept.clone().to(way.host()));
+}
+
+/// Twice as many SYNs as the table of half-open connections holds, and no guard.
+fn a_flood_of_syns_evicts_no_established_flow(way: Way) {
+    const ESTABLISHED: u16 = 500;
+    let rig = Rig::guarded(0).with_service(way, backend_kind::HOST);
+    let of = |n: u8, port: u16| SocketAddr::new(way.client(n).ip(), port);
+    let kept: Vec<_> = (0..ESTABLISHED).map(|n| of(1, 20_000 + n)).collect();
+    for &client in &kept {
+        rig.run(Hook::Xdp, &way.opening(client, way.vip(1)));
+        rig.run(Hook::Xdp, &way.later(client, way.vip(1)));
+    }
+    for port in 0..2 * 16_384_u16 {
+        rig.run(Hook::Xdp, &way.opening(of(2, 1_024 + port), way.vip(1)));
+    }
+    assert_eq!(rig.established(way).len(), 2 * usize::from(ESTABLISHED));
+    for &client in &kept {
+        let frame = way.later(client, way.vip(1));
+        rig.expect(Hook::Xdp, &frame, XDP_PASS, &frame.clone().to(way.host()));
+    }
 }
 
 fn a_closed_flow_gives_way_to_another(way: Way) {

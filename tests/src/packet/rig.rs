@@ -239,9 +239,13 @@ impl Rig {
         program.take_link(link.unwrap()).unwrap()
     }
 
-    /// How many programs there are.
-    pub fn programs(&self) -> usize {
-        self.object.programs().count()
+    /// How many instructions the verifier walked in each program that is loaded (kernel 5.16).
+    pub fn walked(&self) -> Vec<(String, u32)> {
+        let count = |program: &Program| program.info().unwrap().verified_instruction_count();
+        self.object
+            .programs()
+            .map(|(name, program)| (name.to_owned(), count(program).unwrap()))
+            .collect()
     }
 
     /// Runs a program on a frame that came in by no interface in particular.
