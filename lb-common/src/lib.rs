@@ -30,9 +30,10 @@ pub use flow::{Flow, FlowKey, direction, flow_flag, tcp_state, touch_interval};
 pub use hash::{flow_hash, next_hash, scale};
 pub use reason::{Reason, is_refused};
 pub use service::{
-    Backend, BackendStats, FILTER_SLOTS, GUARDS, IDLE_TCP, IDLE_UDP, IDLE_UDP_TWO_WAY, Neighbour,
-    NextHop, NodeConfig, SLOTS_LARGE, SLOTS_MEDIUM, SLOTS_SMALL, SOURCE_BITS, Service, ServiceKey,
-    SourceKey, addr_flag, backend_kind, backend_state, filter_slot, port_flag, service_flag,
+    Backend, BackendStats, ConnectionStats, FILTER_SLOTS, GUARDS, HANDSHAKE_BUCKETS, IDLE_TCP,
+    IDLE_UDP, IDLE_UDP_TWO_WAY, Neighbour, NextHop, NodeConfig, SLOTS_LARGE, SLOTS_MEDIUM,
+    SLOTS_SMALL, SOURCE_BITS, Service, ServiceKey, ServiceStats, SourceKey, addr_flag,
+    backend_kind, backend_state, filter_slot, handshake_bucket, port_flag, service_flag,
     service_mode, source_rule,
 };
 pub use sock::{SockKey, SockPeer};

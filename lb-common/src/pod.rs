@@ -2,9 +2,9 @@
 #![allow(unsafe_code)]
 
 use crate::{
-    Addr4, Addr6, Affinity, AffinityKey, Backend, BackendLimit, BackendStats, Bucket, Flow,
-    FlowKey, Neighbour, NextHop, NodeConfig, Service, ServiceKey, ServiceState, SockKey, SockPeer,
-    SourceKey,
+    Addr4, Addr6, Affinity, AffinityKey, Backend, BackendLimit, BackendStats, Bucket,
+    ConnectionStats, Flow, FlowKey, Neighbour, NextHop, NodeConfig, Service, ServiceKey,
+    ServiceState, ServiceStats, SockKey, SockPeer, SourceKey,
     fragment::{FragmentKey, FragmentPorts},
 };
 
@@ -26,6 +26,7 @@ pod!(
     Backend,
     BackendLimit,
     BackendStats,
+    ConnectionStats,
     Bucket,
     Flow<Addr4>,
     Flow<Addr6>,
@@ -41,6 +42,7 @@ pod!(
     ServiceKey<Addr4>,
     ServiceKey<Addr6>,
     ServiceState,
+    ServiceStats,
     SourceKey<Addr4>,
     SourceKey<Addr6>,
     SockKey,

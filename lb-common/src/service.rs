@@ -267,6 +267,77 @@ pub struct BackendStats {
     pub retransmits: u64,
 }
 
+/// What became of the TCP connections to one backend on the packet path; one copy per CPU.
+///
+/// Under direct server return nothing of the backend's side comes by: what only that side tells stays 0, which
+/// means unknown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct ConnectionStats {
+    /// Flows that ended by FIN or RST, or gave way to another of the same tuple.
+    pub closed: u64,
+    /// Connections that the client reset.
+    pub client_resets: u64,
+    /// Connections that the backend reset, refused ones included.
+    pub backend_resets: u64,
+    /// SYNs that the client sent again.
+    pub syn_retransmits: u64,
+    /// Connections that the backend accepted: its SYN-ACK came by.
+    pub handshakes: u64,
+    /// From the client's first SYN to the SYN-ACK, all of them together, ns.
+    pub handshake_ns: u64,
+}
+
+/// What became of the new flows of one service on the packet path; one copy per CPU.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct ServiceStats {
+    /// Flows opened.
+    pub flows: u64,
+    /// First packets that opened none.
+    pub refused: u64,
+    /// Handshakes by time, see [`handshake_bucket`].
+    pub handshakes: [u64; HANDSHAKE_BUCKETS],
+}
+
+/// Buckets of the handshake histogram.
+pub const HANDSHAKE_BUCKETS: usize = 16;
+
+/// The bucket of a handshake that took so many ns: bucket 0 is below 64 us, each next one reaches twice as far,
+/// the last one has all from about 1 s on.
+#[inline(always)]
+pub const fn handshake_bucket(ns: u64) -> usize {
+    let mut bucket = 0;
+    let mut rest = ns >> 16;
+    // Unrolled by hand, as it were: the kernel's verifier walks every round.
+    if rest >= 1 << 8 {
+        bucket += 8;
+        rest >>= 8;
+    }
+    if rest >= 1 << 4 {
+        bucket += 4;
+        rest >>= 4;
+    }
+    if rest >= 1 << 2 {
+        bucket += 2;
+        rest >>= 2;
+    }
+    if rest >= 1 << 1 {
+        bucket += 1;
+        rest >>= 1;
+    }
+    if rest >= 1 {
+        bucket += 1;
+    }
+    if bucket < HANDSHAKE_BUCKETS {
+        bucket
+    } else {
+        HANDSHAKE_BUCKETS - 1
+    }
+}
+
+const _: () = assert!(size_of::<ConnectionStats>() == 6 * 8);
+const _: () = assert!(size_of::<ServiceStats>() == (2 + HANDSHAKE_BUCKETS) * 8);
 const _: () = assert!(size_of::<ServiceKey<Addr4>>() == 8);
 const _: () = assert!(size_of::<ServiceKey<Addr6>>() == 20);
 const _: () = assert!(size_of::<Service>() == 11 * 4);
@@ -275,3 +346,19 @@ const _: () = assert!(size_of::<NodeConfig>() == 4 + 16 + 4 * 2);
 const _: () = assert!(size_of::<NextHop>() == 6 + 6 + 4 + 4);
 const _: () = assert!(size_of::<Neighbour>() == 4 + 4 + 16);
 const _: () = assert!(size_of::<BackendStats>() == 7 * 8);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_handshake_falls_into_the_bucket_that_is_named_by_its_time() {
+        let ends = |bucket: u32| 1_u64 << (16 + bucket);
+        assert_eq!(handshake_bucket(0), 0);
+        for bucket in 0..15 {
+            assert_eq!(handshake_bucket(ends(bucket) - 1), bucket as usize);
+            assert_eq!(handshake_bucket(ends(bucket)), bucket as usize + 1);
+        }
+        assert_eq!(handshake_bucket(u64::MAX), HANDSHAKE_BUCKETS - 1);
+    }
+}

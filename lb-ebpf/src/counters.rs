@@ -1,8 +1,8 @@
 //! Per-CPU counters.
 
-use lb_common::{BackendStats, Reason};
+use lb_common::{BackendStats, ConnectionStats, Reason, ServiceStats, handshake_bucket};
 
-use crate::maps::{LB_COUNTERS, LB_STATS};
+use crate::maps::{LB_CONNECTIONS, LB_COUNTERS, LB_SERVICE_STATS, LB_STATS};
 
 /// Counts one packet or call under its reason.
 #[inline(always)]
@@ -27,4 +27,37 @@ pub fn backend(id: u32, change: impl FnOnce(&mut BackendStats)) {
         // SAFETY: as above.
         change(unsafe { &mut *stats });
     }
+}
+
+/// Changes what is counted of one backend's connections.
+#[inline(always)]
+pub fn connections(backend: u32, change: impl FnOnce(&mut ConnectionStats)) {
+    if let Some(stats) = LB_CONNECTIONS.get_ptr_mut(backend) {
+        // SAFETY: as above.
+        change(unsafe { &mut *stats });
+    }
+}
+
+/// Changes what is counted of one service.
+#[inline(always)]
+pub fn service(id: u32, change: impl FnOnce(&mut ServiceStats)) {
+    if let Some(stats) = LB_SERVICE_STATS.get_ptr_mut(id) {
+        // SAFETY: as above.
+        change(unsafe { &mut *stats });
+    }
+}
+
+/// Counts a connection that the backend accepted after so many ns.
+#[inline(always)]
+pub fn handshake(backend: u32, service_id: u32, took: u64) {
+    connections(backend, |stats| {
+        stats.handshakes += 1;
+        stats.handshake_ns += took;
+    });
+    service(service_id, |stats| {
+        // Never out of bounds; the verifier sees it by the check.
+        if let Some(count) = stats.handshakes.get_mut(handshake_bucket(took)) {
+            *count += 1;
+        }
+    });
 }

@@ -1,6 +1,6 @@
 //! Following and ending flows.
 
-use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_ktime_get_coarse_ns};
+use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_ktime_get_coarse_ns, bpf_ktime_get_ns};
 use lb_common::{
     Addr4, Addr6, Flow, FlowKey, Service, ServiceKey, backend_kind, direction, flow_flag,
     headers::{TCP, UDP, tcp_flag},
@@ -9,7 +9,7 @@ use lb_common::{
 
 use crate::{
     choose::keeps_flows,
-    load,
+    counters, load,
     maps::{LB_BACKENDS, LB_CLOCK, LB_NODE},
     tables::{NOEXIST, Table, Tables},
 };
@@ -51,6 +51,13 @@ pub fn now() -> u64 {
     clock.now
 }
 
+/// The time to the ns, for what is measured. It is never behind [`now`].
+#[inline(always)]
+pub fn precisely() -> u64 {
+    // SAFETY: no arguments, no side effects.
+    unsafe { bpf_ktime_get_ns() }
+}
+
 /// What is to be done with a packet whose flow is known.
 pub enum Known {
     /// Translate it; the index of the next hop, 0 where it is not known.
@@ -67,6 +74,13 @@ pub enum Known {
 #[inline(always)]
 pub fn begins(flags: u8) -> bool {
     flags & (tcp_flag::SYN | tcp_flag::ACK) == tcp_flag::SYN
+}
+
+/// Whether a TCP segment accepts a connection.
+#[inline(always)]
+fn accepts(flags: u8) -> bool {
+    const BOTH: u8 = tcp_flag::SYN | tcp_flag::ACK;
+    flags & (BOTH | tcp_flag::RST) == BOTH
 }
 
 /// Whether a new connection may take the place of this one.
@@ -95,9 +109,9 @@ pub fn follow<A: Tables>(
     } else {
         client_hop(flow)
     };
-    let ended = flags & ENDS;
+    let tells = flags & ENDS != 0 || accepts(flags);
     let silent = now().saturating_sub(flow.last_seen);
-    if ended == 0 && silent <= touch_interval(key.proto) {
+    if !tells && silent <= touch_interval(key.proto) {
         return Known::Go(hop);
     }
     // A UDP sender that comes back, and a new connection from the same port, get a choice of their own.
@@ -130,7 +144,7 @@ fn client_hop<A>(flow: &Flow<A>) -> u16 {
     }
 }
 
-/// Notes a connection's end in both halves, moves their time stamps, and puts the other half back if it
+/// Notes a connection's beginning and its end in both halves, moves their time stamps, and puts the other half back if it
 /// was evicted while this one was in use.
 #[inline(always)]
 fn touch<A: Tables>(table: Table, key: &FlowKey<A>, flags: u8) {
@@ -138,8 +152,25 @@ fn touch<A: Tables>(table: Table, key: &FlowKey<A>, flags: u8) {
     let Some(flow) = A::flow(table, key) else {
         return;
     };
+    if accepts(flags)
+        && flow.direction == direction::REVERSE
+        && flow.flags & flow_flag::TWO_WAY == 0
+    {
+        let took = precisely().saturating_sub(flow.last_seen);
+        counters::handshake(flow.backend, flow.service, took);
+    }
     let now = now();
     flow.last_seen = now;
+    if ended & tcp_flag::RST != 0 && flow.tcp & tcp_state::RST == 0 {
+        let by_client = flow.direction == direction::FORWARD;
+        counters::connections(flow.backend, |stats| {
+            if by_client {
+                stats.client_resets += 1;
+            } else {
+                stats.backend_resets += 1;
+            }
+        });
+    }
     if ended != 0 {
         if !is_over(flow) {
             load::remove(flow.backend, flow.service);

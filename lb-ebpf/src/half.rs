@@ -32,6 +32,7 @@ fn half<A: Tables>(key: &FlowKey<A>, flags: u8) -> u32 {
             forget(Table::Half, key, flow);
             return NO_FLOW;
         }
+        counters::connections(flow.backend, |stats| stats.syn_retransmits += 1);
         return HALF_OPEN;
     }
     let first_ack = flow.direction == direction::FORWARD

@@ -3,7 +3,10 @@
 
 use core::intrinsics::{AtomicOrdering, atomic_xadd};
 
-use crate::maps::{LB_LIMITS, LB_LOADS, LB_SERVICE_STATES};
+use crate::{
+    counters,
+    maps::{LB_LIMITS, LB_LOADS, LB_SERVICE_STATES},
+};
 
 /// Flows of a backend.
 #[inline(always)]
@@ -51,6 +54,7 @@ pub fn add(backend: u32, service: u32) {
 /// Counts a flow that ends. The agent may have counted it out already.
 #[inline(always)]
 pub fn remove(backend: u32, service: u32) {
+    counters::connections(backend, |stats| stats.closed += 1);
     if let Some(flows) = LB_LOADS.get_ptr_mut(backend) {
         // SAFETY: a live map value.
         unsafe { down(flows) };

@@ -8,8 +8,9 @@ use aya_ebpf::{
 };
 use lb_common::{
     Addr4, Addr6, Affinity, AffinityKey, Backend, BackendLimit, BackendStats, Bucket, Clock,
-    FILTER_SLOTS, Flow, FlowKey, GUARDS, Neighbour, NextHop, NodeConfig, SLOTS_LARGE, SLOTS_MEDIUM,
-    SLOTS_SMALL, Service, ServiceKey, ServiceState, SockKey, SockPeer, SourceKey,
+    ConnectionStats, FILTER_SLOTS, Flow, FlowKey, GUARDS, Neighbour, NextHop, NodeConfig,
+    SLOTS_LARGE, SLOTS_MEDIUM, SLOTS_SMALL, Service, ServiceKey, ServiceState, ServiceStats,
+    SockKey, SockPeer, SourceKey,
     fragment::{FragmentKey, FragmentPorts},
 };
 
@@ -65,6 +66,13 @@ pub static LB_TABLES_L: HashOfMaps<u32, Maglev<SLOTS_LARGE>, SERVICES> = HashOfM
 pub static LB_BACKENDS: Array<Backend, BACKEND_IDS> = Array::new();
 #[btf_map]
 pub static LB_STATS: PerCpuArray<BackendStats, BACKEND_IDS> = PerCpuArray::new();
+
+/// By backend id.
+#[btf_map]
+pub static LB_CONNECTIONS: PerCpuArray<ConnectionStats, BACKEND_IDS> = PerCpuArray::new();
+/// By service id.
+#[btf_map]
+pub static LB_SERVICE_STATS: PerCpuArray<ServiceStats, SERVICE_IDS> = PerCpuArray::new();
 
 /// Flows and weight that a backend may have.
 #[btf_map]

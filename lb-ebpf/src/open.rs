@@ -14,7 +14,7 @@ use crate::{
     admit::{self, ADMITTED},
     choose::choose,
     counters,
-    flows::{begins, now, service_of},
+    flows::{begins, precisely, service_of},
     guard, load,
     maps::LB_NODE,
     tables::{ANY, NOEXIST, Table, Tables},
@@ -86,16 +86,33 @@ fn open<A: Tables>(key: &FlowKey<A>, flags: u8, ifindex: u32) -> u32 {
             NOT_OURS
         };
     };
-    if !admit::is_open_to_all(service) {
-        let admitted = A::admit(service, key);
-        if admitted != ADMITTED {
-            return admitted;
+    let opened = match admitted(key, service) {
+        Ok(()) => try_open(key, service, flags, ifindex).map_err(|reason| reason as u32),
+        refused => refused,
+    };
+    counters::service(service.id, |stats| {
+        if opened.is_ok() {
+            stats.flows += 1;
+        } else {
+            stats.refused += 1;
         }
-    }
-    match try_open(key, service, flags, ifindex) {
+    });
+    match opened {
         Ok(()) if table_of(key) == Table::Half => HALF_OPEN,
         Ok(()) => OPENED,
-        Err(reason) => reason as u32,
+        Err(reason) => reason,
+    }
+}
+
+/// The number of the reason why the service does not take this client's flow.
+#[inline(always)]
+fn admitted<A: Tables>(key: &FlowKey<A>, service: &Service) -> Result<(), u32> {
+    if admit::is_open_to_all(service) {
+        return Ok(());
+    }
+    match A::admit(service, key) {
+        ADMITTED => Ok(()),
+        reason => Err(reason),
     }
 }
 
@@ -196,7 +213,8 @@ fn create<A: Tables>(
         tcp: 0,
         flags: 0,
         service: service.id,
-        last_seen: now(),
+        // The handshake is measured from here.
+        last_seen: precisely(),
     };
     let table = table_of(key);
     if backend_kind::is_dsr(kind) {

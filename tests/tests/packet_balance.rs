@@ -182,7 +182,7 @@ fn a_service_with_all_the_flows_it_may_have_is_refused(way: Way) {
 
 fn a_service_takes_no_more_new_flows_than_its_rate(way: Way) {
     let mut rig = many(way, 2);
-    rig.shape(way, SLOTS_SMALL, |s| s.rate = 80);
+    rig.shape(way, SLOTS_SMALL, |s| s.rate = 8);
     // A burst of an eighth of a second's flows, and what the time of the test adds.
     let shares = shares(&rig, way, 200);
     let refused = shares[&0];

@@ -95,7 +95,8 @@ fn a_time_stamp_moves_when_it_lags(way: Way) {
     let at = rig.last_seen(way, way.client(1), way.vip(1));
     rig.set_last_seen(way, way.client(1), way.vip(1), at - LAG);
     rig.run(Hook::Xdp, &way.later(way.client(1), way.vip(1)));
-    assert!(rig.last_seen(way, way.client(1), way.vip(1)) >= at);
+    // The stamp of a new flow is precise; others lag by a tick at most.
+    assert!(rig.last_seen(way, way.client(1), way.vip(1)) >= at - SECOND / 100);
     let future = at + 3_600 * SECOND;
     rig.set_last_seen(way, way.client(1), way.vip(1), future);
     rig.run(Hook::Xdp, &way.later(way.client(1), way.vip(1)));
@@ -220,7 +221,7 @@ fn the_acknowledgement_moves_a_half_open_connection(way: Way) {
 }
 
 fn a_cpu_opens_no_more_flows_than_the_guard_lets_it(way: Way) {
-    let rig = Rig::guarded(80).with_service(way, backend_kind::HOST);
+    let rig = Rig::guarded(8).with_service(way, backend_kind::HOST);
     let kept = way.opening(way.client(1), way.vip(1));
     rig.run(Hook::Xdp, &kept);
     for port in 1_000..1_200 {

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail};
 use aya::maps::{MapInfo, MapType};
 use lb_common::{
-    Addr4, Addr6, Affinity, AffinityKey, Backend, BackendLimit, BackendStats, Bucket, FILTER_SLOTS,
-    Flow, FlowKey, GUARDS, Neighbour, NextHop, NodeConfig, Service, ServiceKey, ServiceState,
-    SockKey, SockPeer, SourceKey,
+    Addr4, Addr6, Affinity, AffinityKey, Backend, BackendLimit, BackendStats, Bucket,
+    ConnectionStats, FILTER_SLOTS, Flow, FlowKey, GUARDS, Neighbour, NextHop, NodeConfig, Service,
+    ServiceKey, ServiceState, ServiceStats, SockKey, SockPeer, SourceKey,
     fragment::{FragmentKey, FragmentPorts},
 };
 
@@ -128,6 +128,20 @@ pub(crate) fn specs(sizes: &Sizes) -> Vec<Spec> {
             U32,
             size_of::<BackendStats>(),
             sizes.backends,
+        ),
+        spec(
+            "LB_CONNECTIONS",
+            MapType::PerCpuArray,
+            U32,
+            size_of::<ConnectionStats>(),
+            sizes.backends,
+        ),
+        spec(
+            "LB_SERVICE_STATS",
+            MapType::PerCpuArray,
+            U32,
+            size_of::<ServiceStats>(),
+            sizes.services.saturating_mul(2).saturating_add(1),
         ),
         spec(
             "LB_LIMITS",

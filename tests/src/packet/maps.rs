@@ -6,10 +6,10 @@ use aya::maps::{
     Array, HashMap, HashOfMaps, LpmTrie, Map, MapData, PerCpuArray, lpm_trie::Key, xdp::DevMapHash,
 };
 use lb_common::{
-    Addr4, Addr6, Address as _, Backend, BackendStats, Be16, FILTER_SLOTS, IDLE_TCP, IDLE_UDP,
-    IDLE_UDP_TWO_WAY, Neighbour, NextHop, NodeConfig, Reason, SLOTS_LARGE, SLOTS_MEDIUM,
-    SLOTS_SMALL, Service, ServiceKey, addr_flag, backend_kind, backend_state, filter_slot,
-    port_flag, service_flag,
+    Addr4, Addr6, Address as _, Backend, BackendStats, Be16, ConnectionStats, FILTER_SLOTS,
+    IDLE_TCP, IDLE_UDP, IDLE_UDP_TWO_WAY, Neighbour, NextHop, NodeConfig, Reason, SLOTS_LARGE,
+    SLOTS_MEDIUM, SLOTS_SMALL, Service, ServiceKey, ServiceStats, addr_flag, backend_kind,
+    backend_state, filter_slot, port_flag, service_flag,
 };
 
 use super::{Rig, Way};
@@ -322,6 +322,35 @@ impl Rig {
             sum(|s| s.packets_from),
             sum(|s| s.bytes_from),
         ]
+    }
+
+    /// What became of a backend's connections.
+    pub fn connections(&self, id: u32) -> ConnectionStats {
+        let values = self.per_cpu::<ConnectionStats>("LB_CONNECTIONS", id);
+        values
+            .iter()
+            .fold(ConnectionStats::default(), |sum, cpu| ConnectionStats {
+                closed: sum.closed + cpu.closed,
+                client_resets: sum.client_resets + cpu.client_resets,
+                backend_resets: sum.backend_resets + cpu.backend_resets,
+                syn_retransmits: sum.syn_retransmits + cpu.syn_retransmits,
+                handshakes: sum.handshakes + cpu.handshakes,
+                handshake_ns: sum.handshake_ns + cpu.handshake_ns,
+            })
+    }
+
+    /// What became of a service's new flows: opened, refused, and its handshakes.
+    pub fn service_stats(&self, id: u32) -> (u64, u64, u64) {
+        let values = self.per_cpu::<ServiceStats>("LB_SERVICE_STATS", id);
+        values.iter().fold((0, 0, 0), |sum, cpu| {
+            let handshakes = cpu.handshakes.iter().sum::<u64>();
+            (sum.0 + cpu.flows, sum.1 + cpu.refused, sum.2 + handshakes)
+        })
+    }
+
+    fn per_cpu<T: aya::Pod>(&self, name: &str, id: u32) -> aya::maps::PerCpuValues<T> {
+        let map = PerCpuArray::<_, T>::try_from(self.object.map(name).unwrap()).unwrap();
+        map.get(&id, 0).unwrap()
     }
 
     pub(super) fn hash<K: aya::Pod, V: aya::Pod>(

@@ -32,7 +32,7 @@ const ROOM: usize = 4096;
 /// More than a test opens; not 0, so that the guard is there as it is in an agent.
 const NEW_FLOWS: u32 = 10_000_000;
 const SMALL: u32 = 1_024;
-const SMALL_MAPS: [&str; 15] = [
+const SMALL_MAPS: [&str; 16] = [
     "LB_AFFINITY",
     "LB_LIMITS",
     "LB_LISTS4",
@@ -46,6 +46,7 @@ const SMALL_MAPS: [&str; 15] = [
     "LB_SERVICES6",
     "LB_BACKENDS",
     "LB_STATS",
+    "LB_CONNECTIONS",
     "LB_SOCK_PEERS",
     "LB_SOCK_CHOICES",
 ];

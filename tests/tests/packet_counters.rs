@@ -1,0 +1,167 @@
+//! What is counted of connections and services: handshakes, SYNs sent again, resets by side, ends, refusals.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use lb_common::{ConnectionStats, SLOTS_SMALL, backend_kind};
+use lb_tests::{each_tcp_way, each_way, packet::*};
+
+/// A second, ns.
+const SECOND: u64 = 1_000_000_000;
+
+fn counted(rig: &Rig) -> ConnectionStats {
+    rig.connections(1)
+}
+
+/// The same without how long anything took.
+fn events(rig: &Rig) -> ConnectionStats {
+    ConnectionStats {
+        handshake_ns: 0,
+        ..counted(rig)
+    }
+}
+
+fn none() -> ConnectionStats {
+    ConnectionStats::default()
+}
+
+/// A backend on the node, whose answers go by the egress program.
+fn from_host(rig: &Rig, way: Way, segment: Segment) {
+    let frame = way.segment(way.host(), way.client(1), segment);
+    rig.expect(Hook::Egress, &frame, TC_OK, &frame.clone().from(way.vip(1)));
+}
+
+fn from_client(rig: &Rig, way: Way, segment: Segment) {
+    let frame = way.segment(way.client(1), way.vip(1), segment);
+    rig.expect(Hook::Xdp, &frame, XDP_PASS, &frame.clone().to(way.host()));
+}
+
+each_way!(flows_and_refusals_are_counted_for_the_service);
+
+fn flows_and_refusals_are_counted_for_the_service(way: Way) {
+    let mut rig = Rig::serving(way, backend_kind::HOST);
+    let frame = |n| way.opening(way.client(n), way.vip(1));
+    for n in [1, 2, 2] {
+        rig.run(Hook::Xdp, &frame(n));
+    }
+    assert_eq!(rig.service_stats(SERVICE), (2, 0, 0));
+    rig.service(way, way.vip(1), SERVICE, 0, &repeated(&[0], SLOTS_SMALL));
+    rig.expect_untouched(Hook::Xdp, &frame(3));
+    assert_eq!(rig.service_stats(SERVICE), (2, 1, 0));
+    assert_eq!(counted(&rig).handshakes, 0);
+}
+
+each_tcp_way!(
+    a_handshake_is_timed_once,
+    a_handshake_under_full_nat_is_timed_on_the_packet_path,
+    a_syn_sent_again_is_counted,
+    a_reset_is_counted_for_the_side_that_sent_it,
+    a_refused_connection_is_a_reset_of_the_backend_and_no_handshake,
+    a_connection_ends_once
+);
+
+fn a_handshake_is_timed_once(way: Way) {
+    let rig = Rig::serving(way, backend_kind::HOST);
+    from_client(&rig, way, Segment::Syn);
+    assert_eq!(counted(&rig), none());
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    from_host(&rig, way, Segment::SynAck);
+    let first = counted(&rig);
+    assert_eq!(
+        events(&rig),
+        ConnectionStats {
+            handshakes: 1,
+            ..none()
+        }
+    );
+    assert!(
+        (SECOND / 50..10 * SECOND).contains(&first.handshake_ns),
+        "{first:?}"
+    );
+    assert_eq!(rig.service_stats(SERVICE), (1, 0, 1));
+    from_host(&rig, way, Segment::SynAck);
+    assert_eq!(counted(&rig), first, "sent again");
+}
+
+fn a_handshake_under_full_nat_is_timed_on_the_packet_path(way: Way) {
+    let rig = Rig::serving(way, backend_kind::NET);
+    let net = Net::new();
+    let opening = way.opening(way.client(1), way.vip(1));
+    rig.run_from(Hook::Xdp, &opening.bytes(), net.first);
+    let (source, _) = rig.flow(way, way.client(1), way.vip(1)).unwrap().leaves;
+    let answer = way.segment(way.backend(1), source, Segment::SynAck);
+    for _ in 0..2 {
+        let out = rig.run_from(Hook::Xdp, &answer.bytes(), net.first);
+        assert_eq!(out.verdict, XDP_TX);
+    }
+    assert_eq!(counted(&rig).handshakes, 1);
+    assert!(counted(&rig).handshake_ns > 0);
+}
+
+fn a_syn_sent_again_is_counted(way: Way) {
+    let rig = Rig::serving(way, backend_kind::HOST);
+    for _ in 0..3 {
+        from_client(&rig, way, Segment::Syn);
+    }
+    assert_eq!(
+        counted(&rig),
+        ConnectionStats {
+            syn_retransmits: 2,
+            ..none()
+        }
+    );
+    assert_eq!(rig.service_stats(SERVICE), (1, 0, 0));
+}
+
+fn a_reset_is_counted_for_the_side_that_sent_it(way: Way) {
+    for by_client in [true, false] {
+        let rig = Rig::serving(way, backend_kind::HOST);
+        from_client(&rig, way, Segment::Syn);
+        from_client(&rig, way, Segment::Ack);
+        if by_client {
+            from_client(&rig, way, Segment::Rst);
+        } else {
+            from_host(&rig, way, Segment::Rst);
+        }
+        // The other side's reset of what is reset already.
+        from_client(&rig, way, Segment::Rst);
+        from_host(&rig, way, Segment::Rst);
+        assert_eq!(
+            counted(&rig),
+            ConnectionStats {
+                closed: 1,
+                client_resets: by_client.into(),
+                backend_resets: (!by_client).into(),
+                ..none()
+            }
+        );
+    }
+}
+
+fn a_refused_connection_is_a_reset_of_the_backend_and_no_handshake(way: Way) {
+    let rig = Rig::serving(way, backend_kind::HOST);
+    from_client(&rig, way, Segment::Syn);
+    from_host(&rig, way, Segment::Rst);
+    assert_eq!(
+        counted(&rig),
+        ConnectionStats {
+            closed: 1,
+            backend_resets: 1,
+            ..none()
+        }
+    );
+}
+
+fn a_connection_ends_once(way: Way) {
+    let rig = Rig::serving(way, backend_kind::HOST);
+    from_client(&rig, way, Segment::Syn);
+    from_client(&rig, way, Segment::Ack);
+    from_client(&rig, way, Segment::Fin);
+    from_host(&rig, way, Segment::Fin);
+    from_client(&rig, way, Segment::Fin);
+    assert_eq!(
+        counted(&rig),
+        ConnectionStats {
+            closed: 1,
+            ..none()
+        }
+    );
+}
