@@ -36,4 +36,4 @@ pub use service::{
     backend_kind, backend_state, filter_slot, handshake_bucket, port_flag, service_flag,
     service_mode, source_rule,
 };
-pub use sock::{SockKey, SockPeer};
+pub use sock::{SockKey, SockPeer, peer_flag};

@@ -28,14 +28,22 @@ pub struct SockPeer {
     pub vip: Addr6,
     /// The VIP's port.
     pub port: Be16,
-    /// Always zero.
-    pub pad: u16,
+    /// Bits of [`peer_flag`].
+    pub flags: u16,
     /// Backend id.
     pub backend: u32,
     /// The backend's generation when it was chosen.
     pub generation: u32,
     /// Service id.
     pub service: u32,
+}
+
+/// What is known of a TCP socket.
+pub mod peer_flag {
+    /// Its SYN was sent: it counts among the backend's flows until its state is CLOSE.
+    pub const OPEN: u16 = 1;
+    /// The process has let go of it: a reset comes from this side.
+    pub const RELEASED: u16 = 2;
 }
 
 const _: () = assert!(size_of::<SockKey>() == 8 + 16 + 2 + 1 + 1 + 4);

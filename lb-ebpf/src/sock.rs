@@ -147,7 +147,7 @@ fn peer_of<A: Address>(
     SockPeer {
         vip: vip.widen(),
         port,
-        pad: 0,
+        flags: 0,
         backend: id,
         generation: backend.generation,
         service: service.id,

@@ -3,8 +3,8 @@
 use aya_ebpf::{
     EbpfContext as _,
     bindings::{
-        BPF_SOCK_OPS_STATE_CB, BPF_SOCK_OPS_STATE_CB_FLAG, BPF_SOCK_OPS_TCP_CONNECT_CB,
-        bpf_sock_ops,
+        BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB, BPF_SOCK_OPS_STATE_CB, BPF_SOCK_OPS_STATE_CB_FLAG,
+        BPF_SOCK_OPS_TCP_CONNECT_CB, bpf_sock_ops,
     },
     helpers::generated::{bpf_get_socket_cookie, bpf_sock_ops_cb_flags_set},
     macros::sock_ops,
@@ -13,14 +13,23 @@ use aya_ebpf::{
 use lb_common::{
     Addr4, Addr6, Address as _, Be16, SockKey,
     headers::{Family as _, TCP},
+    peer_flag,
 };
 
-use crate::{counters, maps::LB_SOCK_PEERS};
+use crate::{
+    counters, load,
+    maps::{LB_BACKENDS, LB_SOCK_PEERS},
+};
 
 const AF_INET: u32 = 2;
 /// `enum` in `include/net/tcp_states.h`.
+const TCP_ESTABLISHED: u32 = 1;
 const TCP_SYN_SENT: u32 = 2;
+const TCP_FIN_WAIT2: u32 = 5;
 const TCP_CLOSE: u32 = 7;
+const TCP_CLOSE_WAIT: u32 = 8;
+const TCP_LAST_ACK: u32 = 9;
+const TCP_CLOSING: u32 = 11;
 /// Any value but an error lets the stack go on.
 const OK: u32 = 1;
 
@@ -28,29 +37,68 @@ const OK: u32 = 1;
 pub fn lb_sock_ops(ctx: SockOpsContext) -> u32 {
     let op = ctx.op();
     if op == BPF_SOCK_OPS_TCP_CONNECT_CB {
-        if is_ours(&ctx) {
-            // SAFETY: the helper takes the context.
-            unsafe { bpf_sock_ops_cb_flags_set(ctx.ops, BPF_SOCK_OPS_STATE_CB_FLAG as i32) };
-        }
+        opens(&ctx);
+    } else if op == BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB {
+        established(&ctx);
     } else if op == BPF_SOCK_OPS_STATE_CB && ctx.arg(1) == TCP_CLOSE {
         closed(&ctx);
     }
     OK
 }
 
+/// A socket is about to send its SYN.
 #[inline(always)]
-fn is_ours(ctx: &SockOpsContext) -> bool {
-    // SAFETY: only whether it is there.
-    unsafe { LB_SOCK_PEERS.get(key(ctx)) }.is_some()
+fn opens(ctx: &SockOpsContext) {
+    let Some(peer) = LB_SOCK_PEERS.get_ptr_mut(key(ctx)) else {
+        return;
+    };
+    // SAFETY: a live map value; no other program runs for this socket meanwhile.
+    let (backend, service) = unsafe {
+        (*peer).flags |= peer_flag::OPEN;
+        ((*peer).backend, (*peer).service)
+    };
+    load::add(backend, service);
+    // SAFETY: the helper takes the context.
+    unsafe { bpf_sock_ops_cb_flags_set(ctx.ops, BPF_SOCK_OPS_STATE_CB_FLAG as i32) };
+}
+
+/// The backend has accepted.
+#[inline(always)]
+fn established(ctx: &SockOpsContext) {
+    // SAFETY: the ids are copied before any other map call.
+    let Some((backend, service)) =
+        unsafe { LB_SOCK_PEERS.get(key(ctx)) }.map(|peer| (peer.backend, peer.service))
+    else {
+        return;
+    };
+    let ops: *mut bpf_sock_ops = ctx.ops;
+    // SAFETY: context fields; the kernel gives zeros when the socket is not a full one.
+    let (rtt, retransmits) = unsafe { ((*ops).srtt_us >> 3, (*ops).total_retrans) };
+    if retransmits != 0 {
+        // Which SYN was answered is not known (RFC 6298 section 3), so neither is the time.
+        counters::connections(backend, |stats| {
+            stats.syn_retransmits += u64::from(retransmits);
+        });
+    }
+    if rtt != 0 {
+        counters::handshake(backend, service, u64::from(rtt) * 1_000);
+    }
 }
 
 #[inline(always)]
 fn closed(ctx: &SockOpsContext) {
     let key = key(ctx);
-    // SAFETY: the id is copied before any other map call.
-    let Some(id) = unsafe { LB_SOCK_PEERS.get(key) }.map(|peer| peer.backend) else {
+    // SAFETY: copied before any other map call.
+    let Some(peer) = unsafe { LB_SOCK_PEERS.get(key) }.copied() else {
         return;
     };
+    let _ = LB_SOCK_PEERS.remove(key);
+    let id = peer.backend;
+    let now = LB_BACKENDS.get(id).map(|backend| backend.generation);
+    if now != Some(peer.generation) {
+        // The id is another backend's by now.
+        return;
+    }
     let ops: *mut bpf_sock_ops = ctx.ops;
     // SAFETY: context fields; the kernel gives zeros when the socket is not a full one.
     let (sent, received, retransmits) = unsafe {
@@ -60,14 +108,29 @@ fn closed(ctx: &SockOpsContext) {
             (*ops).total_retrans,
         )
     };
-    let failed = ctx.arg(0) == TCP_SYN_SENT;
+    let was = ctx.arg(0);
+    // SYN and FIN take a place in sequence space each, RFC 9293 section 3.4; what the kernel counts is places.
+    let both_fins = was == TCP_FIN_WAIT2 || was == TCP_LAST_ACK || was == TCP_CLOSING;
+    let syn = was != TCP_SYN_SENT;
+    let marks = u64::from(syn) + u64::from(both_fins);
+    let marks_back = u64::from(both_fins || was == TCP_CLOSE_WAIT);
     counters::backend(id, |stats| {
-        stats.bytes_to += sent;
-        stats.bytes_from += received;
+        stats.bytes_to += sent.saturating_sub(marks);
+        stats.bytes_from += received.saturating_sub(marks_back);
         stats.retransmits += u64::from(retransmits);
-        stats.failed += u64::from(failed);
+        stats.failed += u64::from(was == TCP_SYN_SENT);
     });
-    let _ = LB_SOCK_PEERS.remove(key);
+    // Whoever ends a connection in order takes it through other states first.
+    let reset = was == TCP_ESTABLISHED || was == TCP_CLOSE_WAIT;
+    let ours = peer.flags & peer_flag::RELEASED != 0;
+    counters::connections(id, |stats| {
+        stats.client_resets += u64::from(reset && ours);
+        stats.backend_resets += u64::from(reset && !ours);
+        if was == TCP_SYN_SENT {
+            stats.syn_retransmits += u64::from(retransmits);
+        }
+    });
+    load::remove(id, peer.service);
 }
 
 /// The peer as the socket really has it.

@@ -8,6 +8,7 @@ pub mod lab;
 pub mod marathon;
 pub mod packet;
 pub mod probe;
+pub mod stage;
 pub mod task;
 pub mod topology;
 pub mod upstream;

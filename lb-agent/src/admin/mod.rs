@@ -13,7 +13,7 @@ mod tests;
 
 pub use self::{
     report::StatusReport,
-    server::{Resolve, serve},
+    server::{Count, Resolve, serve},
     socket::{AdminSocket, ClaimError, RunDir, SOCKET_NAME},
     vips::ZONE,
 };

@@ -4,26 +4,30 @@ use std::{
     fmt,
     net::{IpAddr, SocketAddr},
     path::PathBuf,
+    sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use serde::{Deserialize, Serialize};
 
-use crate::catalog::{Port, Protocol};
+use crate::{
+    catalog::{Port, Protocol},
+    plan::Endpoint,
+};
 
 /// A moment as milliseconds since 1970-01-01T00:00:00Z.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Timestamp(pub u64);
 
-/// Everything that `status` shows. The control loop puts a new one in place after every change; ages are
-/// filled in when somebody asks.
+/// Everything that `status` shows. The control loop puts a new one in place after every change; ages and whatever
+/// the kernel counts are filled in when somebody asks.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct StatusReport {
     /// The process.
     pub agent: AgentReport,
     /// One entry per VIP, port and protocol; a named VIP's two families share one entry.
-    pub services: Vec<ServiceReport>,
+    pub services: Arc<Vec<ServiceReport>>,
     /// One entry per orchestrator or file.
     pub providers: Vec<ProviderReport>,
     /// The kernel side.
@@ -76,6 +80,12 @@ pub struct ServiceReport {
     pub address_not_agreed: bool,
     /// Both families, drained ones included.
     pub backends: Vec<BackendReport>,
+    /// What its flows came to; filled in on request.
+    #[serde(default)]
+    pub traffic: ServiceTraffic,
+    /// Where it stands in the kernel's maps: VIPs and the node's own addresses.
+    #[serde(skip)]
+    pub stands_at: Vec<Endpoint>,
 }
 
 /// One instance behind a VIP.
@@ -95,6 +105,57 @@ pub struct BackendReport {
     pub app: String,
     /// The orchestrator's id of the instance.
     pub task: String,
+    /// What came to it and from it, for all services that name it together; filled in on request.
+    #[serde(default)]
+    pub traffic: Traffic,
+}
+
+/// What was counted since the backend came. A number that cannot be known is missing: where a backend answers
+/// clients directly, nothing of what it says comes by.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Traffic {
+    /// Flows at present. UDP sockets of local processes have no end that could be seen and do not count.
+    pub flows_active: u64,
+    /// Flows that it was given.
+    pub flows_new: u64,
+    /// TCP connections that ended.
+    pub flows_closed: u64,
+    /// Packets to it, from clients outside.
+    pub packets_in: u64,
+    /// Packets from it, to clients outside.
+    pub packets_out: Option<u64>,
+    /// Bytes to it: with IP headers from outside; payload, counted at the end, of local connections.
+    pub bytes_in: u64,
+    /// Bytes from it, as `bytes_in`.
+    pub bytes_out: Option<u64>,
+    /// Connections that the client reset.
+    pub client_resets: u64,
+    /// Connections that the backend reset, refused ones from outside included.
+    pub backend_resets: Option<u64>,
+    /// Local connections that it did not accept.
+    pub failed: u64,
+    /// SYNs that were sent again.
+    pub syn_retransmits: u64,
+    /// Segments that local clients sent again, SYNs included.
+    pub retransmits: u64,
+    /// Connections that it accepted and whose handshake was timed.
+    pub handshakes: Option<u64>,
+    /// From SYN to SYN-ACK, all of them together, ns.
+    pub handshake_ns: Option<u64>,
+}
+
+/// What was counted of a service since it came, at its VIPs and ports of the node together.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ServiceTraffic {
+    /// Flows at present, as in [`Traffic`].
+    pub flows_active: u64,
+    /// Flows that it opened.
+    pub flows_new: u64,
+    /// First packets and calls that opened none: no backend, not allowed, too many.
+    pub flows_refused: u64,
+    /// Handshakes by time: those below 65.536 us, then each next number those of up to twice as long, the last one
+    /// all from 1.07 s on.
+    pub handshakes: Vec<u64>,
 }
 
 /// What the agent makes of a backend.

@@ -21,10 +21,14 @@ use super::{
 /// What DNS would answer to a name, from the same snapshot as DNS itself; must not block.
 pub type Resolve = Arc<dyn Fn(&str) -> Resolution + Send + Sync>;
 
+/// Fills the kernel's numbers into a report; blocks.
+pub type Count = Arc<dyn Fn(&mut StatusReport) + Send + Sync>;
+
 #[derive(Clone)]
 struct Admin {
     report: Arc<ArcSwap<StatusReport>>,
     resolve: Resolve,
+    count: Count,
 }
 
 /// Answers until `shutdown` is ready, then removes the socket.
@@ -35,10 +39,16 @@ pub async fn serve(
     socket: AdminSocket,
     report: Arc<ArcSwap<StatusReport>>,
     resolve: Resolve,
+    count: Count,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
     let (listener, _claim) = socket.into_listener()?;
-    axum::serve(listener, router(Admin { report, resolve }))
+    let admin = Admin {
+        report,
+        resolve,
+        count,
+    };
+    axum::serve(listener, router(admin))
         .with_graceful_shutdown(shutdown)
         .await
 }
@@ -58,8 +68,16 @@ fn router(admin: Admin) -> Router {
         .with_state(admin)
 }
 
-async fn status(State(admin): State<Admin>) -> Json<StatusReport> {
-    Json(StatusReport::clone(&admin.report.load_full()).at(Timestamp::now()))
+async fn status(State(admin): State<Admin>) -> Response {
+    let counted = tokio::task::spawn_blocking(move || {
+        let mut report = StatusReport::clone(&admin.report.load_full());
+        (admin.count)(&mut report);
+        report.at(Timestamp::now())
+    });
+    match counted.await {
+        Ok(report) => Json(report).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
+    }
 }
 
 #[derive(Deserialize)]

@@ -17,8 +17,8 @@ use tempfile::TempDir;
 
 use super::{
     report::{
-        BackendReport, BackendState, ProviderReport, Resolution, ServiceReport, StatusReport,
-        Timestamp,
+        BackendReport, BackendState, ProviderReport, Resolution, ServiceReport, ServiceTraffic,
+        StatusReport, Timestamp, Traffic,
     },
     *,
 };
@@ -50,6 +50,11 @@ impl Agent {
             code: "NOERROR".into(),
             ..Resolution::default()
         });
+        let count: Count = Arc::new(|report| {
+            for service in Arc::make_mut(&mut report.services) {
+                service.traffic.flows_new = 7;
+            }
+        });
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
@@ -59,7 +64,7 @@ impl Agent {
                 let _ = stopped.await;
             };
             runtime
-                .block_on(serve(socket, served, resolve, shutdown))
+                .block_on(serve(socket, served, resolve, count, shutdown))
                 .unwrap();
         });
         Self {
@@ -136,6 +141,8 @@ fn service(name: Option<&str>, addr: &str, port: u16, backends: &[&str]) -> Serv
             .iter()
             .map(|addr| backend(addr.parse().unwrap()))
             .collect(),
+        traffic: ServiceTraffic::default(),
+        stands_at: Vec::new(),
     }
 }
 
@@ -148,6 +155,7 @@ fn backend(addr: SocketAddr) -> BackendReport {
         provider: "marathon:marathon".into(),
         app: "/app".into(),
         task: "app.1".into(),
+        traffic: Traffic::default(),
     }
 }
 
@@ -175,7 +183,7 @@ fn the_list_of_vips_is_the_one_that_dcos_net_shows() {
     );
     let services = vec![ip_vip, myapp, app2];
     agent.report.store(Arc::new(StatusReport {
-        services,
+        services: services.into(),
         ..StatusReport::default()
     }));
 
@@ -211,7 +219,7 @@ fn a_named_vip_of_both_families_is_one_entry_and_ipv6_has_no_brackets() {
         service(None, "fd01:c::1", 80, &[]),
     ];
     agent.report.store(Arc::new(StatusReport {
-        services,
+        services: services.into(),
         ..StatusReport::default()
     }));
     assert_eq!(
@@ -236,7 +244,7 @@ fn a_client_that_has_the_list_already_is_told_so_until_it_changes() {
     assert_eq!((again.status(), again.body.as_str()), ("304", ""));
     let services = vec![service(None, "10.1.2.3", 5000, &[])];
     agent.report.store(Arc::new(StatusReport {
-        services,
+        services: services.into(),
         ..StatusReport::default()
     }));
     let changed = agent.ask("/v1/vips", &format!("If-None-Match: {tag}\r\n"));
@@ -245,7 +253,7 @@ fn a_client_that_has_the_list_already_is_told_so_until_it_changes() {
 }
 
 #[test]
-fn status_is_the_report_with_its_ages_as_of_the_request() {
+fn status_is_the_report_with_ages_and_numbers_as_of_the_request() {
     let agent = Agent::start();
     let before = Timestamp::now();
     let synced = Timestamp(before.0 - 5000);
@@ -261,7 +269,7 @@ fn status_is_the_report_with_its_ages_as_of_the_request() {
         &["10.0.0.1:80"],
     )];
     agent.report.store(Arc::new(StatusReport {
-        services,
+        services: services.into(),
         providers: vec![provider],
         ..StatusReport::default()
     }));
@@ -273,7 +281,10 @@ fn status_is_the_report_with_its_ages_as_of_the_request() {
         report.providers[0].last_sync_age_ms,
         Some(report.agent.now.0 - synced.0)
     );
-    assert_eq!(report.services, agent.report.load().services);
+    assert_eq!(report.services[0].traffic.flows_new, 7);
+    let mut kept = report.services.as_ref().clone();
+    kept[0].traffic = ServiceTraffic::default();
+    assert_eq!(kept, *agent.report.load().services);
     let json: Value = serde_json::from_str(&answer.body).unwrap();
     assert_eq!(json["services"][0]["protocol"], "tcp");
     assert_eq!(json["services"][0]["port"], 80);

@@ -30,7 +30,7 @@ struct Backend {
 /// The body: sorted by VIP as text and protocol, backends by address and port; weight 0 is listed like any other.
 pub(super) fn body(report: &StatusReport) -> serde_json::Result<Vec<u8>> {
     let mut merged: BTreeMap<(String, &str), BTreeSet<(IpAddr, u16)>> = BTreeMap::new();
-    for service in &report.services {
+    for service in report.services.iter() {
         for host in hosts(service) {
             let vip = format!("{host}:{}", service.port);
             let backends = service

@@ -1,5 +1,7 @@
 //! What people read: tables of `status`, lines of `resolve`.
 
+mod traffic;
+
 use std::{fmt::Write, net::IpAddr, time::Duration};
 
 use comfy_table::{ContentArrangement, Table, presets::NOTHING};
@@ -21,6 +23,7 @@ pub(super) fn status(report: &StatusReport) -> String {
     );
     section(&mut page, "SERVICES", "none", services(&report.services));
     section(&mut page, "BACKENDS", "none", backends(&report.services));
+    optional(&mut page, "TRAFFIC", traffic::traffic(&report.services));
     section(
         &mut page,
         "PROVIDERS",
@@ -127,6 +130,7 @@ fn backends(services: &[ServiceReport]) -> Table {
                 provider,
                 app,
                 task,
+                traffic: _,
             } = backend;
             table.add_row([
                 title(service),

@@ -355,8 +355,9 @@ fn example() -> StatusReport {
         provider: "marathon:marathon".into(),
         app: "/dcos-101/app2".into(),
         task: "dcos-101_app2.1".into(),
+        traffic: Traffic::default(),
     };
-    let app2 = ServiceReport {
+    let mut app2 = ServiceReport {
         name: Some("dcos-101app2.marathon".into()),
         addrs: vec![
             "11.68.84.23".parse().unwrap(),
@@ -378,6 +379,36 @@ fn example() -> StatusReport {
             ),
             backend("[fd01:b::2]:8080", 1, BackendState::Down, Some("no answer")),
         ],
+        traffic: ServiceTraffic::default(),
+        stands_at: Vec::new(),
+    };
+    app2.traffic = ServiceTraffic {
+        flows_active: 12,
+        flows_new: 3_400,
+        flows_refused: 5,
+        handshakes: vec![100, 3_000, 300],
+    };
+    app2.backends[0].traffic = Traffic {
+        flows_active: 12,
+        flows_new: 3_000,
+        flows_closed: 2_988,
+        packets_in: 60_000,
+        packets_out: Some(90_000),
+        bytes_in: 4_000_000,
+        bytes_out: Some(5_000_000_000),
+        client_resets: 1,
+        backend_resets: Some(2),
+        failed: 3,
+        syn_retransmits: 4,
+        retransmits: 6,
+        handshakes: Some(3_000),
+        handshake_ns: Some(300_000_000),
+    };
+    app2.backends[1].traffic = Traffic {
+        flows_new: 400,
+        packets_in: 1_000,
+        bytes_in: 900,
+        ..Traffic::default()
     };
     let ip_vip = ServiceReport {
         name: None,
@@ -389,6 +420,8 @@ fn example() -> StatusReport {
         external: Vec::new(),
         address_not_agreed: true,
         backends: vec![],
+        traffic: ServiceTraffic::default(),
+        stands_at: Vec::new(),
     };
     let marathon = ProviderReport {
         id: "marathon:marathon".into(),
@@ -417,7 +450,7 @@ fn example() -> StatusReport {
             started: Timestamp(1_000_000),
             now: Timestamp(10_000_000),
         },
-        services: vec![app2, ip_vip],
+        services: vec![app2, ip_vip].into(),
         providers: vec![marathon, file],
         datapath: DatapathReport {
             interfaces: vec![InterfaceReport {

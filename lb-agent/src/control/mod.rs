@@ -1,6 +1,7 @@
 //! The control loop: takes what providers say, and brings kernel, routes, DNS and report in line with it.
 
 mod collector;
+mod counted;
 mod external;
 mod hops;
 mod made;
@@ -30,7 +31,7 @@ pub use purge::purge;
 pub use start::run;
 
 use crate::{
-    admin::report::{MapReport, StatusReport},
+    admin::report::{MapReport, ServiceReport, StatusReport},
     catalog::{Catalog, Desired, Policy},
     datapath::{Datapath, Interface, flows::Census},
     dns,
@@ -49,8 +50,6 @@ use wanted::{Node, endpoint, hold, link_indices, node_addresses, wanted};
 const UPDATES: usize = 64;
 /// How long further updates are awaited once one is there, so that a burst costs one plan.
 const SETTLE: Duration = Duration::from_millis(5);
-/// How often the report's counters are read anew.
-const REPORT_INTERVAL: Duration = Duration::from_secs(2);
 
 /// What other tasks read.
 #[derive(Clone)]
@@ -93,6 +92,8 @@ struct Control {
     /// Services of an earlier life that no provider has spoken of yet.
     adopted: BTreeSet<Endpoint>,
     failures: Vec<String>,
+    /// What is said of `desired`.
+    services: Arc<Vec<ServiceReport>>,
     /// How full the kernel's tables are, as of the last plan.
     fill: Vec<MapReport>,
     resync: Duration,
@@ -109,7 +110,6 @@ impl Control {
         self.look_around(false).await;
         self.look_at_neighbours().await;
         let mut resync = tokio::time::interval(self.resync);
-        let mut refresh = tokio::time::interval(REPORT_INTERVAL);
         resync.reset();
         loop {
             tokio::select! {
@@ -137,7 +137,6 @@ impl Control {
                     self.check_hops().await;
                     self.look_around(true).await;
                 }
-                _ = refresh.tick() => {}
             }
             self.publish_report();
         }
@@ -225,6 +224,7 @@ impl Control {
         self.published.dns_allow.store(Arc::new(self.dns_clients()));
         let table = dns::Table::new(&self.zones, &desired.names);
         self.published.dns.store(Arc::new(table));
+        self.services = Arc::new(report::services(&desired, self.node.zone.as_deref()));
         self.desired = desired;
     }
 
@@ -343,21 +343,14 @@ impl Control {
     }
 
     fn publish_report(&self) {
-        let counters = self.datapath.counters().unwrap_or_default();
         let mut report = report::report(
             &self.fixed,
             &self.catalog,
             &self.desired,
-            &counters,
+            &self.services,
             &self.failures,
-            self.node.zone.as_deref(),
         );
         report.datapath.maps.clone_from(&self.fill);
-        let census = self.published.census.load();
-        report.datapath.maps.extend(report::flow_tables(&census));
-        if let Some(dns) = &mut report.dns {
-            dns.upstreams = self.published.dns_upstreams.load().to_vec();
-        }
         self.published.status.store(Arc::new(report));
     }
 }

@@ -1,20 +1,23 @@
 //! What the agent says about itself, from what the rooms hold.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use crate::{
     admin::report::{
-        AgentReport, BackendReport, BackendState, DatapathReport, DnsReport, DropReport,
-        ErrorReport, InterfaceReport, MapReport, ProblemReport, ProviderReport, ServiceReport,
-        StatusReport,
+        AgentReport, BackendReport, BackendState, DatapathReport, DnsReport, ErrorReport,
+        InterfaceReport, MapReport, ProblemReport, ProviderReport, ServiceReport, ServiceTraffic,
+        StatusReport, Traffic,
     },
     catalog::{Catalog, CatalogBackend, Desired, Notice, NoticeKind, Port, Protocol, Weight},
-    datapath::{Counters, flows::Census},
-    plan::{Limits, Wanted},
+    datapath::flows::Census,
+    plan::{Endpoint, Limits, Wanted},
     vip::VipName,
 };
 
-use super::wanted::tier;
+use super::wanted::{endpoint, tier};
 
 /// What stays the same while the agent runs.
 #[derive(Clone, Debug, Default)]
@@ -26,14 +29,13 @@ pub(super) struct Fixed {
     pub(super) warnings: Vec<String>,
 }
 
-/// The report of this moment. `failures`: what could not be written to the kernel or the routes; `zone`: the node's.
+/// The report of this moment. `failures`: what could not be written to the kernel or the routes.
 pub(super) fn report(
     fixed: &Fixed,
     catalog: &Catalog,
     desired: &Desired,
-    counters: &Counters,
+    services: &Arc<Vec<ServiceReport>>,
     failures: &[String],
-    zone: Option<&str>,
 ) -> StatusReport {
     let warnings = desired
         .problems
@@ -42,18 +44,10 @@ pub(super) fn report(
         .map(ToString::to_string);
     StatusReport {
         agent: fixed.agent.clone(),
-        services: services(desired, zone),
+        services: Arc::clone(services),
         providers: providers(catalog, desired),
         datapath: DatapathReport {
             interfaces: fixed.interfaces.clone(),
-            drops: counters
-                .iter()
-                .filter(|(_, packets)| *packets > 0)
-                .map(|(reason, packets)| DropReport {
-                    reason: reason.as_str().to_owned(),
-                    packets: *packets,
-                })
-                .collect(),
             ..fixed.datapath.clone()
         },
         dns: fixed.dns.clone().map(|dns| DnsReport {
@@ -107,14 +101,14 @@ pub(super) fn fill(want: &Wanted, limits: &Limits) -> Vec<MapReport> {
 }
 
 /// Both families of a name are one entry.
-fn services(desired: &Desired, zone: Option<&str>) -> Vec<ServiceReport> {
+pub(super) fn services(desired: &Desired, zone: Option<&str>) -> Vec<ServiceReport> {
     let mut merged = BTreeMap::<
         (Option<VipName>, Option<std::net::IpAddr>, Port, Protocol),
         ServiceReport,
     >::new();
-    let mut external = BTreeMap::<_, BTreeSet<u16>>::new();
+    let mut external = BTreeMap::<_, BTreeSet<Endpoint>>::new();
     for (at, of) in &desired.external {
-        external.entry(*of).or_default().insert(at.port.get());
+        external.entry(*of).or_default().insert(endpoint(at));
     }
     for (key, service) in &desired.services {
         let literal = service.name.is_none().then_some(key.addr);
@@ -133,11 +127,15 @@ fn services(desired: &Desired, zone: Option<&str>) -> Vec<ServiceReport> {
                     .as_ref()
                     .is_some_and(|name| desired.contested.contains(name)),
                 backends: Vec::new(),
+                traffic: ServiceTraffic::default(),
+                stands_at: Vec::new(),
             });
         entry.addrs.push(key.addr);
-        entry
-            .external
-            .extend(external.get(key).into_iter().flatten());
+        entry.stands_at.push(endpoint(key));
+        for at in external.get(key).into_iter().flatten() {
+            entry.stands_at.push(*at);
+            entry.external.push(at.port);
+        }
         entry.external.sort_unstable();
         entry.external.dedup();
         let tiers = || service.backends.iter().map(|backend| tier(backend, zone));
@@ -175,6 +173,7 @@ fn backend(backend: &CatalogBackend, stands_by: bool) -> BackendReport {
         provider: backend.provider.to_string(),
         app: backend.app.to_string(),
         task: backend.task.to_string(),
+        traffic: Traffic::default(),
     }
 }
 

@@ -19,24 +19,24 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::{
-    Control, Published, UPDATES, collector,
+    Control, Published, UPDATES, collector, counted,
     external::Holders,
     hops::Hops,
     made::Made,
     names::{open_dns, resolution, serve_dns},
     owners::Owners,
     providers::start_providers,
-    report::Fixed,
+    report::{self, Fixed},
     wanted::{Node, hold, wanted},
 };
 use crate::{
     admin::{
-        self, AdminSocket, Resolve,
+        self, AdminSocket, Count, Resolve,
         report::{AgentReport, DatapathReport, DnsReport, InterfaceReport, Timestamp},
     },
     catalog::{Catalog, Desired, Policy},
     config::{self, Config},
-    datapath::{Datapath, DatapathConfig, Interface, Sizes, TcMode, XdpMode},
+    datapath::{Datapath, DatapathConfig, Interface, Sizes, Stats, TcMode, XdpMode},
     dns,
     net::{LinkKind, Netlink, Routes, local_port_range, reserve_ports},
     plan::{self, Planner},
@@ -265,7 +265,7 @@ async fn set_up(parts: Parts) -> Result<Ready> {
         }),
         warnings: config.warnings.clone(),
     };
-    start_admin(socket, &published, &stop);
+    start_admin(socket, &published, datapath.stats()?, &stop);
     tokio::spawn(collector::run(
         datapath.flow_tables()?,
         Arc::clone(&published.census),
@@ -298,6 +298,7 @@ async fn set_up(parts: Parts) -> Result<Ready> {
         holders,
         adopted,
         failures: Vec::new(),
+        services: Arc::default(),
         fill: Vec::new(),
         fixed,
         published,
@@ -395,14 +396,26 @@ fn link_address(config: &Config) -> Result<Option<Ipv4Addr>> {
     }
 }
 
-fn start_admin(socket: AdminSocket, published: &Published, stop: &CancellationToken) {
+fn start_admin(socket: AdminSocket, published: &Published, stats: Stats, stop: &CancellationToken) {
     let table = Arc::clone(&published.dns);
     let resolve: Resolve = Arc::new(move |name| resolution(&table.load(), name));
     let stop = stop.clone();
     let status = Arc::clone(&published.status);
+    let read = published.clone();
+    let count: Count = Arc::new(move |report| {
+        let census = read.census.load();
+        report.datapath.maps.extend(report::flow_tables(&census));
+        if let Some(dns) = &mut report.dns {
+            dns.upstreams = read.dns_upstreams.load().to_vec();
+        }
+        match stats.read() {
+            Ok(counted) => counted::fill(report, &counted),
+            Err(error) => report.warnings.push(format!("no counters: {error:#}")),
+        }
+    });
     tokio::spawn(async move {
         let done = async move { stop.cancelled().await };
-        if let Err(error) = admin::serve(socket, status, resolve, done).await {
+        if let Err(error) = admin::serve(socket, status, resolve, count, done).await {
             error!("the admin socket ended: {error}");
         }
     });

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    io,
     os::fd::{AsFd as _, OwnedFd},
     path::Path,
 };
@@ -11,7 +12,10 @@ use aya::{
     Pod,
     maps::{HashMap, Map, MapData, MapError},
 };
-use lb_common::{Addr4, Addr6, Address, Flow, FlowKey, direction, tcp_state};
+use lb_common::{
+    Addr4, Addr6, Address, Flow, FlowKey, SockKey, SockPeer, direction, headers::TCP, peer_flag,
+    tcp_state,
+};
 use rustix::time::{ClockId, clock_gettime};
 
 use super::{
@@ -32,6 +36,8 @@ const HALF6: &str = "LB_FLOWS_HALF6";
 pub struct FlowTables {
     v4: Vec<Table<Addr4>>,
     v6: Vec<Table<Addr6>>,
+    /// The peers of local sockets.
+    sockets: OwnedFd,
     loads: Loads,
 }
 
@@ -90,6 +96,7 @@ impl FlowTables {
                 Table::open(&dir, HALF6, "half-open TCP flows, IPv6", half)?,
                 Table::open(&dir, "LB_FLOWS_UDP6", "UDP flows, IPv6", udp)?,
             ],
+            sockets: pinned(&dir, "LB_SOCK_PEERS")?,
             loads: Loads::open(&dir, sizes)?,
         })
     }
@@ -109,8 +116,23 @@ impl FlowTables {
         for table in &mut self.v6 {
             table.collect(&before, &mut census)?;
         }
+        self.count_sockets(&before, &mut census)?;
         self.loads.correct(&before, &census)?;
         Ok(census)
+    }
+
+    /// Local TCP connections; what is left of other sockets says nothing of whether they still live.
+    fn count_sockets(&self, before: &Before, census: &mut Census) -> Result<()> {
+        entries(&self.sockets, |key: SockKey, peer: SockPeer| {
+            if key.proto == TCP
+                && peer.flags & peer_flag::OPEN != 0
+                && before.is_current(peer.backend, peer.generation)
+            {
+                *census.active.entry(peer.backend).or_default() += 1;
+                *census.services.entry(peer.service).or_default() += 1;
+            }
+        })
+        .context("cannot read LB_SOCK_PEERS")
     }
 }
 
@@ -130,8 +152,7 @@ where
             room,
             half_open: [HALF4, HALF6].contains(&map_name),
             map: Map::LruHashMap(map).try_into()?,
-            fd: open_pin(&path)
-                .with_context(|| format!("cannot open the pinned map {}", path.display()))?,
+            fd: pinned(dir, map_name)?,
         })
     }
 
@@ -180,19 +201,31 @@ where
     }
 
     /// Every entry, some twice or not at all if the table changes meanwhile.
-    fn walk(&self, mut visit: impl FnMut(FlowKey<A>, Flow<A>)) -> Result<()> {
-        let mut keys = vec![FlowKey::<A>::default(); BATCH];
-        let mut flows = vec![Flow::<A>::default(); BATCH];
-        let mut cursor = Cursor::default();
-        loop {
-            let (read, more) = lookup_batch(self.fd.as_fd(), &mut cursor, &mut keys, &mut flows)
-                .with_context(|| format!("cannot read {}", self.name))?;
-            for (key, flow) in keys.iter().zip(&flows).take(read) {
-                visit(*key, *flow);
-            }
-            if !more {
-                return Ok(());
-            }
+    fn walk(&self, visit: impl FnMut(FlowKey<A>, Flow<A>)) -> Result<()> {
+        entries(&self.fd, visit).with_context(|| format!("cannot read {}", self.name))
+    }
+}
+
+/// The map that is pinned in this folder.
+pub(super) fn pinned(dir: &Path, name: &str) -> Result<OwnedFd> {
+    let path = dir.join(name);
+    open_pin(&path).with_context(|| format!("cannot open the pinned map {}", path.display()))
+}
+
+/// All entries of a hash map, some twice or not at all if it changes meanwhile.
+pub(super) fn entries<K: Pod + Default, V: Pod + Default>(
+    map: &OwnedFd,
+    mut visit: impl FnMut(K, V),
+) -> io::Result<()> {
+    let (mut keys, mut values) = (vec![K::default(); BATCH], vec![V::default(); BATCH]);
+    let mut cursor = Cursor::default();
+    loop {
+        let (read, more) = lookup_batch(map.as_fd(), &mut cursor, &mut keys, &mut values)?;
+        for (key, value) in keys.iter().zip(&values).take(read) {
+            visit(*key, *value);
+        }
+        if !more {
+            return Ok(());
         }
     }
 }

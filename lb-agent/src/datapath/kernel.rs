@@ -9,8 +9,9 @@ use aya::{
 };
 use ipnet::IpNet;
 use lb_common::{
-    Addr4, Addr6, Affinity, AffinityKey, Backend, BackendLimit, Be16, NodeConfig, SLOTS_LARGE,
-    SLOTS_MEDIUM, SLOTS_SMALL, Service, ServiceKey, ServiceState,
+    Addr4, Addr6, Affinity, AffinityKey, Backend, BackendLimit, BackendStats, Be16,
+    ConnectionStats, NodeConfig, SLOTS_LARGE, SLOTS_MEDIUM, SLOTS_SMALL, Service, ServiceKey,
+    ServiceState, ServiceStats,
 };
 
 use super::{
@@ -18,6 +19,7 @@ use super::{
     filter::Filter,
     layout::Sizes,
     lists::Lists,
+    percpu::PerCpu,
     sys,
 };
 use crate::plan::{Endpoint, Kernel, KernelState, Op};
@@ -38,6 +40,9 @@ pub(super) struct Maps {
     backends: ById<Backend>,
     limits: ById<BackendLimit>,
     service_states: ById<ServiceState>,
+    traffic: PerCpu<BackendStats>,
+    connections: PerCpu<ConnectionStats>,
+    service_stats: PerCpu<ServiceStats>,
     affinity: HashMap<MapData, AffinityKey, Affinity>,
     lists: Lists,
     sources4: LpmTrie<MapData, Addr4, u32>,
@@ -72,6 +77,9 @@ impl Maps {
             backends: ById::take(object, "LB_BACKENDS", sizes.backends)?,
             limits: ById::take(object, "LB_LIMITS", sizes.backends)?,
             service_states: ById::take(object, "LB_SERVICE_STATES", sizes.service_ids())?,
+            traffic: PerCpu::take(object, "LB_STATS")?,
+            connections: PerCpu::take(object, "LB_CONNECTIONS")?,
+            service_stats: PerCpu::take(object, "LB_SERVICE_STATS")?,
             affinity: take(object, "LB_AFFINITY")?,
             lists: Lists::take(object)?,
             sources4: take(object, "LB_SOURCES4")?,
@@ -140,7 +148,10 @@ impl Maps {
         match op {
             Op::PutBackend { id, value } => self.backends.put(&[*id], &[*value])?,
             Op::FreeBackend { id, generation } => {
-                self.backends.put(&[*id], &[Op::freed(*generation)])?
+                self.backends.put(&[*id], &[Op::freed(*generation)])?;
+                // The next one to have the id begins at zero.
+                self.traffic.clear(*id)?;
+                self.connections.clear(*id)?;
             }
             Op::PutLimit { id, value } => self.limits.put(&[*id], &[*value])?,
             Op::PutListed { listed, rule } => self.lists.put(listed, *rule)?,
@@ -295,6 +306,7 @@ impl Maps {
         for id in services.iter().filter(|id| self.service_states.has(**id)) {
             self.service_states
                 .put(&[*id], &[ServiceState::default()])?;
+            self.service_stats.clear(*id)?;
         }
         let clients = self.affinity.keys().collect::<Result<Vec<_>, _>>()?;
         for client in clients {

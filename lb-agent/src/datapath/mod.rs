@@ -13,8 +13,10 @@ mod links;
 mod lists;
 mod loads;
 mod object;
+mod percpu;
 mod purge;
 mod rtnl;
+mod stats;
 mod sys;
 #[cfg(test)]
 mod tests;
@@ -27,9 +29,9 @@ use std::{
 use anyhow::{Context as _, Result};
 use aya::{
     Ebpf,
-    maps::{MapData, PerCpuArray, xdp::DevMapHash},
+    maps::{MapData, xdp::DevMapHash},
 };
-use lb_common::{BackendStats, Reason};
+use lb_common::Reason;
 
 use flows::FlowTables;
 pub use hops::{HeldHops, HopMaps};
@@ -40,6 +42,7 @@ pub use links::{Interface, TcMode, XdpMode};
 use object::Globals;
 pub use object::{join_stages, load_program, object_bytes};
 pub use purge::purge;
+pub use stats::{BackendCounts, Counted, ServiceCounts, Stats};
 
 use crate::plan::{Kernel, Limits};
 
@@ -73,8 +76,6 @@ pub struct Datapath {
     links: Links,
     maps: Maps,
     hops: HopMaps,
-    counters: PerCpuArray<MapData, u64>,
-    stats: PerCpuArray<MapData, BackendStats>,
     ports: DevMapHash<MapData>,
 }
 
@@ -99,8 +100,6 @@ impl Datapath {
         Ok(Self {
             maps: Maps::take(&mut object, &config.sizes)?,
             hops: HopMaps::take(&mut object)?,
-            counters: take(&mut object, "LB_COUNTERS")?,
-            stats: take(&mut object, "LB_STATS")?,
             ports: take(&mut object, "LB_PORTS")?,
             links: Links::new(&config.pin_dir, config.tc_mode),
             object,
@@ -172,6 +171,15 @@ impl Datapath {
         FlowTables::open(&self.config.pin_dir, &self.config.sizes)
     }
 
+    /// What the programs count, for whoever asks.
+    ///
+    /// # Errors
+    ///
+    /// If a pinned map cannot be opened.
+    pub fn stats(&self) -> Result<Stats> {
+        Stats::open(&self.config.pin_dir, &self.config.sizes)
+    }
+
     /// The maps, for a plan.
     pub fn kernel(&mut self) -> &mut dyn Kernel {
         &mut self.maps
@@ -207,41 +215,6 @@ impl Datapath {
             sources: layout::SOURCES as usize,
             listed: layout::LISTED as usize,
         }
-    }
-
-    /// What was dropped, refused or passed on, by reason.
-    ///
-    /// # Errors
-    ///
-    /// If the map cannot be read.
-    pub fn counters(&self) -> Result<Counters> {
-        Reason::ALL
-            .iter()
-            .map(|reason| {
-                let values = self.counters.get(&(*reason as u32), 0)?;
-                Ok((*reason, values.iter().sum()))
-            })
-            .collect()
-    }
-
-    /// What went to and came from a backend.
-    ///
-    /// # Errors
-    ///
-    /// If the map cannot be read.
-    pub fn backend_stats(&self, id: u32) -> Result<BackendStats> {
-        let values = self.stats.get(&id, 0)?;
-        Ok(values
-            .iter()
-            .fold(BackendStats::default(), |sum, cpu| BackendStats {
-                flows: sum.flows + cpu.flows,
-                packets_to: sum.packets_to + cpu.packets_to,
-                bytes_to: sum.bytes_to + cpu.bytes_to,
-                packets_from: sum.packets_from + cpu.packets_from,
-                bytes_from: sum.bytes_from + cpu.bytes_from,
-                failed: sum.failed + cpu.failed,
-                retransmits: sum.retransmits + cpu.retransmits,
-            }))
     }
 }
 

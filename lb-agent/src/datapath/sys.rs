@@ -144,7 +144,8 @@ pub(super) fn link_ifindex(link: BorrowedFd<'_>) -> io::Result<u32> {
 pub(super) struct Cursor(Option<u32>);
 
 /// Reads entries of a hash map, or of an array, from `cursor` on, as many as there is room for, and moves the cursor.
-/// Gives the number of entries read and whether there are more. Kernel 5.6.
+/// Gives the number of entries read and whether there are more. Kernel 5.6. Of a per-CPU map each entry takes as many
+/// values as there are CPUs, and there must be room for those of all keys.
 ///
 /// # Errors
 ///
@@ -243,6 +244,19 @@ pub(super) fn map_put(map: BorrowedFd<'_>, key: &[u32], value: &[u32]) -> io::Re
     attr.0[0] = map.as_raw_fd() as u32;
     attr.set_pointer(2, key.as_ptr() as u64);
     attr.set_pointer(4, value.as_ptr() as u64);
+    bpf(cmd::MAP_UPDATE_ELEM, &mut attr).map(drop)
+}
+
+/// Writes all CPUs' values of a number. They must be as many, and as long, as the map's are.
+pub(super) fn map_put_values<V: aya::Pod>(
+    map: BorrowedFd<'_>,
+    key: u32,
+    values: &[V],
+) -> io::Result<()> {
+    let mut attr = Attr::new();
+    attr.0[0] = map.as_raw_fd() as u32;
+    attr.set_pointer(2, std::ptr::from_ref(&key) as u64);
+    attr.set_pointer(4, values.as_ptr() as u64);
     bpf(cmd::MAP_UPDATE_ELEM, &mut attr).map(drop)
 }
 

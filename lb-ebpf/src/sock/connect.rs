@@ -45,6 +45,7 @@ fn connect<A: Tables>(ctx: &SockAddrContext, call: &Call, vip: A, set: impl FnOn
     let cookie = call.cookie(ctx);
     let Some((id, backend)) = draw(ctx, service, cookie, proto) else {
         counters::count(Reason::SockNoBackend);
+        counters::service(service.id, |stats| stats.refused += 1);
         return deny(ECONNREFUSED);
     };
     let peer = peer_of(vip, port, id, backend, service);
@@ -52,6 +53,7 @@ fn connect<A: Tables>(ctx: &SockAddrContext, call: &Call, vip: A, set: impl FnOn
         return deny(ENOBUFS);
     }
     counters::backend(id, |stats| stats.flows += 1);
+    counters::service(service.id, |stats| stats.flows += 1);
     set(A::narrow(&backend.addr));
     call.set_port(backend.port);
     ALLOW

@@ -75,6 +75,7 @@ fn send<A: Tables>(ctx: &SockAddrContext, call: &Call, vip: A, set: impl FnOnce(
     }
     let Some((id, backend)) = draw(ctx, service, cookie, proto) else {
         counters::count(Reason::SockNoBackend);
+        counters::service(service.id, |stats| stats.refused += 1);
         return deny(ECONNREFUSED);
     };
     let peer = peer_of(vip, port, id, backend, service);
@@ -84,6 +85,7 @@ fn send<A: Tables>(ctx: &SockAddrContext, call: &Call, vip: A, set: impl FnOnce(
     // Without the memory the next datagram draws again, by the same cookie.
     let _ = LB_SOCK_CHOICES.insert(choice, peer, ANY);
     counters::backend(id, |stats| stats.flows += 1);
+    counters::service(service.id, |stats| stats.flows += 1);
     set(A::narrow(&backend.addr));
     call.set_port(backend.port);
     ALLOW

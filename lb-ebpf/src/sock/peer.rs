@@ -8,7 +8,8 @@ use aya_ebpf::{
 };
 use lb_common::{
     Addr4, Addr6, Address as _, Be16, SockKey,
-    headers::{Family as _, UDP},
+    headers::{Family as _, TCP, UDP},
+    peer_flag,
 };
 
 use super::{ALLOW, Call};
@@ -59,8 +60,8 @@ pub(super) fn restore<A: Tables>(
     ALLOW
 }
 
-/// Forgets a connected UDP socket. TCP outlives the descriptor (FIN, TIME_WAIT) and is forgotten by
-/// `sock_ops` when its state is CLOSE; unconnected sockets age out of the LRU tables.
+/// Forgets a connected UDP socket. TCP outlives the descriptor (FIN, TIME_WAIT): only the end of the descriptor is
+/// noted, and `sock_ops` forgets it when its state is CLOSE. Unconnected sockets age out of the LRU tables.
 #[cgroup_sock(sock_release)]
 pub fn lb_sock_release(ctx: SockContext) -> i32 {
     // SAFETY: context fields that may be read at this hook.
@@ -71,7 +72,8 @@ pub fn lb_sock_release(ctx: SockContext) -> i32 {
             (*ctx.sock).dst_port,
         )
     };
-    if proto != u32::from(UDP) || port == 0 {
+    let is_tcp = proto == u32::from(TCP);
+    if (!is_tcp && proto != u32::from(UDP)) || port == 0 {
         return ALLOW;
     }
     // SAFETY: as above; word by word.
@@ -98,9 +100,16 @@ pub fn lb_sock_release(ctx: SockContext) -> i32 {
         addr,
         port: Be16(port),
         family,
-        proto: UDP,
+        proto: proto as u8,
         pad: 0,
     };
+    if is_tcp {
+        if let Some(peer) = LB_SOCK_PEERS.get_ptr_mut(key) {
+            // SAFETY: a live map value; nobody else writes the flags of a socket that is being released.
+            unsafe { (*peer).flags |= peer_flag::RELEASED };
+        }
+        return ALLOW;
+    }
     // Not there: the socket was none of ours.
     let _ = LB_SOCK_PEERS.remove(key);
     ALLOW

@@ -1,0 +1,217 @@
+//! Puts what the kernel counted into a report, when somebody asks for it.
+
+use std::sync::Arc;
+
+use crate::{
+    admin::report::{DropReport, ServiceReport, ServiceTraffic, StatusReport, Traffic},
+    datapath::{BackendCounts, Counted, ServiceCounts},
+    plan::Endpoint,
+};
+
+/// Fills in every number of `report` that `counted` holds.
+pub(super) fn fill(report: &mut StatusReport, counted: &Counted) {
+    report.datapath.drops = counted
+        .reasons
+        .iter()
+        .filter(|(_, packets)| *packets > 0)
+        .map(|(reason, packets)| DropReport {
+            reason: reason.as_str().to_owned(),
+            packets: *packets,
+        })
+        .collect();
+    for service in Arc::make_mut(&mut report.services) {
+        fill_service(service, counted);
+    }
+}
+
+fn fill_service(service: &mut ServiceReport, counted: &Counted) {
+    let stands_at = service.stands_at.iter();
+    let places: Vec<_> = stands_at
+        .filter_map(|at| counted.services.get(at))
+        .collect();
+    service.traffic = service_traffic(&places);
+    let is_dsr = places.iter().any(|place| place.is_dsr);
+    for backend in &mut service.backends {
+        let endpoint = Endpoint::new(backend.addr, service.protocol.number());
+        if let Some(counts) = counted.backends.get(&endpoint) {
+            backend.traffic = backend_traffic(counts, is_dsr);
+        }
+    }
+}
+
+fn service_traffic(places: &[&ServiceCounts]) -> ServiceTraffic {
+    let mut traffic = ServiceTraffic::default();
+    for place in places {
+        traffic.flows_active += place.active;
+        traffic.flows_new += place.stats.flows;
+        traffic.flows_refused += place.stats.refused;
+        let handshakes = &place.stats.handshakes;
+        traffic.handshakes.resize(handshakes.len(), 0);
+        for (sum, more) in traffic.handshakes.iter_mut().zip(handshakes) {
+            *sum += more;
+        }
+    }
+    traffic
+}
+
+/// `is_dsr`: a backend that is elsewhere answers its clients directly, and nothing is known of its answers.
+fn backend_traffic(counts: &BackendCounts, is_dsr: bool) -> Traffic {
+    let BackendCounts {
+        active,
+        traffic,
+        connections,
+        is_elsewhere,
+    } = counts;
+    let seen = |number| (!(is_dsr && *is_elsewhere)).then_some(number);
+    Traffic {
+        flows_active: *active,
+        flows_new: traffic.flows,
+        flows_closed: connections.closed,
+        packets_in: traffic.packets_to,
+        packets_out: seen(traffic.packets_from),
+        bytes_in: traffic.bytes_to,
+        bytes_out: seen(traffic.bytes_from),
+        client_resets: connections.client_resets,
+        backend_resets: seen(connections.backend_resets),
+        failed: traffic.failed,
+        syn_retransmits: connections.syn_retransmits,
+        retransmits: traffic.retransmits,
+        handshakes: seen(connections.handshakes),
+        handshake_ns: seen(connections.handshake_ns),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use lb_common::{BackendStats, ConnectionStats, Reason, ServiceStats};
+
+    use super::*;
+    use crate::{
+        admin::report::{BackendReport, BackendState},
+        catalog::{Port, Protocol},
+    };
+
+    const ADDR: &str = "10.0.0.1:8080";
+
+    fn report() -> StatusReport {
+        let endpoint = |at: &str| Endpoint::new(at.parse().unwrap(), 6);
+        let service = ServiceReport {
+            name: None,
+            addrs: vec!["11.0.0.1".parse().unwrap()],
+            port: Port::new(80).unwrap(),
+            protocol: Protocol::Tcp,
+            algorithm: String::new(),
+            mode: String::new(),
+            external: vec![10_000],
+            address_not_agreed: false,
+            backends: vec![BackendReport {
+                addr: ADDR.parse().unwrap(),
+                weight: 1,
+                state: BackendState::Active,
+                why: None,
+                provider: String::new(),
+                app: String::new(),
+                task: String::new(),
+                traffic: Traffic::default(),
+            }],
+            traffic: ServiceTraffic::default(),
+            stands_at: vec![endpoint("11.0.0.1:80"), endpoint("192.0.2.1:10000")],
+        };
+        StatusReport {
+            services: Arc::new(vec![service]),
+            ..StatusReport::default()
+        }
+    }
+
+    fn counted(is_dsr: bool, is_elsewhere: bool) -> Counted {
+        let place = |n| ServiceCounts {
+            active: n,
+            stats: ServiceStats {
+                flows: 10 * n,
+                refused: 100 * n,
+                handshakes: [n; 16],
+            },
+            is_dsr,
+        };
+        let backend = BackendCounts {
+            active: 3,
+            traffic: BackendStats {
+                flows: 30,
+                packets_to: 400,
+                bytes_to: 5_000,
+                packets_from: 600,
+                bytes_from: 7_000,
+                failed: 8,
+                retransmits: 9,
+            },
+            connections: ConnectionStats {
+                closed: 27,
+                client_resets: 1,
+                backend_resets: 2,
+                syn_retransmits: 4,
+                handshakes: 25,
+                handshake_ns: 50_000,
+            },
+            is_elsewhere,
+        };
+        let at = |text: &str| Endpoint::new(text.parse::<SocketAddr>().unwrap(), 6);
+        Counted {
+            backends: [(at(ADDR), backend)].into(),
+            services: [
+                (at("11.0.0.1:80"), place(1)),
+                (at("192.0.2.1:10000"), place(2)),
+                (at("11.0.0.2:80"), place(4)),
+            ]
+            .into(),
+            reasons: vec![(Reason::Malformed, 5), (Reason::NoBackend, 0)],
+        }
+    }
+
+    #[test]
+    fn a_service_counts_what_came_to_all_its_places() {
+        let mut report = report();
+        fill(&mut report, &counted(false, true));
+        assert_eq!(
+            report.services[0].traffic,
+            ServiceTraffic {
+                flows_active: 3,
+                flows_new: 30,
+                flows_refused: 300,
+                handshakes: vec![3; 16],
+            }
+        );
+        let drops = report.datapath.drops.iter();
+        let drops: Vec<_> = drops.map(|drop| (&*drop.reason, drop.packets)).collect();
+        assert_eq!(drops, [(Reason::Malformed.as_str(), 5)]);
+    }
+
+    #[test]
+    fn answers_that_do_not_come_by_are_unknown_not_zero() {
+        for (is_dsr, is_elsewhere) in [(false, true), (true, false), (true, true)] {
+            let mut report = report();
+            fill(&mut report, &counted(is_dsr, is_elsewhere));
+            let seen = |number| (!(is_dsr && is_elsewhere)).then_some(number);
+            assert_eq!(
+                report.services[0].backends[0].traffic,
+                Traffic {
+                    flows_active: 3,
+                    flows_new: 30,
+                    flows_closed: 27,
+                    packets_in: 400,
+                    packets_out: seen(600),
+                    bytes_in: 5_000,
+                    bytes_out: seen(7_000),
+                    client_resets: 1,
+                    backend_resets: seen(2),
+                    failed: 8,
+                    syn_retransmits: 4,
+                    retransmits: 9,
+                    handshakes: seen(25),
+                    handshake_ns: seen(50_000),
+                }
+            );
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! A node with the agent between two clients and three servers, its services in a file.
+#![allow(clippy::expect_used, reason = "a test says what it expects")]
+
+use std::{
+    fs,
+    io::Read as _,
+    net::{SocketAddr, TcpStream},
+    path::PathBuf,
+    time::Duration,
+};
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::lab::{Host, HostSpec, Lab, Process, programs::agent, servers::Server, wait_until};
+
+/// How long anything may take.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+/// Long enough for a handshake, and for the first SYN that is sent again.
+pub const CONNECT: Duration = Duration::from_millis(2_500);
+
+/// A node with the agent, two clients that reach VIPs by it, and servers `s1` to `s3` without an agent. Fields end
+/// in this order.
+pub struct Stage {
+    /// The agent of `node`.
+    pub agent: Process,
+    argv: Vec<String>,
+    run_dir: PathBuf,
+    services: PathBuf,
+    _echoes: Vec<Server>,
+    /// They answer with their names.
+    pub servers: Vec<Host>,
+    /// They reach VIPs by `node`.
+    pub clients: Vec<Host>,
+    /// The node.
+    pub node: Host,
+    _lab: Lab,
+}
+
+// === impl Stage ===
+
+impl Stage {
+    /// Starts everything; `services`: the file, `flags`: more of the agent.
+    pub fn up(services: &str, flags: &[&str]) -> Self {
+        let lab = Lab::new().expect("a lab");
+        let host =
+            |name: &str, number: u8| HostSpec::new(name).address(&format!("10.77.0.{number}/24"));
+        let plug = |spec: &HostSpec| lab.host(spec).expect("a host");
+        let node = plug(&host("node", 1).forwarding());
+        let client = |name, number| plug(&host(name, number).route("10.99.0.0/16 via 10.77.0.1"));
+        let clients = vec![client("c1", 100), client("c2", 101)];
+        let servers: Vec<_> = (1..=3)
+            .map(|n| plug(&host(&format!("s{n}"), 10 + n)))
+            .collect();
+        let echo = |host: &Host| {
+            let at = "0.0.0.0:80".parse().expect("an address");
+            Server::tcp_echo(host, at, host.name()).expect("a server")
+        };
+        let echoes = servers.iter().map(echo).collect();
+        let path = |name: &str| node.dir().join(name);
+        let text = |path: PathBuf| path.display().to_string();
+        let (program, file) = (agent().expect("an agent"), path("services.yaml"));
+        fs::write(&file, services).expect("written");
+        let own = [
+            ("--pin-dir", text(node.pins().to_owned())),
+            ("--state-dir", text(path("state"))),
+            ("--run-dir", text(path("run"))),
+            ("--cgroup", text(node.cgroup().path().to_owned())),
+            ("--services", text(file.clone())),
+        ];
+        let mut argv = vec![
+            program.as_str(),
+            "--iface",
+            "eth0",
+            "--ip-vips",
+            "10.99.0.0/16",
+        ];
+        argv.extend(["--dns-listen", "none"]);
+        argv.extend(["--flows", "65536", "--udp-flows", "16384"]);
+        argv.extend(own.iter().flat_map(|(flag, value)| [*flag, value.as_str()]));
+        argv.extend(flags);
+        let mut stage = Self {
+            agent: node.start("lb-agent", &argv).expect("started"),
+            argv: argv.into_iter().map(str::to_owned).collect(),
+            run_dir: path("run"),
+            services: file,
+            _echoes: echoes,
+            servers,
+            clients,
+            node,
+            _lab: lab,
+        };
+        stage.is_up();
+        stage
+    }
+
+    /// Waits until the agent has read its file.
+    fn is_up(&mut self) {
+        wait_until("the agent has read the file", PATIENCE, || {
+            self.agent.has_ended() || self.status()["providers"][0]["last_sync"].is_number()
+        })
+        .expect("it answers");
+        assert!(!self.agent.has_ended(), "{}", self.agent.stderr());
+    }
+
+    /// Kills the agent and starts it again.
+    pub fn revive(&mut self) {
+        self.agent.signal(Signal::KILL).expect("killed");
+        wait_until("the agent is gone", PATIENCE, || self.agent.has_ended()).expect("it ends");
+        let argv: Vec<_> = self.argv.iter().map(String::as_str).collect();
+        self.agent = self.node.start("lb-agent", &argv).expect("started");
+        self.is_up();
+    }
+
+    /// Puts another file in place and waits until `status` shows what `shown` looks for.
+    pub fn write(&self, services: &str, shown: impl Fn(&Value) -> bool) {
+        let next = self.services.with_extension("next");
+        fs::write(&next, services).expect("written");
+        fs::rename(next, &self.services).expect("put in place");
+        wait_until("the new file is in force", PATIENCE, || {
+            shown(&self.status())
+        })
+        .expect("it is read");
+    }
+
+    /// `null` while the agent does not answer.
+    pub fn status(&self) -> Value {
+        let (program, dir) = (
+            agent().expect("an agent"),
+            self.run_dir.display().to_string(),
+        );
+        let argv = [&program, "status", "--json", "--run-dir", &dir];
+        let shown = self.node.run(&argv).expect("status runs");
+        serde_json::from_str(&shown.stdout).unwrap_or_default()
+    }
+
+    /// Packets went no further for this reason, as `status` tells within seconds.
+    pub fn expect_dropped(&self, reason: &str) {
+        wait_until("the packets are counted", PATIENCE, || {
+            let status = self.status();
+            let drops = status["datapath"]["drops"].as_array();
+            let mut reasons = drops.into_iter().flatten().map(|drop| &drop["reason"]);
+            reasons.any(|known| known == reason)
+        })
+        .expect(reason);
+    }
+}
+
+/// A connection to a server, and its name.
+///
+/// # Errors
+///
+/// As `connect` and `read` give them.
+pub fn connect(client: &Host, vip: &str) -> std::io::Result<(TcpStream, String)> {
+    let to: SocketAddr = vip.parse().expect("an address");
+    let dial = || TcpStream::connect_timeout(&to, CONNECT);
+    let mut stream = client.enter(dial).expect("in the host")?;
+    stream.set_read_timeout(Some(CONNECT))?;
+    let mut name = [0; 2];
+    stream.read_exact(&mut name)?;
+    Ok((stream, String::from_utf8_lossy(&name).into_owned()))
+}
