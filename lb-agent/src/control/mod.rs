@@ -7,6 +7,7 @@ mod hops;
 mod made;
 mod modes;
 mod names;
+mod orphans;
 mod owners;
 mod providers;
 mod purge;
@@ -24,7 +25,7 @@ use std::{
 use anyhow::Result;
 use arc_swap::ArcSwap;
 use ipnet::IpNet;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tracing::{debug, error, info, warn};
 
 pub use purge::purge;
@@ -94,6 +95,8 @@ struct Control {
     failures: Vec<String>,
     /// What is said of `desired`.
     services: Arc<Vec<ServiceReport>>,
+    /// Told when the maps have changed.
+    changed: Arc<Notify>,
     /// How full the kernel's tables are, as of the last plan.
     fill: Vec<MapReport>,
     resync: Duration,
@@ -314,6 +317,7 @@ impl Control {
         let report = plan::reconcile(self.datapath.kernel(), &want, &limits, &mut self.planner)?;
         if report.applied > 0 {
             debug!(operations = report.applied, "kernel maps updated");
+            self.changed.notify_one();
         }
         failures.extend(report.problems);
         failures.extend(

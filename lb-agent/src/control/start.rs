@@ -13,7 +13,7 @@ use arc_swap::ArcSwap;
 use tokio::{
     runtime::Runtime,
     signal::unix::{Signal, SignalKind, signal},
-    sync::mpsc,
+    sync::{Notify, mpsc},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -24,6 +24,7 @@ use super::{
     hops::Hops,
     made::Made,
     names::{open_dns, resolution, serve_dns},
+    orphans,
     owners::Owners,
     providers::start_providers,
     report::{self, Fixed},
@@ -270,6 +271,8 @@ async fn set_up(parts: Parts) -> Result<Ready> {
         datapath.flow_tables()?,
         Arc::clone(&published.census),
     ));
+    let changed = Arc::new(Notify::new());
+    tokio::spawn(orphans::run(datapath.sockets()?, Arc::clone(&changed)));
     let mut control = Control {
         pools: [allocator.pools().v4, allocator.pools().v6]
             .into_iter()
@@ -299,6 +302,7 @@ async fn set_up(parts: Parts) -> Result<Ready> {
         adopted,
         failures: Vec::new(),
         services: Arc::default(),
+        changed,
         fill: Vec::new(),
         fixed,
         published,

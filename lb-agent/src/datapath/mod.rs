@@ -16,6 +16,7 @@ mod object;
 mod percpu;
 mod purge;
 mod rtnl;
+mod sockets;
 mod stats;
 mod sys;
 #[cfg(test)]
@@ -42,6 +43,7 @@ pub use links::{Interface, TcMode, XdpMode};
 use object::Globals;
 pub use object::{join_stages, load_program, object_bytes};
 pub use purge::purge;
+pub use sockets::{Orphan, Sockets};
 pub use stats::{BackendCounts, Counted, ServiceCounts, Stats};
 
 use crate::plan::{Kernel, Limits};
@@ -178,6 +180,15 @@ impl Datapath {
     /// If a pinned map cannot be opened.
     pub fn stats(&self) -> Result<Stats> {
         Stats::open(&self.config.pin_dir, &self.config.sizes)
+    }
+
+    /// What is remembered of local sockets.
+    ///
+    /// # Errors
+    ///
+    /// If a pinned map cannot be opened.
+    pub fn sockets(&self) -> Result<Sockets> {
+        Sockets::open(&self.config.pin_dir, &self.config.sizes)
     }
 
     /// The maps, for a plan.

@@ -13,6 +13,7 @@ mod netlink;
 mod route;
 mod routes;
 mod rules;
+pub mod sockets;
 mod sysctl;
 #[cfg(test)]
 mod tests;

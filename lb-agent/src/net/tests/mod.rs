@@ -4,6 +4,7 @@ mod changes;
 mod neighbours;
 mod node;
 mod reach;
+mod sockets;
 
 use std::{future::Future, process::Command, thread};
 
