@@ -45,7 +45,8 @@ pub struct Flow<A> {
     pub client_ifindex: u32,
     /// How long the flow may be silent before it counts as over, s.
     pub idle: u32,
-    /// [`direction::REVERSE`]: index of the client's next hop, 0 while it is not known.
+    /// [`direction::REVERSE`]: index of the client's next hop, 0 while it is not known. [`direction::FORWARD`]
+    /// with [`flow_flag::PEER`]: index of the peer whose address was found to be allowed; 0: none.
     pub next_hop: u16,
     /// [`crate::NodeConfig::route_epoch`] when the next hop was found.
     pub route_epoch: u16,
@@ -94,6 +95,8 @@ const IDLE_HALF_OPEN: u32 = 130;
 pub mod flow_flag {
     /// Packets went both ways, so that the longer time-out of UDP holds.
     pub const TWO_WAY: u8 = 1;
+    /// The client's packets come from a peer, which chose the backend.
+    pub const PEER: u8 = 2;
 }
 
 /// How far the time stamp of a flow may lag, ns: a write per packet would bounce cache lines, and with

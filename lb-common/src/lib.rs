@@ -11,6 +11,7 @@ mod balance;
 pub mod checksum;
 mod flow;
 pub mod fragment;
+pub mod geneve;
 mod hash;
 pub mod headers;
 pub mod icmp;
@@ -31,9 +32,9 @@ pub use hash::{flow_hash, next_hash, scale};
 pub use reason::{Reason, is_refused};
 pub use service::{
     Backend, BackendStats, ConnectionStats, FILTER_SLOTS, GUARDS, HANDSHAKE_BUCKETS, IDLE_TCP,
-    IDLE_UDP, IDLE_UDP_TWO_WAY, Neighbour, NextHop, NodeConfig, SLOTS_LARGE, SLOTS_MEDIUM,
-    SLOTS_SMALL, SOURCE_BITS, Service, ServiceKey, ServiceStats, SourceKey, addr_flag,
-    backend_kind, backend_state, filter_slot, handshake_bucket, port_flag, service_flag,
+    IDLE_UDP, IDLE_UDP_TWO_WAY, LocalKey, Neighbour, NextHop, NodeConfig, Peer, SLOTS_LARGE,
+    SLOTS_MEDIUM, SLOTS_SMALL, SOURCE_BITS, Service, ServiceKey, ServiceStats, SourceKey,
+    addr_flag, backend_kind, backend_state, filter_slot, handshake_bucket, port_flag, service_flag,
     service_mode, source_rule,
 };
 pub use sock::{SockKey, SockPeer, peer_flag};

@@ -3,8 +3,8 @@
 
 use crate::{
     Addr4, Addr6, Affinity, AffinityKey, Backend, BackendLimit, BackendStats, Bucket,
-    ConnectionStats, Flow, FlowKey, Neighbour, NextHop, NodeConfig, Service, ServiceKey,
-    ServiceState, ServiceStats, SockKey, SockPeer, SourceKey,
+    ConnectionStats, Flow, FlowKey, LocalKey, Neighbour, NextHop, NodeConfig, Peer, Service,
+    ServiceKey, ServiceState, ServiceStats, SockKey, SockPeer, SourceKey,
     fragment::{FragmentKey, FragmentPorts},
 };
 
@@ -35,9 +35,11 @@ pod!(
     FragmentKey<Addr4>,
     FragmentKey<Addr6>,
     FragmentPorts,
+    LocalKey,
     Neighbour,
     NextHop,
     NodeConfig,
+    Peer,
     Service,
     ServiceKey<Addr4>,
     ServiceKey<Addr6>,

@@ -76,6 +76,12 @@ reasons! {
     AnswerGuard = 26, "answer_guard";
     /// More refusals a second than a CPU may leave to the stack; dropped unanswered.
     RefusalGuard = 27, "refusal_guard";
+    /// A packet of our Geneve network from an address that is no peer's; dropped as it came.
+    PeerUnknown = 28, "peer_unknown";
+    /// A peer's packet for a backend that is not this node's, or not of that service; dropped as it came.
+    PeerBackend = 29, "peer_backend";
+    /// A packet of our Geneve network that no agent makes; dropped as it came.
+    PeerMalformed = 30, "peer_malformed";
 }
 
 /// Whether a packet that gets no flow for this reason, given by its number, is left to the stack, which

@@ -109,6 +109,9 @@ pub mod service_mode {
     pub const DSR_IPIP: u8 = 1;
     /// Direct server return: the packet as it is, in a frame to a neighbour that carries the VIP.
     pub const DSR_L2: u8 = 2;
+    /// Direct server return by the agent of the backend's host ([`crate::geneve`]), where that is a peer; full NAT
+    /// where it is not.
+    pub const DSR_GENEVE: u8 = 3;
 }
 
 /// How a backend is reached from this node. A flow has the same, where its service's mode does not say
@@ -124,6 +127,9 @@ pub mod backend_kind {
     pub const IPIP: u8 = 3;
     /// Of a flow: the packet goes to its MAC address; the reply does not come by here.
     pub const L2: u8 = 4;
+    /// Of a flow: the packet goes to the agent of the backend's host with the backend's name
+    /// ([`crate::geneve`]); the reply does not come by here.
+    pub const GENEVE: u8 = 5;
 
     /// Whether replies go to the client directly.
     #[inline(always)]
@@ -181,6 +187,8 @@ pub mod port_flag {
     pub const TCP: u8 = 2;
     /// A service stands at this UDP port.
     pub const UDP: u8 = 4;
+    /// UDP packets for it may be of peers ([`crate::geneve`]).
+    pub const PEERS: u8 = 8;
 }
 
 /// Slots of the coarse filter of destination addresses.
@@ -226,6 +234,36 @@ pub struct Neighbour {
     pub addr: Addr6,
 }
 
+/// The agent of a backend's host, by backend id.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Peer {
+    /// Its address; IPv4 in the first word.
+    pub addr: Addr6,
+    /// The interface of the route to it.
+    pub ifindex: u32,
+    /// Index of the next hop to it, 0 while it is not known.
+    pub next_hop: u16,
+    /// Its address's and its backend's family, 4 or 6; 0: the backend's host is no peer.
+    pub family: u8,
+    /// Always zero.
+    pub pad: u8,
+}
+
+/// A backend of this node as peers name it. The value is its id.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[repr(C)]
+pub struct LocalKey {
+    /// Its address; IPv4 in the first word.
+    pub addr: Addr6,
+    /// Id of the service that has it.
+    pub service: u32,
+    /// Its port.
+    pub port: Be16,
+    /// 4 or 6.
+    pub family: u16,
+}
+
 /// How many things each CPU limits by a [`crate::Bucket`] of their own: new flows, ICMP errors, refusals.
 pub const GUARDS: usize = 3;
 
@@ -243,8 +281,8 @@ pub struct NodeConfig {
     pub snat_ports: u16,
     /// Grows when a route changes: a flow's next hop is then found anew.
     pub route_epoch: u16,
-    /// Always zero.
-    pub pad: u16,
+    /// The longest IP packet, outer headers included, that gets here from any peer, bytes; 0: there are no peers.
+    pub peer_mtu: u16,
 }
 
 /// What went to and came from one backend; one copy per CPU.
@@ -343,6 +381,8 @@ const _: () = assert!(size_of::<ServiceKey<Addr6>>() == 20);
 const _: () = assert!(size_of::<Service>() == 11 * 4);
 const _: () = assert!(size_of::<Backend>() == 16 + 2 + 1 + 1 + 1 + 1 + 2 + 4 + 4);
 const _: () = assert!(size_of::<NodeConfig>() == 4 + 16 + 4 * 2);
+const _: () = assert!(size_of::<Peer>() == 16 + 4 + 2 + 1 + 1);
+const _: () = assert!(size_of::<LocalKey>() == 16 + 4 + 2 + 2);
 const _: () = assert!(size_of::<NextHop>() == 6 + 6 + 4 + 4);
 const _: () = assert!(size_of::<Neighbour>() == 4 + 4 + 16);
 const _: () = assert!(size_of::<BackendStats>() == 7 * 8);

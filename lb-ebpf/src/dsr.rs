@@ -19,6 +19,7 @@ use lb_common::{
 use crate::{
     counters,
     frame::Frame,
+    geneve::{BACKEND, GENEVE},
     ingress::Layout,
     maps::{LB_BACKENDS, LB_NODE},
     tables::Tables,
@@ -54,23 +55,28 @@ pub fn wrap<A: Tables>(
             put(ctx, ETH_IPV6, header)?;
         }
     }
-    count(at, id);
+    count(at.len, id);
     Some(())
 }
 
+/// Counts a packet of so many bytes to a backend.
 #[inline(always)]
-fn count(at: &Layout, id: u32) {
+pub fn count(len: u16, id: u32) {
     counters::backend(id, |stats: &mut BackendStats| {
         stats.packets_to += 1;
-        stats.bytes_to += u64::from(at.len);
+        stats.bytes_to += u64::from(len);
     });
 }
 
-/// For the tc twin: as [`wrap`], and out of the interface that leads to the backend.
+/// For the tc twin: as [`wrap`], and out of the interface that leads to the backend; a tc action, or that it goes to a
+/// peer ([`GENEVE`]).
 #[inline(always)]
 pub fn send<A: Tables>(ctx: &TcContext, at: &Layout, kind: u8, id: u32) -> Option<i32> {
-    let backend = LB_BACKENDS.get(id)?;
     let skb = ctx.skb.skb;
+    if kind == backend_kind::GENEVE {
+        return Some((GENEVE | (id & BACKEND)) as i32);
+    }
+    let backend = LB_BACKENDS.get(id)?;
     if kind == backend_kind::IPIP {
         let node = LB_NODE.get(0)?;
         let family = if A::VERSION == 4 {
@@ -90,12 +96,12 @@ pub fn send<A: Tables>(ctx: &TcContext, at: &Layout, kind: u8, id: u32) -> Optio
             let header = tunnel::ipv6(node.snat6, backend.addr, at.len);
             ctx.store(ETH_LEN, &header, 0).ok()?;
         }
-        count(at, id);
+        count(at.len, id);
         // SAFETY: no parameters: the kernel looks the route up by the outer header.
         let sent = unsafe { bpf_redirect_neigh(backend.ifindex, core::ptr::null_mut(), 0, 0) };
         return Some(sent as i32);
     }
-    count(at, id);
+    count(at.len, id);
     // The packet's own destination is the VIP; the frame is for the backend, a neighbour.
     let mut hop = bpf_redir_neigh {
         nh_family: u32::from(A::AF),

@@ -5,6 +5,7 @@ use core::marker::PhantomData;
 use aya_ebpf::bindings::xdp_md;
 use lb_common::{
     Addr4, Addr6,
+    geneve::{Encapsulate, IPV4_OVERHEAD, IPV6_OVERHEAD},
     headers::{ETH_LEN, Packet, PacketMut, Payload, TCP, UDP, skip_extensions},
 };
 
@@ -28,6 +29,10 @@ pub struct Head<A> {
 pub trait Plain: Sized {
     /// From the start of the frame to the end of a TCP header.
     type Headers;
+    /// As many bytes of a frame as stand before a packet inside another one.
+    type Outer;
+    /// As many bytes of a frame that holds a packet inside another one, to the end of the inner TCP header.
+    type Wrapped;
     /// Offset of the transport header.
     const L4: usize;
     /// Whether nothing stands between the IP header and the transport header.
@@ -133,6 +138,66 @@ impl<A: Plain> Head<A> {
         A::is_plain(&head).then_some(head)
     }
 
+    /// The headers of a plain packet, known to be one.
+    #[inline(always)]
+    pub fn room_of_headers(frame: &Frame) -> Option<Self> {
+        Some(Self {
+            data: frame.at::<A::Headers>(0)? as usize,
+            family: PhantomData,
+        })
+    }
+
+    /// Room for outer headers.
+    #[inline(always)]
+    pub fn outer(frame: &Frame) -> Option<Self> {
+        Some(Self {
+            data: frame.at::<A::Outer>(0)? as usize,
+            family: PhantomData,
+        })
+    }
+
+    /// The headers of a frame with outer headers as well; nothing is asked of those.
+    #[inline(always)]
+    pub fn wrapped(frame: &Frame) -> Option<Self> {
+        Some(Self {
+            data: frame.at::<A::Wrapped>(0)? as usize,
+            family: PhantomData,
+        })
+    }
+
+    /// What is inside of a [`Head::wrapped`], as if an Ethernet header stood right before it.
+    #[inline(always)]
+    pub fn inside(&self) -> Option<Self>
+    where
+        A: Encapsulate,
+    {
+        let head = Self {
+            data: self.data + A::OVERHEAD,
+            family: PhantomData,
+        };
+        A::is_plain(&head).then_some(head)
+    }
+
+    /// The first 12 bytes: both MAC addresses.
+    #[inline(always)]
+    pub fn macs(&self) -> (u64, u32) {
+        (self.get(0), self.get(8))
+    }
+
+    /// Writes the Ethernet header.
+    #[inline(always)]
+    pub fn set_ethernet(&self, macs: (u64, u32), ethertype: u16) {
+        self.set(0, macs.0);
+        self.set(8, macs.1);
+        self.set_ethertype(ethertype);
+    }
+
+    /// Writes the EtherType, host order.
+    #[inline(always)]
+    pub fn set_ethertype(&self, ethertype: u16) {
+        self.set(ETH_LEN - 2, ethertype.to_be());
+    }
+
     #[inline(always)]
     fn get<T: Copy>(&self, offset: usize) -> T {
         // SAFETY: offsets are constants below the length that was checked, or the verifier refuses the
@@ -190,6 +255,8 @@ impl<A: Plain> PacketMut for Head<A> {
 
 impl Plain for Addr4 {
     type Headers = [u8; 54];
+    type Outer = [u8; ETH_LEN + IPV4_OVERHEAD];
+    type Wrapped = [u8; 54 + IPV4_OVERHEAD];
     const L4: usize = 34;
 
     #[inline(always)]
@@ -200,6 +267,8 @@ impl Plain for Addr4 {
 
 impl Plain for Addr6 {
     type Headers = [u8; 74];
+    type Outer = [u8; ETH_LEN + IPV6_OVERHEAD];
+    type Wrapped = [u8; 74 + IPV6_OVERHEAD];
     const L4: usize = 54;
 
     #[inline(always)]

@@ -11,8 +11,9 @@ use crate::{
     flows::{self, Known, begins},
     guard,
     maps::LB_NODE_PORTS,
-    open::{HALF_OPEN, NOT_OURS, OPENED},
-    tables::{FIRST_FRAGMENT, Table, Tables},
+    open::{HALF_OPEN, NOT_OURS, OF_PEERS, OPENED},
+    peer,
+    tables::{FIRST_FRAGMENT, FROM_PEER, Table, Tables},
 };
 
 /// Where things are in a packet.
@@ -38,6 +39,8 @@ pub enum Action<A: 'static> {
     Odd,
     /// The shortcut does not lead there: go the whole path.
     Elsewhere,
+    /// It is for the node at the port of Geneve.
+    Peer,
     /// Rewrite it after this flow.
     Translate(Translation<A>),
 }
@@ -74,8 +77,15 @@ pub fn decide<A: Tables, P: Packet>(packet: &P, l3: usize, table: u32) -> Action
         counters::count(Reason::Malformed);
         return Action::Pass;
     };
-    if u32::from(known) & addr_flag::VIP == 0 && !is_our_port(&key) {
-        return Action::Pass;
+    if u32::from(known) & addr_flag::VIP == 0 {
+        let port = node_port(&key);
+        if !is_ours(port, &key) {
+            return if is_of_peers(port, &key) {
+                Action::Peer
+            } else {
+                Action::Pass
+            };
+        }
     }
     let at = Layout {
         l4: ip.l4,
@@ -137,12 +147,22 @@ pub trait Stages {
     const OPEN: Self::Verdict;
     /// Not a verdict: it is a first fragment, and may be treated as a whole packet.
     const FIRST: Self::Verdict;
+    /// Not a verdict: it is for the node at the port of Geneve.
+    const PEER: Self::Verdict;
     /// The packet path; `table`: as for [`decide`].
     fn path(&self, table: u32) -> Self::Verdict;
     /// What becomes of the packets that the path leaves to other functions.
     fn settle(&self, verdict: Self::Verdict, table: u32) -> Self::Verdict;
     /// Finds or makes a flow for the packet.
     fn open(&self) -> u32;
+    /// Whose a packet for the port of Geneve is, see [`peer::inspect`].
+    fn inspect(&self) -> u32;
+    /// The flow of a peer's packet, see [`peer::join`].
+    fn join(&self) -> u32;
+    /// The same of one without ports, see [`peer::follow`].
+    fn follow(&self) -> u32;
+    /// Strips the outer headers off; 0: it is dropped, and counted.
+    fn take(&self) -> u32;
 }
 
 /// Goes on from the verdict that the packet path came to over the main table.
@@ -162,12 +182,16 @@ pub fn staged<S: Stages>(stages: &S, first: S::Verdict) -> S::Verdict {
 #[inline(always)]
 fn opened<S: Stages>(stages: &S, first: S::Verdict, mark: u32) -> S::Verdict {
     let verdict = stages.settle(first, mark);
+    if verdict == S::PEER {
+        return received(stages);
+    }
     if verdict != S::OPEN {
         return verdict;
     }
     let table = match stages.open() {
         OPENED => Table::Main,
         HALF_OPEN => Table::Half,
+        OF_PEERS => return received(stages),
         NOT_OURS => return S::PASS,
         reason if goes_up(reason) => return S::PASS,
         _ => return S::DROP,
@@ -180,6 +204,39 @@ fn opened<S: Stages>(stages: &S, first: S::Verdict, mark: u32) -> S::Verdict {
     // Evicted at once: the table is far too small.
     counters::count(Reason::FlowTableFull);
     S::DROP
+}
+
+/// A peer's packet, taken out, goes by the flow that stands, and opens none: it never leaves this node again.
+#[inline(always)]
+fn received<S: Stages>(stages: &S) -> S::Verdict {
+    let what = match stages.inspect() {
+        peer::WITH_PORTS => peer::outcome(stages.join()),
+        peer::WITHOUT_PORTS => peer::outcome(stages.follow()),
+        what => what,
+    };
+    let table = match what {
+        peer::TAKEN | peer::UP => Table::Main,
+        peer::TAKEN_HALF => Table::Half,
+        peer::SHOT => return S::DROP,
+        _ => return S::PASS,
+    };
+    if stages.take() == 0 {
+        return S::DROP;
+    }
+    if what == peer::UP {
+        return S::PASS;
+    }
+    let mark = table.scalar() | FROM_PEER;
+    let mut verdict = stages.settle(stages.path(mark), mark);
+    if verdict == S::FIRST {
+        verdict = stages.path(mark | FIRST_FRAGMENT);
+    }
+    if verdict == S::OPEN || verdict == S::FIRST || verdict == S::PEER {
+        // Evicted at once, or another's by now.
+        counters::count(Reason::FlowTableFull);
+        return S::DROP;
+    }
+    verdict
 }
 
 /// Whether a SYN to a VIP is one too many, and none sent again. Asked before all else: this is what most of
@@ -199,7 +256,7 @@ fn is_above_guard<A: Tables>(key: &FlowKey<A>) -> bool {
 /// untouched: the VIP is a local address that no socket can be reached at (`sk_lookup`), so the stack
 /// answers with a TCP reset or a port unreachable, rate-limited as the host is set.
 #[inline(always)]
-fn goes_up(reason: u32) -> bool {
+pub fn goes_up(reason: u32) -> bool {
     counters::count_number(reason);
     if !is_refused(reason) {
         return false;
@@ -215,13 +272,36 @@ fn goes_up(reason: u32) -> bool {
 /// Whether a port of the node's own addresses is one of ours.
 #[inline(always)]
 pub fn is_our_port<A>(key: &FlowKey<A>) -> bool {
+    is_ours(node_port(key), key)
+}
+
+/// Whether the packet is for the node at the port of Geneve.
+#[inline(always)]
+pub fn is_for_peers<A>(key: &FlowKey<A>) -> bool {
+    is_of_peers(node_port(key), key)
+}
+
+/// What is known of a port of the node's own addresses: bits of `port_flag`.
+#[inline(always)]
+fn node_port<A>(key: &FlowKey<A>) -> u8 {
+    match LB_NODE_PORTS.get(0) {
+        Some(ports) => ports[usize::from(key.dport.get())],
+        None => 0,
+    }
+}
+
+#[inline(always)]
+fn is_ours<A>(port: u8, key: &FlowKey<A>) -> bool {
     let wanted = port_flag::SNAT
         | if key.proto == u32::from(TCP) {
             port_flag::TCP
         } else {
             port_flag::UDP
         };
-    LB_NODE_PORTS
-        .get(0)
-        .is_some_and(|ports| ports[usize::from(key.dport.get())] & wanted != 0)
+    port & wanted != 0
+}
+
+#[inline(always)]
+fn is_of_peers<A>(port: u8, key: &FlowKey<A>) -> bool {
+    port & port_flag::PEERS != 0 && key.proto == u32::from(UDP)
 }

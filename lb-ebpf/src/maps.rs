@@ -8,8 +8,8 @@ use aya_ebpf::{
 };
 use lb_common::{
     Addr4, Addr6, Affinity, AffinityKey, Backend, BackendLimit, BackendStats, Bucket, Clock,
-    ConnectionStats, FILTER_SLOTS, Flow, FlowKey, GUARDS, Neighbour, NextHop, NodeConfig,
-    SLOTS_LARGE, SLOTS_MEDIUM, SLOTS_SMALL, Service, ServiceKey, ServiceState, ServiceStats,
+    ConnectionStats, FILTER_SLOTS, Flow, FlowKey, GUARDS, LocalKey, Neighbour, NextHop, NodeConfig,
+    Peer, SLOTS_LARGE, SLOTS_MEDIUM, SLOTS_SMALL, Service, ServiceKey, ServiceState, ServiceStats,
     SockKey, SockPeer, SourceKey,
     fragment::{FragmentKey, FragmentPorts},
 };
@@ -28,6 +28,8 @@ const SERVICE_IDS: usize = 2 * SERVICES + 1;
 const CLIENTS: usize = 1 << 16;
 const LISTED: usize = 1 << 14;
 const NEXT_HOPS: usize = 4_096;
+const PEERS: usize = 1_024;
+const LOCALS: usize = 16_384;
 /// One for each port number.
 const PORTS: usize = 1 << 16;
 
@@ -153,9 +155,38 @@ pub static LB_NEIGHBOURS: HashMap<Neighbour, u32, NEXT_HOPS> = HashMap::new();
 #[btf_map]
 pub static LB_PORTS: DevMapHash<INTERFACES> = DevMapHash::new();
 
-/// What the shortcut leaves: one slot, `lb_xdp_general`.
+/// The agent of each backend's host, by backend id.
 #[btf_map]
-pub static LB_STAGES: ProgramArray<1> = ProgramArray::new();
+pub static LB_PEERS: Array<Peer, BACKEND_IDS> = Array::new();
+/// Addresses of agents that may send packets for backends of this node, and the index of each.
+#[btf_map]
+pub static LB_SENDERS4: HashMap<Addr4, u32, PEERS> = HashMap::new();
+#[btf_map]
+pub static LB_SENDERS6: HashMap<Addr6, u32, PEERS> = HashMap::new();
+/// The same by index; index 0 is never used.
+#[btf_map]
+pub static LB_SENDERS: Array<Addr6, { 2 * PEERS + 1 }> = Array::new();
+/// Backends of this node, as peers name them, to their ids.
+#[btf_map]
+pub static LB_LOCALS: HashMap<LocalKey, u32, LOCALS> = HashMap::new();
+
+/// What `lb_xdp` leaves, by the numbers of `stage`.
+#[btf_map]
+pub static LB_STAGES: ProgramArray<3> = ProgramArray::new();
+
+/// Programs in `LB_STAGES`.
+pub mod stage {
+    /// `lb_xdp_general`.
+    pub const GENERAL: u32 = 0;
+    /// `lb_xdp_geneve`.
+    pub const GENEVE: u32 = 1;
+    /// `lb_xdp_peer`.
+    pub const PEER: u32 = 2;
+}
+
+/// The id of the backend that `lb_xdp` found, for the program that it hands on to.
+#[btf_map]
+pub static LB_HANDOFF: PerCpuArray<u32, 1> = PerCpuArray::new();
 
 /// By number of `Reason`.
 #[btf_map]

@@ -15,7 +15,9 @@ use crate::{
     choose::choose,
     counters,
     flows::{begins, precisely, service_of},
-    guard, load,
+    geneve, guard,
+    ingress::is_for_peers,
+    load,
     maps::LB_NODE,
     tables::{ANY, NOEXIST, Table, Tables},
 };
@@ -28,6 +30,8 @@ pub const HALF_OPEN: u32 = u32::MAX - 1;
 pub const NOT_OURS: u32 = u32::MAX - 2;
 /// There is no half-open flow.
 pub const NO_FLOW: u32 = u32::MAX - 3;
+/// The packet is for the node at the port of Geneve.
+pub const OF_PEERS: u32 = u32::MAX - 4;
 
 /// An entry that has been silent this long may be overwritten by another flow's claim, ns.
 const CLAIM_IDLE: u64 = 60_000_000_000;
@@ -82,6 +86,9 @@ fn open<A: Tables>(key: &FlowKey<A>, flags: u8, ifindex: u32) -> u32 {
     let Some(service) = service_of(key) else {
         return if A::address_flags(&key.dst) & addr_flag::VIP != 0 {
             Reason::NoService as u32
+        } else if is_for_peers(key) {
+            // The node's address shares its slot of the coarse filter with a VIP.
+            OF_PEERS
         } else {
             NOT_OURS
         };
@@ -118,7 +125,7 @@ fn admitted<A: Tables>(key: &FlowKey<A>, service: &Service) -> Result<(), u32> {
 
 /// Where a new flow of this protocol stands.
 #[inline(always)]
-fn table_of<A>(key: &FlowKey<A>) -> Table {
+pub fn table_of<A>(key: &FlowKey<A>) -> Table {
     if key.proto == u32::from(TCP) {
         Table::Half
     } else {
@@ -145,7 +152,7 @@ fn try_open<A: Tables>(
         family: u32::from(A::VERSION),
     };
     let (id, backend) = choose(service, &client, hash_of(key, service)).ok_or(Reason::NoBackend)?;
-    let kind = kind_of(service, backend);
+    let kind = kind_of(service, id, backend);
     if key.proto == u32::from(TCP)
         && !begins(flags)
         && (kind == backend_kind::NET || flags & tcp_flag::RST != 0)
@@ -155,16 +162,17 @@ fn try_open<A: Tables>(
         return Err(Reason::NoFlow);
     }
     guard::take();
-    create(key, service, id, backend, kind, ifindex)
+    create(key, service, id, backend, kind, 0, ifindex)
 }
 
 /// How the flow's packets are brought to its backend.
 #[inline(always)]
-fn kind_of(service: &Service, backend: &Backend) -> u8 {
+fn kind_of(service: &Service, id: u32, backend: &Backend) -> u8 {
     match service.mode {
         _ if backend.kind != backend_kind::NET => backend.kind,
         service_mode::DSR_IPIP => backend_kind::IPIP,
         service_mode::DSR_L2 => backend_kind::L2,
+        service_mode::DSR_GENEVE if geneve::is_at_peer(id) => backend_kind::GENEVE,
         _ => backend_kind::NET,
     }
 }
@@ -179,14 +187,15 @@ fn hash_of<A: Tables>(key: &FlowKey<A>, service: &Service) -> u32 {
     }
 }
 
-/// Makes both halves of a flow from the client's packet `key` to `backend`.
+/// Makes both halves of a flow from the client's packet `key` to `backend`; `flags`: those of the flow.
 #[inline(always)]
-fn create<A: Tables>(
+pub fn create<A: Tables>(
     key: &FlowKey<A>,
     service: &Service,
     id: u32,
     backend: &Backend,
     kind: u8,
+    flags: u8,
     ifindex: u32,
 ) -> Result<(), Reason> {
     let idle = if key.proto == u32::from(TCP) {
@@ -211,7 +220,7 @@ fn create<A: Tables>(
         direction: direction::REVERSE,
         kind,
         tcp: 0,
-        flags: 0,
+        flags,
         service: service.id,
         // The handshake is measured from here.
         last_seen: precisely(),

@@ -2,11 +2,12 @@
 
 use core::mem::MaybeUninit;
 
-use aya_ebpf::btf_maps::lpm_trie::Key;
+use aya_ebpf::{bindings::__sk_buff, btf_maps::lpm_trie::Key};
 use lb_common::{
     Addr4, Addr6, Address as _, Flow, FlowKey, NodeConfig, SOURCE_BITS, Service, ServiceKey,
     SourceKey, filter_slot,
     fragment::{FragmentKey, FragmentPorts},
+    geneve::Encapsulate,
     headers::TCP,
     icmp::Icmp,
 };
@@ -14,8 +15,9 @@ use lb_common::{
 use crate::maps::{
     LB_ADDRS4, LB_ADDRS6, LB_FILTER4, LB_FILTER6, LB_FLOWS_HALF4, LB_FLOWS_HALF6, LB_FLOWS_TCP4,
     LB_FLOWS_TCP6, LB_FLOWS_UDP4, LB_FLOWS_UDP6, LB_FRAGMENTS4, LB_FRAGMENTS6, LB_LISTS4,
-    LB_LISTS6, LB_SERVICES4, LB_SERVICES6, LB_SOURCES4, LB_SOURCES6,
+    LB_LISTS6, LB_SENDERS4, LB_SENDERS6, LB_SERVICES4, LB_SERVICES6, LB_SOURCES4, LB_SOURCES6,
 };
+use crate::peer::Given;
 
 /// `BPF_NOEXIST`: insert only a new key. It is the atomic claim of a tuple.
 pub const NOEXIST: u64 = 1;
@@ -34,6 +36,8 @@ pub enum Table {
 /// Beside a table in the argument of a packet path: the packet is the first fragment of a larger one, which
 /// has all that the path asks for.
 pub const FIRST_FRAGMENT: u32 = 2;
+/// The same: the packet came from a peer, and goes to a backend of this node or nowhere.
+pub const FROM_PEER: u32 = 4;
 
 // === impl Table ===
 
@@ -56,7 +60,7 @@ impl Table {
 }
 
 /// A family's maps. Each call site reaches one map, so that the verifier can inline the lookup.
-pub trait Tables: Icmp {
+pub trait Tables: Icmp + Encapsulate {
     /// Bits of `addr_flag` of the addresses that share this one's slot: 0 is certain, others are not.
     fn filter(addr: &Self) -> u8;
     /// Bits of `addr_flag`, 0 for an address that is not ours.
@@ -86,6 +90,14 @@ pub trait Tables: Icmp {
     fn source_allowed(addr: Self) -> bool;
     /// What a service's list says of a source: one of `source_rule`.
     fn source_rule(service: u32, addr: Self) -> Option<u32>;
+    /// The interface of the route to a flow's client: see [`crate::way::lb_tc_way4`].
+    fn way(skb: *mut __sk_buff, flow: &Flow<Self>) -> u32;
+    /// The index of a peer that may send packets for this node's backends.
+    fn sender(addr: &Self) -> Option<u32>;
+    /// Looks for the flow of a peer's packet: see [`crate::peer::lb_adopt4`].
+    fn adopt(key: &FlowKey<Self>, given: &Given<Self>) -> u32;
+    /// Opens one: see [`crate::peer::lb_start4`].
+    fn start(key: &FlowKey<Self>, given: &Given<Self>) -> u32;
     /// Whether the service takes a flow: see [`crate::admit::lb_admit4`].
     fn admit(service: &Service, key: &FlowKey<Self>) -> u32;
     /// `None` when the node has no address of this family.
@@ -115,7 +127,7 @@ unsafe fn stored<K, const N: usize>(memory: &mut MaybeUninit<K>, words: [u64; N]
 }
 
 macro_rules! tables {
-    ($addr:ty, $filter:ident, $addrs:ident, $services:ident, $tcp:ident, $half_open:ident, $udp:ident, $sources:ident, $lists:ident, $fragments:ident, $snat:ident, $admit:path, $half:path, $open:path, $touch:path) => {
+    ($addr:ty, $filter:ident, $addrs:ident, $services:ident, $tcp:ident, $half_open:ident, $udp:ident, $sources:ident, $lists:ident, $fragments:ident, $senders:ident, $snat:ident, $way:path, $adopt:path, $start:path, $admit:path, $half:path, $open:path, $touch:path) => {
         impl Tables for $addr {
             #[inline(always)]
             fn filter(addr: &Self) -> u8 {
@@ -238,6 +250,27 @@ macro_rules! tables {
             }
 
             #[inline(always)]
+            fn way(skb: *mut __sk_buff, flow: &Flow<Self>) -> u32 {
+                $way(skb, flow)
+            }
+
+            #[inline(always)]
+            fn sender(addr: &Self) -> Option<u32> {
+                // SAFETY: the value is copied before any other map call.
+                unsafe { $senders.get(addr) }.copied()
+            }
+
+            #[inline(always)]
+            fn adopt(key: &FlowKey<Self>, given: &Given<Self>) -> u32 {
+                $adopt(key, given)
+            }
+
+            #[inline(always)]
+            fn start(key: &FlowKey<Self>, given: &Given<Self>) -> u32 {
+                $start(key, given)
+            }
+
+            #[inline(always)]
             fn admit(service: &Service, key: &FlowKey<Self>) -> u32 {
                 $admit(service, key)
             }
@@ -262,7 +295,11 @@ tables!(
     LB_SOURCES4,
     LB_LISTS4,
     LB_FRAGMENTS4,
+    LB_SENDERS4,
     snat4,
+    crate::way::lb_tc_way4,
+    crate::peer::lb_adopt4,
+    crate::peer::lb_start4,
     crate::admit::lb_admit4,
     crate::half::lb_half4,
     crate::open::lb_open4,
@@ -279,7 +316,11 @@ tables!(
     LB_SOURCES6,
     LB_LISTS6,
     LB_FRAGMENTS6,
+    LB_SENDERS6,
     snat6,
+    crate::way::lb_tc_way6,
+    crate::peer::lb_adopt6,
+    crate::peer::lb_start6,
     crate::admit::lb_admit6,
     crate::half::lb_half6,
     crate::open::lb_open6,

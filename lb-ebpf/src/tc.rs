@@ -10,26 +10,30 @@ use aya_ebpf::{
 use lb_common::{
     Addr4, Addr6, Flow, FlowKey, Reason, backend_kind,
     checksum::Delta,
-    direction,
+    direction, flow_flag,
     headers::{
         ETH_IPV4, ETH_IPV6, ETH_LEN, IPV4_CHECKSUM, Packet as _, PacketMut as _, TCP, UDP,
-        checksum_offset, flow_key, tcp_flags,
+        checksum_offset, flow_key, tcp_flag, tcp_flags,
     },
 };
 
 use crate::{
     counters, dsr,
     flows::{self, Known, find},
+    geneve::{self, BACKEND, GENEVE},
     ingress::{Action, Layout, Stages, Translation, decide, staged},
     maps::LB_BACKENDS,
+    mss,
     open::open_for,
+    peer,
     rewrite::count,
-    tables::Tables,
+    tables::{FROM_PEER, Tables},
     tc_odd::{
         FIRST, NOT_OURS, SHOT, lb_tc_first4, lb_tc_first6, lb_tc_odd4, lb_tc_odd6, lb_tc_reply4,
         lb_tc_reply6,
     },
     views::Buffer,
+    way::way_back,
 };
 
 /// Takes what XDP left: next hops that the kernel must resolve, containers behind a bridge, bridges
@@ -47,9 +51,11 @@ pub fn lb_tc_ingress(ctx: TcContext) -> i32 {
 /// Not tc actions: the packet has no flow yet; it is none of the plain kind.
 const OPEN: i32 = 1 << 8;
 const ODD: i32 = 1 << 10;
+/// It is for the node at the port of Geneve.
+const PEER: i32 = 1 << 12;
 
 macro_rules! stages {
-    ($stages:ident, $addr:ty, $path:ident, $open:ident, $odd:ident) => {
+    ($stages:ident, $addr:ty, $path:ident, $open:ident, $odd:ident, $inspect:path, $join:path, $follow:path, $take:path, $wrap:path) => {
         /// The packet path of one family. Global, so that its frame is its own and the verifier walks it
         /// once.
         #[unsafe(no_mangle)]
@@ -81,6 +87,7 @@ macro_rules! stages {
             const DROP: i32 = TC_ACT_SHOT;
             const OPEN: i32 = OPEN;
             const FIRST: i32 = FIRST;
+            const PEER: i32 = PEER;
 
             #[inline(always)]
             fn path(&self, table: u32) -> i32 {
@@ -89,22 +96,68 @@ macro_rules! stages {
 
             #[inline(always)]
             fn settle(&self, verdict: i32, _: u32) -> i32 {
-                match verdict {
+                let verdict = match verdict {
                     ODD => $odd(self.0),
                     verdict => verdict,
+                };
+                if verdict >= 0 && verdict as u32 & GENEVE != 0 {
+                    return $wrap(self.0, verdict as u32 & BACKEND);
                 }
+                verdict
             }
 
             #[inline(always)]
             fn open(&self) -> u32 {
                 $open(self.0)
             }
+
+            #[inline(always)]
+            fn inspect(&self) -> u32 {
+                $inspect(self.0)
+            }
+
+            #[inline(always)]
+            fn join(&self) -> u32 {
+                $join(self.0)
+            }
+
+            #[inline(always)]
+            fn follow(&self) -> u32 {
+                $follow(self.0)
+            }
+
+            #[inline(always)]
+            fn take(&self) -> u32 {
+                $take(self.0)
+            }
         }
     };
 }
 
-stages!(Stages4, Addr4, lb_tc4, lb_tc_open4, lb_tc_odd4);
-stages!(Stages6, Addr6, lb_tc6, lb_tc_open6, lb_tc_odd6);
+stages!(
+    Stages4,
+    Addr4,
+    lb_tc4,
+    lb_tc_open4,
+    lb_tc_odd4,
+    peer::lb_tc_inspect4,
+    peer::lb_tc_join4,
+    peer::lb_tc_follow4,
+    peer::lb_tc_take4,
+    geneve::lb_tc_wrap4
+);
+stages!(
+    Stages6,
+    Addr6,
+    lb_tc6,
+    lb_tc_open6,
+    lb_tc_odd6,
+    peer::lb_tc_inspect6,
+    peer::lb_tc_join6,
+    peer::lb_tc_follow6,
+    peer::lb_tc_take6,
+    geneve::lb_tc_wrap6
+);
 
 /// On an interface behind which backends of this node live: their replies to outside clients leave by
 /// the client's interface at once, past the host's FORWARD rules and masquerading.
@@ -143,8 +196,13 @@ fn ingress<A: Tables>(ctx: &TcContext, table: u32) -> i32 {
             Action::Pass | Action::Elsewhere => return TC_ACT_OK,
             Action::Open => return OPEN,
             Action::Odd => return ODD,
+            Action::Peer => return PEER,
             Action::Translate(translation) => translation,
         };
+    let here = flow.kind == backend_kind::HOST || flow.kind == backend_kind::LINK;
+    if table & FROM_PEER != 0 && !here {
+        return OPEN;
+    }
     if backend_kind::is_dsr(flow.kind) {
         return dsr::send::<A>(ctx, &at, flow.kind, flow.backend).unwrap_or_else(|| {
             counters::count(Reason::NotSent);
@@ -222,7 +280,7 @@ fn link_reply<A: Tables>(ctx: &TcContext, apart: &Apart) -> Option<i32> {
                 counters::count(Reason::TtlExceeded);
                 return Some(TC_ACT_SHOT);
             }
-            let out = flow.client_ifindex;
+            let out = way_back(ctx.skb.skb, flow);
             if is_too_big(ctx.skb.skb, out) {
                 // A bridge with connection tracking joins fragments. The stack takes the packet apart
                 // again, and the egress program translates the parts.
@@ -257,6 +315,9 @@ enum Reply<A: 'static> {
     Odd,
 }
 
+/// A server's acceptance of a connection.
+const BOTH: u8 = tcp_flag::SYN | tcp_flag::ACK;
+
 /// A packet from a backend of this node to an outside client.
 #[inline(always)]
 fn reply<A: Tables>(ctx: &TcContext, apart: &Apart) -> Option<Reply<A>> {
@@ -284,6 +345,9 @@ fn reply<A: Tables>(ctx: &TcContext, apart: &Apart) -> Option<Reply<A>> {
     } else {
         0
     };
+    if flags & BOTH == BOTH && flow.flags & flow_flag::PEER != 0 {
+        mss::clamp::<A>(ctx.skb.skb, at.l4);
+    }
     match flows::follow(&key, flow, flags, || flows::fails_open(&key)) {
         Known::Go(_) => {}
         Known::Touch(_) => Tables::touch(table, &key, flags),

@@ -19,6 +19,7 @@ use crate::{
     tables::Tables,
     tc::{is_too_big, send, way_out},
     views::Buffer,
+    way::way_back,
 };
 
 /// Not a tc action: the packet is a first fragment, and may be treated as a whole one.
@@ -213,7 +214,7 @@ fn reply<A: Tables>(packet: Buffer, forwarded: bool) -> u32 {
         return SHOT;
     }
     match translate_error(&packet, ETH_LEN, &ip, &error.quoted, flow, forwarded) {
-        Some(()) => flow.client_ifindex,
+        Some(()) => way_back(packet.0, flow),
         None => SHOT,
     }
 }
@@ -231,7 +232,7 @@ fn later_reply<A: Tables>(packet: Buffer, ip: &Ip<A>, forwarded: bool) -> u32 {
         return SHOT;
     }
     match follow(&packet, ETH_LEN, ip, flow, forwarded) {
-        Some(()) => flow.client_ifindex,
+        Some(()) => way_back(packet.0, flow),
         None => SHOT,
     }
 }

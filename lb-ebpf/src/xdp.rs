@@ -16,19 +16,26 @@ use crate::{
     extensions::HEADER_MASK,
     forward::{self, came_by, is_joined, malformed, may_send, next_hop, route, slow_path},
     frame::{Frame, Head, Plain},
+    geneve::{BACKEND, GENEVE, lb_xdp_wrap4, lb_xdp_wrap6},
     ingress::{Action, Stages, Translation, decide, staged},
-    maps::{LB_BACKENDS, LB_NEIGHBOURS, LB_NEXT_HOPS, LB_NODE, LB_STAGES},
+    maps::{LB_BACKENDS, LB_HANDOFF, LB_NEIGHBOURS, LB_NEXT_HOPS, LB_NODE, LB_STAGES, stage},
     open::open_for,
+    peer_xdp::{
+        lb_xdp_follow4, lb_xdp_follow6, lb_xdp_inspect4, lb_xdp_inspect6, lb_xdp_join4,
+        lb_xdp_join6, lb_xdp_take4, lb_xdp_take6,
+    },
     rewrite::translate,
-    tables::{Table, Tables},
+    tables::{FROM_PEER, Table, Tables},
     xdp_odd::{FIRST, lb_xdp_odd4, lb_xdp_odd6},
 };
 
 /// Not XDP actions: the packet has no flow yet; its next hop must be asked for; it is none of the plain
-/// kind.
+/// kind. Another is [`GENEVE`].
 const OPEN: u32 = 1 << 8;
 const ASK: u32 = 1 << 9;
 const ODD: u32 = 1 << 10;
+/// It is for the node at the port of Geneve.
+const PEER: u32 = 1 << 12;
 
 /// The packet path of frames that are laid out as nearly all are, at offsets that are known when it is
 /// compiled, and without a call: on processors whose returns must be made safe, each costs a quarter of a
@@ -43,7 +50,17 @@ pub fn lb_xdp(ctx: XdpContext) -> u32 {
     };
     if action >= OPEN {
         // SAFETY: map and context are the kernel's own. It comes back only where the slot is empty.
-        unsafe { LB_STAGES.tail_call(&ctx, 0) };
+        unsafe {
+            if action & GENEVE != 0 {
+                if let Some(backend) = LB_HANDOFF.get_ptr_mut(0) {
+                    *backend = action & BACKEND;
+                    LB_STAGES.tail_call(&ctx, stage::GENEVE);
+                }
+            } else if action == PEER {
+                LB_STAGES.tail_call(&ctx, stage::PEER);
+            }
+            LB_STAGES.tail_call(&ctx, stage::GENERAL);
+        }
         return xdp_action::XDP_PASS;
     }
     action
@@ -74,7 +91,7 @@ pub fn lb_xdp_general(ctx: XdpContext) -> u32 {
 }
 
 macro_rules! stages {
-    ($stages:ident, $addr:ty, $path:ident, $ask:ident, $open:ident, $odd:ident, $answer:ident) => {
+    ($stages:ident, $addr:ty, $path:ident, $ask:ident, $open:ident, $odd:ident, $answer:ident, $wrap:ident, $inspect:ident, $join:ident, $follow:ident, $take:ident) => {
         /// The packet path of one family. Global, so that its frame is its own and the verifier walks it
         /// once.
         #[unsafe(no_mangle)]
@@ -127,6 +144,7 @@ macro_rules! stages {
             const DROP: u32 = xdp_action::XDP_DROP;
             const OPEN: u32 = OPEN;
             const FIRST: u32 = FIRST;
+            const PEER: u32 = PEER;
 
             #[inline(always)]
             fn path(&self, table: u32) -> u32 {
@@ -135,19 +153,46 @@ macro_rules! stages {
 
             #[inline(always)]
             fn settle(&self, action: u32, table: u32) -> u32 {
-                match action {
-                    ASK => match $ask(self.ctx, self.l3, table) {
-                        what if what & ANSWER != 0 => $answer(self.ctx, self.l3, what),
-                        action => action,
-                    },
+                let action = match action {
+                    ASK => $ask(self.ctx, self.l3, table),
                     ODD => $odd(self.ctx, self.l3),
                     action => action,
+                };
+                let action = if action & GENEVE != 0 && action & ANSWER == 0 {
+                    $wrap(self.ctx, self.l3, action)
+                } else {
+                    action
+                };
+                if action & ANSWER != 0 {
+                    $answer(self.ctx, self.l3, action)
+                } else {
+                    action
                 }
             }
 
             #[inline(always)]
             fn open(&self) -> u32 {
                 $open(self.ctx, self.l3)
+            }
+
+            #[inline(always)]
+            fn inspect(&self) -> u32 {
+                $inspect(self.ctx, self.l3)
+            }
+
+            #[inline(always)]
+            fn join(&self) -> u32 {
+                $join(self.ctx)
+            }
+
+            #[inline(always)]
+            fn follow(&self) -> u32 {
+                $follow(self.ctx)
+            }
+
+            #[inline(always)]
+            fn take(&self) -> u32 {
+                $take(self.ctx)
             }
         }
     };
@@ -160,7 +205,12 @@ stages!(
     lb_xdp_ask4,
     lb_xdp_open4,
     lb_xdp_odd4,
-    lb_xdp_answer4
+    lb_xdp_answer4,
+    lb_xdp_wrap4,
+    lb_xdp_inspect4,
+    lb_xdp_join4,
+    lb_xdp_follow4,
+    lb_xdp_take4
 );
 stages!(
     Stages6,
@@ -169,7 +219,12 @@ stages!(
     lb_xdp_ask6,
     lb_xdp_open6,
     lb_xdp_odd6,
-    lb_xdp_answer6
+    lb_xdp_answer6,
+    lb_xdp_wrap6,
+    lb_xdp_inspect6,
+    lb_xdp_join6,
+    lb_xdp_follow6,
+    lb_xdp_take6
 );
 
 #[inline(always)]
@@ -179,8 +234,12 @@ fn ingress<A: Tables, P: PacketMut>(ctx: *mut xdp_md, frame: &P, l3: usize, tabl
         Action::Pass => return xdp_action::XDP_PASS,
         Action::Open | Action::Elsewhere => return OPEN,
         Action::Odd => return ODD,
+        Action::Peer => return PEER,
         Action::Translate(translation) => translation,
     };
+    if table & FROM_PEER != 0 && flow.kind != backend_kind::HOST {
+        return OPEN;
+    }
     match flow.kind {
         backend_kind::HOST => match translate(frame, l3, &at, &key, flow, false) {
             Some(()) => xdp_action::XDP_PASS,
@@ -199,6 +258,7 @@ fn ingress<A: Tables, P: PacketMut>(ctx: *mut xdp_md, frame: &P, l3: usize, tabl
                 _ => ASK,
             }
         }
+        backend_kind::GENEVE => GENEVE | (flow.backend & BACKEND),
         kind if backend_kind::is_dsr(kind) && core::hint::black_box(l3) == ETH_LEN => {
             let len = u32::from(at.len) + dsr::overhead::<A>(kind);
             let id = flow.backend;
@@ -307,7 +367,7 @@ fn remember<A: Tables>(flow: &mut Flow<A>, fib: &FibLookup) {
 
 /// Writes the Ethernet header of a translated packet and sends it.
 #[inline(always)]
-fn send(ctx: *mut xdp_md, hop: &NextHop) -> u32 {
+pub fn send(ctx: *mut xdp_md, hop: &NextHop) -> u32 {
     // The packet's bounds are read again: to the compiler the check behind the network header covers the
     // Ethernet header as well, to the verifier it does not.
     let Some(ethernet) = Frame::new(ctx).at::<[u8; 12]>(0) else {

@@ -13,6 +13,7 @@ use crate::{
     extensions::HEADER_MASK,
     forward::{address, came_by, malformed, may_send, route, send, slow_path},
     fragments::{self, Fate},
+    geneve::{BACKEND, GENEVE},
     icmp::{self, Error},
     ingress::Layout,
     maps::{LB_BACKENDS, LB_NODE},
@@ -278,6 +279,9 @@ fn direct<A: Tables>(packet: Bytes, l3: usize) -> u32 {
     let Some(&Flow { kind, backend, .. }) = flow else {
         return xdp_action::XDP_PASS;
     };
+    if kind == backend_kind::GENEVE {
+        return GENEVE | (backend & BACKEND);
+    }
     let (Some(node), Some(at)) = (LB_NODE.get(0), LB_BACKENDS.get(backend)) else {
         return slow_path();
     };

@@ -284,7 +284,8 @@ fn an_impossible_mode_is_refused_with_its_reason_and_others_go_on() {
         "VIP port.file.l4lb.thisdcos.directory:81/tcp cannot have mode dsr-l2: backend 10.77.0.11:80 is at another \
          port",
         "VIP 10.99.0.2:80/tcp cannot have mode dsr-l2: backend 10.88.0.1:80 is on no network",
-        "key mode: dsr-geneve needs other agents as peers",
+        "VIP 10.99.0.3:80/tcp cannot have mode dsr-geneve: backend 10.77.0.11:80 is neither on this node nor at the \
+         address of a peer (--peers)",
     ] {
         assert!(status.contains(reason), "{reason}: {status}");
         assert!(log.contains(reason), "{reason}: {log}");

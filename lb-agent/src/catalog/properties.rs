@@ -38,11 +38,14 @@ pub struct Properties {
 /// DNAT, and local clients by the socket path, whatever the mode.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mode {
-    /// What is best without a change to the backends: at present as [`Mode::Nat`].
+    /// What is best without a change to the backends: as [`Mode::DsrGeneve`] for backends on peers where the operator
+    /// turned that on, else as [`Mode::Nat`].
     #[default]
     Auto,
     /// Full NAT: replies come back through this node.
     Nat,
+    /// Direct server return by the agent on the backend's host, a peer, which translates.
+    DsrGeneve,
     /// Direct server return: the packet as it is inside another one, to a host that takes it out and carries the
     /// VIP (RFC 2003, RFC 2473).
     DsrIpip,
@@ -127,16 +130,17 @@ impl Properties {
 
 impl Mode {
     /// Every mode with its name.
-    pub const NAMES: [(&str, Self); 4] = [
+    pub const NAMES: [(&str, Self); 5] = [
         ("auto", Self::Auto),
         ("nat", Self::Nat),
+        ("dsr-geneve", Self::DsrGeneve),
         ("dsr-ipip", Self::DsrIpip),
         ("dsr-l2", Self::DsrL2),
     ];
 
-    /// Whether backends that are elsewhere answer the client directly, from the VIP's own address and port.
+    /// Whether backends that are elsewhere answer the client directly.
     pub fn is_dsr(self) -> bool {
-        matches!(self, Self::DsrIpip | Self::DsrL2)
+        matches!(self, Self::DsrGeneve | Self::DsrIpip | Self::DsrL2)
     }
 }
 

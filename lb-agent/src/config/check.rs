@@ -2,6 +2,8 @@
 
 use std::{net::IpAddr, ops::RangeInclusive, path::PathBuf};
 
+use crate::datapath::SENDERS;
+
 use super::{
     Config, ConfigError, Dns, Marathon, MarathonAuth, keys,
     keys::Key,
@@ -178,6 +180,40 @@ pub(super) fn ranges(config: &Config, sources: &Sources<'_>) -> Result<(), Confi
             key,
             format!("{pool} holds {}, which is used for DNS", addr.ip()),
         ));
+    }
+    Ok(())
+}
+
+/// Who needs peers, and what peers need.
+pub(super) fn peers(config: &Config, sources: &Sources<'_>) -> Result<(), ConfigError> {
+    if config.peers.is_empty() {
+        return if config.dsr {
+            Err(refuse(sources, &keys::DSR, "needs --peers beside it"))
+        } else {
+            Ok(())
+        };
+    }
+    let port = lb_common::geneve::PORT;
+    for (key, range) in [
+        (&keys::SNAT_PORTS, config.snat_ports),
+        (&keys::NODE_PORTS, config.node_ports),
+    ] {
+        if range.contains(port) {
+            let reason = format!("{range} holds port {port}, by which peers send");
+            return Err(refuse(sources, key, reason));
+        }
+    }
+    let max = SENDERS as usize;
+    for wide in [false, true] {
+        let count = config
+            .peers
+            .iter()
+            .filter(|addr| addr.is_ipv6() == wide)
+            .count();
+        if count > max {
+            let reason = format!("{count} addresses of one family; {max} is the most");
+            return Err(refuse(sources, &keys::PEERS, reason));
+        }
     }
     Ok(())
 }

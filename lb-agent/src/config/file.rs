@@ -68,6 +68,8 @@ fn parse(path: &Path, text: &str) -> Result<FileLayer, ConfigError> {
 fn values(key: &Key, value: &DeValue<'_>) -> Result<Vec<String>, String> {
     let wanted = if key.many {
         "a string or a list of strings"
+    } else if key.switch {
+        "true or false"
     } else {
         "a string or a number"
     };
@@ -76,6 +78,7 @@ fn values(key: &Key, value: &DeValue<'_>) -> Result<Vec<String>, String> {
         DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix())
             .map(|number| number.to_string())
             .map_err(|_| format!("{} is too large a number", number.as_str())),
+        DeValue::Boolean(on) if key.switch => Ok(if *on { keys::YES } else { "no" }.to_owned()),
         other => Err(format!(
             "must be {wanted}, not {}",
             article(other.type_str())

@@ -52,7 +52,7 @@ fn arg(key: &'static Key) -> Arg {
         Preset::Text(default) | Preset::Words(default) => format!(" [default: {default}]"),
     };
     let help = format!("{}{many}{default}", key.help);
-    Arg::new(key.name)
+    let arg = Arg::new(key.name)
         .long(key.name)
         .value_name(key.value)
         .help(help)
@@ -62,5 +62,12 @@ fn arg(key: &'static Key) -> Arg {
             ArgAction::Append
         } else {
             ArgAction::Set
-        })
+        });
+    if key.switch {
+        arg.num_args(0..=1)
+            .require_equals(true)
+            .default_missing_value(super::keys::YES)
+    } else {
+        arg
+    }
 }

@@ -12,6 +12,8 @@ pub(crate) struct Key {
     pub(crate) value: &'static str,
     /// May be given several times, or once with commas.
     pub(crate) many: bool,
+    /// The flag alone says `yes`.
+    pub(crate) switch: bool,
     /// Accepted after a subcommand too.
     pub(crate) global: bool,
     /// May stand in the config file.
@@ -45,6 +47,7 @@ const fn one(
         name,
         value,
         many: false,
+        switch: false,
         global: false,
         in_file: true,
         group,
@@ -63,6 +66,14 @@ const fn many(
         many: true,
         ..one(group, name, value, help)
     }
+}
+
+const fn switch(group: &'static str, name: &'static str, help: &'static str) -> Key {
+    Key {
+        switch: true,
+        ..one(group, name, "YES/NO", help)
+    }
+    .preset("no")
 }
 
 impl Key {
@@ -105,6 +116,8 @@ impl Key {
 
 /// What the environment variables of the agent begin with.
 pub(crate) const ENV_PREFIX: &str = "LB_AGENT_";
+/// What a switch says.
+pub(crate) const YES: &str = "yes";
 /// Read when it exists and `--config` names no other.
 pub(crate) const DEFAULT_CONFIG: &str = "/etc/lb-agent/config.toml";
 /// Read when it exists, or when there is no other source of services.
@@ -187,6 +200,20 @@ pub(crate) const ZONE: Key = one(
     "zone",
     "NAME",
     "Zone that this node is in: backends of the same zone are used while one of them takes new connections, else all",
+);
+
+pub(crate) const PEERS: Key = many(
+    SERVICES_,
+    "peers",
+    "ADDR",
+    "Addresses of the other nodes that run lb-agent, each that with which it sends by --iface. Packets from them for \
+     backends of this node are taken; UDP port 6081 between nodes must be closed to all others",
+);
+pub(crate) const DSR: Key = switch(
+    SERVICES_,
+    "dsr",
+    "Let backends on peers answer clients directly (mode `auto` sends to them by Geneve instead of by full NAT). The \
+     fabric must let the nodes send with the VIPs as source, and packets between nodes may be 80 bytes longer",
 );
 
 pub(crate) const DNS_LISTEN: Key = many(
@@ -393,6 +420,8 @@ pub(crate) const KEYS: &[&Key] = &[
     &MARATHON_CA_FILE,
     &SERVICES,
     &ZONE,
+    &PEERS,
+    &DSR,
     &DNS_LISTEN,
     &DNS_LINK_ADDRESS,
     &DNS_UPSTREAM,

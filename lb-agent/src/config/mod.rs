@@ -49,6 +49,10 @@ pub struct Config {
     pub services: Option<PathBuf>,
     /// The zone that this node is in, if it is said.
     pub zone: Option<String>,
+    /// Other nodes with an agent, by their addresses.
+    pub peers: Vec<std::net::IpAddr>,
+    /// Whether backends on peers answer clients directly where a service does not say otherwise.
+    pub dsr: bool,
     /// The DNS service; `None`: turned off.
     pub dns: Option<Dns>,
     /// IPv4 addresses for names.
@@ -114,6 +118,8 @@ impl Config {
             marathon,
             services,
             zone: sources.one(&keys::ZONE, parse::word)?,
+            peers: sources.many(&keys::PEERS, parse::peer)?,
+            dsr: sources.preset(&keys::DSR, choice(&[(keys::YES, true), ("no", false)]))?,
             dns: check::dns(&sources)?,
             vip_pool_v4: sources.preset(&keys::VIP_POOL_V4, parse::pool_v4)?,
             vip_pool_v6: sources.preset(&keys::VIP_POOL_V6, parse::pool_v6)?,
@@ -159,6 +165,7 @@ impl Config {
             warnings,
         };
         check::ranges(&config, &sources)?;
+        check::peers(&config, &sources)?;
         Ok(config)
     }
 }

@@ -168,6 +168,18 @@ pub(crate) fn upstream(text: &str) -> Result<SocketAddr, String> {
     Ok(addr)
 }
 
+/// Another node's address.
+pub(crate) fn peer(text: &str) -> Result<IpAddr, String> {
+    let addr: IpAddr = text
+        .parse()
+        .map_err(|_| format!("{text:?} is not an IP address"))?;
+    let addr = addr.to_canonical();
+    if addr.is_unspecified() || addr.is_multicast() || addr.is_loopback() {
+        return Err(format!("{addr} is no other node's address"));
+    }
+    Ok(addr)
+}
+
 /// A prefix without host bits, or one address.
 pub(crate) fn cidr(text: &str) -> Result<IpNet, String> {
     if let Ok(addr) = text.parse::<IpAddr>() {

@@ -293,7 +293,7 @@ impl Control {
         let mut want = wanted(desired, &self.topology, &self.node, &mut reach);
         if !desired.waiting.is_empty() {
             let have = self.planner.state(self.datapath.kernel())?;
-            want = hold(want, have, held, &mut reach);
+            want = hold(want, have, held, &self.node, &mut reach);
         }
         drop(reach);
         want.node.route_epoch = self.hops.epoch();

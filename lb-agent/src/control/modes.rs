@@ -8,8 +8,10 @@
 //! | `auto`, `nat` | any | no | no |
 //! | `dsr-ipip` | the same | no | yes |
 //! | `dsr-l2` | the same | yes | no |
+//! | `dsr-geneve` | any | no | yes |
 //!
-//! Under direct server return the backend gets the client's packet as it is, for the VIP and its port: nothing could
+//! Under `dsr-geneve` each backend is on this node or at the address of a peer, whose agent translates. Under the other
+//! kinds of direct server return the backend gets the client's packet as it is, for the VIP and its port: nothing could
 //! translate the port, nor the reply, which does not come by. A backend on this node is reached by DNAT in every
 //! mode, which could; but it is another node's backend elsewhere, and a service that works on some nodes only is none.
 //! That a backend carries the VIP, and takes packets out of IPIP, cannot be seen from here. VIP and backends are of
@@ -78,7 +80,7 @@ fn obstacle(
     topology: &Topology,
     node: &Node,
 ) -> Option<String> {
-    if backend.port() != key.port.get() {
+    if mode != Mode::DsrGeneve && backend.port() != key.port.get() {
         return Some(format!(
             "backend {backend} is at another port, and packets reach it with the VIP's"
         ));
@@ -93,7 +95,10 @@ fn obstacle(
         Mode::DsrL2 if !topology.is_neighbour(backend.ip()) => Some(format!(
             "backend {backend} is on no network that this node is connected to"
         )),
-        Mode::DsrIpip if !has_outer_address(backend.ip(), topology, node) => {
+        Mode::DsrGeneve if !node.peers.contains(&backend.ip().to_canonical()) => Some(format!(
+            "backend {backend} is neither on this node nor at the address of a peer (--peers)"
+        )),
+        Mode::DsrIpip | Mode::DsrGeneve if !has_outer_address(backend.ip(), topology, node) => {
             let family = if backend.is_ipv4() { "IPv4" } else { "IPv6" };
             Some(format!(
                 "this node has no {family} address on {} to send from",

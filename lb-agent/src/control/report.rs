@@ -272,6 +272,7 @@ mod tests {
             tier: 0,
             state: crate::plan::BackendState::Up,
             reach: crate::plan::Reach::Host,
+            peer: lb_common::Peer::default(),
         };
         let service = |vip: &str, addr: &str| {
             let key = Endpoint {
@@ -301,6 +302,7 @@ mod tests {
             addresses: 10,
             sources: 10,
             listed: 10,
+            locals: 10,
         };
         let fill: Vec<_> = fill(&want, &limits)
             .into_iter()

@@ -178,6 +178,8 @@ async fn set_up(parts: Parts) -> Result<Ready> {
         node_ports: config.node_ports,
         outside_allow: config.outside_allow.clone(),
         zone: config.zone.clone(),
+        peers: config.peers.iter().copied().collect(),
+        dsr: config.dsr,
     };
     let cluster_key = config
         .dns
@@ -216,7 +218,7 @@ async fn set_up(parts: Parts) -> Result<Ready> {
     let holders = Holders::load(&config.paths.state_dir);
     let mut reach = hops.reach(&topology, &node.ifaces);
     let nothing_yet = wanted(&Desired::default(), &topology, &node, &mut reach);
-    let mut want = hold(nothing_yet, &have, &adopted, reach);
+    let mut want = hold(nothing_yet, &have, &adopted, &node, reach);
     want.node.route_epoch = hops.epoch();
     hops.write(&mut datapath)?;
     let limits = datapath.limits();

@@ -8,8 +8,8 @@ use std::{
 
 use ipnet::IpNet;
 use lb_common::{
-    Backend, NodeConfig, Service, addr_flag, algorithm, backend_state, service_flag, service_mode,
-    source_rule,
+    Backend, NodeConfig, Peer, Service, addr_flag, algorithm, backend_state, service_flag,
+    service_mode, source_rule,
 };
 
 use crate::{
@@ -35,6 +35,28 @@ pub(super) struct Node {
     pub(super) outside_allow: Option<Vec<IpNet>>,
     /// The zone that it is in.
     pub(super) zone: Option<String>,
+    /// Other nodes with an agent.
+    pub(super) peers: BTreeSet<IpAddr>,
+    /// Whether backends on them answer directly where a service does not say otherwise.
+    pub(super) dsr: bool,
+}
+
+// === impl Node ===
+
+impl Node {
+    /// The agent of a backend's host: its own address says so where that is a peer's.
+    fn peer(&self, addr: IpAddr, reach: Reach) -> Peer {
+        match reach {
+            Reach::Net { ifindex, next_hop } if self.peers.contains(&addr.to_canonical()) => Peer {
+                addr: Endpoint::wide(addr.to_canonical()),
+                ifindex,
+                next_hop,
+                family: if addr.to_canonical().is_ipv4() { 4 } else { 6 },
+                pad: 0,
+            },
+            _ => Peer::default(),
+        }
+    }
 }
 
 /// A service as the kernel knows it.
@@ -57,16 +79,20 @@ pub(super) fn wanted(
         .services
         .iter()
         .map(|(key, service)| {
-            let backends = service.backends.iter().map(|backend| WantedBackend {
-                addr: backend.addr,
-                weight: backend.weight,
-                max_flows: backend.max_flows,
-                tier: tier(backend, node.zone.as_deref()),
-                state: BackendState::Up,
-                reach: reach(backend.addr.ip()),
+            let backends = service.backends.iter().map(|backend| {
+                let reach = reach(backend.addr.ip());
+                WantedBackend {
+                    addr: backend.addr,
+                    weight: backend.weight,
+                    max_flows: backend.max_flows,
+                    tier: tier(backend, node.zone.as_deref()),
+                    state: BackendState::Up,
+                    reach,
+                    peer: node.peer(backend.addr.ip(), reach),
+                }
             });
             let service = WantedService {
-                shape: shape(&service.properties),
+                shape: shape(&service.properties, node.dsr),
                 lists: lists(&service.properties, key.addr),
                 fail_open: true,
                 backends: backends.collect(),
@@ -89,14 +115,30 @@ pub(super) fn wanted(
             snat6: snat6.map(Into::into).unwrap_or_default(),
             snat_port_min: node.snat_ports.min,
             snat_ports: node.snat_ports.max - node.snat_ports.min + 1,
+            peer_mtu: peer_mtu(topology, node),
             ..NodeConfig::default()
         },
         sources: match &node.outside_allow {
             Some(prefixes) => prefixes.iter().map(IpNet::trunc).collect(),
             None => topology.connected().iter().map(IpNet::trunc).collect(),
         },
+        peers: senders(topology, node),
         kept: BTreeSet::new(),
     }
+}
+
+/// The nodes that may send packets for backends of this one.
+fn senders(topology: &Topology, node: &Node) -> BTreeSet<IpAddr> {
+    &node.peers - &topology.own_addresses()
+}
+
+/// The longest packet on the way to every peer, which is taken for that on the way back; 0 without any.
+fn peer_mtu(topology: &Topology, node: &Node) -> u16 {
+    let mtus = senders(topology, node)
+        .into_iter()
+        .filter_map(|peer| topology.mtu(peer));
+    let least = mtus.min().unwrap_or(0);
+    u16::try_from(least).unwrap_or(u16::MAX)
 }
 
 /// The service at a port of the node's own. Whoever reaches the node may use it, as far as its list of sources lets
@@ -127,7 +169,7 @@ pub(super) fn tier(backend: &CatalogBackend, zone: Option<&str>) -> u8 {
 }
 
 /// A service's properties in the kernel's words.
-fn shape(properties: &Properties) -> Service {
+fn shape(properties: &Properties, dsr: bool) -> Service {
     let Properties {
         mode,
         balance,
@@ -162,6 +204,8 @@ fn shape(properties: &Properties) -> Service {
             Balance::Source => algorithm::SOURCE,
         },
         mode: match mode {
+            Mode::DsrGeneve => service_mode::DSR_GENEVE,
+            Mode::Auto if dsr => service_mode::DSR_GENEVE,
             Mode::Auto | Mode::Nat => service_mode::NAT,
             Mode::DsrIpip => service_mode::DSR_IPIP,
             Mode::DsrL2 => service_mode::DSR_L2,
@@ -204,6 +248,7 @@ pub(super) fn hold(
     mut wanted: Wanted,
     have: &KernelState,
     held: &BTreeSet<Endpoint>,
+    node: &Node,
     mut reach: impl FnMut(IpAddr) -> Reach,
 ) -> Wanted {
     let holding: BTreeSet<IpAddr> = held.iter().map(|service| service.addr).collect();
@@ -260,6 +305,7 @@ pub(super) fn hold(
             if known.contains(&addr) {
                 continue;
             }
+            let reach = reach(at.addr);
             let share = u16::try_from((count + least / 2) / least).unwrap_or(u16::MAX);
             held.backends.push(WantedBackend {
                 addr,
@@ -267,7 +313,8 @@ pub(super) fn hold(
                 max_flows: have.limits.get(id).map_or(0, |limit| limit.max_flows),
                 tier: 0,
                 state: BackendState::Up,
-                reach: reach(at.addr),
+                reach,
+                peer: node.peer(at.addr, reach),
             });
         }
     }
@@ -297,6 +344,43 @@ mod tests {
 
     fn at(vip: &str) -> Endpoint {
         Endpoint::new(vip.parse().unwrap(), 6)
+    }
+
+    fn node() -> Node {
+        Node {
+            ifaces: Vec::new(),
+            snat_ports: PortRange { min: 1, max: 2 },
+            node_ports: PortRange { min: 3, max: 4 },
+            outside_allow: None,
+            zone: None,
+            peers: ["10.0.0.7".parse().unwrap()].into(),
+            dsr: false,
+        }
+    }
+
+    #[test]
+    fn a_backend_at_a_peers_address_is_reached_by_its_agent_and_no_other_is() {
+        let net = Reach::Net {
+            ifindex: 2,
+            next_hop: 5,
+        };
+        let peer = |addr: &str, reach| node().peer(addr.parse().unwrap(), reach);
+        let found = peer("10.0.0.7", net);
+        assert_eq!((found.family, found.ifindex, found.next_hop), (4, 2, 5));
+        assert_eq!(peer("::ffff:10.0.0.7", net), found);
+        assert_eq!(peer("10.0.0.8", net), Peer::default());
+        assert_eq!(peer("10.0.0.7", Reach::Host), Peer::default());
+        let mode = |mode, dsr| {
+            let properties = Properties {
+                mode,
+                ..Properties::default()
+            };
+            shape(&properties, dsr).mode
+        };
+        assert_eq!(mode(Mode::Auto, false), service_mode::NAT);
+        assert_eq!(mode(Mode::Auto, true), service_mode::DSR_GENEVE);
+        assert_eq!(mode(Mode::Nat, true), service_mode::NAT);
+        assert_eq!(mode(Mode::DsrGeneve, false), service_mode::DSR_GENEVE);
     }
 
     /// A kernel with one service and backend at each of these.
@@ -329,7 +413,7 @@ mod tests {
 
     fn held(have: &KernelState, of: &[&str]) -> Wanted {
         let held = of.iter().map(|vip| at(vip)).collect();
-        hold(Wanted::default(), have, &held, |_| Reach::Host)
+        hold(Wanted::default(), have, &held, &node(), |_| Reach::Host)
     }
 
     #[test]
@@ -435,14 +519,7 @@ mod tests {
             .into(),
             ..Desired::default()
         };
-        let node = Node {
-            ifaces: Vec::new(),
-            snat_ports: PortRange { min: 1, max: 2 },
-            node_ports: PortRange { min: 3, max: 4 },
-            outside_allow: None,
-            zone: None,
-        };
-        let wanted = wanted(&desired, &Topology::default(), &node, |_| Reach::Host);
+        let wanted = wanted(&desired, &Topology::default(), &node(), |_| Reach::Host);
         let shape = |at_: &str| {
             let shape = wanted.services[&at(at_)].shape;
             (shape.flags, shape.mode, shape.rate)
@@ -470,10 +547,10 @@ mod tests {
             ..Properties::default()
         };
         assert_eq!(
-            shape(&Properties::default()),
+            shape(&Properties::default(), false),
             WantedService::default().shape
         );
-        let denying = shape(&properties);
+        let denying = shape(&properties, false);
         assert_eq!(denying.flags, service_flag::DENY_LISTED);
         assert_eq!(
             (denying.mode, denying.algorithm),
@@ -482,7 +559,7 @@ mod tests {
         assert_eq!(denying.affinity, 5);
         properties.sources.insert(allow, Source::Allow);
         // Over IPv6 as well: nobody there is allowed.
-        assert_eq!(shape(&properties).flags, service_flag::ALLOW_LISTED);
+        assert_eq!(shape(&properties, false).flags, service_flag::ALLOW_LISTED);
         let vip = |addr: &str| addr.parse().unwrap();
         let of = |addr| lists(&properties, vip(addr));
         assert_eq!(*of("11.0.0.1"), [(allow, source_rule::ALLOW)].into());

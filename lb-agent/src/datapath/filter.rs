@@ -9,7 +9,7 @@ use aya::{
     maps::{Array, MapData},
 };
 use lb_common::{
-    Addr4, Addr6, FILTER_SLOTS, NodeConfig, Service, addr_flag, filter_slot,
+    Addr4, Addr6, FILTER_SLOTS, NodeConfig, Service, addr_flag, filter_slot, geneve,
     headers::{TCP, UDP},
     port_flag,
 };
@@ -49,7 +49,12 @@ impl Filter {
 
     /// Brings the maps up to date with what the other maps hold.
     pub(super) fn follow(&mut self, state: &KernelState) -> Result<()> {
-        let want = Contents::of(&state.addresses, &state.services, &state.node);
+        let mut want = Contents::of(&state.addresses, &state.services, &state.node);
+        if !state.peers.is_empty()
+            && let Some(port) = want.ports.get_mut(usize::from(geneve::PORT))
+        {
+            *port |= port_flag::PEERS;
+        }
         if self.written.as_ref() == Some(&want) {
             return Ok(());
         }

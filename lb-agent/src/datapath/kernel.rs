@@ -19,6 +19,7 @@ use super::{
     filter::Filter,
     layout::Sizes,
     lists::Lists,
+    peers::Peers,
     percpu::PerCpu,
     sys,
 };
@@ -48,6 +49,7 @@ pub(super) struct Maps {
     sources4: LpmTrie<MapData, Addr4, u32>,
     sources6: LpmTrie<MapData, Addr6, u32>,
     node: Array<MapData, NodeConfig>,
+    peers: Peers,
     filter: Filter,
 }
 
@@ -82,6 +84,7 @@ impl Maps {
             service_stats: PerCpu::take(object, "LB_SERVICE_STATS")?,
             affinity: take(object, "LB_AFFINITY")?,
             lists: Lists::take(object)?,
+            peers: Peers::take(object, sizes)?,
             sources4: take(object, "LB_SOURCES4")?,
             sources6: take(object, "LB_SOURCES6")?,
             node: take(object, "LB_NODE")?,
@@ -128,6 +131,7 @@ impl Maps {
         state.backends = self.backends.read()?;
         state.limits = self.limits.read()?;
         state.lists = self.lists.read()?;
+        self.peers.read(&mut state)?;
         self.tables_s.read(&mut state)?;
         self.tables_m.read(&mut state)?;
         self.tables_l.read(&mut state)?;
@@ -156,6 +160,11 @@ impl Maps {
             Op::PutLimit { id, value } => self.limits.put(&[*id], &[*value])?,
             Op::PutListed { listed, rule } => self.lists.put(listed, *rule)?,
             Op::DeleteListed(listed) => self.lists.remove(listed)?,
+            Op::PutHost { id, value } => self.peers.put_hosts(&[*id], &[*value])?,
+            Op::PutPeer(addr) => self.peers.put(*addr)?,
+            Op::DeletePeer(addr) => self.peers.remove(*addr)?,
+            Op::PutLocal { local, id } => self.peers.put_local(local, *id)?,
+            Op::DeleteLocal(local) => self.peers.remove_local(local)?,
             Op::ForgetService(id) => self.forget(&[*id].into())?,
             Op::PutTable { table, slots, .. } => {
                 self.swap(table.slots, &[(table.service, Arc::clone(slots))])?
@@ -237,6 +246,7 @@ impl Kernel for Maps {
                 [Op::PutTable { .. }, _, ..] => self.swap_all(batch),
                 [Op::PutBackend { .. }, _, ..] => self.put_backends(batch),
                 [Op::PutLimit { .. }, _, ..] => self.put_limits(batch),
+                [Op::PutHost { .. }, _, ..] => self.put_hosts(batch),
                 [Op::ForgetService(_), _, ..] => self.forget_all(batch),
                 _ => None,
             };
@@ -289,6 +299,15 @@ impl Maps {
         };
         let all: Option<(Vec<_>, Vec<_>)> = ops.iter().map(limit).collect();
         all.map(|(ids, values)| self.limits.put(&ids, &values))
+    }
+
+    fn put_hosts(&self, ops: &[Op]) -> Option<Result<()>> {
+        let host = |op: &Op| match op {
+            Op::PutHost { id, value } => Some((*id, *value)),
+            _ => None,
+        };
+        let all: Option<(Vec<_>, Vec<_>)> = ops.iter().map(host).collect();
+        all.map(|(ids, values)| self.peers.put_hosts(&ids, &values))
     }
 
     fn forget_all(&mut self, ops: &[Op]) -> Option<Result<()>> {

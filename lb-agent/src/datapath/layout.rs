@@ -6,8 +6,8 @@ use anyhow::{Context as _, Result, bail};
 use aya::maps::{MapInfo, MapType};
 use lb_common::{
     Addr4, Addr6, Affinity, AffinityKey, Backend, BackendLimit, BackendStats, Bucket,
-    ConnectionStats, FILTER_SLOTS, Flow, FlowKey, GUARDS, Neighbour, NextHop, NodeConfig, Service,
-    ServiceKey, ServiceState, ServiceStats, SockKey, SockPeer, SourceKey,
+    ConnectionStats, FILTER_SLOTS, Flow, FlowKey, GUARDS, LocalKey, Neighbour, NextHop, NodeConfig,
+    Peer, Service, ServiceKey, ServiceState, ServiceStats, SockKey, SockPeer, SourceKey,
     fragment::{FragmentKey, FragmentPorts},
 };
 
@@ -54,6 +54,12 @@ pub(crate) const NODE_PORTS: usize = 1 << 16;
 const CLIENTS: u32 = 1 << 16;
 /// Prefixes of each family in the lists of all services.
 pub(crate) const LISTED: u32 = 1 << 14;
+/// Programs that `lb_xdp` hands on to.
+const STAGES: u32 = 3;
+/// Peers of each family.
+pub(crate) const SENDERS: u32 = 1_024;
+/// Backends of this node, once for each service that names them.
+pub(crate) const LOCALS: u32 = 1 << 14;
 /// Counters by reason.
 const COUNTERS: u32 = 64;
 
@@ -231,7 +237,25 @@ pub(crate) fn specs(sizes: &Sizes) -> Vec<Spec> {
         ),
         hash("LB_NEIGHBOURS", size_of::<Neighbour>(), U32, NEXT_HOPS),
         spec("LB_PORTS", MapType::DevMapHash, U32, 8, PORTS),
-        spec("LB_STAGES", MapType::ProgramArray, U32, U32, 1),
+        spec("LB_STAGES", MapType::ProgramArray, U32, U32, STAGES),
+        spec("LB_HANDOFF", MapType::PerCpuArray, U32, U32, 1),
+        spec(
+            "LB_PEERS",
+            MapType::Array,
+            U32,
+            size_of::<Peer>(),
+            sizes.backends,
+        ),
+        hash("LB_SENDERS4", size_of::<Addr4>(), U32, SENDERS),
+        hash("LB_SENDERS6", size_of::<Addr6>(), U32, SENDERS),
+        spec(
+            "LB_SENDERS",
+            MapType::Array,
+            U32,
+            size_of::<Addr6>(),
+            2 * SENDERS + 1,
+        ),
+        hash("LB_LOCALS", size_of::<LocalKey>(), U32, LOCALS),
         spec(
             "LB_COUNTERS",
             MapType::PerCpuArray,

@@ -13,6 +13,7 @@ mod links;
 mod lists;
 mod loads;
 mod object;
+mod peers;
 mod percpu;
 mod purge;
 mod rtnl;
@@ -37,6 +38,7 @@ use lb_common::Reason;
 use flows::FlowTables;
 pub use hops::{HeldHops, HopMaps};
 use kernel::{Maps, take};
+pub(crate) use layout::SENDERS;
 pub use layout::Sizes;
 use links::Links;
 pub use links::{Interface, TcMode, XdpMode};
@@ -225,6 +227,7 @@ impl Datapath {
             addresses: addresses as usize,
             sources: layout::SOURCES as usize,
             listed: layout::LISTED as usize,
+            locals: layout::LOCALS as usize,
         }
     }
 }

@@ -61,24 +61,30 @@ pub(super) fn load(pin_dir: &Path, sizes: &Sizes, globals: Globals) -> Result<Eb
     Ok(object)
 }
 
-/// Lets `lb_xdp` hand on to the program for what is rare.
+/// Lets `lb_xdp` hand on to the programs for what is rare, and for peers.
 ///
 /// # Errors
 ///
-/// If either is missing from the object, or the kernel refuses to join them.
+/// If one is missing from the object, or the kernel refuses to join them.
 pub fn join_stages(object: &mut Ebpf) -> Result<()> {
-    let general = object
-        .program("lb_xdp_general")
-        .context("there is no program lb_xdp_general")?
-        .fd()?
-        .try_clone()?;
-    let stages = object
-        .map_mut("LB_STAGES")
-        .context("there is no map LB_STAGES")?;
-    ProgramArray::try_from(stages)?
-        .set(0, &general, 0)
-        .context("the kernel refused to let lb_xdp call lb_xdp_general")
+    for (index, name) in (0..).zip(STAGES) {
+        let program = object
+            .program(name)
+            .with_context(|| format!("there is no program {name}"))?
+            .fd()?
+            .try_clone()?;
+        let stages = object
+            .map_mut("LB_STAGES")
+            .context("there is no map LB_STAGES")?;
+        ProgramArray::try_from(stages)?
+            .set(index, &program, 0)
+            .with_context(|| format!("the kernel refused to let lb_xdp call {name}"))?;
+    }
+    Ok(())
 }
+
+/// Whom `lb_xdp` hands on to, by index.
+const STAGES: [&str; 3] = ["lb_xdp_general", "lb_xdp_geneve", "lb_xdp_peer"];
 
 /// How often a program is given to the verifier again when a signal broke in.
 const LOAD_TRIES: u32 = 10;

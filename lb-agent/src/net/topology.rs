@@ -195,6 +195,13 @@ impl Topology {
         routes.collect()
     }
 
+    /// The longest IP packet on the way to an address, bytes, as far as this node knows.
+    pub fn mtu(&self, addr: IpAddr) -> Option<u32> {
+        let route = self.main.lookup(addr.to_canonical())?;
+        let link = self.links.get(&route.ifindex?)?;
+        Some(route.mtu.map_or(link.mtu, |mtu| mtu.min(link.mtu)))
+    }
+
     /// The addresses with which packets of full NAT leave by `iface`: the first usable one of each family.
     /// A port of a bridge or bond has none of its own; its master's are taken.
     pub fn snat(&self, iface: &str) -> (Option<Ipv4Addr>, Option<Ipv6Addr>) {

@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use lb_common::Service;
 
 use super::{
-    Endpoint, Limits, Op, Plan, TableId, Wanted, WantedBackend,
-    diff::{BackendOps, Made, Services, fail_open_first, remove, unlimit, value},
+    Endpoint, Limits, Op, Plan, Reach, TableId, Wanted, WantedBackend,
+    diff::{BackendOps, Made, Services, fail_open_first, remove, unhost, unlimit, value},
     ids::Place,
     known::{Known, Settled},
     maglev::{self, Memo},
@@ -50,6 +50,14 @@ pub(super) fn delta(
         return None;
     }
     let changed = changed(&settled.want, want)?;
+    if !want.peers.is_empty()
+        && changed
+            .iter()
+            .any(|key| has_locals(&settled.want, key) || has_locals(want, key))
+    {
+        // What peers may name is left to the whole plan.
+        return None;
+    }
     let mut views = BTreeMap::new();
     let mut touched = BTreeSet::new();
     for key in &changed {
@@ -76,6 +84,7 @@ fn same_frame(old: &Wanted, new: &Wanted) -> bool {
         node_addresses,
         node,
         sources,
+        peers,
         kept,
     } = new;
     kept.is_empty()
@@ -85,6 +94,7 @@ fn same_frame(old: &Wanted, new: &Wanted) -> bool {
         && old.node_addresses == *node_addresses
         && old.node == *node
         && old.sources == *sources
+        && old.peers == *peers
 }
 
 /// The services that differ; `None` if some came or went, if they are many, or differ in more than a few writes.
@@ -106,6 +116,13 @@ fn changed(old: &Wanted, new: &Wanted) -> Option<Vec<Endpoint>> {
         }
     }
     Some(changed)
+}
+
+/// Whether a service has a backend on this node.
+fn has_locals(want: &Wanted, key: &Endpoint) -> bool {
+    let backends = want.services.get(key).map(|service| &service.backends);
+    let mut all = backends.into_iter().flatten();
+    all.any(|backend| !matches!(backend.reach, Reach::Net { .. }))
 }
 
 /// A service's backends; `None` if one of them is a problem.
@@ -134,6 +151,7 @@ impl Change<'_> {
         let mut ops = BackendOps::default();
         let mut unnamed = BTreeMap::new();
         let mut unlimited = Vec::new();
+        let mut unhosted = Vec::new();
         for endpoint in touched {
             let old = self.settled.id(endpoint);
             let users = self.users(endpoint);
@@ -142,6 +160,7 @@ impl Change<'_> {
                 let generation = have.backends.get(&id)?.generation;
                 unnamed.insert(id, Op::FreeBackend { id, generation });
                 unlimited.extend(have.limits.contains_key(&id).then(|| unlimit(id)));
+                unhosted.extend(have.hosts.contains_key(&id).then(|| unhost(id)));
                 moved.push((*endpoint, None));
                 continue;
             };
@@ -184,7 +203,8 @@ impl Change<'_> {
             failing.get(key).or(have.services.get(key)) != Some(value)
         };
         plan.extend(services.iter().filter(differs).map(put));
-        remove(unnamed.into_values().chain(unlimited).collect(), &mut plan);
+        let unnamed = unnamed.into_values().chain(unlimited).chain(unhosted);
+        remove(unnamed.collect(), &mut plan);
         Some(Delta {
             plan: Plan {
                 ops: plan,
@@ -292,6 +312,7 @@ impl Change<'_> {
             let member = Member {
                 state,
                 reach: view.reach,
+                host: view.peer,
                 limit: self
                     .known
                     .state()

@@ -7,11 +7,12 @@ use std::{
 };
 
 use lb_common::{
-    Backend, BackendLimit, Be16, Service, addr_flag, backend_kind, backend_state, service_flag,
+    Backend, BackendLimit, Be16, Peer, Service, addr_flag, backend_kind, backend_state,
+    service_flag,
 };
 
 use super::{
-    Endpoint, KernelState, Limits, Listed, Op, Plan, Reach, Table, TableId, Wanted, ids,
+    Endpoint, KernelState, Limits, Listed, Local, Op, Plan, Reach, Table, TableId, Wanted, ids,
     ids::Place,
     maglev::{self, Memo},
     pool::{Member, Pool, Pools},
@@ -25,10 +26,10 @@ use super::{
 /// 1. services that begin to fail open, before the backends that make them: the last one to go down must
 ///    not have its flows reset;
 /// 2. backends: a state change takes effect here, at once; then what they may take on;
-/// 3. sources, the services' lists of them, the node's own addresses, the node's settings;
+/// 3. sources, the services' lists of them, peers and what they may name, the node's own addresses, the node's settings;
 /// 4. tables, each swapped in whole; then the services that name them;
 /// 5. VIPs, last of all additions (the routes to them come after the whole plan);
-/// 6. removal of services, then of addresses, sources and what lists no longer say;
+/// 6. removal of services, then of addresses, sources, what lists no longer say, peers and what they may name;
 /// 7. a grace period, unless a swap of a table has just been one, then what services counted, tables and backends
 ///    that nothing names any more.
 ///
@@ -54,6 +55,7 @@ pub fn plan_with(have: &KernelState, want: &Wanted, limits: &Limits, memo: &mut 
     let addresses = room::addresses(have, want, limits, &mut problems);
     let sources = room::sources(have, want, limits, &mut problems);
     let lists = lists(want, &services);
+    let locals = room::locals(have, want, &services, &places, limits, &mut problems);
 
     let mut ops = Vec::new();
     let failing = fail_open_first(have, &services);
@@ -77,6 +79,16 @@ pub fn plan_with(have: &KernelState, want: &Wanted, limits: &Limits, memo: &mut 
                 rule: *rule,
             }),
     );
+    ops.extend(
+        locals
+            .iter()
+            .filter(|(local, id)| have.locals.get(local) != Some(id))
+            .map(|(local, id)| Op::PutLocal {
+                local: *local,
+                id: *id,
+            }),
+    );
+    ops.extend(want.peers.difference(&have.peers).copied().map(Op::PutPeer));
     put_addresses(
         have,
         &addresses,
@@ -134,6 +146,20 @@ pub fn plan_with(have: &KernelState, want: &Wanted, limits: &Limits, memo: &mut 
             .filter(gone)
             .copied()
             .map(Op::DeleteListed),
+    );
+    ops.extend(
+        have.peers
+            .difference(&want.peers)
+            .copied()
+            .map(Op::DeletePeer),
+    );
+    let gone = |local: &&Local| !locals.contains_key(*local);
+    ops.extend(
+        have.locals
+            .keys()
+            .filter(gone)
+            .copied()
+            .map(Op::DeleteLocal),
     );
     let mut unnamed = unnamed(have, want, &kept, &places);
     unnamed.splice(0..0, forgotten(have, &services));
@@ -308,6 +334,7 @@ pub(super) struct BackendOps {
     known: Vec<Op>,
     fresh: Vec<Op>,
     limits: Vec<Op>,
+    hosts: Vec<Op>,
 }
 
 // === impl BackendOps ===
@@ -332,16 +359,21 @@ impl BackendOps {
             let value = member.limit;
             self.limits.push(Op::PutLimit { id, value });
         }
+        if have.hosts.get(&id).copied().unwrap_or_default() != member.host {
+            let value = member.host;
+            self.hosts.push(Op::PutHost { id, value });
+        }
     }
 
-    /// A table names a new backend only after its limit is there.
+    /// A table names a new backend only after its limit and its host are there.
     pub(super) fn in_order(self) -> impl Iterator<Item = Op> {
         let Self {
             known,
             fresh,
             limits,
+            hosts,
         } = self;
-        known.into_iter().chain(fresh).chain(limits)
+        known.into_iter().chain(fresh).chain(limits).chain(hosts)
     }
 }
 
@@ -349,6 +381,12 @@ impl BackendOps {
 pub(super) fn unlimit(id: u32) -> Op {
     let value = BackendLimit::default();
     Op::PutLimit { id, value }
+}
+
+/// Takes a backend from its host's agent.
+pub(super) fn unhost(id: u32) -> Op {
+    let value = Peer::default();
+    Op::PutHost { id, value }
 }
 
 fn backend(endpoint: &Endpoint, place: Place, member: &Member) -> Backend {
@@ -401,6 +439,7 @@ fn unnamed(
         .iter()
         .filter(|(id, backend)| backend.state != backend_state::FREE && !in_use.contains(id));
     let limits = have.limits.keys().filter(|id| !in_use.contains(id));
+    let hosts = have.hosts.keys().filter(|id| !in_use.contains(id));
     tables
         .copied()
         .map(Op::DeleteTable)
@@ -409,5 +448,6 @@ fn unnamed(
             generation: backend.generation,
         }))
         .chain(limits.map(|id| unlimit(*id)))
+        .chain(hosts.map(|id| unhost(*id)))
         .collect()
 }

@@ -58,7 +58,12 @@ impl Endpoint {
 
     /// The address as the kernel's structs hold it; an IPv4 address takes the first word.
     pub fn wide_addr(&self) -> Addr6 {
-        match self.addr {
+        Self::wide(self.addr)
+    }
+
+    /// Any address as the kernel's structs hold it.
+    pub fn wide(addr: IpAddr) -> Addr6 {
+        match addr {
             IpAddr::V4(addr) => Addr4::from(addr).widen(),
             IpAddr::V6(addr) => addr.into(),
         }

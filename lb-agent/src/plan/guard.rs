@@ -70,7 +70,8 @@ impl<'a> Guard<'a> {
             Op::ForgetService(_)
             | Op::DeleteTable(_)
             | Op::FreeBackend { .. }
-            | Op::PutLimit { .. } => self.grace,
+            | Op::PutLimit { .. }
+            | Op::PutHost { .. } => self.grace,
             _ => false,
         };
         self.known.record(op);

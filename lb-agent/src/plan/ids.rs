@@ -73,6 +73,7 @@ pub(super) fn services<'a>(
     }
     used.extend(have.tables.keys().map(|table| table.service));
     used.extend(have.lists.keys().map(|listed| listed.service));
+    used.extend(have.locals.keys().map(|local| local.service));
     let mut unused = (1..=u32::MAX).filter(|id| !used.contains(id));
     wanted
         .filter_map(|key| {

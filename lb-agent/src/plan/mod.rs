@@ -27,6 +27,7 @@ pub use hops::{HopOp, Mac, Neighbour, NextHops, Port, RouteMtu};
 pub use op::{Op, Plan};
 pub use reconcile::{Kernel, Planner, Report, reconcile};
 pub use state::{
-    BackendState, KernelState, Limits, Listed, Reach, TableId, Wanted, WantedBackend, WantedService,
+    BackendState, KernelState, Limits, Listed, Local, Reach, TableId, Wanted, WantedBackend,
+    WantedService,
 };
 pub use table::Table;

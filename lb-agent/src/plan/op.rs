@@ -4,11 +4,11 @@ use std::{fmt, net::IpAddr, sync::Arc};
 
 use ipnet::IpNet;
 use lb_common::{
-    Backend, BackendLimit, NodeConfig, Service, addr_flag, algorithm, backend_kind, backend_state,
-    service_flag, service_mode, source_rule,
+    Backend, BackendLimit, NodeConfig, Peer, Service, addr_flag, algorithm, backend_kind,
+    backend_state, service_flag, service_mode, source_rule,
 };
 
-use super::{Endpoint, Listed, Table, TableId, WantedService, maglev};
+use super::{Endpoint, Listed, Local, Table, TableId, WantedService, maglev};
 
 /// Backends of a table that its text names; a table may have hundreds.
 const NAMED_IN_TEXT: usize = 8;
@@ -66,6 +66,26 @@ pub enum Op {
         /// One of [`source_rule`].
         rule: u32,
     },
+    /// Writes whose host's agent a backend is reached by.
+    PutHost {
+        /// Index into the array.
+        id: u32,
+        /// Its new value; the default says that there is none.
+        value: Peer,
+    },
+    /// Takes packets from a peer.
+    PutPeer(IpAddr),
+    /// Writes the id of a backend of this node, as peers name it.
+    PutLocal {
+        /// Its name.
+        local: Local,
+        /// Its id.
+        id: u32,
+    },
+    /// Takes packets from a peer no more.
+    DeletePeer(IpAddr),
+    /// Lets peers name a backend no more.
+    DeleteLocal(Local),
     /// Removes a service.
     DeleteService(Endpoint),
     /// Takes an address out of the destination filter.
@@ -122,6 +142,8 @@ impl Op {
                 | Self::DeleteAddress(_)
                 | Self::DeleteSource(_)
                 | Self::DeleteListed(_)
+                | Self::DeletePeer(_)
+                | Self::DeleteLocal(_)
                 | Self::DeleteTable(_)
                 | Self::FreeBackend { .. }
         )
@@ -190,12 +212,27 @@ impl fmt::Display for Op {
                 let v6 = std::net::Ipv6Addr::from(node.snat6);
                 let (first, count) = (node.snat_port_min, node.snat_ports);
                 write!(f, "put node snat {v4} {v6} ports {first}+{count}")?;
-                match node.route_epoch {
+                if node.route_epoch != 0 {
+                    write!(f, " epoch {}", node.route_epoch)?;
+                }
+                match node.peer_mtu {
                     0 => Ok(()),
-                    epoch => write!(f, " epoch {epoch}"),
+                    mtu => write!(f, " peers' mtu {mtu}"),
                 }
             }
             Self::PutSource(net) => write!(f, "put source {net}"),
+            Self::PutHost { id, value } => match value.family {
+                0 => write!(f, "put host {id} none"),
+                _ => write!(f, "put host {id} peer via {}", value.next_hop),
+            },
+            Self::PutPeer(addr) => write!(f, "put peer {addr}"),
+            Self::DeletePeer(addr) => write!(f, "delete peer {addr}"),
+            Self::PutLocal { local, id } => {
+                write!(f, "put local {} {} {id}", local.service, local.addr)
+            }
+            Self::DeleteLocal(local) => {
+                write!(f, "delete local {} {}", local.service, local.addr)
+            }
             Self::DeleteService(key) => write!(f, "delete service {key}"),
             Self::DeleteAddress(addr) => write!(f, "delete address {addr}"),
             Self::DeleteSource(net) => write!(f, "delete source {net}"),
@@ -219,6 +256,7 @@ fn write_shape(f: &mut fmt::Formatter<'_>, value: &Service) -> fmt::Result {
     f.write_str(match value.mode {
         service_mode::NAT => "",
         service_mode::DSR_IPIP => " dsr-ipip",
+        service_mode::DSR_GENEVE => " dsr-geneve",
         _ => " dsr-l2",
     })?;
     let usual = WantedService::default().shape;

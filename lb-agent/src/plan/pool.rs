@@ -13,7 +13,7 @@
 
 use std::collections::BTreeMap;
 
-use lb_common::{BackendLimit, Service, algorithm, backend_state, service_flag};
+use lb_common::{BackendLimit, Peer, Service, algorithm, backend_state, service_flag};
 
 use super::{BackendState, Endpoint, Reach, Wanted, WantedBackend, WantedService};
 
@@ -31,6 +31,7 @@ pub(super) struct Member {
     /// One of [`backend_state`].
     pub(super) state: u8,
     pub(super) reach: Reach,
+    pub(super) host: Peer,
     pub(super) limit: BackendLimit,
 }
 
@@ -85,6 +86,7 @@ impl Member {
         Self {
             state: state(view),
             reach: view.reach,
+            host: view.peer,
             limit: BackendLimit {
                 max_flows: view.max_flows,
                 weight: if by_load { view.weight.get().into() } else { 0 },

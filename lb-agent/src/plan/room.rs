@@ -2,13 +2,13 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
 };
 
 use ipnet::IpNet;
-use lb_common::{SLOTS_LARGE, SLOTS_MEDIUM, SLOTS_SMALL, addr_flag};
+use lb_common::{SLOTS_LARGE, SLOTS_MEDIUM, SLOTS_SMALL, Service, addr_flag};
 
-use super::{Endpoint, KernelState, Limits, Listed, TableId, Wanted};
+use super::{Endpoint, KernelState, Limits, Listed, Local, Reach, TableId, Wanted, ids::Place};
 
 /// Room in the maps of Maglev tables.
 pub(super) struct TableRoom<'a> {
@@ -159,6 +159,53 @@ pub(super) fn addresses(
         }
     }
     addresses
+}
+
+/// What peers may name: of each VIP the backends that are on this node, if there are peers.
+pub(super) fn locals(
+    have: &KernelState,
+    want: &Wanted,
+    services: &BTreeMap<Endpoint, Service>,
+    places: &BTreeMap<Endpoint, Place>,
+    limits: &Limits,
+    problems: &mut Vec<String>,
+) -> BTreeMap<Local, u32> {
+    let mut locals = BTreeMap::new();
+    if want.peers.is_empty() {
+        return locals;
+    }
+    let mut left = limits.locals.saturating_sub(have.locals.len());
+    for (key, service) in services
+        .iter()
+        .filter(|(key, _)| want.vips.contains(&key.addr))
+    {
+        let backends = want.services.get(key).map(|wanted| &wanted.backends);
+        for backend in backends.into_iter().flatten() {
+            if matches!(backend.reach, Reach::Net { .. }) {
+                continue;
+            }
+            let endpoint = Endpoint::new(backend.addr, key.proto);
+            let Some(place) = places.get(&endpoint) else {
+                continue;
+            };
+            let local = Local {
+                service: service.id,
+                addr: SocketAddr::new(endpoint.addr, endpoint.port),
+            };
+            if have.locals.contains_key(&local) || locals.contains_key(&local) {
+                locals.insert(local, place.id);
+            } else if left > 0 {
+                left -= 1;
+                locals.insert(local, place.id);
+            } else {
+                problems.push(format!(
+                    "peers cannot send to backend {endpoint} of service {key}: the map of this node's backends is full ({})",
+                    limits.locals
+                ));
+            }
+        }
+    }
+    locals
 }
 
 /// The allowed sources as they shall be.

@@ -7,7 +7,9 @@ use std::{
 };
 
 use ipnet::IpNet;
-use lb_common::{Backend, BackendLimit, IDLE_TCP, IDLE_UDP, IDLE_UDP_TWO_WAY, NodeConfig, Service};
+use lb_common::{
+    Backend, BackendLimit, IDLE_TCP, IDLE_UDP, IDLE_UDP_TWO_WAY, NodeConfig, Peer, Service,
+};
 
 use super::{Endpoint, Op, Table};
 use crate::catalog::Weight;
@@ -32,6 +34,21 @@ pub struct KernelState {
     pub sources: BTreeSet<IpNet>,
     /// What services say of sources: one of [`lb_common::source_rule`] each.
     pub lists: BTreeMap<Listed, u32>,
+    /// The agents of backends' hosts, by backend id; those without any are missing.
+    pub hosts: BTreeMap<u32, Peer>,
+    /// Agents that may send packets for this node's backends.
+    pub peers: BTreeSet<IpAddr>,
+    /// This node's backends as those name them, and their ids.
+    pub locals: BTreeMap<Local, u32>,
+}
+
+/// A backend of this node, as peers name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Local {
+    /// Id of a service that has it.
+    pub service: u32,
+    /// Where it listens.
+    pub addr: SocketAddr,
 }
 
 /// A prefix in the list of a service.
@@ -66,6 +83,8 @@ pub struct Wanted {
     pub node: NodeConfig,
     /// Sources that may reach services from outside.
     pub sources: BTreeSet<IpNet>,
+    /// Agents that may send packets for this node's backends.
+    pub peers: BTreeSet<IpAddr>,
     /// Ids of backends that stay as they are although no service names them: it may yet turn out whose they are.
     pub kept: BTreeSet<u32>,
 }
@@ -100,6 +119,8 @@ pub struct WantedBackend {
     pub state: BackendState,
     /// How it is reached.
     pub reach: Reach,
+    /// The agent of its host, where that is a peer; else all zeros.
+    pub peer: Peer,
 }
 
 /// Whether a backend takes flows, as one service sees it.
@@ -150,6 +171,8 @@ pub struct Limits {
     pub sources: usize,
     /// Prefixes of one family in the lists of all services.
     pub listed: usize,
+    /// This node's backends, once for each service.
+    pub locals: usize,
 }
 
 // === impl WantedService ===
@@ -184,6 +207,9 @@ impl KernelState {
             node,
             sources,
             lists,
+            hosts,
+            peers,
+            locals,
         } = self;
         match op {
             Op::PutBackend { id, value } => {
@@ -222,6 +248,24 @@ impl KernelState {
             }
             Op::DeleteSource(net) => {
                 sources.remove(&net);
+            }
+            Op::PutHost { id, value } if value == Peer::default() => {
+                hosts.remove(&id);
+            }
+            Op::PutHost { id, value } => {
+                hosts.insert(id, value);
+            }
+            Op::PutPeer(addr) => {
+                peers.insert(addr);
+            }
+            Op::DeletePeer(addr) => {
+                peers.remove(&addr);
+            }
+            Op::PutLocal { local, id } => {
+                locals.insert(local, id);
+            }
+            Op::DeleteLocal(local) => {
+                locals.remove(&local);
             }
             Op::Grace | Op::ForgetService(_) => {}
             Op::DeleteTable(table) => {

@@ -3,7 +3,7 @@
 
 /// 64-bit words at the start of a packet that are written before each run: more than the headers of
 /// Ethernet, IPv6 and TCP (74 bytes).
-pub const WORDS: usize = 10;
+pub const WORDS: usize = 14;
 
 /// The single entry of the map `BENCH`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,7 +24,8 @@ pub struct Setup {
     pub len: u32,
     /// 4 or 6.
     pub family: u32,
-    /// Bytes that the program under test puts before the packet; they are taken off again.
+    /// Bytes that the program under test puts before the packet; they are taken off again. Negative, as 32 bits:
+    /// that it takes off, and they are put back.
     pub grows: u32,
     /// Not 0: the packet grows in one run and shrinks in the next. With a program that does nothing, what
     /// it costs to take the bytes off again is known.

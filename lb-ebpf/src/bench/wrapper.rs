@@ -65,7 +65,7 @@ fn restore(ctx: &XdpContext) -> Option<()> {
         return None;
     }
     for (i, word) in head.iter().enumerate() {
-        // Volatile: ten stores, where the compiler would call a function that copies byte by byte.
+        // Volatile: as many stores, where the compiler would call a function that copies byte by byte.
         // SAFETY: inside the packet, whose start is aligned as a page is, plus 256 bytes.
         unsafe { (data as *mut u64).add(i).write_volatile(*word) };
     }

@@ -12,14 +12,15 @@ use std::{
 use anyhow::{Result, ensure};
 use aya::programs::{ProgramFd, xdp::XdpLink};
 use lb_common::{
-    Backend, IDLE_TCP, IDLE_UDP, IDLE_UDP_TWO_WAY, NextHop, NodeConfig, Reason, SLOTS_SMALL,
-    Service, backend_kind, port_flag, service_flag, service_mode,
+    Addr4, Addr6, Backend, Be16, IDLE_TCP, IDLE_UDP, IDLE_UDP_TWO_WAY, NextHop, NodeConfig, Reason,
+    SLOTS_SMALL, Service, backend_kind, flow_hash, geneve::source_port, port_flag, service_flag,
+    service_mode,
 };
 
 use crate::{
     bench::floors::{Floors, Setup},
     packet::{
-        FIRST_MAC, Frame, GATEWAY_MAC, Hook, Net, Rig, SECOND_MAC, Sizes, Way, XDP_PASS,
+        FIRST_MAC, Frame, GATEWAY_MAC, Hook, Net, Rig, SECOND_MAC, Shim, Sizes, Way, XDP_PASS,
         XDP_REDIRECT, XDP_TX, backend, neighbour_mac, repeated,
     },
 };
@@ -36,6 +37,8 @@ const PORTS: (u16, u16) = (20_000, 45_000);
 const FAR_HOP: u16 = 20;
 /// Index of the next hop to the clients.
 const GATEWAY_HOP: u16 = 21;
+/// Number of the host that sends to this node as its peer.
+const PEER: u8 = 9;
 /// IP packets of this length leave by any interface, bytes.
 const MTU: u32 = 1_500;
 /// A port of the node's own address that is a service's, and the service.
@@ -44,7 +47,7 @@ const EXTERNAL_SERVICE: u32 = 99;
 /// Flows that are half-open at a time while many are opened.
 const AT_A_TIME: u32 = 4_096;
 /// Makes every packet longer than what the wrapper restores.
-const PAYLOAD: usize = 64;
+const PAYLOAD: usize = 96;
 
 /// Our programs and their maps.
 pub struct Ours {
@@ -60,7 +63,9 @@ pub struct Job {
     pub verdict: u32,
     /// As it must leave, byte by byte.
     pub wanted: Vec<u8>,
-    /// Bytes that it grows by, at its head.
+    /// What stands before it.
+    pub shim: Option<Shim>,
+    /// Bytes that it grows by, at its head; see [`Setup::grows`].
     pub grows: u32,
 }
 
@@ -77,6 +82,8 @@ pub enum Reach {
     Ipip,
     /// As well, by a frame to it.
     L2,
+    /// As well, by the agent there.
+    Geneve,
 }
 
 // === impl Reach ===
@@ -86,6 +93,7 @@ impl Reach {
         match self {
             Self::Ipip => service_mode::DSR_IPIP,
             Self::L2 => service_mode::DSR_L2,
+            Self::Geneve => service_mode::DSR_GENEVE,
             _ => service_mode::NAT,
         }
     }
@@ -98,6 +106,20 @@ impl Reach {
             Self::Here => 3,
             Self::Ipip => 4,
             Self::L2 => 5,
+            Self::Geneve => 6,
+        }
+    }
+}
+
+// === impl Job ===
+
+impl Job {
+    /// The packet's bytes.
+    pub fn bytes(&self) -> Vec<u8> {
+        let bytes = self.packet.bytes();
+        match &self.shim {
+            Some(shim) => shim.around(&bytes),
+            None => bytes,
         }
     }
 }
@@ -125,12 +147,16 @@ impl Ours {
             let next_hop = FAR_HOP;
             rig.backend(far, Backend { next_hop, ..value });
             rig.backend(here, backend(way, way.host(), backend_kind::HOST));
+            rig.peer(first, way.backend(1).ip(), net.first, 1);
+            let here_id = 1 + n * 10 + u32::from(Reach::Here.vip());
+            rig.local(here_id, way.host(), here);
             for (reach, ids) in [
                 (Reach::SameInterface, &ids[..]),
                 (Reach::OtherInterface, &[far]),
                 (Reach::Here, &[here]),
                 (Reach::Ipip, &[first]),
                 (Reach::L2, &[first]),
+                (Reach::Geneve, &[first]),
             ] {
                 let (id, vip) = (1 + n * 10 + u32::from(reach.vip()), way.vip(reach.vip()));
                 let table = repeated(ids, SLOTS_SMALL);
@@ -160,6 +186,9 @@ impl Ours {
             }
         }
         rig.node_value(node);
+        for (index, way) in [(1, Way::V4_TCP), (2, Way::V6_TCP)] {
+            rig.sender(way.backend(PEER).ip(), index);
+        }
         external(&mut rig, Way::V4_TCP);
         rig.port(net.second);
         Self { rig, net }
@@ -206,10 +235,19 @@ impl Ours {
                 (XDP_TX, sent.inside(way.node(), way.backend(1).ip()))
             }
             Reach::L2 => (XDP_TX, by(packet.clone(), neighbour_mac(1)).bytes()),
+            Reach::Geneve => {
+                let sent = by(packet.clone().forwarded(), neighbour_mac(1)).bytes();
+                let shim = Shim {
+                    sport: sport(way, &packet),
+                    ..Shim::new(way.node(), way.backend(1).ip(), way.backend(1))
+                };
+                (XDP_TX, shim.around(&sent))
+            }
         };
         let grows = wanted.len() - packet.bytes().len();
         Job {
             packet,
+            shim: None,
             verdict,
             wanted,
             grows: grows as u32,
@@ -229,8 +267,27 @@ impl Ours {
                 .between(FIRST_MAC, GATEWAY_MAC)
                 .bytes(),
             packet,
+            shim: None,
             verdict: XDP_TX,
             grows: 0,
+        }
+    }
+
+    /// Opens the first client's flow as a peer sends it, and gives a later packet of it from the peer.
+    pub fn received(&self, way: Way) -> Job {
+        let (client, vip) = (way.client(1), way.vip(Reach::Here.vip()));
+        let shim = Shim::new(way.backend(PEER).ip(), way.node(), way.host());
+        for frame in [way.opening(client, vip), way.later(client, vip)] {
+            let bytes = shim.around(&frame.bytes());
+            self.rig.run_from(Hook::Xdp, &bytes, self.net.first);
+        }
+        let packet = long(way.later(client, vip));
+        Job {
+            wanted: packet.clone().to(way.host()).bytes(),
+            packet,
+            verdict: XDP_PASS,
+            grows: (shim.len() as u32).wrapping_neg(),
+            shim: Some(shim),
         }
     }
 
@@ -240,6 +297,7 @@ impl Ours {
         Job {
             wanted: packet.bytes(),
             packet,
+            shim: None,
             verdict: XDP_PASS,
             grows: 0,
         }
@@ -319,6 +377,16 @@ impl Ours {
         let stats = (1..4 * IDS).map(|id| self.rig.stats(id));
         stats.fold((0, 0), |sum, stats| (sum.0 + stats[0], sum.1 + stats[1]))
     }
+}
+
+/// The source port of a packet to a peer.
+fn sport(way: Way, packet: &Frame) -> u16 {
+    let (sport, dport) = (Be16::new(packet.src.port()), Be16::new(packet.dst.port()));
+    let hash = match packet.src.ip() {
+        IpAddr::V4(addr) => flow_hash(&Addr4::from(addr), sport, dport, way.proto()),
+        IpAddr::V6(addr) => flow_hash(&Addr6::from(addr), sport, dport, way.proto()),
+    };
+    source_port(hash)
 }
 
 /// What the agent would have learnt of routes and neighbours.

@@ -270,7 +270,7 @@ impl Frame {
         bytes
     }
 
-    fn tcp(&self, segment: Segment) -> TcpHeader {
+    pub(super) fn tcp(&self, segment: Segment) -> TcpHeader {
         let mut header = TcpHeader::new(self.src.port(), self.dst.port(), 0x1234_5678, 64_240);
         header.syn = matches!(segment, Segment::Syn | Segment::SynAck);
         header.ack = matches!(segment, Segment::SynAck | Segment::Ack | Segment::Fin);

@@ -10,6 +10,7 @@ mod flows;
 mod frame;
 mod maps;
 mod net;
+mod peers;
 mod rig;
 pub(crate) mod sys;
 mod trouble;
@@ -20,6 +21,7 @@ pub use frame::{Frame, Segment, Transport};
 pub(crate) use maps::entry_bytes;
 pub use maps::{SERVICE, backend, repeated};
 pub use net::{FIRST_MAC, GATEWAY_MAC, Net, SECOND_MAC, neighbour_mac};
+pub use peers::Shim;
 pub(crate) use rig::words;
 pub use rig::{
     Hook, Out, Rig, Sizes, TC_OK, TC_REDIRECT, TC_SHOT, XDP_DROP, XDP_PASS, XDP_REDIRECT, XDP_TX,

@@ -32,7 +32,7 @@ const ROOM: usize = 4096;
 /// More than a test opens; not 0, so that the guard is there as it is in an agent.
 const NEW_FLOWS: u32 = 10_000_000;
 const SMALL: u32 = 1_024;
-const SMALL_MAPS: [&str; 16] = [
+const SMALL_MAPS: [&str; 17] = [
     "LB_AFFINITY",
     "LB_LIMITS",
     "LB_LISTS4",
@@ -45,6 +45,7 @@ const SMALL_MAPS: [&str; 16] = [
     "LB_SERVICES4",
     "LB_SERVICES6",
     "LB_BACKENDS",
+    "LB_PEERS",
     "LB_STATS",
     "LB_CONNECTIONS",
     "LB_SOCK_PEERS",
@@ -67,6 +68,10 @@ pub enum Hook {
     Xdp,
     /// `lb_xdp_general`, to which `lb_xdp` hands on what is rare.
     XdpGeneral,
+    /// `lb_xdp_geneve`, to which it hands on what goes to peers.
+    XdpGeneve,
+    /// `lb_xdp_peer`, to which it hands on what comes from peers.
+    XdpPeer,
     /// `lb_tc_ingress`, the twin of XDP.
     Ingress,
     /// `lb_tc_link`, behind which backends of this node live.
@@ -107,6 +112,8 @@ impl Hook {
         match self {
             Self::Xdp => "lb_xdp",
             Self::XdpGeneral => "lb_xdp_general",
+            Self::XdpGeneve => "lb_xdp_geneve",
+            Self::XdpPeer => "lb_xdp_peer",
             Self::Ingress => "lb_tc_ingress",
             Self::Link => "lb_tc_link",
             Self::Egress => "lb_tc_egress",
@@ -114,7 +121,10 @@ impl Hook {
     }
 
     fn is_xdp(self) -> bool {
-        matches!(self, Self::Xdp | Self::XdpGeneral)
+        matches!(
+            self,
+            Self::Xdp | Self::XdpGeneral | Self::XdpGeneve | Self::XdpPeer
+        )
     }
 
     /// The verdict that lets the stack have the packet.
@@ -188,6 +198,8 @@ impl Rig {
         for hook in [
             Hook::Xdp,
             Hook::XdpGeneral,
+            Hook::XdpGeneve,
+            Hook::XdpPeer,
             Hook::Ingress,
             Hook::Link,
             Hook::Egress,
@@ -265,9 +277,7 @@ impl Rig {
         let context = match (hook, ifindex) {
             (_, 0) => None,
             // `struct xdp_md`: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex.
-            (Hook::Xdp | Hook::XdpGeneral, _) => {
-                Some(words(&[0, bytes.len() as u32, 0, ifindex, 0, 0]))
-            }
+            (hook, _) if hook.is_xdp() => Some(words(&[0, bytes.len() as u32, 0, ifindex, 0, 0])),
             // `struct __sk_buff`: the tenth and eleventh words are ingress_ifindex and ifindex.
             _ => Some(words(&[0, 0, 0, 0, 0, 0, 0, 0, 0, ifindex, ifindex])),
         };

@@ -18,8 +18,13 @@ fn help_names_every_flag_with_its_default_under_its_heading() {
         let heading = help
             .find(&format!("\n{}:\n", key.group))
             .unwrap_or_else(|| panic!("no heading {}", key.group));
+        let flag = if key.switch {
+            format!("--{}[=<{}>]", key.name, key.value)
+        } else {
+            format!("--{} <{}>", key.name, key.value)
+        };
         let flag = help
-            .find(&format!("--{} <{}>", key.name, key.value))
+            .find(&flag)
             .unwrap_or_else(|| panic!("no --{}", key.name));
         assert!(heading < flag, "--{} stands before its heading", key.name);
     }

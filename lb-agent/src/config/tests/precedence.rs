@@ -155,6 +155,21 @@ fn numbers_in_the_file_may_be_written_as_toml_allows() {
 }
 
 #[test]
+fn a_switch_is_on_by_its_flag_alone_and_may_be_written_out() {
+    let peers = "peers = ['10.0.0.1', 'fd00::1']";
+    let node = || Node::new().file(peers);
+    assert_eq!(node().config().peers.len(), 2);
+    assert!(!node().config().dsr);
+    assert!(node().flags(&["--dsr"]).config().dsr);
+    assert!(node().env("LB_AGENT_DSR", "yes").config().dsr);
+    let file = |on: &str| Node::new().file(&format!("{peers}\ndsr = {on}"));
+    assert!(file("true").config().dsr);
+    assert!(!file("false").config().dsr);
+    assert!(!file("true").flags(&["--dsr=no"]).config().dsr);
+    assert!(file("1").load().is_err());
+}
+
+#[test]
 fn several_marathon_urls_are_one_cluster_tried_in_order() {
     let marathon = Node::new()
         .flags(&["--marathon", "http://b:8080,https://a/service/marathon"])

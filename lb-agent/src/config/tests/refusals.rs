@@ -393,3 +393,22 @@ fn a_log_filter_must_be_one() {
         "{sentence}"
     );
 }
+
+#[test]
+fn peers_are_other_nodes_and_have_their_port_to_themselves() {
+    assert_eq!(flags(&["--dsr"]), "--dsr: needs --peers beside it");
+    for addr in ["0.0.0.0", "127.0.0.1", "ff02::1"] {
+        assert_eq!(
+            flags(&["--peers", addr]),
+            format!("--peers: {addr} is no other node's address")
+        );
+    }
+    assert_eq!(
+        flags(&["--peers", "node2"]),
+        "--peers: \"node2\" is not an IP address"
+    );
+    assert_eq!(
+        flags(&["--peers", "10.0.0.1", "--snat-ports", "6000-7000"]),
+        "--snat-ports: 6000-7000 holds port 6081, by which peers send"
+    );
+}

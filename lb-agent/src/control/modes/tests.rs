@@ -63,6 +63,10 @@ fn node() -> Node {
         node_ports: PortRange { min: 3, max: 4 },
         outside_allow: None,
         zone: None,
+        peers: ["10.0.0.7", "fd00::7"]
+            .map(|addr| addr.parse().unwrap())
+            .into(),
+        dsr: false,
     }
 }
 
@@ -134,6 +138,20 @@ fn frames_reach_neighbours_only() {
         "{refused}"
     );
     assert_eq!(refusal(Mode::DsrIpip, VIP, &["8.8.8.8:80"]), None);
+}
+
+#[test]
+fn by_geneve_every_backend_is_here_or_at_a_peer() {
+    let here = ["10.0.0.1:8080", "172.17.0.2:8080"];
+    let fine = [here[0], here[1], "10.0.0.7:9090"];
+    assert_eq!(refusal(Mode::DsrGeneve, VIP, &fine), None);
+    let refused = refusal(Mode::DsrGeneve, VIP, &["10.0.0.7:80", "10.0.0.8:80"]).unwrap();
+    assert!(
+        refused.contains("cannot have mode dsr-geneve: backend 10.0.0.8:80 is neither on this node nor at the address of a peer (--peers)"),
+        "{refused}"
+    );
+    let refused = refusal(Mode::DsrGeneve, "[fd99::1]:80", &["[fd00::7]:80"]).unwrap();
+    assert!(refused.contains("no IPv6 address on eth0"), "{refused}");
 }
 
 #[test]

@@ -27,6 +27,7 @@ const TIGHT: Limits = Limits {
     addresses: 4,
     sources: 2,
     listed: 2,
+    locals: 2,
 };
 
 pub(super) fn backends() -> impl Strategy<Value = Vec<WantedBackend>> {

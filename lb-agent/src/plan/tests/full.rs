@@ -40,6 +40,7 @@ fn room_made_by_a_plan_is_used_at_once() {
         addresses: 1,
         sources: 1,
         listed: 1,
+        locals: 1,
     };
     let mut kernel = Fake::default();
     let mut want = Wanted::default();

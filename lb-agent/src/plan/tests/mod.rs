@@ -7,6 +7,7 @@ mod full;
 mod golden;
 mod hops;
 mod maglev;
+mod peers;
 mod shape;
 mod shared;
 
@@ -25,6 +26,7 @@ const ROOMY: Limits = Limits {
     addresses: 100,
     sources: 100,
     listed: 100,
+    locals: 100,
 };
 
 fn tcp(addr: &str) -> Endpoint {
@@ -43,6 +45,7 @@ fn backend(addr: &str, weight: u16) -> WantedBackend {
             ifindex: 2,
             next_hop: 0,
         },
+        peer: lb_common::Peer::default(),
     }
 }
 

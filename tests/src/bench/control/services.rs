@@ -63,6 +63,7 @@ pub(super) fn wanted(services: usize) -> Wanted {
                 ifindex: 1,
                 next_hop: 0,
             },
+            peer: lb_common::Peer::default(),
         });
         let value = WantedService {
             fail_open: true,

@@ -105,8 +105,15 @@ fn one_flow(net: Net, scale: &Scale) -> Result<Stage> {
         (name::IPIP4, way, Reach::Ipip),
         (name::IPIP6, Way::V6_TCP, Reach::Ipip),
         (name::L2, way, Reach::L2),
+        (name::GENEVE4, way, Reach::Geneve),
+        (name::GENEVE6, Way::V6_TCP, Reach::Geneve),
     ] {
         let job = stage.ours.established(way, reach);
+        stage.job(name, &job)?;
+    }
+    for (name, way) in [(name::PEER4, way), (name::PEER6, Way::V6_TCP)] {
+        // Its own flow of the same client is another node's choice.
+        let job = stage.ours.received(way);
         stage.job(name, &job)?;
     }
     let answer = stage.ours.answered(way, Reach::SameInterface);
@@ -280,7 +287,7 @@ impl Stage {
     /// Our XDP program on this packet.
     fn job(&mut self, name: &str, job: &Job) -> Result<()> {
         let program = self.ours.program();
-        let packet = job.packet.bytes();
+        let packet = job.bytes();
         let setup = Setup {
             grows: job.grows,
             ..Setup::of(&packet)

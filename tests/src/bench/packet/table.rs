@@ -53,7 +53,7 @@ const PLAIN: [&str; 25] = [
 ];
 
 /// Cases in relation to the floor of full NAT.
-const TO_NAT: [(&str, Option<f64>); 11] = [
+const TO_NAT: [(&str, Option<f64>); 15] = [
     (name::TCP4, Some(1.5)),
     (name::TCP6, Some(2.0)),
     (name::UDP4, Some(1.6)),
@@ -63,6 +63,10 @@ const TO_NAT: [(&str, Option<f64>); 11] = [
     (name::HERE4, None),
     (name::IPIP4, Some(2.0)),
     (name::IPIP6, None),
+    (name::GENEVE4, Some(2.0)),
+    (name::GENEVE6, None),
+    (name::PEER4, Some(2.0)),
+    (name::PEER6, None),
     (name::L2, None),
     (name::SYN4_GUARD, Some(2.5)),
 ];

@@ -27,9 +27,6 @@ const LONGEST: u32 = 30 * 86_400;
 const SHORTEST_TCP: u32 = 10;
 const SHORTEST_UDP: u32 = 2;
 
-/// A mode that has a name and cannot be had yet.
-const GENEVE: &str = "dsr-geneve";
-
 /// The key `idle`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
@@ -71,7 +68,7 @@ pub(super) fn properties(service: &Service) -> Result<Option<Properties>, Wrong>
     }
     let usual = Properties::default();
     Ok(Some(Properties {
-        mode: read("mode", mode_key, mode)?.unwrap_or_default(),
+        mode: read("mode", mode_key, |text| choice(text, &Mode::NAMES))?.unwrap_or_default(),
         balance: read("balance", balance, |text| choice(text, &Balance::NAMES))?
             .unwrap_or_default(),
         affinity: read("affinity", affinity, |text| seconds(text, 1..=LONGEST))?
@@ -96,15 +93,6 @@ pub(super) fn read<T>(
     parsed
         .map(Some)
         .map_err(|why| (text.referenced, format!("key {key}: {why}")))
-}
-
-fn mode(text: &str) -> Result<Mode, String> {
-    if text == GENEVE {
-        return Err(format!(
-            "{GENEVE} needs other agents as peers, which cannot be named yet"
-        ));
-    }
-    choice(text, &Mode::NAMES)
 }
 
 fn idle(keys: Option<&IdleKeys>) -> Result<Idle, Wrong> {

@@ -1,0 +1,59 @@
+//! tc: by which interface a reply leaves where the client's packets did not come by it, but from a peer.
+
+use aya_ebpf::{
+    bindings::{__sk_buff, BPF_FIB_LKUP_RET_NO_NEIGH, bpf_fib_lookup as FibLookup},
+    helpers::generated::bpf_fib_lookup,
+};
+use lb_common::{Addr4, Addr6, Flow, flow_flag};
+
+use crate::tables::Tables;
+
+/// The interface to the client of a flow: that by which its packets come, or where a peer sends those, that of the
+/// route.
+#[inline(always)]
+pub fn way_back<A: Tables>(skb: *mut __sk_buff, flow: &Flow<A>) -> u32 {
+    if flow.flags & flow_flag::PEER == 0 {
+        return flow.client_ifindex;
+    }
+    match A::way(skb, flow) {
+        0 => flow.client_ifindex,
+        ifindex => ifindex,
+    }
+}
+
+/// The interface of the route; 0 where there is none.
+#[inline(always)]
+fn way<A: Tables>(skb: *mut __sk_buff, flow: &Flow<A>) -> u32 {
+    // SAFETY: all-zero bytes are a value of this C struct.
+    let mut fib: FibLookup = unsafe { core::mem::zeroed() };
+    fib.family = A::AF;
+    // SAFETY: a plain read of the context.
+    fib.ifindex = unsafe { (*skb).ifindex };
+    fib.__bindgen_anon_3.ipv6_src = flow.new_src.widen().0;
+    fib.__bindgen_anon_4.ipv6_dst = flow.new_dst.widen().0;
+    // SAFETY: `fib` is as long as told.
+    let ret = unsafe { bpf_fib_lookup(skb.cast(), &mut fib, size_of::<FibLookup>() as i32, 0) };
+    if ret == 0 || ret == i64::from(BPF_FIB_LKUP_RET_NO_NEIGH) {
+        fib.ifindex
+    } else {
+        0
+    }
+}
+
+macro_rules! stages {
+    ($addr:ty, $way:ident) => {
+        /// [`way`] as a function of its own.
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        pub extern "C" fn $way(ctx: *mut __sk_buff, flow: *const Flow<$addr>) -> u32 {
+            // SAFETY: null or a whole value, which is what the verifier grants for an argument of this type.
+            match unsafe { flow.as_ref() } {
+                Some(flow) if !ctx.is_null() => way(ctx, flow),
+                _ => 0,
+            }
+        }
+    };
+}
+
+stages!(Addr4, lb_tc_way4);
+stages!(Addr6, lb_tc_way6);
