@@ -9,6 +9,7 @@
 mod addr;
 mod balance;
 pub mod checksum;
+mod dry_run;
 mod flow;
 pub mod fragment;
 pub mod geneve;
@@ -24,9 +25,10 @@ pub mod tunnel;
 
 pub use addr::{Addr4, Addr6, Address, Be16};
 pub use balance::{
-    Affinity, AffinityKey, BackendLimit, Bucket, Clock, ServiceState, algorithm, is_lighter,
-    turn_hash,
+    Affinity, AffinityKey, BackendLimit, Bucket, Clock, ServiceState, WALK_STEPS, algorithm,
+    is_lighter, turn_hash,
 };
+pub use dry_run::{DryRun, opening};
 pub use flow::{Flow, FlowKey, direction, flow_flag, tcp_state, touch_interval};
 pub use hash::{flow_hash, next_hash, scale};
 pub use reason::{Reason, is_refused};

@@ -3,8 +3,8 @@
 
 use crate::{
     Addr4, Addr6, Affinity, AffinityKey, Backend, BackendLimit, BackendStats, Bucket,
-    ConnectionStats, Flow, FlowKey, LocalKey, Neighbour, NextHop, NodeConfig, Peer, Service,
-    ServiceKey, ServiceState, ServiceStats, SockKey, SockPeer, SourceKey,
+    ConnectionStats, DryRun, Flow, FlowKey, LocalKey, Neighbour, NextHop, NodeConfig, Peer,
+    Service, ServiceKey, ServiceState, ServiceStats, SockKey, SockPeer, SourceKey,
     fragment::{FragmentKey, FragmentPorts},
 };
 
@@ -28,6 +28,7 @@ pod!(
     BackendStats,
     ConnectionStats,
     Bucket,
+    DryRun,
     Flow<Addr4>,
     Flow<Addr6>,
     FlowKey<Addr4>,

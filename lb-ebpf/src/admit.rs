@@ -5,6 +5,7 @@ use lb_common::{
 };
 
 use crate::{
+    dry_run,
     flows::now,
     maps::{LB_SERVICE_STATES, LB_SOURCE_RATES},
     tables::{ANY, Tables},
@@ -51,11 +52,8 @@ fn check<A: Tables>(service: &Service, key: &FlowKey<A>) -> Result<(), Reason> {
     if service.source_rate != 0 && !source_has_token::<A>(service, key) {
         return Err(Reason::SourceRate);
     }
-    if service.rate != 0 {
-        state.bucket.refill(service.rate, now());
-        if !state.bucket.take() {
-            return Err(Reason::ServiceRate);
-        }
+    if service.rate != 0 && !take(&mut state.bucket, service.rate) {
+        return Err(Reason::ServiceRate);
     }
     Ok(())
 }
@@ -71,13 +69,26 @@ fn source_has_token<A: Tables>(service: &Service, key: &FlowKey<A>) -> bool {
         let mut bucket = Bucket::default();
         bucket.refill(service.source_rate, now());
         bucket.take();
+        if dry_run::is_on() {
+            return true;
+        }
         // A full table forgets the oldest source.
         let _ = LB_SOURCE_RATES.insert(source, bucket, ANY);
         return true;
     };
     // SAFETY: as above.
-    let bucket = unsafe { &mut *bucket };
-    bucket.refill(service.source_rate, now());
+    take(unsafe { &mut *bucket }, service.source_rate)
+}
+
+/// Takes one new flow; whether there was one. A dry run only looks.
+#[inline(always)]
+fn take(bucket: &mut Bucket, rate: u32) -> bool {
+    if dry_run::is_on() {
+        let mut bucket = *bucket;
+        bucket.refill(rate, now());
+        return bucket.take();
+    }
+    bucket.refill(rate, now());
     bucket.take()
 }
 

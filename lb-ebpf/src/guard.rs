@@ -4,7 +4,7 @@
 use aya_ebpf::Global;
 use lb_common::Bucket;
 
-use crate::{flows::now, maps::LB_GUARD};
+use crate::{dry_run, flows::now, maps::LB_GUARD};
 
 /// New flows a second on each CPU; 0: no limit.
 // Used: the compiler may otherwise let an equal constant share its place, which the agent overwrites.
@@ -32,6 +32,11 @@ pub fn is_spent() -> bool {
     let Some(bucket) = bucket(FLOW) else {
         return false;
     };
+    if dry_run::is_on() {
+        let mut bucket = *bucket;
+        bucket.refill(rate, now());
+        return bucket.tokens == 0;
+    }
     bucket.refill(rate, now());
     bucket.tokens == 0
 }

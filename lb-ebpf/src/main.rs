@@ -14,6 +14,7 @@ mod admit;
 mod answer;
 mod choose;
 mod counters;
+mod dry_run;
 mod dsr;
 mod extensions;
 mod flows;

@@ -8,8 +8,7 @@ use aya_ebpf::{
 };
 use lb_common::{
     Addr4, Addr6, Affinity, AffinityKey, Backend, BackendLimit, BackendStats, Bucket, Clock,
-    ConnectionStats, FILTER_SLOTS, Flow, FlowKey, GUARDS, LocalKey, Neighbour, NextHop, NodeConfig,
-    Peer, SLOTS_LARGE, SLOTS_MEDIUM, SLOTS_SMALL, Service, ServiceKey, ServiceState, ServiceStats,
+    ConnectionStats, DryRun, FILTER_SLOTS, Flow, FlowKey, GUARDS, LocalKey, Neighbour, NextHop, NodeConfig, Peer, SLOTS_LARGE, SLOTS_MEDIUM, SLOTS_SMALL, Service, ServiceKey, ServiceState, ServiceStats,
     SockKey, SockPeer, SourceKey,
     fragment::{FragmentKey, FragmentPorts},
 };
@@ -187,6 +186,10 @@ pub mod stage {
 /// The id of the backend that `lb_xdp` found, for the program that it hands on to.
 #[btf_map]
 pub static LB_HANDOFF: PerCpuArray<u32, 1> = PerCpuArray::new();
+
+/// The question to a dry run, and its answer.
+#[btf_map]
+pub static LB_DRY_RUN: Array<DryRun, 1> = Array::new();
 
 /// By number of `Reason`.
 #[btf_map]

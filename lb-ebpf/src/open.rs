@@ -13,7 +13,7 @@ use lb_common::{
 use crate::{
     admit::{self, ADMITTED},
     choose::choose,
-    counters,
+    counters, dry_run,
     flows::{begins, precisely, service_of},
     geneve, guard,
     ingress::is_for_peers,
@@ -22,12 +22,8 @@ use crate::{
     tables::{ANY, NOEXIST, Table, Tables},
 };
 
-/// The flow stands in the main table. Any number that is none of these stages is that of a [`Reason`].
-pub const OPENED: u32 = u32::MAX;
-/// The flow stands in the table of half-open connections.
-pub const HALF_OPEN: u32 = u32::MAX - 1;
-/// The packet is none of ours.
-pub const NOT_OURS: u32 = u32::MAX - 2;
+pub use lb_common::opening::{HALF_OPEN, NOT_OURS, OPENED};
+
 /// There is no half-open flow.
 pub const NO_FLOW: u32 = u32::MAX - 3;
 /// The packet is for the node at the port of Geneve.
@@ -97,13 +93,15 @@ fn open<A: Tables>(key: &FlowKey<A>, flags: u8, ifindex: u32) -> u32 {
         Ok(()) => try_open(key, service, flags, ifindex).map_err(|reason| reason as u32),
         refused => refused,
     };
-    counters::service(service.id, |stats| {
-        if opened.is_ok() {
-            stats.flows += 1;
-        } else {
-            stats.refused += 1;
-        }
-    });
+    if !dry_run::is_on() {
+        counters::service(service.id, |stats| {
+            if opened.is_ok() {
+                stats.flows += 1;
+            } else {
+                stats.refused += 1;
+            }
+        });
+    }
     match opened {
         Ok(()) if table_of(key) == Table::Half => HALF_OPEN,
         Ok(()) => OPENED,
@@ -161,8 +159,25 @@ fn try_open<A: Tables>(
         // again by hash, and a wrong one resets the connection itself.
         return Err(Reason::NoFlow);
     }
+    if dry_run::is_on() {
+        return explain::<A>(id, backend, kind);
+    }
     guard::take();
     create(key, service, id, backend, kind, 0, ifindex)
+}
+
+/// What [`create`] would make, in a dry run.
+#[inline(always)]
+fn explain<A: Tables>(id: u32, backend: &Backend, kind: u8) -> Result<(), Reason> {
+    dry_run::note(|run| {
+        run.backend = id;
+        run.generation = backend.generation;
+        run.kind = kind;
+    });
+    if kind == backend_kind::NET {
+        snat_address::<A>()?;
+    }
+    Ok(())
 }
 
 /// How the flow's packets are brought to its backend.
