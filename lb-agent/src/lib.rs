@@ -11,6 +11,7 @@ pub mod control;
 pub mod datapath;
 pub mod dns;
 pub mod log;
+pub mod look;
 pub mod net;
 pub mod plan;
 pub mod preflight;

@@ -1,8 +1,11 @@
-//! The agent's admin socket: status, DNS answers and DC/OS's list of VIPs, as JSON over HTTP/1 on a unix socket.
+//! The agent's admin socket: status, DNS answers, single flows and DC/OS's list of VIPs, as JSON over HTTP/1 on a
+//! unix socket.
 //!
-//! It only reads: from a snapshot that the control loop replaces, so that no reader ever holds the loop up.
+//! It only reads: from a snapshot that the control loop replaces, so that no reader ever holds the loop up, and from
+//! the kernel's maps.
 //! Who may connect is decided by the socket's mode, 0600.
 
+mod flows;
 pub mod report;
 mod server;
 mod socket;
@@ -13,7 +16,7 @@ mod tests;
 
 pub use self::{
     report::StatusReport,
-    server::{Count, Resolve, serve},
+    server::{Count, Look, Resolve, serve},
     socket::{AdminSocket, ClaimError, RunDir, SOCKET_NAME},
     vips::ZONE,
 };

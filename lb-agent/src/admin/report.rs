@@ -352,17 +352,17 @@ mod port {
     }
 }
 
-mod protocol {
+pub(crate) mod protocol {
     //! A protocol as `tcp` or `udp`.
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
 
     use crate::catalog::Protocol;
 
-    pub(super) fn serialize<S: Serializer>(protocol: &Protocol, to: S) -> Result<S::Ok, S::Error> {
+    pub(crate) fn serialize<S: Serializer>(protocol: &Protocol, to: S) -> Result<S::Ok, S::Error> {
         to.serialize_str(protocol.as_str())
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Protocol, D::Error> {
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Protocol, D::Error> {
         let text = String::deserialize(from)?;
         let known = [Protocol::Tcp, Protocol::Udp]
             .into_iter()

@@ -10,13 +10,15 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::{
+    flows::{self, Doubt, Wish},
     report::{Resolution, StatusReport, Timestamp},
     socket::AdminSocket,
     vips,
 };
+use crate::look::{Explanation, Filter, FlowsReport, Question};
 
 /// What DNS would answer to a name, from the same snapshot as DNS itself; must not block.
 pub type Resolve = Arc<dyn Fn(&str) -> Resolution + Send + Sync>;
@@ -24,11 +26,29 @@ pub type Resolve = Arc<dyn Fn(&str) -> Resolution + Send + Sync>;
 /// Fills the kernel's numbers into a report; blocks.
 pub type Count = Arc<dyn Fn(&mut StatusReport) + Send + Sync>;
 
+/// Looks into the kernel's flow tables; changes nothing.
+pub trait Look: Send + Sync + 'static {
+    /// The flows that match, up to `limit`, without names; blocks.
+    ///
+    /// # Errors
+    ///
+    /// If the tables cannot be read.
+    fn flows(&self, filter: &Filter, limit: usize) -> anyhow::Result<FlowsReport>;
+
+    /// What becomes of a flow, without names; blocks.
+    ///
+    /// # Errors
+    ///
+    /// If the maps cannot be read or the programs not asked.
+    fn explain(&self, question: &Question) -> anyhow::Result<Explanation>;
+}
+
 #[derive(Clone)]
 struct Admin {
     report: Arc<ArcSwap<StatusReport>>,
     resolve: Resolve,
     count: Count,
+    look: Arc<dyn Look>,
 }
 
 /// Answers until `shutdown` is ready, then removes the socket.
@@ -40,6 +60,7 @@ pub async fn serve(
     report: Arc<ArcSwap<StatusReport>>,
     resolve: Resolve,
     count: Count,
+    look: Arc<dyn Look>,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
     let (listener, _claim) = socket.into_listener()?;
@@ -47,6 +68,7 @@ pub async fn serve(
         report,
         resolve,
         count,
+        look,
     };
     axum::serve(listener, router(admin))
         .with_graceful_shutdown(shutdown)
@@ -58,11 +80,13 @@ fn router(admin: Admin) -> Router {
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/v1/status", get(status))
         .route("/v1/resolve", get(resolve))
+        .route("/v1/flows", get(list_flows))
+        .route("/v1/explain", get(explain))
         .route("/v1/vips", get(list_vips))
         .fallback(|| async {
             (
                 StatusCode::NOT_FOUND,
-                "no such page; there are /v1/status, /v1/resolve, /v1/vips, /healthz\n",
+                "no such page; there are /v1/status, /v1/resolve, /v1/flows, /v1/explain, /v1/vips, /healthz\n",
             )
         })
         .with_state(admin)
@@ -81,18 +105,61 @@ async fn status(State(admin): State<Admin>) -> Response {
 }
 
 #[derive(Deserialize)]
-struct Question {
+struct Sought {
     name: Option<String>,
 }
 
-async fn resolve(State(admin): State<Admin>, Query(question): Query<Question>) -> Response {
-    match question.name.filter(|name| !name.is_empty()) {
+async fn resolve(State(admin): State<Admin>, Query(sought): Query<Sought>) -> Response {
+    match sought.name.filter(|name| !name.is_empty()) {
         Some(name) => Json((admin.resolve)(&name)).into_response(),
         None => (
             StatusCode::BAD_REQUEST,
             "say which name: /v1/resolve?name=NAME\n",
         )
             .into_response(),
+    }
+}
+
+async fn list_flows(State(admin): State<Admin>, Query(wish): Query<Wish>) -> Response {
+    let report = admin.report.load_full();
+    let (filter, limit) = match wish.read(&report) {
+        Ok(read) => read,
+        Err(reason) => return (StatusCode::BAD_REQUEST, format!("{reason}\n")).into_response(),
+    };
+    asked(move || {
+        let mut found = admin.look.flows(&filter, limit)?;
+        flows::name(&mut found, &flows::names(&report));
+        Ok(found)
+    })
+    .await
+}
+
+async fn explain(State(admin): State<Admin>, Query(doubt): Query<Doubt>) -> Response {
+    let question = match doubt.read() {
+        Ok(question) => question,
+        Err(reason) => return (StatusCode::BAD_REQUEST, format!("{reason}\n")).into_response(),
+    };
+    let report = admin.report.load_full();
+    asked(move || {
+        let mut told = admin.look.explain(&question)?;
+        flows::name_service(&mut told, &flows::names(&report));
+        Ok(told)
+    })
+    .await
+}
+
+/// The answer to a question that takes its time.
+async fn asked<T: Serialize + Send + 'static>(
+    question: impl FnOnce() -> anyhow::Result<T> + Send + 'static,
+) -> Response {
+    let failed = |reason: String| {
+        let reason = format!("{reason}\n");
+        (StatusCode::INTERNAL_SERVER_ERROR, reason).into_response()
+    };
+    match tokio::task::spawn_blocking(question).await {
+        Ok(Ok(answer)) => Json(answer).into_response(),
+        Ok(Err(error)) => failed(format!("{error:#}")),
+        Err(error) => failed(error.to_string()),
     }
 }
 

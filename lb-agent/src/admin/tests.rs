@@ -1,5 +1,7 @@
 //! The admin socket over a temporary run directory, and the bodies it serves.
 
+mod look;
+
 use std::{
     fs,
     io::{Read, Write},
@@ -64,7 +66,14 @@ impl Agent {
                 let _ = stopped.await;
             };
             runtime
-                .block_on(serve(socket, served, resolve, count, shutdown))
+                .block_on(serve(
+                    socket,
+                    served,
+                    resolve,
+                    count,
+                    Arc::new(look::Flows),
+                    shutdown,
+                ))
                 .unwrap();
         });
         Self {

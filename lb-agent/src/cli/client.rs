@@ -11,7 +11,10 @@ use std::{
 
 use serde::de::DeserializeOwned;
 
-use crate::admin::report::{Resolution, StatusReport};
+use crate::{
+    admin::report::{Resolution, StatusReport},
+    look::{Explanation, FlowsReport},
+};
 
 /// An agent that says nothing for so long will not answer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -48,6 +51,23 @@ pub(super) fn resolve(socket: &Path, name: &str) -> Result<Resolution, ClientErr
         socket,
         &format!("/v1/resolve?name={}", percent_encoded(name)),
     )
+}
+
+/// Live flows; `query`: which.
+pub(super) fn flows(socket: &Path, query: &[(&str, String)]) -> Result<FlowsReport, ClientError> {
+    get(socket, &format!("/v1/flows?{}", encoded(query)))
+}
+
+/// What becomes of a flow; `query`: which.
+pub(super) fn explain(socket: &Path, query: &[(&str, String)]) -> Result<Explanation, ClientError> {
+    get(socket, &format!("/v1/explain?{}", encoded(query)))
+}
+
+/// Names and values as the query of an address.
+fn encoded(query: &[(&str, String)]) -> String {
+    let pairs = query.iter();
+    let pairs = pairs.map(|(name, value)| format!("{name}={}", percent_encoded(value)));
+    pairs.collect::<Vec<_>>().join("&")
 }
 
 fn get<T: DeserializeOwned>(socket: &Path, target: &str) -> Result<T, ClientError> {

@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 done, 1 it failed, 2 a flag or setting is wrong, 3 no agent answers.
 
+mod ask;
 mod client;
 mod render;
 mod text;
@@ -18,6 +19,7 @@ use std::{
 
 use clap::{Parser, Subcommand};
 
+pub use self::ask::{ExplainArgs, FlowsArgs};
 use self::client::ClientError;
 use crate::{
     admin::{ClaimError, RunDir, report::Resolution},
@@ -58,6 +60,14 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Show the live flows of clients that come by packets, one line each
+    ///
+    /// A process on this node is connected straight to its backend and has no flow here.
+    Flows(FlowsArgs),
+    /// Tell which backend a flow has or would get, and why; nothing is opened, counted or changed
+    ///
+    /// The kernel programs themselves are asked, in a second instance that only looks.
+    Explain(ExplainArgs),
     /// Remove everything the agent ever put into the kernel, and end the traffic it carries; the agent must be stopped
     Purge,
 }
@@ -180,6 +190,22 @@ fn execute(
                 Ok(())
             } else {
                 Err(CliError::NoAnswer(render::plain(&answer.name)))
+            }
+        }
+        Command::Flows(args) => {
+            let found = client::flows(&paths.admin_socket(), &args.query())?;
+            if args.json {
+                write_json(&found, out)
+            } else {
+                Ok(out.write_all(render::flows(&found).as_bytes())?)
+            }
+        }
+        Command::Explain(args) => {
+            let told = client::explain(&paths.admin_socket(), &args.query())?;
+            if args.json {
+                write_json(&told, out)
+            } else {
+                Ok(out.write_all(render::explanation(&told).as_bytes())?)
             }
         }
         Command::Purge => {

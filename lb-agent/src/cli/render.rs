@@ -1,4 +1,7 @@
-//! What people read: tables of `status`, lines of `resolve`.
+//! What people read: tables of `status` and `flows`, lines of `resolve` and `explain`.
+
+mod explain;
+mod flows;
 
 mod traffic;
 
@@ -6,6 +9,7 @@ use std::{fmt::Write, net::IpAddr, time::Duration};
 
 use comfy_table::{ContentArrangement, Table, presets::NOTHING};
 
+pub(super) use self::{explain::explanation, flows::flows};
 use crate::admin::report::{
     BackendReport, DatapathReport, DnsReport, ProviderReport, Resolution, ServiceReport,
     StatusReport, Timestamp,

@@ -1,5 +1,7 @@
 //! What the subcommands print, and how they end.
 
+mod look;
+
 use std::{
     io::{Read, Write},
     os::unix::net::UnixListener,

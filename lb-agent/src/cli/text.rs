@@ -24,4 +24,8 @@ Examples:
     lb-agent resolve dcos-101app2.marathon
     lb-agent purge
 
+  See which flows a backend has, and why a client gets the one that it gets:
+    lb-agent flows --backend 10.0.1.5
+    lb-agent explain 192.0.2.7:40000 11.68.84.23:10000
+
 Exit codes: 0 done, 1 it failed, 2 a flag or setting is wrong, 3 no agent answers.";

@@ -4,6 +4,7 @@ mod collector;
 mod counted;
 mod external;
 mod hops;
+mod look;
 mod made;
 mod modes;
 mod names;

@@ -19,25 +19,26 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::{
-    Control, Published, UPDATES, collector, counted,
+    Control, Published, UPDATES, collector,
     external::Holders,
     hops::Hops,
+    look::{Looker, start_admin},
     made::Made,
-    names::{open_dns, resolution, serve_dns},
+    names::{open_dns, serve_dns},
     orphans,
     owners::Owners,
     providers::start_providers,
-    report::{self, Fixed},
+    report::Fixed,
     wanted::{Node, hold, wanted},
 };
 use crate::{
     admin::{
-        self, AdminSocket, Count, Resolve,
+        AdminSocket,
         report::{AgentReport, DatapathReport, DnsReport, InterfaceReport, Timestamp},
     },
     catalog::{Catalog, Desired, Policy},
     config::{self, Config},
-    datapath::{Datapath, DatapathConfig, Interface, Sizes, Stats, TcMode, XdpMode},
+    datapath::{Datapath, DatapathConfig, Interface, Sizes, TcMode, XdpMode},
     dns,
     net::{LinkKind, Netlink, Routes, local_port_range, reserve_ports},
     plan::{self, Planner},
@@ -268,7 +269,8 @@ async fn set_up(parts: Parts) -> Result<Ready> {
         }),
         warnings: config.warnings.clone(),
     };
-    start_admin(socket, &published, datapath.stats()?, &stop);
+    let looker = Looker::new(datapath.flow_tables()?, datapath.explainer());
+    start_admin(socket, &published, datapath.stats()?, looker, &stop);
     tokio::spawn(collector::run(
         datapath.flow_tables()?,
         Arc::clone(&published.census),
@@ -400,31 +402,6 @@ fn link_address(config: &Config) -> Result<Option<Ipv4Addr>> {
         Some(addr) => bail!("--dns-link-address {addr}: only an IPv4 address can be put on lo"),
         None => Ok(None),
     }
-}
-
-fn start_admin(socket: AdminSocket, published: &Published, stats: Stats, stop: &CancellationToken) {
-    let table = Arc::clone(&published.dns);
-    let resolve: Resolve = Arc::new(move |name| resolution(&table.load(), name));
-    let stop = stop.clone();
-    let status = Arc::clone(&published.status);
-    let read = published.clone();
-    let count: Count = Arc::new(move |report| {
-        let census = read.census.load();
-        report.datapath.maps.extend(report::flow_tables(&census));
-        if let Some(dns) = &mut report.dns {
-            dns.upstreams = read.dns_upstreams.load().to_vec();
-        }
-        match stats.read() {
-            Ok(counted) => counted::fill(report, &counted),
-            Err(error) => report.warnings.push(format!("no counters: {error:#}")),
-        }
-    });
-    tokio::spawn(async move {
-        let done = async move { stop.cancelled().await };
-        if let Err(error) = admin::serve(socket, status, resolve, count, done).await {
-            error!("the admin socket ended: {error}");
-        }
-    });
 }
 
 fn interface_report(iface: &Interface, mode: config::XdpMode, tc: TcMode) -> InterfaceReport {

@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeMap,
+    io,
     marker::PhantomData,
     os::fd::{AsFd as _, OwnedFd},
     path::Path,
@@ -107,7 +108,7 @@ impl<V: Pod + Default + PartialEq> ById<V> {
 // === impl Tables ===
 
 impl<const M: usize> Tables<M> {
-    pub(super) fn take(object: &mut Ebpf, name: &str) -> Result<Self> {
+    pub(super) fn of(object: &Ebpf, name: &str) -> Result<Self> {
         let fd = descriptor(object, name)?;
         Ok(Self { fd })
     }
@@ -130,6 +131,21 @@ impl<const M: usize> Tables<M> {
             state.tables.insert(table, Table::of(&slots));
         }
         Ok(())
+    }
+
+    /// The slots of one service; `None`: it has no table of this size.
+    pub(super) fn slots(&self, service: u32) -> Result<Option<Vec<u32>>> {
+        let mut id = [0];
+        match sys::map_get(self.fd.as_fd(), &[service], &mut id) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error.into()),
+        }
+        let mut slots = vec![0; M];
+        sys::map_by_id(id[0])
+            .and_then(|table| sys::map_get(table.as_fd(), &[0], &mut slots))
+            .with_context(|| format!("cannot read the Maglev table of service {service}"))?;
+        Ok(Some(slots))
     }
 
     pub(super) fn remove(&self, service: u32) -> Result<()> {

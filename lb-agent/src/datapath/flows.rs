@@ -34,23 +34,24 @@ const HALF6: &str = "LB_FLOWS_HALF6";
 /// The flow tables of both families, opened from their pins: a walk needs nothing else of the datapath.
 #[derive(Debug)]
 pub struct FlowTables {
-    v4: Vec<Table<Addr4>>,
-    v6: Vec<Table<Addr6>>,
+    pub(super) v4: Vec<Table<Addr4>>,
+    pub(super) v6: Vec<Table<Addr6>>,
     /// The peers of local sockets.
     sockets: OwnedFd,
-    loads: Loads,
+    pub(super) loads: Loads,
 }
 
 #[derive(Debug)]
-struct Table<A: 'static>
+pub(super) struct Table<A: 'static>
 where
     FlowKey<A>: Pod,
     Flow<A>: Pod,
 {
     name: &'static str,
     room: u32,
-    half_open: bool,
-    map: HashMap<MapData, FlowKey<A>, Flow<A>>,
+    pub(super) half_open: bool,
+    pub(super) tcp: bool,
+    pub(super) map: HashMap<MapData, FlowKey<A>, Flow<A>>,
     /// The same map, for the batch calls that aya does not have.
     fd: OwnedFd,
 }
@@ -151,6 +152,7 @@ where
             name,
             room,
             half_open: [HALF4, HALF6].contains(&map_name),
+            tcp: !map_name.starts_with("LB_FLOWS_UDP"),
             map: Map::LruHashMap(map).try_into()?,
             fd: pinned(dir, map_name)?,
         })
@@ -201,7 +203,7 @@ where
     }
 
     /// Every entry, some twice or not at all if the table changes meanwhile.
-    fn walk(&self, visit: impl FnMut(FlowKey<A>, Flow<A>)) -> Result<()> {
+    pub(super) fn walk(&self, visit: impl FnMut(FlowKey<A>, Flow<A>)) -> Result<()> {
         entries(&self.fd, visit).with_context(|| format!("cannot read {}", self.name))
     }
 }

@@ -50,6 +50,11 @@ impl Loads {
         })
     }
 
+    /// Every backend by its id.
+    pub(super) fn backends(&self) -> Result<BTreeMap<u32, Backend>> {
+        self.backends.read()
+    }
+
     /// Compares with what the walk found and writes what differs. The programs go on counting meanwhile; a count
     /// that is lost between reading and writing is found by the next walk.
     pub(super) fn correct(&self, before: &Before, census: &Census) -> Result<()> {

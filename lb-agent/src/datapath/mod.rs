@@ -4,6 +4,7 @@
 
 mod arrays;
 mod clsact;
+mod explain;
 mod filter;
 pub mod flows;
 mod hops;
@@ -11,6 +12,7 @@ mod kernel;
 mod layout;
 mod links;
 mod lists;
+mod live;
 mod loads;
 mod object;
 mod peers;
@@ -35,6 +37,7 @@ use aya::{
 };
 use lb_common::Reason;
 
+pub use explain::Explainer;
 use flows::FlowTables;
 pub use hops::{HeldHops, HopMaps};
 use kernel::{Maps, take};
@@ -76,6 +79,7 @@ pub struct DatapathConfig {
 /// Dropping it changes nothing in the kernel: maps and links are pinned, filters stay.
 pub struct Datapath {
     config: DatapathConfig,
+    globals: Globals,
     object: Ebpf,
     links: Links,
     maps: Maps,
@@ -107,6 +111,7 @@ impl Datapath {
             ports: take(&mut object, "LB_PORTS")?,
             links: Links::new(&config.pin_dir, config.tc_mode),
             object,
+            globals,
             config,
         })
     }
@@ -191,6 +196,15 @@ impl Datapath {
     /// If a pinned map cannot be opened.
     pub fn sockets(&self) -> Result<Sockets> {
         Sockets::open(&self.config.pin_dir, &self.config.sizes)
+    }
+
+    /// What tells which backend a flow would get.
+    pub fn explainer(&self) -> Explainer {
+        Explainer {
+            pin_dir: self.config.pin_dir.clone(),
+            sizes: self.config.sizes,
+            globals: self.globals,
+        }
     }
 
     /// The maps, for a plan.

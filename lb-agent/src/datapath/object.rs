@@ -19,6 +19,9 @@ pub fn object_bytes() -> &'static [u8] {
     OBJECT
 }
 
+/// The program that tells which backend a flow would get.
+pub(super) const EXPLAIN: &str = "lb_explain";
+
 /// Settings that are constants to the programs, so that the verifier removes what is not in use.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Globals {
@@ -34,13 +37,42 @@ pub(super) struct Globals {
 ///
 /// If a pinned map does not fit, or the kernel refuses a map or a program.
 pub(super) fn load(pin_dir: &Path, sizes: &Sizes, globals: Globals) -> Result<Ebpf> {
+    make_pin_dir(&schema_dir(pin_dir))?;
+    let mut object = open(pin_dir, sizes, globals, false)?;
+    for (name, program) in object.programs_mut().filter(|(name, _)| *name != EXPLAIN) {
+        load_program(program).with_context(|| {
+            format!("the kernel refused program {name}; kernel 5.18 or later with BTF is needed")
+        })?;
+    }
+    join_stages(&mut object)?;
+    Ok(object)
+}
+
+/// A second instance of the programs over the maps of the first, which leaves all in them as it is. Only [`EXPLAIN`]
+/// is loaded.
+///
+/// # Errors
+///
+/// As [`load`].
+pub(super) fn dry_run(pin_dir: &Path, sizes: &Sizes, globals: Globals) -> Result<Ebpf> {
+    let mut object = open(pin_dir, sizes, globals, true)?;
+    let program = object
+        .program_mut(EXPLAIN)
+        .with_context(|| format!("there is no program {EXPLAIN}"))?;
+    load_program(program).with_context(|| format!("the kernel refused program {EXPLAIN}"))?;
+    Ok(object)
+}
+
+/// The maps, and programs that are not loaded yet.
+fn open(pin_dir: &Path, sizes: &Sizes, globals: Globals, dry_run: bool) -> Result<Ebpf> {
     let dir = schema_dir(pin_dir);
-    make_pin_dir(&dir)?;
     let specs = specs(sizes);
+    let dry_run = u32::from(dry_run);
     let tx_by_redirect = u8::from(globals.tx_by_redirect);
     let mut loader = EbpfLoader::new();
     loader.override_global("TX_BY_REDIRECT", &tx_by_redirect, true);
     loader.override_global("NEW_FLOWS", &globals.new_flows, true);
+    loader.override_global("DRY_RUN", &dry_run, true);
     for spec in &specs {
         let path = dir.join(spec.name);
         if path.exists() {
@@ -49,16 +81,9 @@ pub(super) fn load(pin_dir: &Path, sizes: &Sizes, globals: Globals) -> Result<Eb
         loader.map_max_entries(spec.name, spec.entries);
         loader.map_pin_path(spec.name, path);
     }
-    let mut object = loader
+    loader
         .load(OBJECT)
-        .context("cannot load the kernel programs: the kernel refused a map")?;
-    for (name, program) in object.programs_mut() {
-        load_program(program).with_context(|| {
-            format!("the kernel refused program {name}; kernel 5.18 or later with BTF is needed")
-        })?;
-    }
-    join_stages(&mut object)?;
-    Ok(object)
+        .context("cannot load the kernel programs: the kernel refused a map")
 }
 
 /// Lets `lb_xdp` hand on to the programs for what is rare, and for peers.

@@ -285,6 +285,28 @@ pub(super) fn update_batch<V: aya::Pod>(
     bpf(cmd::MAP_UPDATE_BATCH, &mut attr).map(drop)
 }
 
+/// What names this thread's network namespace to the programs (`bpf_get_netns_cookie`). Kernel 5.14.
+pub(super) fn netns_cookie() -> io::Result<u64> {
+    let socket = std::net::UdpSocket::bind((std::net::Ipv4Addr::UNSPECIFIED, 0))?;
+    let mut cookie = 0_u64;
+    let mut len = size_of::<u64>() as libc::socklen_t;
+    // SAFETY: the kernel writes no more bytes than told.
+    let ret = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_NETNS_COOKIE,
+            std::ptr::from_mut(&mut cookie).cast(),
+            &raw mut len,
+        )
+    };
+    if ret < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(cookie)
+    }
+}
+
 /// Waits until every CPU has passed through the scheduler, which is an RCU grace period: programs that
 /// were running when it began have ended (membarrier(2), kernel 4.3).
 pub(super) fn grace_period() -> io::Result<()> {

@@ -1,0 +1,138 @@
+//! Questions about single flows.
+
+use super::*;
+use crate::look::{
+    Explanation, Filter, FlowReport, FlowState, FlowsReport, Question, ServiceView, Way, Whose,
+};
+
+/// Tables with two flows, of which as many are shown as match.
+pub(super) struct Flows;
+
+impl Look for Flows {
+    fn flows(&self, filter: &Filter, limit: usize) -> anyhow::Result<FlowsReport> {
+        let mut flows: Vec<_> = ["11.0.0.1:80", "11.0.0.2:80"]
+            .map(|vip| FlowReport {
+                protocol: Protocol::Tcp,
+                client: "192.0.2.7:40000".parse().unwrap(),
+                vip: vip.parse().unwrap(),
+                name: None,
+                backend: Some("10.0.0.1:8080".parse().unwrap()),
+                how: Way::Nat,
+                state: FlowState::Established,
+                idle_s: 3,
+            })
+            .into_iter()
+            .filter(|flow| filter.matches(flow))
+            .collect();
+        let more = flows.len().saturating_sub(limit) as u64;
+        flows.truncate(limit);
+        Ok(FlowsReport { flows, more })
+    }
+
+    fn explain(&self, question: &Question) -> anyhow::Result<Explanation> {
+        let mut told = Explanation::of(question, Whose::Vip);
+        told.service = Some(ServiceView::default());
+        anyhow::ensure!(question.vip.port() != 99, "the kernel refused it");
+        Ok(told)
+    }
+}
+
+#[test]
+fn flows_are_asked_for_by_address_and_by_name_and_carry_their_vips_name() {
+    let agent = Agent::start();
+    let app = service(Some("app.marathon"), "11.0.0.2", 80, &["10.0.0.1:8080"]);
+    agent.report.store(Arc::new(StatusReport {
+        services: vec![app].into(),
+        ..StatusReport::default()
+    }));
+    let shown = |query: &str| {
+        let answer = agent.get(&format!("/v1/flows{query}"));
+        assert_eq!(answer.status(), "200", "{}", answer.body);
+        let found: FlowsReport = serde_json::from_str(&answer.body).unwrap();
+        let flow = |flow: &FlowReport| {
+            let name = flow.name.as_deref().unwrap_or("-");
+            format!("{} {name}", flow.vip)
+        };
+        let lines: Vec<_> = found.flows.iter().map(flow).collect();
+        (lines, found.more)
+    };
+    let (one, two) = ("11.0.0.1:80 -", "11.0.0.2:80 app.marathon");
+    assert_eq!(shown(""), (vec![one.into(), two.into()], 0));
+    assert_eq!(shown("?limit=1"), (vec![one.into()], 1));
+    assert_eq!(shown("?vip=11.0.0.1:80"), (vec![one.into()], 0));
+    for name in [
+        "app.marathon",
+        "app.marathon:80",
+        "App.Marathon.l4lb.thisdcos.directory.",
+    ] {
+        assert_eq!(shown(&format!("?service={name}")), (vec![two.into()], 0));
+    }
+    assert_eq!(shown("?vip=11.0.0.1&service=app.marathon"), (vec![], 0));
+    agent.stop();
+}
+
+#[test]
+fn a_question_about_flows_that_makes_no_sense_is_refused_in_one_sentence() {
+    let agent = Agent::start();
+    for (query, reason) in [
+        ("vip=11.0.0", "vip: neither an address nor ADDRESS:PORT"),
+        ("client=x:1", "client: neither an address"),
+        ("backend=", "backend: neither an address"),
+        (
+            "service=app",
+            "service: there is no app; `lb-agent status` lists all",
+        ),
+        ("service=app:x", "service: x is no port"),
+        ("limit=0", "limit: not a number from 1 to 100000"),
+        ("limit=100001", "limit: not a number from 1 to 100000"),
+    ] {
+        let answer = agent.get(&format!("/v1/flows?{query}"));
+        assert_eq!(answer.status(), "400", "{query}");
+        assert!(answer.body.starts_with(reason), "{query}: {}", answer.body);
+        assert_eq!(answer.body.lines().count(), 1, "{query}");
+    }
+    agent.stop();
+}
+
+#[test]
+fn an_explanation_is_of_the_flow_asked_about_and_names_its_service() {
+    let agent = Agent::start();
+    let app = service(Some("app.marathon"), "11.0.0.2", 80, &["10.0.0.1:8080"]);
+    agent.report.store(Arc::new(StatusReport {
+        services: vec![app].into(),
+        ..StatusReport::default()
+    }));
+    let target = "/v1/explain?client=192.0.2.7:40000&vip=11.0.0.2:80&local=true";
+    let told: Explanation = serde_json::from_str(&agent.get(target).body).unwrap();
+    assert_eq!(told.vip.to_string(), "11.0.0.2:80");
+    assert_eq!(told.client.to_string(), "192.0.2.7:40000");
+    assert!(told.local);
+    assert_eq!(told.service.unwrap().name.as_deref(), Some("app.marathon"));
+    for (query, status, reason) in [
+        (
+            "client=192.0.2.7&vip=11.0.0.2:80",
+            "400",
+            "client: not ADDRESS:PORT",
+        ),
+        (
+            "client=192.0.2.7:1&vip=[fd00::1]:80",
+            "400",
+            "client and VIP must both be",
+        ),
+        (
+            "client=192.0.2.7:1&vip=11.0.0.2:80&protocol=icmp",
+            "400",
+            "protocol: neither tcp nor udp",
+        ),
+        (
+            "client=192.0.2.7:1&vip=11.0.0.2:99",
+            "500",
+            "the kernel refused it",
+        ),
+    ] {
+        let answer = agent.get(&format!("/v1/explain?{query}"));
+        assert_eq!(answer.status(), status, "{query}");
+        assert!(answer.body.starts_with(reason), "{query}: {}", answer.body);
+    }
+    agent.stop();
+}

@@ -1,0 +1,76 @@
+//! Answers the admin socket's questions from the kernel's maps, beside the control loop.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::Result;
+use tokio_util::sync::CancellationToken;
+use tracing::error;
+
+use super::{Published, counted, names::resolution, report};
+use crate::{
+    admin::{self, AdminSocket, Count, Look, Resolve},
+    datapath::{Explainer, Stats, flows::FlowTables},
+    look::{Explanation, Filter, FlowsReport, Question},
+};
+
+/// One question at a time: who asks often waits, and the node does not.
+pub(super) struct Looker {
+    tables: Mutex<FlowTables>,
+    explainer: Explainer,
+}
+
+// === impl Looker ===
+
+impl Looker {
+    pub(super) fn new(tables: FlowTables, explainer: Explainer) -> Self {
+        Self {
+            tables: Mutex::new(tables),
+            explainer,
+        }
+    }
+}
+
+impl Look for Looker {
+    fn flows(&self, filter: &Filter, limit: usize) -> Result<FlowsReport> {
+        let tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
+        tables.list(filter, limit)
+    }
+
+    fn explain(&self, question: &Question) -> Result<Explanation> {
+        let tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
+        self.explainer.explain(&tables, question)
+    }
+}
+
+/// Serves the admin socket until the agent stops.
+pub(super) fn start_admin(
+    socket: AdminSocket,
+    published: &Published,
+    stats: Stats,
+    looker: Looker,
+    stop: &CancellationToken,
+) {
+    let table = Arc::clone(&published.dns);
+    let resolve: Resolve = Arc::new(move |name| resolution(&table.load(), name));
+    let stop = stop.clone();
+    let status = Arc::clone(&published.status);
+    let read = published.clone();
+    let count: Count = Arc::new(move |report| {
+        let census = read.census.load();
+        report.datapath.maps.extend(report::flow_tables(&census));
+        if let Some(dns) = &mut report.dns {
+            dns.upstreams = read.dns_upstreams.load().to_vec();
+        }
+        match stats.read() {
+            Ok(counted) => counted::fill(report, &counted),
+            Err(error) => report.warnings.push(format!("no counters: {error:#}")),
+        }
+    });
+    tokio::spawn(async move {
+        let done = async move { stop.cancelled().await };
+        let looker = Arc::new(looker);
+        if let Err(error) = admin::serve(socket, status, resolve, count, looker, done).await {
+            error!("the admin socket ended: {error}");
+        }
+    });
+}

@@ -1,0 +1,16 @@
+//! What can be asked about single flows, and the answers: the bodies of `/v1/flows` and `/v1/explain`.
+//!
+//! Plain values; who asks is in `cli` and `admin`, what reads the kernel's maps is in `datapath`.
+
+mod explain;
+mod filter;
+mod flow;
+pub mod walk;
+
+pub use self::{
+    explain::{
+        Candidate, Choice, Explanation, Passed, Question, Refusal, ServiceView, SourceView, Whose,
+    },
+    filter::{BadSpot, Filter, LIMIT, MOST, Spot},
+    flow::{FlowReport, FlowState, FlowsReport, Way},
+};
