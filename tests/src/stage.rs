@@ -4,18 +4,21 @@
 use std::{
     fs,
     io::Read as _,
-    net::{SocketAddr, TcpStream},
+    net::{IpAddr, SocketAddr, TcpStream},
     path::PathBuf,
     time::Duration,
 };
 
 use rustix::process::Signal;
 use serde_json::Value;
+use socket2::{Domain, Socket, Type};
 
 use crate::lab::{Host, HostSpec, Lab, Process, programs::agent, servers::Server, wait_until};
 
 /// How long anything may take.
 pub const PATIENCE: Duration = Duration::from_secs(20);
+/// The first client's address.
+pub const CLIENT: &str = "10.77.0.100";
 /// Long enough for a handshake, and for the first SYN that is sent again.
 pub const CONNECT: Duration = Duration::from_millis(2_500);
 
@@ -125,13 +128,35 @@ impl Stage {
 
     /// `null` while the agent does not answer.
     pub fn status(&self) -> Value {
+        self.ask(&["status"])
+    }
+
+    /// What a subcommand prints with `--json`; `null` while the agent does not answer.
+    pub fn ask(&self, words: &[&str]) -> Value {
+        serde_json::from_str(&self.print(&[words, &["--json"]].concat())).unwrap_or_default()
+    }
+
+    /// What a subcommand prints.
+    pub fn print(&self, words: &[&str]) -> String {
+        let argv = self.subcommand(words);
+        let argv: Vec<_> = argv.iter().map(String::as_str).collect();
+        self.node.run(&argv).expect("it runs").stdout
+    }
+
+    /// A connection of the first client from this port, and the backend that it came to.
+    pub fn connect(&self, port: u16, vip: &str) -> (TcpStream, String) {
+        let (stream, name) = connect_from(&self.clients[0], port, vip).expect(vip);
+        let number = name.trim_start_matches('s');
+        (stream, format!("10.77.0.1{number}:80"))
+    }
+
+    fn subcommand(&self, words: &[&str]) -> Vec<String> {
         let (program, dir) = (
             agent().expect("an agent"),
             self.run_dir.display().to_string(),
         );
-        let argv = [&program, "status", "--json", "--run-dir", &dir];
-        let shown = self.node.run(&argv).expect("status runs");
-        serde_json::from_str(&shown.stdout).unwrap_or_default()
+        let argv = [&[program.as_str()], words, &["--run-dir", &dir]].concat();
+        argv.into_iter().map(str::to_owned).collect()
     }
 
     /// Packets went no further for this reason, as `status` tells within seconds.
@@ -152,8 +177,24 @@ impl Stage {
 ///
 /// As `connect` and `read` give them.
 pub fn connect(client: &Host, vip: &str) -> std::io::Result<(TcpStream, String)> {
+    connect_from(client, 0, vip)
+}
+
+/// As [`connect`], from this port.
+///
+/// # Errors
+///
+/// As `bind`, `connect` and `read` give them.
+pub fn connect_from(client: &Host, port: u16, vip: &str) -> std::io::Result<(TcpStream, String)> {
     let to: SocketAddr = vip.parse().expect("an address");
-    let dial = || TcpStream::connect_timeout(&to, CONNECT);
+    let dial = || -> std::io::Result<TcpStream> {
+        let socket = Socket::new(Domain::for_address(to), Type::STREAM, None)?;
+        let any = if to.is_ipv4() { "0.0.0.0" } else { "::" };
+        let any: IpAddr = any.parse().expect("an address");
+        socket.bind(&SocketAddr::new(any, port).into())?;
+        socket.connect_timeout(&to.into(), CONNECT)?;
+        Ok(socket.into())
+    };
     let mut stream = client.enter(dial).expect("in the host")?;
     stream.set_read_timeout(Some(CONNECT))?;
     let mut name = [0; 2];

@@ -17,6 +17,8 @@ const TOOLS: &[(&str, &str)] = &[
     ("ping", "iputils-ping"),
     ("curl", "curl"),
     ("dig", "dnsutils"),
+    ("bpftool", "bpftool"),
+    ("tcpdump", "tcpdump"),
 ];
 
 /// Checks all of it and mounts bpffs if that is all that is missing.

@@ -15,6 +15,8 @@ pub(super) const LAB: &[(&str, &str)] = &[
     ("ping", "iputils-ping"),
     ("curl", "curl"),
     ("nsenter", "util-linux"),
+    ("bpftool", "bpftool"),
+    ("tcpdump", "tcpdump"),
 ];
 
 /// What the lab's benchmark compares with.
