@@ -21,6 +21,7 @@ mod pod;
 mod reason;
 mod service;
 mod sock;
+mod trace;
 pub mod tunnel;
 
 pub use addr::{Addr4, Addr6, Address, Be16};
@@ -40,3 +41,7 @@ pub use service::{
     service_mode, source_rule,
 };
 pub use sock::{SockKey, SockPeer, peer_flag};
+pub use trace::{
+    REASONS_MAX, SNAP_MAX, TraceConfig, TraceEvent, TraceGuard, TraceNote, trace_flag, trace_hook,
+    trace_verdict,
+};

@@ -4,7 +4,8 @@
 use crate::{
     Addr4, Addr6, Affinity, AffinityKey, Backend, BackendLimit, BackendStats, Bucket,
     ConnectionStats, DryRun, Flow, FlowKey, LocalKey, Neighbour, NextHop, NodeConfig, Peer,
-    Service, ServiceKey, ServiceState, ServiceStats, SockKey, SockPeer, SourceKey,
+    Service, ServiceKey, ServiceState, ServiceStats, SockKey, SockPeer, SourceKey, TraceConfig,
+    TraceEvent, TraceGuard,
     fragment::{FragmentKey, FragmentPorts},
 };
 
@@ -50,4 +51,7 @@ pod!(
     SourceKey<Addr6>,
     SockKey,
     SockPeer,
+    TraceConfig,
+    TraceEvent,
+    TraceGuard,
 );

@@ -177,6 +177,8 @@ pub mod addr_flag {
     pub const VIP: u32 = 1;
     /// The node's own address: some of its ports are ours, see [`super::port_flag`].
     pub const NODE: u32 = 2;
+    /// In the coarse filter alone: somebody wants to hear of its packets, so none takes the shortcut.
+    pub const TRACED: u32 = 4;
 }
 
 /// Why a port of the node's own addresses is ours.

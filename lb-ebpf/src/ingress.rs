@@ -69,6 +69,9 @@ pub fn decide<A: Tables, P: Packet>(packet: &P, l3: usize, table: u32) -> Action
     if known == 0 {
         return Action::Pass;
     }
+    if P::SHORTCUT && u32::from(known) & addr_flag::TRACED != 0 {
+        return Action::Elsewhere;
+    }
     let whole = !ip.fragment || table & FIRST_FRAGMENT != 0;
     if !whole || (ip.proto != TCP && ip.proto != UDP) {
         return Action::Odd;

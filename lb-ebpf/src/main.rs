@@ -39,6 +39,7 @@ mod sock_ops;
 mod tables;
 mod tc;
 mod tc_odd;
+mod trace;
 mod views;
 mod way;
 mod xdp;

@@ -3,13 +3,15 @@
 use aya_ebpf::{
     btf_maps::{
         Array, DevMapHash, HashMap, HashOfMaps, LpmTrie, LruHashMap, PerCpuArray, ProgramArray,
+        RingBuf,
     },
     macros::btf_map,
 };
 use lb_common::{
     Addr4, Addr6, Affinity, AffinityKey, Backend, BackendLimit, BackendStats, Bucket, Clock,
-    ConnectionStats, DryRun, FILTER_SLOTS, Flow, FlowKey, GUARDS, LocalKey, Neighbour, NextHop, NodeConfig, Peer, SLOTS_LARGE, SLOTS_MEDIUM, SLOTS_SMALL, Service, ServiceKey, ServiceState, ServiceStats,
-    SockKey, SockPeer, SourceKey,
+    ConnectionStats, DryRun, FILTER_SLOTS, Flow, FlowKey, GUARDS, LocalKey, Neighbour, NextHop,
+    NodeConfig, Peer, SLOTS_LARGE, SLOTS_MEDIUM, SLOTS_SMALL, Service, ServiceKey, ServiceState,
+    ServiceStats, SockKey, SockPeer, SourceKey, TraceConfig, TraceGuard, TraceNote,
     fragment::{FragmentKey, FragmentPorts},
 };
 
@@ -29,6 +31,7 @@ const LISTED: usize = 1 << 14;
 const NEXT_HOPS: usize = 4_096;
 const PEERS: usize = 1_024;
 const LOCALS: usize = 16_384;
+const TRACE_BYTES: usize = 1 << 20;
 /// One for each port number.
 const PORTS: usize = 1 << 16;
 
@@ -190,6 +193,17 @@ pub static LB_HANDOFF: PerCpuArray<u32, 1> = PerCpuArray::new();
 /// The question to a dry run, and its answer.
 #[btf_map]
 pub static LB_DRY_RUN: Array<DryRun, 1> = Array::new();
+
+/// Whether packets are told of, and which.
+#[btf_map]
+pub static LB_TRACE: Array<TraceConfig, 1> = Array::new();
+/// What is told: `TraceEvent`s, with bytes of packets behind them.
+#[btf_map]
+pub static LB_TRACE_EVENTS: RingBuf<[u8; 0], TRACE_BYTES> = RingBuf::new();
+#[btf_map]
+pub static LB_TRACE_GUARD: PerCpuArray<TraceGuard, 1> = PerCpuArray::new();
+#[btf_map]
+pub static LB_TRACE_NOTE: PerCpuArray<TraceNote, 1> = PerCpuArray::new();
 
 /// By number of `Reason`.
 #[btf_map]

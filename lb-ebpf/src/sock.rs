@@ -25,6 +25,7 @@ use crate::{
     counters,
     maps::LB_SOCK_PEERS,
     tables::{ANY, Tables},
+    trace,
 };
 
 const ALLOW: i32 = 1;
@@ -53,6 +54,24 @@ fn deny(errno: i32) -> i32 {
     // SAFETY: no pointers.
     unsafe { bpf_set_retval(-errno) };
     DENY
+}
+
+/// As [`deny`], counted and told of. `peer`: what was asked for.
+#[inline(always)]
+fn refuse<A: Tables>(hook: u8, proto: u8, peer: &SockPeer, reason: Reason, errno: i32) -> i32 {
+    counters::count(reason);
+    trace::call::<A>(hook, proto, peer, Some(reason), false);
+    deny(errno)
+}
+
+/// What was asked for, where no backend is to be had.
+#[inline(always)]
+fn unserved<A: Address>(vip: A, port: Be16) -> SockPeer {
+    SockPeer {
+        vip: vip.widen(),
+        port,
+        ..SockPeer::default()
+    }
 }
 
 /// What stands at this address and port.
@@ -131,9 +150,7 @@ fn remember<A: Tables>(
         proto,
         pad: 0,
     };
-    LB_SOCK_PEERS
-        .insert(key, peer, ANY)
-        .inspect_err(|_| counters::count(Reason::SockTableFull))
+    LB_SOCK_PEERS.insert(key, peer, ANY)
 }
 
 #[inline(always)]

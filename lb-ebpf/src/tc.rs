@@ -15,6 +15,7 @@ use lb_common::{
         ETH_IPV4, ETH_IPV6, ETH_LEN, IPV4_CHECKSUM, Packet as _, PacketMut as _, TCP, UDP,
         checksum_offset, flow_key, tcp_flag, tcp_flags,
     },
+    trace_hook,
 };
 
 use crate::{
@@ -32,6 +33,7 @@ use crate::{
         FIRST, NOT_OURS, SHOT, lb_tc_first4, lb_tc_first6, lb_tc_odd4, lb_tc_odd6, lb_tc_reply4,
         lb_tc_reply6,
     },
+    trace,
     views::Buffer,
     way::way_back,
 };
@@ -41,11 +43,17 @@ use crate::{
 #[classifier]
 pub fn lb_tc_ingress(ctx: TcContext) -> i32 {
     let skb = ctx.skb.skb;
-    match network_header(&ctx) {
-        Some(ETH_IPV4) => staged(&Stages4(skb), lb_tc4(skb, 0)),
-        Some(ETH_IPV6) => staged(&Stages6(skb), lb_tc6(skb, 0)),
+    let kind = network_header(&ctx);
+    let traced = trace::tc_saw(skb, kind, trace_hook::INGRESS);
+    let action = match kind {
+        ETH_IPV4 => staged(&Stages4(skb), lb_tc4(skb, 0)),
+        ETH_IPV6 => staged(&Stages6(skb), lb_tc6(skb, 0)),
         _ => TC_ACT_OK,
+    };
+    if traced {
+        trace::tc_did(skb, kind, action);
     }
+    action
 }
 
 /// Not tc actions: the packet has no flow yet; it is none of the plain kind.
@@ -163,29 +171,41 @@ stages!(
 /// the client's interface at once, past the host's FORWARD rules and masquerading.
 #[classifier]
 pub fn lb_tc_link(ctx: TcContext) -> i32 {
-    let reply = match network_header(&ctx) {
-        Some(ETH_IPV4) => link_reply::<Addr4>(&ctx, &APART4),
-        Some(ETH_IPV6) => link_reply::<Addr6>(&ctx, &APART6),
+    let (skb, kind) = (ctx.skb.skb, network_header(&ctx));
+    let traced = trace::tc_saw(skb, kind, trace_hook::LINK);
+    let reply = match kind {
+        ETH_IPV4 => link_reply::<Addr4>(&ctx, &APART4),
+        ETH_IPV6 => link_reply::<Addr6>(&ctx, &APART6),
         _ => None,
     };
-    reply.unwrap_or(TC_ACT_OK)
+    let action = reply.unwrap_or(TC_ACT_OK);
+    if traced {
+        trace::tc_did(skb, kind, action);
+    }
+    action
 }
 
 /// Replies of this host's own sockets on their way out.
 #[classifier]
 pub fn lb_tc_egress(ctx: TcContext) -> i32 {
-    let reply = match network_header(&ctx) {
-        Some(ETH_IPV4) => host_reply::<Addr4>(&ctx, &APART4),
-        Some(ETH_IPV6) => host_reply::<Addr6>(&ctx, &APART6),
+    let (skb, kind) = (ctx.skb.skb, network_header(&ctx));
+    let traced = trace::tc_saw(skb, kind, trace_hook::EGRESS);
+    let reply = match kind {
+        ETH_IPV4 => host_reply::<Addr4>(&ctx, &APART4),
+        ETH_IPV6 => host_reply::<Addr6>(&ctx, &APART6),
         _ => None,
     };
-    reply.unwrap_or(TC_ACT_OK)
+    let action = reply.unwrap_or(TC_ACT_OK);
+    if traced {
+        trace::tc_did(skb, kind, action);
+    }
+    action
 }
 
-/// The EtherType, host order. VLAN tags are outside the buffer here (`skb->vlan_tci`).
+/// The EtherType, host order, 0 if there is none. VLAN tags are outside the buffer here (`skb->vlan_tci`).
 #[inline(always)]
-fn network_header(ctx: &TcContext) -> Option<u16> {
-    Some(u16::from_be(Buffer(ctx.skb.skb).half(ETH_LEN - 2)?))
+fn network_header(ctx: &TcContext) -> u16 {
+    u16::from_be(Buffer(ctx.skb.skb).half(ETH_LEN - 2).unwrap_or(0))
 }
 
 #[inline(always)]

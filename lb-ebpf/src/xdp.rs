@@ -26,6 +26,7 @@ use crate::{
     },
     rewrite::translate,
     tables::{FROM_PEER, Table, Tables},
+    trace,
     xdp_odd::{FIRST, lb_xdp_odd4, lb_xdp_odd6},
 };
 
@@ -77,17 +78,23 @@ fn shortcut<A: Tables + Plain>(frame: &Frame) -> u32 {
 /// The packet path of every frame.
 #[xdp(frags)]
 pub fn lb_xdp_general(ctx: XdpContext) -> u32 {
-    match ethernet(&Frame::new(ctx.ctx)) {
-        Some((ETH_IPV4, l3)) => {
+    let (kind, l3) = ethernet(&Frame::new(ctx.ctx)).unwrap_or((0, 0));
+    let traced = trace::xdp_saw(ctx.ctx, kind, l3);
+    let action = match kind {
+        ETH_IPV4 => {
             let stages = Stages4::new(ctx.ctx, l3);
             staged(&stages, stages.path(0))
         }
-        Some((ETH_IPV6, l3)) => {
+        ETH_IPV6 => {
             let stages = Stages6::new(ctx.ctx, l3);
             staged(&stages, stages.path(0))
         }
         _ => xdp_action::XDP_PASS,
+    };
+    if traced {
+        trace::xdp_did(ctx.ctx, kind, action);
     }
+    action
 }
 
 macro_rules! stages {

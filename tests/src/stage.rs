@@ -150,6 +150,16 @@ impl Stage {
         (stream, format!("10.77.0.1{number}:80"))
     }
 
+    /// Starts a subcommand that goes on, and waits until it has said so; `name`: of the process.
+    pub fn follow(&self, name: &str, words: &[&str]) -> Process {
+        let argv = self.subcommand(words);
+        let argv: Vec<_> = argv.iter().map(String::as_str).collect();
+        let process = self.node.start(name, &argv).expect("started");
+        let ready = || process.stderr().contains("stop with Ctrl-C");
+        wait_until("it is switched on", PATIENCE, ready).expect("it says so");
+        process
+    }
+
     fn subcommand(&self, words: &[&str]) -> Vec<String> {
         let (program, dir) = (
             agent().expect("an agent"),

@@ -4,7 +4,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use etherparse::{LaxNetSlice, LaxSlicedPacket, TransportSlice};
-use lb_common::{Reason, SLOTS_SMALL, backend_kind, service_flag};
+use lb_common::{Reason, SLOTS_SMALL, SNAP_MAX, addr_flag, backend_kind, service_flag};
 use lb_tests::{each_way, packet::*};
 use proptest::{
     prelude::*,
@@ -52,6 +52,8 @@ fn rig(way: Way) -> Rig {
             &repeated(&[u32::from(n)], SLOTS_SMALL),
         );
     }
+    rig.sender(way.backend(9).ip(), 1);
+    rig.local(1, way.host(), 1);
     rig
 }
 
@@ -249,10 +251,29 @@ fn contains(bytes: &[u8], addr: IpAddr) -> bool {
     }
 }
 
-fn no_mutated_packet_does_harm(way: Way) {
+/// The same rig, which tells of every packet for its addresses with all bytes.
+fn listened(way: Way) -> Rig {
     let mut rig = rig(way);
-    rig.sender(way.backend(9).ip(), 1);
-    rig.local(1, way.host(), 1);
+    for n in 1..=3 {
+        rig.slot(way.vip(n).ip(), addr_flag::TRACED);
+    }
+    rig.slot(way.node(), addr_flag::TRACED);
+    rig.trace(u32::MAX, 1, SNAP_MAX as u32);
+    rig
+}
+
+fn no_mutated_packet_does_harm(way: Way) {
+    do_no_harm(way, &rig(way));
+}
+
+fn no_mutated_packet_does_harm_while_somebody_listens(way: Way) {
+    let mut rig = listened(way);
+    do_no_harm(way, &rig);
+    assert!(rig.told().len() > 100);
+    assert!(rig.untold() > 0, "what nobody takes in time is counted");
+}
+
+fn do_no_harm(way: Way, rig: &Rig) {
     let net = Net::new();
     let overhead = from_peer(way, 1).len();
     let ours = [
@@ -351,5 +372,6 @@ fn no_mutated_packet_does_harm(way: Way) {
 
 each_way!(
     every_packet_comes_out_exactly_right,
-    no_mutated_packet_does_harm
+    no_mutated_packet_does_harm,
+    no_mutated_packet_does_harm_while_somebody_listens
 );

@@ -57,7 +57,8 @@ impl Wish {
                 .filter(|limit| (1..=MOST).contains(limit))
                 .ok_or_else(|| format!("limit: not a number from 1 to {MOST}"))?,
         };
-        let services = self.service.as_ref().map(|name| services(report, name));
+        let service = self.service.as_ref();
+        let services = service.map(|name| services(report, name, "service"));
         let filter = Filter {
             vip: spot("vip", &self.vip)?,
             client: spot("client", &self.client)?,
@@ -102,12 +103,21 @@ impl Doubt {
     }
 }
 
-/// The VIPs of a named service, which may be given with its zone and one of its ports.
-fn services(report: &StatusReport, wanted: &str) -> Result<BTreeSet<Endpoint>, String> {
+/// The VIPs of a named service, which may be given with its zone and one of its ports; `key`: what names it in the
+/// query.
+///
+/// # Errors
+///
+/// One sentence, which begins with `key`.
+pub(super) fn services(
+    report: &StatusReport,
+    wanted: &str,
+    key: &str,
+) -> Result<BTreeSet<Endpoint>, String> {
     let (name, port) = match wanted.rsplit_once(':') {
         Some((name, port)) => match port.parse::<u16>() {
             Ok(port) => (name, Some(port)),
-            Err(_) => return Err(format!("service: {port} is no port")),
+            Err(_) => return Err(format!("{key}: {port} is no port")),
         },
         None => (wanted, None),
     };
@@ -123,7 +133,7 @@ fn services(report: &StatusReport, wanted: &str) -> Result<BTreeSet<Endpoint>, S
         .collect();
     if found.is_empty() {
         return Err(format!(
-            "service: there is no {wanted}; `lb-agent status` lists all"
+            "{key}: there is no {wanted}; `lb-agent status` lists all"
         ));
     }
     Ok(found)

@@ -9,6 +9,7 @@ mod flows;
 pub mod report;
 mod server;
 mod socket;
+mod trace;
 mod vips;
 
 #[cfg(test)]

@@ -11,14 +11,15 @@ use axum::{
     routing::get,
 };
 use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
 
 use super::{
     flows::{self, Doubt, Wish},
     report::{Resolution, StatusReport, Timestamp},
     socket::AdminSocket,
-    vips,
+    trace, vips,
 };
-use crate::look::{Explanation, Filter, FlowsReport, Question};
+use crate::look::{Explanation, Filter, FlowsReport, Question, Told, TraceWish};
 
 /// What DNS would answer to a name, from the same snapshot as DNS itself; must not block.
 pub type Resolve = Arc<dyn Fn(&str) -> Resolution + Send + Sync>;
@@ -41,6 +42,14 @@ pub trait Look: Send + Sync + 'static {
     ///
     /// If the maps cannot be read or the programs not asked.
     fn explain(&self, question: &Question) -> anyhow::Result<Explanation>;
+
+    /// Lets the programs tell of packets and calls until the receiver is dropped. The first thing it gets is a
+    /// [`Told::Beat`], when that is so; must not block.
+    ///
+    /// # Errors
+    ///
+    /// If too many listen already.
+    fn trace(&self, wish: TraceWish) -> anyhow::Result<mpsc::Receiver<Told>>;
 }
 
 #[derive(Clone)]
@@ -82,11 +91,13 @@ fn router(admin: Admin) -> Router {
         .route("/v1/resolve", get(resolve))
         .route("/v1/flows", get(list_flows))
         .route("/v1/explain", get(explain))
+        .route("/v1/trace", get(follow))
+        .route("/v1/capture", get(capture))
         .route("/v1/vips", get(list_vips))
         .fallback(|| async {
             (
                 StatusCode::NOT_FOUND,
-                "no such page; there are /v1/status, /v1/resolve, /v1/flows, /v1/explain, /v1/vips, /healthz\n",
+                "no such page; there are /v1/status, /v1/resolve, /v1/flows, /v1/explain, /v1/trace, /v1/capture, /v1/vips, /healthz\n",
             )
         })
         .with_state(admin)
@@ -161,6 +172,38 @@ async fn asked<T: Serialize + Send + 'static>(
         Ok(Err(error)) => failed(format!("{error:#}")),
         Err(error) => failed(error.to_string()),
     }
+}
+
+async fn follow(State(admin): State<Admin>, Query(ask): Query<trace::Ask>) -> Response {
+    match listen(&admin, &ask, false) {
+        Ok((_, told)) => trace::lines(told, admin.report),
+        Err(refused) => *refused,
+    }
+}
+
+async fn capture(State(admin): State<Admin>, Query(ask): Query<trace::Ask>) -> Response {
+    match listen(&admin, &ask, true) {
+        Ok((snap, told)) => trace::packets(told, admin.report, snap),
+        Err(refused) => *refused,
+    }
+}
+
+/// Bytes of each packet, and what is told.
+fn listen(
+    admin: &Admin,
+    ask: &trace::Ask,
+    bytes: bool,
+) -> Result<(u32, mpsc::Receiver<Told>), Box<Response>> {
+    let refuse =
+        |code: StatusCode, reason: String| Box::new((code, format!("{reason}\n")).into_response());
+    let wish = ask
+        .read(&admin.report.load(), bytes)
+        .map_err(|reason| refuse(StatusCode::BAD_REQUEST, reason))?;
+    let snap = wish.snap;
+    let told = admin.look.trace(wish);
+    let told =
+        told.map_err(|error| refuse(StatusCode::SERVICE_UNAVAILABLE, format!("{error:#}")))?;
+    Ok((snap, told))
 }
 
 async fn list_vips(State(admin): State<Admin>, headers: HeaderMap) -> Response {

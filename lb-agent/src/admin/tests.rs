@@ -88,6 +88,19 @@ impl Agent {
         self.ask(target, "")
     }
 
+    /// The body of an answer that is no text.
+    fn get_bytes(&self, target: &str) -> Vec<u8> {
+        let mut stream = UnixStream::connect(self.dir.path().join(SOCKET_NAME)).unwrap();
+        stream
+            .set_read_timeout(Some(Duration::from_secs(10)))
+            .unwrap();
+        write!(stream, "GET {target} HTTP/1.0\r\n\r\n").unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
+        let end = answer.windows(4).position(|four| four == b"\r\n\r\n");
+        answer.split_off(end.unwrap() + 4)
+    }
+
     fn ask(&self, target: &str, headers: &str) -> Answer {
         let mut stream = UnixStream::connect(self.dir.path().join(SOCKET_NAME)).unwrap();
         stream

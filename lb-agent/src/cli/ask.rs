@@ -1,6 +1,6 @@
-//! The flags of `flows` and `explain`.
+//! The flags of `flows`, `explain`, `trace` and `capture`.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, path::PathBuf};
 
 use clap::Args;
 
@@ -49,6 +49,43 @@ pub struct ExplainArgs {
     pub json: bool,
 }
 
+/// Which packets and calls are followed; all that is given must hold.
+#[derive(Args, Clone, Debug, Default)]
+pub struct TraceArgs {
+    /// Only those for this VIP: its address, or its service as `status` names it
+    #[arg(long, value_name = "ADDR[:PORT]|NAME[:PORT]")]
+    pub vip: Option<String>,
+    /// Only those of this client, or of clients in this prefix; a process of this node has no address yet
+    #[arg(long, value_name = "ADDR|CIDR")]
+    pub client: Option<String>,
+    /// Only those of which this was counted, such as no_service; `status` lists what there is
+    #[arg(long, value_name = "REASON")]
+    pub reason: Option<String>,
+    /// Of packets that go on as those of their flow before, show one in N; decisions are all shown
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub sample: Option<u32>,
+    /// End after so many
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: Option<u64>,
+    /// End after so long
+    #[arg(long = "for", value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=31_536_000))]
+    pub seconds: Option<u64>,
+}
+
+/// What is captured, and where to.
+#[derive(Args, Clone, Debug, Default)]
+pub struct CaptureArgs {
+    /// Which packets.
+    #[command(flatten)]
+    pub which: TraceArgs,
+    /// Write the packets to this file; `-` is standard output, also where it is no terminal and -w is left out
+    #[arg(short = 'w', long = "write", value_name = "FILE|-")]
+    pub file: Option<PathBuf>,
+    /// Keep so many bytes of each packet, at most 2047 [default: 256]
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(1..=lb_common::SNAP_MAX as i64))]
+    pub snap: Option<u32>,
+}
+
 fn place(text: &str) -> Result<SocketAddr, &'static str> {
     text.parse()
         .map_err(|_| "not ADDRESS:PORT, which for IPv6 is [ADDRESS]:PORT")
@@ -85,6 +122,42 @@ impl FlowsArgs {
         .into_iter()
         .flatten()
         .collect()
+    }
+}
+
+// === impl TraceArgs ===
+
+impl TraceArgs {
+    /// As the agent is asked: names and values.
+    pub(super) fn query(&self) -> Vec<(&'static str, String)> {
+        let Self {
+            vip,
+            client,
+            reason,
+            sample,
+            count: _,
+            seconds: _,
+        } = self;
+        [
+            vip.clone().map(|vip| ("vip", vip)),
+            client.clone().map(|client| ("client", client)),
+            reason.clone().map(|reason| ("reason", reason)),
+            sample.map(|sample| ("sample", sample.to_string())),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
+    }
+}
+
+// === impl CaptureArgs ===
+
+impl CaptureArgs {
+    /// As the agent is asked: names and values.
+    pub(super) fn query(&self) -> Vec<(&'static str, String)> {
+        let mut query = self.which.query();
+        query.extend(self.snap.map(|snap| ("snap", snap.to_string())));
+        query
     }
 }
 

@@ -63,6 +63,106 @@ pub(super) fn explain(socket: &Path, query: &[(&str, String)]) -> Result<Explana
     get(socket, &format!("/v1/explain?{}", encoded(query)))
 }
 
+/// An answer that goes on until one side ends it.
+pub(super) struct Stream {
+    path: PathBuf,
+    stream: UnixStream,
+    /// What came with the head of the answer.
+    early: Vec<u8>,
+}
+
+/// Asks for something that goes on; the agent has said that it does.
+pub(super) fn stream(
+    socket: &Path,
+    page: &str,
+    query: &[(&str, String)],
+) -> Result<Stream, ClientError> {
+    let target = format!("{page}?{}", encoded(query));
+    let (status, early, stream) = begin(socket, &target).map_err(|error| failed(socket, error))?;
+    let mut stream = Stream {
+        path: socket.to_owned(),
+        stream,
+        early,
+    };
+    if status == 200 {
+        return Ok(stream);
+    }
+    let mut body = std::mem::take(&mut stream.early);
+    while let Some(more) = stream.read(Some(PATIENCE))? {
+        if more.is_empty() {
+            break;
+        }
+        body.extend(more);
+    }
+    Err(ClientError::Refused {
+        path: stream.path,
+        reason: format!("{status} {}", String::from_utf8_lossy(&body).trim()),
+    })
+}
+
+/// Status code, what came with the head, and the rest.
+fn begin(socket: &Path, target: &str) -> io::Result<(u16, Vec<u8>, UnixStream)> {
+    let mut stream = UnixStream::connect(socket)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    stream.write_all(format!("GET {target} HTTP/1.0\r\nHost: lb-agent\r\n\r\n").as_bytes())?;
+    let (mut answer, mut room) = (Vec::new(), [0; 4_096]);
+    loop {
+        if let Some((status, body)) = split(&answer) {
+            return Ok((status, body.to_vec(), stream));
+        }
+        match stream.read(&mut room)? {
+            0 => {
+                let text = "it ended before it began";
+                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, text));
+            }
+            read => answer.extend(&room[..read]),
+        }
+    }
+}
+
+impl Stream {
+    /// The next bytes, none when nothing came for so long; `None` when the agent ended it.
+    pub(super) fn read(
+        &mut self,
+        patience: Option<Duration>,
+    ) -> Result<Option<Vec<u8>>, ClientError> {
+        if !self.early.is_empty() {
+            return Ok(Some(std::mem::take(&mut self.early)));
+        }
+        let mut room = vec![0; 1 << 16];
+        let read = self
+            .stream
+            .set_read_timeout(patience)
+            .and_then(|()| self.stream.read(&mut room));
+        match read {
+            Ok(0) => Ok(None),
+            Ok(read) => {
+                room.truncate(read);
+                Ok(Some(room))
+            }
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+                ) =>
+            {
+                Ok(Some(Vec::new()))
+            }
+            Err(error) => Err(failed(&self.path, error)),
+        }
+    }
+
+    /// That the agent ended it.
+    pub(super) fn broken(self) -> ClientError {
+        let error = io::Error::new(io::ErrorKind::UnexpectedEof, "it has ended");
+        ClientError::Io {
+            path: self.path,
+            error,
+        }
+    }
+}
+
 /// Names and values as the query of an address.
 fn encoded(query: &[(&str, String)]) -> String {
     let pairs = query.iter();
@@ -72,26 +172,7 @@ fn encoded(query: &[(&str, String)]) -> String {
 
 fn get<T: DeserializeOwned>(socket: &Path, target: &str) -> Result<T, ClientError> {
     let path = || socket.to_owned();
-    let answer = exchange(socket, target).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
-            ClientError::NotRunning(path())
-        }
-        io::ErrorKind::PermissionDenied => ClientError::Denied(path()),
-        io::ErrorKind::WouldBlock => {
-            let error = io::Error::new(
-                io::ErrorKind::TimedOut,
-                format!("nothing for {} s", PATIENCE.as_secs()),
-            );
-            ClientError::Io {
-                path: path(),
-                error,
-            }
-        }
-        _ => ClientError::Io {
-            path: path(),
-            error,
-        },
-    })?;
+    let answer = exchange(socket, target).map_err(|error| failed(socket, error))?;
     let malformed = |reason: String| ClientError::Malformed {
         path: path(),
         reason,
@@ -105,6 +186,21 @@ fn get<T: DeserializeOwned>(socket: &Path, target: &str) -> Result<T, ClientErro
         });
     }
     serde_json::from_slice(body).map_err(|error| malformed(error.to_string()))
+}
+
+/// What is wrong when the socket cannot be used.
+fn failed(socket: &Path, error: io::Error) -> ClientError {
+    let path = socket.to_owned();
+    match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => ClientError::NotRunning(path),
+        io::ErrorKind::PermissionDenied => ClientError::Denied(path),
+        io::ErrorKind::WouldBlock => {
+            let text = format!("nothing for {} s", PATIENCE.as_secs());
+            let error = io::Error::new(io::ErrorKind::TimedOut, text);
+            ClientError::Io { path, error }
+        }
+        _ => ClientError::Io { path, error },
+    }
 }
 
 fn exchange(socket: &Path, target: &str) -> io::Result<Vec<u8>> {

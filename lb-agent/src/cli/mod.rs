@@ -4,6 +4,7 @@
 
 mod ask;
 mod client;
+mod follow;
 mod render;
 mod text;
 mod usage;
@@ -14,12 +15,13 @@ mod tests;
 use std::{
     ffi::OsString,
     io::{self, Write},
+    path::PathBuf,
     process::ExitCode,
 };
 
 use clap::{Parser, Subcommand};
 
-pub use self::ask::{ExplainArgs, FlowsArgs};
+pub use self::ask::{CaptureArgs, ExplainArgs, FlowsArgs, TraceArgs};
 use self::client::ClientError;
 use crate::{
     admin::{ClaimError, RunDir, report::Resolution},
@@ -68,6 +70,22 @@ pub enum Command {
     ///
     /// The kernel programs themselves are asked, in a second instance that only looks.
     Explain(ExplainArgs),
+    /// Follow single packets and calls as they come, one line each: what came, which backend, what became of it
+    ///
+    /// While somebody looks, packets go the longer way through the programs; that ends with the command.
+    Trace {
+        /// Which.
+        #[command(flatten)]
+        which: TraceArgs,
+        /// Print a JSON object a line instead of text
+        #[arg(long)]
+        json: bool,
+    },
+    /// Write packets to a pcapng file as the programs saw them, and as they sent them, for tcpdump or Wireshark
+    ///
+    /// Each packet is there as it came (inbound) and, if it went on, as it went (outbound), with a comment that says
+    /// what was decided.
+    Capture(CaptureArgs),
     /// Remove everything the agent ever put into the kernel, and end the traffic it carries; the agent must be stopped
     Purge,
 }
@@ -81,6 +99,12 @@ enum CliError {
     Client(#[from] ClientError),
     #[error(transparent)]
     Claim(#[from] ClaimError),
+    #[error(
+        "packets are no text: say with -w FILE where to write them, or send standard output to a file or program"
+    )]
+    Terminal,
+    #[error("cannot write {}: {error}", .path.display())]
+    File { path: PathBuf, error: io::Error },
     #[error("{0} has no address")]
     NoAnswer(String),
     #[error("cannot write the answer: {0}")]
@@ -208,6 +232,8 @@ fn execute(
                 Ok(out.write_all(render::explanation(&told).as_bytes())?)
             }
         }
+        Command::Trace { which, json } => follow::trace(&paths.admin_socket(), which, *json, out),
+        Command::Capture(args) => follow::capture(&paths.admin_socket(), args, out),
         Command::Purge => {
             let _claim = RunDir::claim(&paths.run_dir)?;
             let Purged { removed, failed } = purge(paths).map_err(CliError::Purge)?;
@@ -248,6 +274,8 @@ impl CliError {
             Self::Client(error) if error.not_running() => EXIT_NOT_RUNNING,
             Self::Client(_)
             | Self::Claim(_)
+            | Self::Terminal
+            | Self::File { .. }
             | Self::NoAnswer(_)
             | Self::Output(_)
             | Self::Json(_)

@@ -2,6 +2,7 @@
 
 mod explain;
 mod flows;
+mod trace;
 
 mod traffic;
 
@@ -9,7 +10,7 @@ use std::{fmt::Write, net::IpAddr, time::Duration};
 
 use comfy_table::{ContentArrangement, Table, presets::NOTHING};
 
-pub(super) use self::{explain::explanation, flows::flows};
+pub(super) use self::{explain::explanation, flows::flows, trace::traced};
 use crate::admin::report::{
     BackendReport, DatapathReport, DnsReport, ProviderReport, Resolution, ServiceReport,
     StatusReport, Timestamp,

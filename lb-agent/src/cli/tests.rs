@@ -1,5 +1,6 @@
 //! What the subcommands print, and how they end.
 
+mod follow;
 mod look;
 
 use std::{

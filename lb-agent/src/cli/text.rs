@@ -28,4 +28,8 @@ Examples:
     lb-agent flows --backend 10.0.1.5
     lb-agent explain 192.0.2.7:40000 11.68.84.23:10000
 
+  Follow what happens to a client's packets, and keep ten seconds of a service's for Wireshark:
+    lb-agent trace --client 192.0.2.7
+    lb-agent capture --vip dcos-101app2.marathon --for 10 -w packets.pcapng
+
 Exit codes: 0 done, 1 it failed, 2 a flag or setting is wrong, 3 no agent answers.";

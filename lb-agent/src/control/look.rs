@@ -3,29 +3,32 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Result;
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 
-use super::{Published, counted, names::resolution, report};
+use super::{Published, counted, names::resolution, report, trace::Tracing};
 use crate::{
     admin::{self, AdminSocket, Count, Look, Resolve},
-    datapath::{Explainer, Stats, flows::FlowTables},
-    look::{Explanation, Filter, FlowsReport, Question},
+    datapath::{Explainer, Stats, Tracer, flows::FlowTables},
+    look::{Explanation, Filter, FlowsReport, Question, Told, TraceWish},
 };
 
 /// One question at a time: who asks often waits, and the node does not.
 pub(super) struct Looker {
     tables: Mutex<FlowTables>,
     explainer: Explainer,
+    tracing: Tracing,
 }
 
 // === impl Looker ===
 
 impl Looker {
-    pub(super) fn new(tables: FlowTables, explainer: Explainer) -> Self {
+    pub(super) fn new(tables: FlowTables, explainer: Explainer, tracer: Tracer) -> Self {
         Self {
             tables: Mutex::new(tables),
             explainer,
+            tracing: Tracing::new(tracer),
         }
     }
 }
@@ -39,6 +42,10 @@ impl Look for Looker {
     fn explain(&self, question: &Question) -> Result<Explanation> {
         let tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
         self.explainer.explain(&tables, question)
+    }
+
+    fn trace(&self, wish: TraceWish) -> Result<mpsc::Receiver<Told>> {
+        self.tracing.listen(wish)
     }
 }
 

@@ -14,6 +14,7 @@ mod providers;
 mod purge;
 mod report;
 mod start;
+mod trace;
 mod wanted;
 
 use std::{

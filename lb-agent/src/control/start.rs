@@ -269,7 +269,11 @@ async fn set_up(parts: Parts) -> Result<Ready> {
         }),
         warnings: config.warnings.clone(),
     };
-    let looker = Looker::new(datapath.flow_tables()?, datapath.explainer());
+    let looker = Looker::new(
+        datapath.flow_tables()?,
+        datapath.explainer(),
+        datapath.tracer()?,
+    );
     start_admin(socket, &published, datapath.stats()?, looker, &stop);
     tokio::spawn(collector::run(
         datapath.flow_tables()?,

@@ -25,6 +25,7 @@ pub(super) struct Filter {
     v6: Bytes<FILTER_SLOTS>,
     ports: Bytes<NODE_PORTS>,
     written: Option<Contents>,
+    traced: bool,
 }
 
 /// What the maps shall hold, a byte for each slot or port.
@@ -44,6 +45,7 @@ impl Filter {
             v6: take(object, "LB_FILTER6")?,
             ports: take(object, "LB_NODE_PORTS")?,
             written: None,
+            traced: false,
         })
     }
 
@@ -58,13 +60,41 @@ impl Filter {
         if self.written.as_ref() == Some(&want) {
             return Ok(());
         }
+        self.write(want)
+    }
+
+    /// Keeps packets for the addresses in the filter off the shortcut, or lets them take it again.
+    pub(super) fn set_traced(&mut self, traced: bool) -> Result<()> {
+        self.traced = traced;
+        match self.written.take() {
+            Some(contents) => self.write(contents),
+            // The next plan writes it.
+            None => Ok(()),
+        }
+    }
+
+    fn write(&mut self, want: Contents) -> Result<()> {
         self.written = None;
-        put(&mut self.v4, &want.v4)?;
-        put(&mut self.v6, &want.v6)?;
+        if self.traced {
+            put(&mut self.v4, &traced(&want.v4))?;
+            put(&mut self.v6, &traced(&want.v6))?;
+        } else {
+            put(&mut self.v4, &want.v4)?;
+            put(&mut self.v6, &want.v6)?;
+        }
         put(&mut self.ports, &want.ports)?;
         self.written = Some(want);
         Ok(())
     }
+}
+
+/// Every slot that holds an address, marked.
+fn traced(slots: &[u8]) -> Vec<u8> {
+    let marked = |flags: &u8| match flags {
+        0 => 0,
+        flags => flags | addr_flag::TRACED as u8,
+    };
+    slots.iter().map(marked).collect()
 }
 
 /// Slots that stay as they are keep their value while the new ones are copied over them.
@@ -143,6 +173,13 @@ mod tests {
         assert_eq!(contents.v6.iter().filter(|flags| **flags != 0).count(), 1);
         let none = Contents::of(&BTreeMap::new(), &nothing, &NodeConfig::default());
         assert!(none.v4.iter().chain(&none.v6).all(|flags| *flags == 0));
+    }
+
+    #[test]
+    fn only_slots_with_an_address_are_traced() {
+        let (vip, node) = (addr_flag::VIP as u8, addr_flag::NODE as u8);
+        let mark = addr_flag::TRACED as u8;
+        assert_eq!(traced(&[0, vip, node]), [0, vip | mark, node | mark]);
     }
 
     #[test]

@@ -1,6 +1,10 @@
 //! The maps behind [`Kernel`]: reads them whole, writes one operation at a time, many tables at once.
 
-use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    net::IpAddr,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use anyhow::{Context as _, Result, bail};
 use aya::{
@@ -50,7 +54,7 @@ pub(super) struct Maps {
     sources6: LpmTrie<MapData, Addr6, u32>,
     node: Array<MapData, NodeConfig>,
     peers: Peers,
-    filter: Filter,
+    pub(super) filter: Arc<Mutex<Filter>>,
 }
 
 /// Takes a map out of the object under its type.
@@ -88,7 +92,7 @@ impl Maps {
             sources4: take(object, "LB_SOURCES4")?,
             sources6: take(object, "LB_SOURCES6")?,
             node: take(object, "LB_NODE")?,
-            filter: Filter::take(object)?,
+            filter: Arc::new(Mutex::new(Filter::take(object)?)),
         })
     }
 
@@ -262,7 +266,8 @@ impl Kernel for Maps {
 
     fn finish(&mut self, state: &KernelState) -> Result<()> {
         sys::give_memory_back();
-        self.filter.follow(state)
+        let mut filter = self.filter.lock().unwrap_or_else(PoisonError::into_inner);
+        filter.follow(state)
     }
 }
 

@@ -24,10 +24,12 @@ mod stats;
 mod sys;
 #[cfg(test)]
 mod tests;
+mod trace;
 
 use std::{
     os::fd::{AsFd as _, OwnedFd},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use anyhow::{Context as _, Result};
@@ -50,6 +52,7 @@ pub use object::{join_stages, load_program, object_bytes};
 pub use purge::purge;
 pub use sockets::{Orphan, Sockets};
 pub use stats::{BackendCounts, Counted, ServiceCounts, Stats};
+pub use trace::Tracer;
 
 use crate::plan::{Kernel, Limits};
 
@@ -205,6 +208,15 @@ impl Datapath {
             sizes: self.config.sizes,
             globals: self.globals,
         }
+    }
+
+    /// What hears the programs tell of packets. There is one.
+    ///
+    /// # Errors
+    ///
+    /// If it was taken before.
+    pub fn tracer(&mut self) -> Result<Tracer> {
+        Tracer::take(&mut self.object, Arc::clone(&self.maps.filter))
     }
 
     /// The maps, for a plan.

@@ -22,6 +22,9 @@ pub fn object_bytes() -> &'static [u8] {
 /// The program that tells which backend a flow would get.
 pub(super) const EXPLAIN: &str = "lb_explain";
 
+/// The least that a ring buffer can hold, bytes; rounded up where pages are larger.
+const PAGE: u32 = 4_096;
+
 /// Settings that are constants to the programs, so that the verifier removes what is not in use.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Globals {
@@ -73,6 +76,10 @@ fn open(pin_dir: &Path, sizes: &Sizes, globals: Globals, dry_run: bool) -> Resul
     loader.override_global("TX_BY_REDIRECT", &tx_by_redirect, true);
     loader.override_global("NEW_FLOWS", &globals.new_flows, true);
     loader.override_global("DRY_RUN", &dry_run, true);
+    if dry_run != 0 {
+        // A dry run tells nobody.
+        loader.map_max_entries("LB_TRACE_EVENTS", PAGE);
+    }
     for spec in &specs {
         let path = dir.join(spec.name);
         if path.exists() {

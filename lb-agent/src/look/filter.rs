@@ -45,7 +45,7 @@ pub struct Filter {
 // === impl Spot ===
 
 impl Spot {
-    fn is(self, at: SocketAddr) -> bool {
+    pub(super) fn is(self, at: SocketAddr) -> bool {
         self.addr == at.ip() && self.port.is_none_or(|port| port == at.port())
     }
 }

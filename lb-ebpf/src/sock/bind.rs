@@ -1,10 +1,10 @@
 //! `post_bind4/6`: nobody listens on a VIP, which is the balancer's.
 
 use aya_ebpf::{macros::cgroup_sock, programs::SockContext};
-use lb_common::{Addr4, Addr6, Reason, addr_flag};
+use lb_common::{Addr4, Addr6, Be16, Reason, addr_flag, headers::TCP, trace_hook::BIND};
 
-use super::{ALLOW, EADDRINUSE, deny};
-use crate::{counters, tables::Tables};
+use super::{ALLOW, EADDRINUSE, refuse, unserved};
+use crate::tables::Tables;
 
 #[cgroup_sock(post_bind4)]
 pub fn lb_post_bind4(ctx: SockContext) -> i32 {
@@ -36,6 +36,7 @@ fn bind<A: Tables>(addr: A) -> i32 {
     if A::address_flags(&addr) & addr_flag::VIP == 0 {
         return ALLOW;
     }
-    counters::count(Reason::BindRefused);
-    deny(EADDRINUSE)
+    // The port and the protocol are nobody's business: no port of it is to be had.
+    let asked = unserved(addr, Be16(0));
+    refuse::<A>(BIND, TCP, &asked, Reason::BindRefused, EADDRINUSE)
 }

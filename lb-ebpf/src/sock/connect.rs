@@ -1,10 +1,12 @@
 //! `connect4` and `connect6`.
 
 use aya_ebpf::{macros::cgroup_sock_addr, programs::SockAddrContext};
-use lb_common::{Addr6, Reason, headers::TCP};
+use lb_common::{Addr6, Reason, headers::TCP, trace_hook::CONNECT};
 
-use super::{ALLOW, Call, ECONNREFUSED, ENOBUFS, Target, deny, draw, peer_of, remember, target};
-use crate::{counters, tables::Tables};
+use super::{
+    ALLOW, Call, ECONNREFUSED, ENOBUFS, Target, draw, peer_of, refuse, remember, target, unserved,
+};
+use crate::{counters, tables::Tables, trace};
 
 #[cgroup_sock_addr(connect4)]
 pub fn lb_connect4(ctx: SockAddrContext) -> i32 {
@@ -38,20 +40,21 @@ fn connect<A: Tables>(ctx: &SockAddrContext, call: &Call, vip: A, set: impl FnOn
         // later is refused.
         Target::NoService if proto != TCP => return ALLOW,
         Target::NoService => {
-            counters::count(Reason::SockNoService);
-            return deny(ECONNREFUSED);
+            let reason = Reason::SockNoService;
+            return refuse::<A>(CONNECT, proto, &unserved(vip, port), reason, ECONNREFUSED);
         }
     };
     let cookie = call.cookie(ctx);
     let Some((id, backend)) = draw(ctx, service, cookie, proto) else {
-        counters::count(Reason::SockNoBackend);
         counters::service(service.id, |stats| stats.refused += 1);
-        return deny(ECONNREFUSED);
+        let reason = Reason::SockNoBackend;
+        return refuse::<A>(CONNECT, proto, &unserved(vip, port), reason, ECONNREFUSED);
     };
     let peer = peer_of(vip, port, id, backend, service);
     if remember::<A>(cookie, proto, backend, &peer).is_err() {
-        return deny(ENOBUFS);
+        return refuse::<A>(CONNECT, proto, &peer, Reason::SockTableFull, ENOBUFS);
     }
+    trace::call::<A>(CONNECT, proto, &peer, None, false);
     counters::backend(id, |stats| stats.flows += 1);
     counters::service(service.id, |stats| stats.flows += 1);
     set(A::narrow(&backend.addr));

@@ -2,17 +2,18 @@
 //! back.
 
 use aya_ebpf::{macros::cgroup_sock_addr, programs::SockAddrContext};
-use lb_common::{Addr6, Backend, Be16, Reason, SockKey, SockPeer};
+use lb_common::{Addr6, Backend, Be16, Reason, SockKey, SockPeer, trace_hook::SENDMSG};
 
 use super::{
-    ALLOW, Call, ECONNREFUSED, ENOBUFS, Target, deny, draw, peer::restore, peer_of, remember,
-    target,
+    ALLOW, Call, ECONNREFUSED, ENOBUFS, Target, draw, peer::restore, peer_of, refuse, remember,
+    target, unserved,
 };
 use crate::{
     choose::keeps_flows,
     counters,
     maps::{LB_BACKENDS, LB_SOCK_CHOICES, LB_SOCK_PEERS},
     tables::{ANY, Tables},
+    trace,
 };
 
 #[cgroup_sock_addr(sendmsg4)]
@@ -55,8 +56,8 @@ fn send<A: Tables>(ctx: &SockAddrContext, call: &Call, vip: A, set: impl FnOnce(
         Target::Foreign => return ALLOW,
         Target::Service(service) => service,
         Target::NoService => {
-            counters::count(Reason::SockNoService);
-            return deny(ECONNREFUSED);
+            let reason = Reason::SockNoService;
+            return refuse::<A>(SENDMSG, proto, &unserved(vip, port), reason, ECONNREFUSED);
         }
     };
     let cookie = call.cookie(ctx);
@@ -68,20 +69,22 @@ fn send<A: Tables>(ctx: &SockAddrContext, call: &Call, vip: A, set: impl FnOnce(
         proto,
         pad: 0,
     };
-    if let Some(backend) = chosen::<A>(&choice) {
+    if let Some((peer, backend)) = chosen::<A>(&choice) {
+        trace::call::<A>(SENDMSG, proto, &peer, None, true);
         set(A::narrow(&backend.addr));
         call.set_port(backend.port);
         return ALLOW;
     }
     let Some((id, backend)) = draw(ctx, service, cookie, proto) else {
-        counters::count(Reason::SockNoBackend);
         counters::service(service.id, |stats| stats.refused += 1);
-        return deny(ECONNREFUSED);
+        let reason = Reason::SockNoBackend;
+        return refuse::<A>(SENDMSG, proto, &unserved(vip, port), reason, ECONNREFUSED);
     };
     let peer = peer_of(vip, port, id, backend, service);
     if remember::<A>(cookie, proto, backend, &peer).is_err() {
-        return deny(ENOBUFS);
+        return refuse::<A>(SENDMSG, proto, &peer, Reason::SockTableFull, ENOBUFS);
     }
+    trace::call::<A>(SENDMSG, proto, &peer, None, false);
     // Without the memory the next datagram draws again, by the same cookie.
     let _ = LB_SOCK_CHOICES.insert(choice, peer, ANY);
     counters::backend(id, |stats| stats.flows += 1);
@@ -93,7 +96,7 @@ fn send<A: Tables>(ctx: &SockAddrContext, call: &Call, vip: A, set: impl FnOnce(
 
 /// The backend that this socket's datagrams to the VIP already go to, while it lives.
 #[inline(always)]
-fn chosen<A: Tables>(choice: &SockKey) -> Option<&'static Backend> {
+fn chosen<A: Tables>(choice: &SockKey) -> Option<(SockPeer, &'static Backend)> {
     // SAFETY: copied before any other map call.
     let peer: SockPeer = *unsafe { LB_SOCK_CHOICES.get(choice) }?;
     let backend = LB_BACKENDS.get(peer.backend)?;
@@ -107,5 +110,5 @@ fn chosen<A: Tables>(choice: &SockKey) -> Option<&'static Backend> {
     };
     // SAFETY: only whether it is there.
     unsafe { LB_SOCK_PEERS.get(back) }?;
-    Some(backend)
+    Some((peer, backend))
 }

@@ -13,6 +13,7 @@ mod net;
 mod peers;
 mod rig;
 pub(crate) mod sys;
+mod trace;
 mod trouble;
 mod way;
 

@@ -1,0 +1,50 @@
+//! What the programs tell of packets.
+
+use aya::maps::{Array, PerCpuArray, RingBuf};
+use lb_common::{TraceConfig, TraceEvent, TraceGuard};
+
+use super::Rig;
+
+// === impl Rig ===
+
+impl Rig {
+    /// Lets the programs tell, for as long as a test takes.
+    pub fn trace(&mut self, rate: u32, sample: u32, snap: u32) {
+        let config = TraceConfig {
+            until: u64::MAX,
+            rate,
+            sample,
+            snap,
+            pad: 0,
+        };
+        let mut map: Array<_, TraceConfig> = self.map("LB_TRACE");
+        map.set(0, config, 0).unwrap();
+    }
+
+    /// What they have told since this was asked last, with the bytes of packets.
+    pub fn told(&mut self) -> Vec<(TraceEvent, Vec<u8>)> {
+        let mut events: RingBuf<_> = self.map("LB_TRACE_EVENTS");
+        let mut told = Vec::new();
+        while let Some(item) = events.next() {
+            let (head, bytes) = item.split_at(size_of::<TraceEvent>());
+            let mut event = TraceEvent::default();
+            // SAFETY: as many bytes as the event has, of which any are a value.
+            #[allow(unsafe_code)]
+            unsafe {
+                std::ptr::copy_nonoverlapping(
+                    head.as_ptr(),
+                    (&raw mut event).cast(),
+                    size_of::<TraceEvent>(),
+                );
+            }
+            told.push((event, bytes[..event.captured as usize].to_vec()));
+        }
+        told
+    }
+
+    /// What they could not tell.
+    pub fn untold(&mut self) -> u64 {
+        let map: PerCpuArray<_, TraceGuard> = self.map("LB_TRACE_GUARD");
+        map.get(&0, 0).unwrap().iter().map(|cpu| cpu.lost).sum()
+    }
+}
