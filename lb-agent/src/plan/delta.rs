@@ -150,8 +150,9 @@ impl Change<'_> {
         let mut dirty: BTreeSet<Endpoint> = changed.iter().copied().collect();
         let mut ops = BackendOps::default();
         let mut unnamed = BTreeMap::new();
-        let mut unlimited = Vec::new();
-        let mut unhosted = Vec::new();
+        // By id, as the whole plan has them.
+        let mut unlimited = BTreeSet::new();
+        let mut unhosted = BTreeSet::new();
         for endpoint in touched {
             let old = self.settled.id(endpoint);
             let users = self.users(endpoint);
@@ -159,8 +160,8 @@ impl Change<'_> {
                 let id = old?;
                 let generation = have.backends.get(&id)?.generation;
                 unnamed.insert(id, Op::FreeBackend { id, generation });
-                unlimited.extend(have.limits.contains_key(&id).then(|| unlimit(id)));
-                unhosted.extend(have.hosts.contains_key(&id).then(|| unhost(id)));
+                unlimited.extend(have.limits.contains_key(&id).then_some(id));
+                unhosted.extend(have.hosts.contains_key(&id).then_some(id));
                 moved.push((*endpoint, None));
                 continue;
             };
@@ -203,6 +204,8 @@ impl Change<'_> {
             failing.get(key).or(have.services.get(key)) != Some(value)
         };
         plan.extend(services.iter().filter(differs).map(put));
+        let unlimited = unlimited.into_iter().map(unlimit);
+        let unhosted = unhosted.into_iter().map(unhost);
         let unnamed = unnamed.into_values().chain(unlimited).chain(unhosted);
         remove(unnamed.collect(), &mut plan);
         Some(Delta {
