@@ -50,9 +50,7 @@ pub fn lb_tc_ingress(ctx: TcContext) -> i32 {
         ETH_IPV6 => staged(&Stages6(skb), lb_tc6(skb, 0)),
         _ => TC_ACT_OK,
     };
-    if traced {
-        trace::tc_did(skb, kind, action);
-    }
+    trace::tc_did(skb, traced, action);
     action
 }
 
@@ -173,15 +171,12 @@ stages!(
 pub fn lb_tc_link(ctx: TcContext) -> i32 {
     let (skb, kind) = (ctx.skb.skb, network_header(&ctx));
     let traced = trace::tc_saw(skb, kind, trace_hook::LINK);
-    let reply = match kind {
-        ETH_IPV4 => link_reply::<Addr4>(&ctx, &APART4),
-        ETH_IPV6 => link_reply::<Addr6>(&ctx, &APART6),
-        _ => None,
+    let action = match kind {
+        ETH_IPV4 => link_reply(skb, lb_tc_link4, lb_tc_reply4),
+        ETH_IPV6 => link_reply(skb, lb_tc_link6, lb_tc_reply6),
+        _ => TC_ACT_OK,
     };
-    let action = reply.unwrap_or(TC_ACT_OK);
-    if traced {
-        trace::tc_did(skb, kind, action);
-    }
+    trace::tc_did(skb, traced, action);
     action
 }
 
@@ -190,15 +185,12 @@ pub fn lb_tc_link(ctx: TcContext) -> i32 {
 pub fn lb_tc_egress(ctx: TcContext) -> i32 {
     let (skb, kind) = (ctx.skb.skb, network_header(&ctx));
     let traced = trace::tc_saw(skb, kind, trace_hook::EGRESS);
-    let reply = match kind {
-        ETH_IPV4 => host_reply::<Addr4>(&ctx, &APART4),
-        ETH_IPV6 => host_reply::<Addr6>(&ctx, &APART6),
-        _ => None,
+    let action = match kind {
+        ETH_IPV4 => host_reply(skb, lb_tc_host4, lb_tc_reply4),
+        ETH_IPV6 => host_reply(skb, lb_tc_host6, lb_tc_reply6),
+        _ => TC_ACT_OK,
     };
-    let action = reply.unwrap_or(TC_ACT_OK);
-    if traced {
-        trace::tc_did(skb, kind, action);
-    }
+    trace::tc_did(skb, traced, action);
     action
 }
 
@@ -275,55 +267,88 @@ pub fn way_out<A>(flow: &Flow<A>) -> u32 {
     }
 }
 
-/// What is not done in the frame of the program ([`crate::tc_odd`]).
-struct Apart {
-    /// Translates what is no plain packet; gives where it goes.
-    odd: extern "C" fn(*mut __sk_buff, u32) -> u32,
-    /// Remembers the ports of a first fragment.
-    first: extern "C" fn(*mut __sk_buff) -> u32,
-}
-
-const APART4: Apart = Apart {
-    odd: lb_tc_reply4,
-    first: lb_tc_first4,
-};
-const APART6: Apart = Apart {
-    odd: lb_tc_reply6,
-    first: lb_tc_first6,
-};
+/// Translates a plain reply; [`ODD`] if it is none.
+type PlainReply = extern "C" fn(*mut __sk_buff) -> i32;
+/// Translates what is no plain packet; gives where it goes ([`crate::tc_odd`]).
+type OddReply = extern "C" fn(*mut __sk_buff, u32) -> u32;
 
 #[inline(always)]
-fn link_reply<A: Tables>(ctx: &TcContext, apart: &Apart) -> Option<i32> {
-    let out = match reply::<A>(ctx, apart)? {
-        Reply::Plain(at, key, flow) => {
-            if at.ttl <= 1 {
-                counters::count(Reason::TtlExceeded);
-                return Some(TC_ACT_SHOT);
-            }
-            let out = way_back(ctx.skb.skb, flow);
-            if is_too_big(ctx.skb.skb, out) {
-                // A bridge with connection tracking joins fragments. The stack takes the packet apart
-                // again, and the egress program translates the parts.
-                counters::count(Reason::ToSlowPath);
-                return None;
-            }
-            translate(ctx, &at, &key, flow, true).map(|()| out)
-        }
-        Reply::Odd => match (apart.odd)(ctx.skb.skb, 1) {
-            NOT_OURS => return None,
-            SHOT => None,
-            out => Some(out),
+fn link_reply(skb: *mut __sk_buff, plain: PlainReply, odd: OddReply) -> i32 {
+    match plain(skb) {
+        ODD => match odd(skb, 1) {
+            NOT_OURS => TC_ACT_OK,
+            SHOT => TC_ACT_SHOT,
+            out => send(skb, out),
         },
-    };
-    Some(out.map_or(TC_ACT_SHOT, |out| send(ctx.skb.skb, out)))
+        action => action,
+    }
 }
 
 #[inline(always)]
-fn host_reply<A: Tables>(ctx: &TcContext, apart: &Apart) -> Option<i32> {
-    let done = match reply::<A>(ctx, apart)? {
-        Reply::Plain(at, key, flow) => translate(ctx, &at, &key, flow, false).is_some(),
-        Reply::Odd => (apart.odd)(ctx.skb.skb, 0) != SHOT,
+fn host_reply(skb: *mut __sk_buff, plain: PlainReply, odd: OddReply) -> i32 {
+    match plain(skb) {
+        ODD if odd(skb, 0) == SHOT => TC_ACT_SHOT,
+        ODD => TC_ACT_OK,
+        action => action,
+    }
+}
+
+macro_rules! replies {
+    ($addr:ty, $link:ident, $host:ident, $first:ident) => {
+        /// A plain reply from behind a link.
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        pub extern "C" fn $link(ctx: *mut __sk_buff) -> i32 {
+            if ctx.is_null() {
+                return TC_ACT_OK;
+            }
+            plain_link_reply::<$addr>(&TcContext::new(ctx), $first).unwrap_or(TC_ACT_OK)
+        }
+
+        /// A plain reply of a socket of this host.
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        pub extern "C" fn $host(ctx: *mut __sk_buff) -> i32 {
+            if ctx.is_null() {
+                return TC_ACT_OK;
+            }
+            plain_host_reply::<$addr>(&TcContext::new(ctx), $first).unwrap_or(TC_ACT_OK)
+        }
     };
+}
+
+replies!(Addr4, lb_tc_link4, lb_tc_host4, lb_tc_first4);
+replies!(Addr6, lb_tc_link6, lb_tc_host6, lb_tc_first6);
+
+/// Remembers the ports of a first fragment.
+type First = extern "C" fn(*mut __sk_buff) -> u32;
+
+#[inline(always)]
+fn plain_link_reply<A: Tables>(ctx: &TcContext, first: First) -> Option<i32> {
+    let Reply::Plain(at, key, flow) = reply::<A>(ctx, first)? else {
+        return Some(ODD);
+    };
+    if at.ttl <= 1 {
+        counters::count(Reason::TtlExceeded);
+        return Some(TC_ACT_SHOT);
+    }
+    let out = way_back(ctx.skb.skb, flow);
+    if is_too_big(ctx.skb.skb, out) {
+        // A bridge with connection tracking joins fragments. The stack takes the packet apart again, and the
+        // egress program translates the parts.
+        counters::count(Reason::ToSlowPath);
+        return None;
+    }
+    let done = translate(ctx, &at, &key, flow, true);
+    Some(done.map_or(TC_ACT_SHOT, |()| send(ctx.skb.skb, out)))
+}
+
+#[inline(always)]
+fn plain_host_reply<A: Tables>(ctx: &TcContext, first: First) -> Option<i32> {
+    let Reply::Plain(at, key, flow) = reply::<A>(ctx, first)? else {
+        return Some(ODD);
+    };
+    let done = translate(ctx, &at, &key, flow, false).is_some();
     Some(if done { TC_ACT_OK } else { TC_ACT_SHOT })
 }
 
@@ -340,7 +365,7 @@ const BOTH: u8 = tcp_flag::SYN | tcp_flag::ACK;
 
 /// A packet from a backend of this node to an outside client.
 #[inline(always)]
-fn reply<A: Tables>(ctx: &TcContext, apart: &Apart) -> Option<Reply<A>> {
+fn reply<A: Tables>(ctx: &TcContext, remember: First) -> Option<Reply<A>> {
     let packet = Buffer(ctx.skb.skb);
     let ip = A::parse(&packet, ETH_LEN)?;
     let first = ip.fragment && A::fragment(&packet, ETH_LEN, &ip)?.is_first();
@@ -358,7 +383,7 @@ fn reply<A: Tables>(ctx: &TcContext, apart: &Apart) -> Option<Reply<A>> {
         return None;
     }
     if first {
-        (apart.first)(ctx.skb.skb);
+        remember(ctx.skb.skb);
     }
     let flags = if key.proto == u32::from(TCP) {
         tcp_flags(&packet, at.l4)?

@@ -117,51 +117,59 @@ stages!(Addr6, Bytes, xdp_md, lb_xdp_saw6, lb_xdp_did6);
 stages!(Addr4, Buffer, __sk_buff, lb_tc_saw4, lb_tc_did4);
 stages!(Addr6, Buffer, __sk_buff, lb_tc_saw6, lb_tc_did6);
 
-/// Notes a packet at XDP; whether it is to be told of. `kind`: its EtherType; `l3`: where that leads.
+/// Notes a packet at XDP; gives its EtherType `kind` if it is to be told of, else 0. `l3`: where that leads.
 #[inline(always)]
-pub fn xdp_saw(ctx: *mut xdp_md, kind: u16, l3: usize) -> bool {
-    asked().is_some()
+pub fn xdp_saw(ctx: *mut xdp_md, kind: u16, l3: usize) -> u16 {
+    let told = asked().is_some()
         && match kind {
             ETH_IPV4 => lb_xdp_saw4(ctx, l3 as u32, trace_hook::XDP.into()) != 0,
             ETH_IPV6 => lb_xdp_saw6(ctx, l3 as u32, trace_hook::XDP.into()) != 0,
             _ => false,
-        }
+        };
+    if told { kind } else { 0 }
 }
 
 /// Tells of it.
 #[inline(always)]
-pub fn xdp_did(ctx: *mut xdp_md, kind: u16, action: u32) {
+pub fn xdp_did(ctx: *mut xdp_md, traced: u16, action: u32) {
+    if traced == 0 {
+        return;
+    }
     let verdict = u32::from(match action {
         xdp_action::XDP_PASS => trace_verdict::PASSED,
         xdp_action::XDP_TX | xdp_action::XDP_REDIRECT => trace_verdict::SENT,
         _ => trace_verdict::DROPPED,
     });
-    match kind {
+    match traced {
         ETH_IPV4 => lb_xdp_did4(ctx, verdict),
         _ => lb_xdp_did6(ctx, verdict),
     };
 }
 
-/// Notes a packet at one of the tc hooks; whether it is to be told of. `kind`: its EtherType.
+/// Notes a packet at one of the tc hooks; gives its EtherType `kind` if it is to be told of, else 0.
 #[inline(always)]
-pub fn tc_saw(skb: *mut __sk_buff, kind: u16, hook: u8) -> bool {
-    asked().is_some()
+pub fn tc_saw(skb: *mut __sk_buff, kind: u16, hook: u8) -> u16 {
+    let told = asked().is_some()
         && match kind {
             ETH_IPV4 => lb_tc_saw4(skb, ETH_LEN as u32, hook.into()) != 0,
             ETH_IPV6 => lb_tc_saw6(skb, ETH_LEN as u32, hook.into()) != 0,
             _ => false,
-        }
+        };
+    if told { kind } else { 0 }
 }
 
 /// Tells of it.
 #[inline(always)]
-pub fn tc_did(skb: *mut __sk_buff, kind: u16, action: i32) {
+pub fn tc_did(skb: *mut __sk_buff, traced: u16, action: i32) {
+    if traced == 0 {
+        return;
+    }
     let verdict = u32::from(match action {
         TC_ACT_OK => trace_verdict::PASSED,
         TC_ACT_SHOT => trace_verdict::DROPPED,
         _ => trace_verdict::SENT,
     });
-    match kind {
+    match traced {
         ETH_IPV4 => lb_tc_did4(skb, verdict),
         _ => lb_tc_did6(skb, verdict),
     };

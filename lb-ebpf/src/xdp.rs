@@ -91,9 +91,7 @@ pub fn lb_xdp_general(ctx: XdpContext) -> u32 {
         }
         _ => xdp_action::XDP_PASS,
     };
-    if traced {
-        trace::xdp_did(ctx.ctx, kind, action);
-    }
+    trace::xdp_did(ctx.ctx, traced, action);
     action
 }
 
