@@ -32,12 +32,15 @@ fn every_case_of_the_packet_suite_translates_and_has_a_figure() {
             "established TCP v6, NAT to another host",
             "established UDP v4, NAT to another host",
             "established TCP v4, DSR by IPIP, sender",
+            "established TCP v4, DSR by Geneve, sender",
+            "established TCP v4, DSR by Geneve, peer",
             "SYN above the guard for new flows, TCP v4",
             "established TCP v4, NAT, 16 thousand flows",
             "established TCP v4, NAT, 1 million flows",
             "not ours: foreign destination",
             "not ours: the node's own address",
             "first packet (SYN), TCP v4, NAT to another host",
+            "established TCP v4, beside a flood of SYNs",
         ]
     );
 }

@@ -53,6 +53,11 @@ impl Figures {
         series.away.push(away);
     }
 
+    /// Whether a case was measured.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.by_name.contains_key(name)
+    }
+
     /// One case's figures.
     ///
     /// # Panics

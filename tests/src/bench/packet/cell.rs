@@ -107,7 +107,7 @@ impl Cell {
 }
 
 /// Of this thread: what others do meanwhile is not in it.
-fn cpu_time() -> Duration {
+pub(super) fn cpu_time() -> Duration {
     let now = clock_gettime(ClockId::ThreadCPUTime);
     Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
 }

@@ -9,6 +9,7 @@
 
 mod cases;
 mod cell;
+mod flood;
 mod name;
 mod table;
 
@@ -74,8 +75,12 @@ impl Scale {
 /// A packet that is not translated as it should be.
 pub fn run(scale: &Scale, report: &mut Report) -> Result<()> {
     alone(|| {
-        let mut stages = cases::stages(Net::new(), scale)?;
-        table::fill(&measure(&mut stages, scale.rounds)?, report);
+        let net = Net::new();
+        let mut stages = cases::stages(net, scale)?;
+        let mut figures = measure(&mut stages, scale.rounds)?;
+        drop(stages);
+        flood::measure(net, scale, scale.rounds, &mut figures)?;
+        table::fill(&figures, report);
         Ok(())
     })
 }

@@ -53,7 +53,7 @@ const PLAIN: [&str; 25] = [
 ];
 
 /// Cases in relation to the floor of full NAT.
-const TO_NAT: [(&str, Option<f64>); 15] = [
+const TO_NAT: [(&str, Option<f64>); 14] = [
     (name::TCP4, Some(1.5)),
     (name::TCP6, Some(2.0)),
     (name::UDP4, Some(1.6)),
@@ -66,7 +66,6 @@ const TO_NAT: [(&str, Option<f64>); 15] = [
     (name::GENEVE4, Some(2.0)),
     (name::GENEVE6, None),
     (name::PEER4, Some(2.0)),
-    (name::PEER6, None),
     (name::L2, None),
     (name::SYN4_GUARD, Some(2.5)),
 ];
@@ -104,8 +103,20 @@ pub(super) fn fill(figures: &Figures, report: &mut Report) {
     // The floor of full NAT has one flow, so that is what the bound is on. In a flood each search for a
     // flow comes to a part of the table that is in no cache.
     report.push(case(figures, name::SYN4_FLOOD));
-    // Here go the sender and the peer of DSR by Geneve, once the datapath has them: at most 2.0 times the
-    // floor of full NAT each.
+    if figures.has(name::BESIDE_DROP) {
+        let calm = case(figures, name::BESIDE_DROP);
+        let flooded = case(figures, name::BESIDE_FLOOD);
+        let ratio = Some(Ratio {
+            value: flooded.median / calm.median,
+            to: calm.case.clone(),
+        });
+        report.push(calm);
+        report.push(Case {
+            ratio,
+            bound: Some(Bound::AtMost(1.1)),
+            ..flooded
+        });
+    }
 }
 
 /// What more flows cost us, and what they cost a bare lookup.
