@@ -41,9 +41,9 @@ pub struct Scale {
 // === impl Scale ===
 
 impl Scale {
-    /// As figures are published: about a minute and 2 GB.
+    /// As figures are published: a few minutes and 2 GB.
     pub const WHOLE: Self = Self {
-        rounds: 15,
+        rounds: 31,
         runs: 200_000,
         new_flows: 1 << 14,
         few: (1 << 14, 1 << 16),
