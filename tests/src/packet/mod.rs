@@ -11,6 +11,7 @@ mod frame;
 mod maps;
 mod net;
 mod peers;
+pub mod receiving;
 mod rig;
 pub(crate) mod sys;
 mod trace;
