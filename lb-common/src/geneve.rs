@@ -58,6 +58,8 @@ pub const IPV4_OVERHEAD: usize = tunnel::IPV4_LEN + SHIM4;
 pub const IPV6_OVERHEAD: usize = tunnel::IPV6_LEN + SHIM6;
 
 const TTL: u32 = 64;
+/// An odd constant with well-spread bits: the golden ratio.
+const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
 const UDP: u32 = 17;
 const DONT_FRAGMENT: u32 = 0x4000;
 /// The control bits *C*, and with it *O*, of the second byte.
@@ -78,8 +80,8 @@ pub struct Outer<A> {
     pub backend: A,
     /// The backend's port.
     pub port: Be16,
-    /// The flow's hash.
-    pub hash: u32,
+    /// Which flow it is, see [`source_port`].
+    pub sport: Be16,
     /// Traffic class of the packet inside.
     pub class: u8,
     /// Bytes of the packet inside.
@@ -147,7 +149,7 @@ const fn option_word((len, kind): (u32, u8)) -> u32 {
 #[inline(always)]
 fn shim<A: Encapsulate>(outer: &Outer<A>, len: u16) -> [u32; 5] {
     [
-        join(source_port(outer.hash).to_be(), PORT.to_be()),
+        join(outer.sport.0, PORT.to_be()),
         join(len.to_be(), 0),
         geneve_word(A::OPTION.0, A::ETHERTYPE),
         VNI_WORD,
@@ -155,10 +157,13 @@ fn shim<A: Encapsulate>(outer: &Outer<A>, len: u16) -> [u32; 5] {
     ]
 }
 
-/// The source port of a flow's packets (RFC 8926 section 3.3), host order.
+/// The source port of a flow's packets (RFC 8926 section 3.3): one multiplication, since it need only spread. `ports`:
+/// both ports of the packet inside as they stand in memory, 0 where it has none.
 #[inline(always)]
-pub const fn source_port(hash: u32) -> u16 {
-    DYNAMIC | (hash >> 16) as u16
+pub fn source_port<A: Address>(client: &A, ports: u32) -> Be16 {
+    let [a, b, c, d] = client.widen().0;
+    let words = u64::from(a ^ b ^ c ^ d) << 32 | u64::from(ports);
+    Be16::new(DYNAMIC | (words.wrapping_mul(GOLDEN) >> 48) as u16)
 }
 
 /// The traffic class of the IP packet at `l3`.

@@ -1,5 +1,7 @@
 //! Per-CPU counters.
 
+use core::hint::cold_path;
+
 use lb_common::{BackendStats, ConnectionStats, Reason, ServiceStats, handshake_bucket};
 
 use crate::maps::{LB_CONNECTIONS, LB_COUNTERS, LB_SERVICE_STATS, LB_STATS};
@@ -13,6 +15,8 @@ pub fn count(reason: Reason) {
 /// As [`count`], by the reason's number.
 #[inline(always)]
 pub fn count_number(reason: u32) {
+    // Few packets have a reason, next to those that are carried.
+    cold_path();
     if let Some(counter) = LB_COUNTERS.get_ptr_mut(reason) {
         // SAFETY: a per-CPU value; programs on one CPU do not preempt each other within a hook, and a
         // lost increment between hooks is tolerable in a counter.

@@ -2,7 +2,7 @@
 
 use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_ktime_get_coarse_ns, bpf_ktime_get_ns};
 use lb_common::{
-    Addr4, Addr6, Flow, FlowKey, Service, ServiceKey, backend_kind, direction, flow_flag,
+    Addr4, Addr6, Backend, Flow, FlowKey, Service, ServiceKey, backend_kind, direction, flow_flag,
     headers::{TCP, UDP, tcp_flag},
     service_flag, tcp_state, touch_interval,
 };
@@ -60,10 +60,10 @@ pub fn precisely() -> u64 {
 
 /// What is to be done with a packet whose flow is known.
 pub enum Known {
-    /// Translate it; the index of the next hop, 0 where it is not known.
-    Go(u16),
+    /// Translate it; the index of the next hop, 0 where it is not known, and the backend that it is for.
+    Go(u16, Option<&'static Backend>),
     /// The same, once the flow is brought up to date by [`Tables::touch`].
-    Touch(u16),
+    Touch(u16, Option<&'static Backend>),
     /// The flow is over; choose afresh.
     Stale,
     /// The backend is gone.
@@ -101,38 +101,38 @@ pub fn follow<A: Tables>(
     if begins && is_over(flow) {
         return Known::Stale;
     }
-    let hop = if flow.direction == direction::FORWARD {
-        match backend_hop(flow, fails_open) {
-            Some(hop) => hop,
+    let (hop, backend) = if flow.direction == direction::FORWARD {
+        match serving(flow, fails_open) {
+            Some(backend) => (backend.next_hop, Some(backend)),
             None => return Known::Gone,
         }
     } else {
-        client_hop(flow)
+        (client_hop(flow), None)
     };
     let tells = flags & ENDS != 0 || accepts(flags);
     let silent = now().saturating_sub(flow.last_seen);
     if !tells && silent <= touch_interval(key.proto) {
-        return Known::Go(hop);
+        return Known::Go(hop, backend);
     }
     // A UDP sender that comes back, and a new connection from the same port, get a choice of their own.
     let afresh = begins || key.proto == u32::from(UDP);
     if afresh && flow.direction == direction::FORWARD && silent > u64::from(flow.idle) * SECOND {
         return Known::Stale;
     }
-    Known::Touch(hop)
+    Known::Touch(hop, backend)
 }
 
-/// The next hop to the flow's backend; `None` if the backend is gone.
+/// The flow's backend; `None` if it is gone.
 #[inline(always)]
-fn backend_hop<A>(flow: &Flow<A>, fails_open: impl FnOnce() -> bool) -> Option<u16> {
+fn serving<A>(flow: &Flow<A>, fails_open: impl FnOnce() -> bool) -> Option<&'static Backend> {
     let backend = LB_BACKENDS.get(flow.backend)?;
-    keeps_flows(backend, flow.generation, fails_open).then_some(backend.next_hop)
+    keeps_flows(backend, flow.generation, fails_open).then_some(backend)
 }
 
 /// Whether the flow's backend still serves it.
 #[inline(always)]
 pub fn is_served<A: Tables>(key: &FlowKey<A>, flow: &Flow<A>) -> bool {
-    backend_hop(flow, || fails_open(key)).is_some()
+    serving(flow, || fails_open(key)).is_some()
 }
 
 /// The next hop to the flow's client, as long as no route changed.

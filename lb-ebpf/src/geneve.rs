@@ -9,18 +9,12 @@ use aya_ebpf::{
     helpers::generated::{
         bpf_check_mtu, bpf_redirect_neigh, bpf_skb_adjust_room, bpf_xdp_adjust_head,
     },
-    macros::xdp,
-    programs::XdpContext,
 };
 use lb_common::{
-    Addr4, Addr6, Backend, Be16, NextHop, Peer, Reason,
+    Addr4, Addr6, Backend, Be16, FlowKey, NextHop, Peer, Reason,
     checksum::Folded,
-    flow_hash,
-    geneve::{Outer, class},
-    headers::{
-        ETH_IPV4, ETH_IPV6, ETH_LEN, Ip, Packet as _, PacketMut, TCP, UDP, flow_key, halves, join,
-        tcp_flags,
-    },
+    geneve::{Outer, class, source_port},
+    headers::{ETH_LEN, Ip, PacketMut, TCP, UDP, flow_key, halves, join, tcp_flags},
 };
 
 use crate::{
@@ -30,7 +24,8 @@ use crate::{
     flows::{begins, find, forget},
     forward::{is_joined, malformed, may_send, next_hop, route, slow_path},
     frame::{Frame, Head, Plain},
-    maps::{LB_BACKENDS, LB_HANDOFF, LB_NEXT_HOPS, LB_NODE, LB_PEERS, LB_STAGES, stage},
+    ingress::Layout,
+    maps::{LB_BACKENDS, LB_NEXT_HOPS, LB_NODE, LB_PEERS},
     tables::Tables,
     views::Buffer,
     xdp::send,
@@ -47,67 +42,57 @@ pub fn is_at_peer(id: u32) -> bool {
     LB_PEERS.get(id).is_some_and(|peer| peer.family != 0)
 }
 
-/// Plain packets of known flows to peers whose next hop is known. `lb_xdp` hands on to it with the backend's id; all
-/// else goes on to `lb_xdp_general`, as it came.
-#[xdp(frags)]
-pub fn lb_xdp_geneve(ctx: XdpContext) -> u32 {
-    let frame = Frame::new(ctx.ctx);
-    let sent = match frame.half(ETH_LEN - 2).map(u16::from_be) {
-        Some(ETH_IPV4) => shortcut::<Addr4>(&frame),
-        Some(ETH_IPV6) => shortcut::<Addr6>(&frame),
-        _ => None,
-    };
-    if let Some(action) = sent {
-        return action;
-    }
-    // SAFETY: map and context are the kernel's own. It comes back only where the slot is empty.
-    unsafe { LB_STAGES.tail_call(&ctx, stage::GENERAL) };
-    xdp_action::XDP_PASS
-}
-
+/// Sends a plain packet of a known flow to the peer of its backend, where the next hop to it is known; else nothing has
+/// been done to it.
 #[inline(always)]
-fn shortcut<A: Tables + Plain>(frame: &Frame) -> Option<u32> {
-    let head = Head::<A>::of(frame)?;
-    let ip = A::parse(&head, ETH_LEN)?;
-    let id = LB_HANDOFF.get_ptr(0)?;
-    // SAFETY: a per-CPU value; XDP programs of one CPU do not preempt each other.
-    let id = unsafe { *id };
-    let (backend, peer) = (LB_BACKENDS.get(id)?, LB_PEERS.get(id)?);
+pub fn shortcut<A: Tables + Plain, P: PacketMut>(
+    ctx: *mut xdp_md,
+    packet: &P,
+    at: &Layout,
+    key: &FlowKey<A>,
+    id: u32,
+    backend: &Backend,
+) -> Option<u32> {
+    let peer = LB_PEERS.get(id)?;
     let hop = LB_NEXT_HOPS.get(u32::from(peer.next_hop))?;
-    let len = u32::from(ip.len) + A::OVERHEAD as u32;
-    if hop.ifindex == 0 || len > hop.mtu || ip.ttl <= 1 || peer.family == 0 {
+    let len = u32::from(at.len) + A::OVERHEAD as u32;
+    if hop.ifindex == 0 || len > hop.mtu || at.ttl <= 1 || peer.family == 0 {
         return None;
     }
-    let outer = outer(&head, ETH_LEN, &ip, backend, peer)?;
-    pass_router::<A, _>(&head, ETH_LEN)?;
-    Some(wrap_and_send::<A>(frame.ctx, &outer, id, hop))
+    let ports = join(key.sport.0, key.dport.0);
+    let sport = source_port(&key.src, ports);
+    let outer = outer(packet, ETH_LEN, sport, at.len, backend, peer)?;
+    pass_router::<A, _>(packet, ETH_LEN)?;
+    Some(wrap_and_send::<A>(ctx, &outer, id, hop))
 }
 
-/// What the outer headers say of the packet at `l3`.
+/// What the outer headers say of the packet at `l3`, which has so many bytes.
 #[inline(always)]
 fn outer<A: Tables, P: PacketMut>(
     packet: &P,
     l3: usize,
-    ip: &Ip<A>,
+    sport: Be16,
+    len: u16,
     backend: &Backend,
     peer: &Peer,
 ) -> Option<Outer<A>> {
-    // Fragments of one packet go one way.
-    let (sport, dport) = if !ip.fragment && (ip.proto == TCP || ip.proto == UDP) {
-        let key = flow_key(packet, ip)?;
-        (key.sport, key.dport)
-    } else {
-        (Be16(0), Be16(0))
-    };
     Some(Outer {
         src: A::snat_address(LB_NODE.get(0)?)?,
         dst: A::narrow(&peer.addr),
         backend: A::narrow(&backend.addr),
         port: backend.port,
-        hash: flow_hash(&ip.src, sport, dport, ip.proto),
+        sport,
         class: class::<A, _>(packet, l3)?,
-        len: ip.len,
+        len,
     })
+}
+
+/// The outer source port of any packet. Fragments of one packet go one way.
+#[inline(always)]
+fn sport_of<A: Tables, P: PacketMut>(packet: &P, ip: &Ip<A>) -> Option<Be16> {
+    let has_ports = !ip.fragment && (ip.proto == TCP || ip.proto == UDP);
+    let [ports] = if has_ports { packet.words(ip.l4)? } else { [0] };
+    Some(source_port(&ip.src, ports))
 }
 
 /// One hop less.
@@ -200,7 +185,9 @@ fn by_route<A: Tables + Plain>(ctx: *mut xdp_md, l3: usize, id: u32) -> u32 {
         counters::count(Reason::TtlExceeded);
         return xdp_action::XDP_DROP;
     }
-    let Some(outer) = outer(frame, ETH_LEN, &ip, backend, peer) else {
+    let outer =
+        sport_of(frame, &ip).and_then(|sport| outer(frame, ETH_LEN, sport, ip.len, backend, peer));
+    let Some(outer) = outer else {
         return slow_path();
     };
     let len = ip.len.saturating_add(A::OVERHEAD as u16);
@@ -287,7 +274,8 @@ fn by_buffer<A: Tables>(packet: Buffer, id: u32) -> i32 {
 
 #[inline(always)]
 fn grow<A: Tables>(packet: Buffer, ip: &Ip<A>, id: u32, peer: &Peer) -> Option<()> {
-    let outer = outer(&packet, ETH_LEN, ip, LB_BACKENDS.get(id)?, peer)?;
+    let sport = sport_of(&packet, ip)?;
+    let outer = outer(&packet, ETH_LEN, sport, ip.len, LB_BACKENDS.get(id)?, peer)?;
     pass_router::<A, _>(&packet, ETH_LEN)?;
     let family = if A::VERSION == 4 {
         BPF_F_ADJ_ROOM_ENCAP_L3_IPV4

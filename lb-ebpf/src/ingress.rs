@@ -1,8 +1,8 @@
 //! A packet from outside: whose is it, and where does it go. The same for XDP and for its tc twin.
 
 use lb_common::{
-    Flow, FlowKey, Reason, addr_flag,
-    headers::{Packet, TCP, UDP, flow_key, tcp_flags},
+    Backend, Flow, FlowKey, Reason, addr_flag,
+    headers::{Ip, Packet, TCP, UDP, flow_key, tcp_flags},
     is_refused, port_flag,
 };
 
@@ -55,6 +55,8 @@ pub struct Translation<A: 'static> {
     pub flow: &'static mut Flow<A>,
     /// Index of its next hop, 0 where it is not known.
     pub hop: u16,
+    /// The flow's backend, where the packet is for it.
+    pub backend: Option<&'static Backend>,
 }
 
 /// Decides about a packet with the network header at `l3`, by the flows of one table; `table`: also whether
@@ -90,6 +92,17 @@ pub fn decide<A: Tables, P: Packet>(packet: &P, l3: usize, table: u32) -> Action
             };
         }
     }
+    by_flow(packet, &ip, key, table)
+}
+
+/// Decides about a packet that is for one of our addresses and ports, and has ports; `table`: as for [`decide`].
+#[inline(always)]
+pub fn by_flow<A: Tables, P: Packet>(
+    packet: &P,
+    ip: &Ip<A>,
+    key: FlowKey<A>,
+    table: u32,
+) -> Action<A> {
     let at = Layout {
         l4: ip.l4,
         len: ip.len,
@@ -117,11 +130,25 @@ pub fn decide<A: Tables, P: Packet>(packet: &P, l3: usize, table: u32) -> Action
     };
     let fails_open = || !P::SHORTCUT && flows::fails_open(&key);
     let gone = match flows::follow(&key, flow, flags, fails_open) {
-        Known::Go(hop) => return Action::Translate(Translation { at, key, flow, hop }),
+        Known::Go(hop, backend) => {
+            return Action::Translate(Translation {
+                at,
+                key,
+                flow,
+                hop,
+                backend,
+            });
+        }
         _ if P::SHORTCUT => return Action::Elsewhere,
-        Known::Touch(hop) => {
+        Known::Touch(hop, backend) => {
             A::touch(table, &key, flags);
-            return Action::Translate(Translation { at, key, flow, hop });
+            return Action::Translate(Translation {
+                at,
+                key,
+                flow,
+                hop,
+                backend,
+            });
         }
         Known::Stale => false,
         Known::Gone => true,

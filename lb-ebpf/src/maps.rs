@@ -172,23 +172,9 @@ pub static LB_SENDERS: Array<Addr6, { 2 * PEERS + 1 }> = Array::new();
 #[btf_map]
 pub static LB_LOCALS: HashMap<LocalKey, u32, LOCALS> = HashMap::new();
 
-/// What `lb_xdp` leaves, by the numbers of `stage`.
+/// `lb_xdp_general`, to which `lb_xdp` leaves what is rare.
 #[btf_map]
-pub static LB_STAGES: ProgramArray<3> = ProgramArray::new();
-
-/// Programs in `LB_STAGES`.
-pub mod stage {
-    /// `lb_xdp_general`.
-    pub const GENERAL: u32 = 0;
-    /// `lb_xdp_geneve`.
-    pub const GENEVE: u32 = 1;
-    /// `lb_xdp_peer`.
-    pub const PEER: u32 = 2;
-}
-
-/// The id of the backend that `lb_xdp` found, for the program that it hands on to.
-#[btf_map]
-pub static LB_HANDOFF: PerCpuArray<u32, 1> = PerCpuArray::new();
+pub static LB_STAGES: ProgramArray<1> = ProgramArray::new();
 
 /// The question to a dry run, and its answer.
 #[btf_map]

@@ -3,47 +3,29 @@
 use aya_ebpf::{
     bindings::{xdp_action, xdp_md},
     helpers::generated::bpf_xdp_adjust_head,
-    macros::xdp,
-    programs::XdpContext,
 };
 use lb_common::{
     Addr4, Addr6, Reason, backend_kind, direction,
     geneve::{ECN, class, is_plain},
-    headers::{ETH_IPV4, ETH_IPV6, ETH_LEN, Packet as _, PacketMut as _},
+    headers::{ETH_LEN, Packet as _, PacketMut as _, TCP, UDP, flow_key},
 };
 
 use crate::{
     counters,
     forward::{came_by, malformed},
     frame::{Frame, Head, Plain},
-    ingress::{Action, Translation, decide},
-    maps::{LB_NODE, LB_SENDERS, LB_STAGES, stage},
+    ingress::{Action, Translation, by_flow},
+    maps::{LB_NODE, LB_SENDERS},
     peer::{LEFT, follow, inspect, join, settle_mark},
     rewrite::translate,
     tables::{Table, Tables},
     views::Bytes,
 };
 
-/// Plain packets of known flows from peers to host sockets of this node. `lb_xdp` hands on to it what is plain itself,
-/// for the node and for the port of Geneve; all else goes on to `lb_xdp_general`, as it came.
-#[xdp(frags)]
-pub fn lb_xdp_peer(ctx: XdpContext) -> u32 {
-    let frame = Frame::new(ctx.ctx);
-    let action = match frame.half(ETH_LEN - 2).map(u16::from_be) {
-        Some(ETH_IPV4) => shortcut::<Addr4>(&frame),
-        Some(ETH_IPV6) => shortcut::<Addr6>(&frame),
-        _ => None,
-    };
-    if let Some(action) = action {
-        return action;
-    }
-    // SAFETY: map and context are the kernel's own. It comes back only where the slot is empty.
-    unsafe { LB_STAGES.tail_call(&ctx, stage::GENERAL) };
-    xdp_action::XDP_PASS
-}
-
+/// Takes a plain packet of a known flow out of what a peer sent, for a host socket of this node. `frame` is plain itself,
+/// for the node and for the port of Geneve; `None`: nothing has been done to it.
 #[inline(always)]
-fn shortcut<A: Tables + Plain>(frame: &Frame) -> Option<u32> {
+pub fn shortcut<A: Tables + Plain>(frame: &Frame) -> Option<u32> {
     let outer = Head::<A>::wrapped(frame)?;
     let ip = A::parse(&outer, ETH_LEN)?;
     let shim = A::L4;
@@ -57,18 +39,24 @@ fn shortcut<A: Tables + Plain>(frame: &Frame) -> Option<u32> {
     let chosen = A::chosen(&outer, shim + 20)?;
     let inner = outer.inside()?;
     // What is none at all is counted by the general program.
-    A::parse(&inner, ETH_LEN)?;
-    let Translation { at, key, flow, .. } =
-        match decide::<A, _>(&inner, ETH_LEN, Table::Main.scalar()) {
-            Action::Translate(translation) => translation,
-            Action::Drop => return Some(xdp_action::XDP_DROP),
-            _ => return None,
-        };
+    let within = A::parse(&inner, ETH_LEN)?;
+    if within.fragment || (within.proto != TCP && within.proto != UDP) {
+        return None;
+    }
+    // No filter is asked: what has the flow of a peer is for a VIP, and while packets are traced, those for the node
+    // do not come by here.
+    let key = flow_key(&inner, &within)?;
+    let action = by_flow(&inner, &within, key, Table::Main.scalar());
+    let Translation { at, key, flow, .. } = match action {
+        Action::Translate(translation) => translation,
+        Action::Drop => return Some(xdp_action::XDP_DROP),
+        _ => return None,
+    };
     let sender = LB_SENDERS.get(u32::from(flow.next_hop))?;
     // Index 0 is nobody's: its address is no packet's source.
     let given = flow.kind == backend_kind::HOST
         && flow.direction == direction::FORWARD
-        && *sender == ip.src.widen()
+        && A::narrow(sender) == ip.src
         && flow.new_dst == chosen.addr
         && flow.new_dport == chosen.port
         && usize::from(ip.len) == A::OVERHEAD + usize::from(at.len);

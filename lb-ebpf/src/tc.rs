@@ -394,8 +394,8 @@ fn reply<A: Tables>(ctx: &TcContext, remember: First) -> Option<Reply<A>> {
         mss::clamp::<A>(ctx.skb.skb, at.l4);
     }
     match flows::follow(&key, flow, flags, || flows::fails_open(&key)) {
-        Known::Go(_) => {}
-        Known::Touch(_) => Tables::touch(table, &key, flags),
+        Known::Go(..) => {}
+        Known::Touch(..) => Tables::touch(table, &key, flags),
         Known::Stale | Known::Gone => return None,
     }
     Some(Reply::Plain(at, key, flow))

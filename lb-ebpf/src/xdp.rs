@@ -1,5 +1,7 @@
 //! XDP ingress: DNAT up the stack, full NAT out again without leaving the driver.
 
+use core::hint::cold_path;
+
 use aya_ebpf::{
     bindings::{bpf_fib_lookup as FibLookup, xdp_action, xdp_md},
     macros::xdp,
@@ -16,12 +18,12 @@ use crate::{
     extensions::HEADER_MASK,
     forward::{self, came_by, is_joined, malformed, may_send, next_hop, route, slow_path},
     frame::{Frame, Head, Plain},
-    geneve::{BACKEND, GENEVE, lb_xdp_wrap4, lb_xdp_wrap6},
+    geneve::{self, BACKEND, GENEVE, lb_xdp_wrap4, lb_xdp_wrap6},
     ingress::{Action, Stages, Translation, decide, staged},
-    maps::{LB_BACKENDS, LB_HANDOFF, LB_NEIGHBOURS, LB_NEXT_HOPS, LB_NODE, LB_STAGES, stage},
+    maps::{LB_BACKENDS, LB_NEIGHBOURS, LB_NEXT_HOPS, LB_NODE, LB_STAGES},
     open::open_for,
     peer_xdp::{
-        lb_xdp_follow4, lb_xdp_follow6, lb_xdp_inspect4, lb_xdp_inspect6, lb_xdp_join4,
+        self, lb_xdp_follow4, lb_xdp_follow6, lb_xdp_inspect4, lb_xdp_inspect6, lb_xdp_join4,
         lb_xdp_join6, lb_xdp_take4, lb_xdp_take6,
     },
     rewrite::translate,
@@ -51,17 +53,7 @@ pub fn lb_xdp(ctx: XdpContext) -> u32 {
     };
     if action >= OPEN {
         // SAFETY: map and context are the kernel's own. It comes back only where the slot is empty.
-        unsafe {
-            if action & GENEVE != 0 {
-                if let Some(backend) = LB_HANDOFF.get_ptr_mut(0) {
-                    *backend = action & BACKEND;
-                    LB_STAGES.tail_call(&ctx, stage::GENEVE);
-                }
-            } else if action == PEER {
-                LB_STAGES.tail_call(&ctx, stage::PEER);
-            }
-            LB_STAGES.tail_call(&ctx, stage::GENERAL);
-        }
+        unsafe { LB_STAGES.tail_call(&ctx, 0) };
         return xdp_action::XDP_PASS;
     }
     action
@@ -70,7 +62,13 @@ pub fn lb_xdp(ctx: XdpContext) -> u32 {
 #[inline(always)]
 fn shortcut<A: Tables + Plain>(frame: &Frame) -> u32 {
     match Head::<A>::of(frame) {
-        Some(head) => ingress::<A, _>(frame.ctx, &head, ETH_LEN, Table::Main.scalar()),
+        Some(head) => match ingress::<A, _>(frame.ctx, &head, ETH_LEN, Table::Main.scalar()) {
+            PEER => {
+                cold_path();
+                peer_xdp::shortcut::<A>(frame).unwrap_or(PEER)
+            }
+            action => action,
+        },
         None => OPEN,
     }
 }
@@ -233,8 +231,19 @@ stages!(
 );
 
 #[inline(always)]
-fn ingress<A: Tables, P: PacketMut>(ctx: *mut xdp_md, frame: &P, l3: usize, table: u32) -> u32 {
-    let Translation { at, key, flow, hop } = match decide::<A, _>(frame, l3, table) {
+fn ingress<A: Tables + Plain, P: PacketMut>(
+    ctx: *mut xdp_md,
+    frame: &P,
+    l3: usize,
+    table: u32,
+) -> u32 {
+    let Translation {
+        at,
+        key,
+        flow,
+        hop,
+        backend,
+    } = match decide::<A, _>(frame, l3, table) {
         Action::Drop => return xdp_action::XDP_DROP,
         Action::Pass => return xdp_action::XDP_PASS,
         Action::Open | Action::Elsewhere => return OPEN,
@@ -263,11 +272,24 @@ fn ingress<A: Tables, P: PacketMut>(ctx: *mut xdp_md, frame: &P, l3: usize, tabl
                 _ => ASK,
             }
         }
-        backend_kind::GENEVE => GENEVE | (flow.backend & BACKEND),
+        backend_kind::GENEVE => {
+            // Said of both kinds that call a helper: else what has to outlive the call is put on the stack before it
+            // is known that there will be one, and NAT pays for it.
+            cold_path();
+            let id = flow.backend;
+            let sent = match backend {
+                Some(backend) if P::SHORTCUT => {
+                    geneve::shortcut::<A, _>(ctx, frame, &at, &key, id, backend)
+                }
+                _ => None,
+            };
+            sent.unwrap_or(GENEVE | (id & BACKEND))
+        }
         kind if backend_kind::is_dsr(kind) && core::hint::black_box(l3) == ETH_LEN => {
+            cold_path();
             let len = u32::from(at.len) + dsr::overhead::<A>(kind);
             let id = flow.backend;
-            match (LB_NEXT_HOPS.get(u32::from(hop)), LB_BACKENDS.get(id)) {
+            match (LB_NEXT_HOPS.get(u32::from(hop)), backend) {
                 (Some(hop), Some(backend)) if hop.ifindex != 0 && len <= hop.mtu => {
                     match dsr::wrap::<A>(ctx, &at, kind, id, backend) {
                         Some(()) => send(ctx, hop),
@@ -288,7 +310,13 @@ fn ingress<A: Tables, P: PacketMut>(ctx: *mut xdp_md, frame: &P, l3: usize, tabl
 #[inline(always)]
 fn by_kernel<A: Tables>(ctx: *mut xdp_md, l3: usize, table: u32) -> u32 {
     let frame = &Frame::new(ctx);
-    let Action::Translate(Translation { at, key, flow, hop }) = decide::<A, _>(frame, l3, table)
+    let Action::Translate(Translation {
+        at,
+        key,
+        flow,
+        hop,
+        backend: _,
+    }) = decide::<A, _>(frame, l3, table)
     else {
         return slow_path();
     };

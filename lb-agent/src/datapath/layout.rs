@@ -54,8 +54,6 @@ pub(crate) const NODE_PORTS: usize = 1 << 16;
 const CLIENTS: u32 = 1 << 16;
 /// Prefixes of each family in the lists of all services.
 pub(crate) const LISTED: u32 = 1 << 14;
-/// Programs that `lb_xdp` hands on to.
-const STAGES: u32 = 3;
 /// Peers of each family.
 pub(crate) const SENDERS: u32 = 1_024;
 /// Backends of this node, once for each service that names them.
@@ -237,8 +235,7 @@ pub(crate) fn specs(sizes: &Sizes) -> Vec<Spec> {
         ),
         hash("LB_NEIGHBOURS", size_of::<Neighbour>(), U32, NEXT_HOPS),
         spec("LB_PORTS", MapType::DevMapHash, U32, 8, PORTS),
-        spec("LB_STAGES", MapType::ProgramArray, U32, U32, STAGES),
-        spec("LB_HANDOFF", MapType::PerCpuArray, U32, U32, 1),
+        spec("LB_STAGES", MapType::ProgramArray, U32, U32, 1),
         spec(
             "LB_PEERS",
             MapType::Array,

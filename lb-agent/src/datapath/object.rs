@@ -93,30 +93,27 @@ fn open(pin_dir: &Path, sizes: &Sizes, globals: Globals, dry_run: bool) -> Resul
         .context("cannot load the kernel programs: the kernel refused a map")
 }
 
-/// Lets `lb_xdp` hand on to the programs for what is rare, and for peers.
+/// Lets `lb_xdp` leave what is rare to another program.
 ///
 /// # Errors
 ///
-/// If one is missing from the object, or the kernel refuses to join them.
+/// If that is missing from the object, or the kernel refuses to join them.
 pub fn join_stages(object: &mut Ebpf) -> Result<()> {
-    for (index, name) in (0..).zip(STAGES) {
-        let program = object
-            .program(name)
-            .with_context(|| format!("there is no program {name}"))?
-            .fd()?
-            .try_clone()?;
-        let stages = object
-            .map_mut("LB_STAGES")
-            .context("there is no map LB_STAGES")?;
-        ProgramArray::try_from(stages)?
-            .set(index, &program, 0)
-            .with_context(|| format!("the kernel refused to let lb_xdp call {name}"))?;
-    }
-    Ok(())
+    let program = object
+        .program(GENERAL)
+        .with_context(|| format!("there is no program {GENERAL}"))?
+        .fd()?
+        .try_clone()?;
+    let stages = object
+        .map_mut("LB_STAGES")
+        .context("there is no map LB_STAGES")?;
+    ProgramArray::try_from(stages)?
+        .set(0, &program, 0)
+        .with_context(|| format!("the kernel refused to let lb_xdp call {GENERAL}"))
 }
 
-/// Whom `lb_xdp` hands on to, by index.
-const STAGES: [&str; 3] = ["lb_xdp_general", "lb_xdp_geneve", "lb_xdp_peer"];
+/// What `lb_xdp` leaves things to.
+const GENERAL: &str = "lb_xdp_general";
 
 /// How often a program is given to the verifier again when a signal broke in.
 const LOAD_TRIES: u32 = 10;

@@ -12,9 +12,9 @@ use std::{
 use anyhow::{Result, ensure};
 use aya::programs::{ProgramFd, xdp::XdpLink};
 use lb_common::{
-    Addr4, Addr6, Backend, Be16, IDLE_TCP, IDLE_UDP, IDLE_UDP_TWO_WAY, NextHop, NodeConfig, Reason,
-    SLOTS_SMALL, Service, backend_kind, flow_hash, geneve::source_port, port_flag, service_flag,
-    service_mode,
+    Addr4, Addr6, Backend, IDLE_TCP, IDLE_UDP, IDLE_UDP_TWO_WAY, NextHop, NodeConfig, Reason,
+    SLOTS_SMALL, Service, backend_kind, geneve::source_port, headers::join, port_flag,
+    service_flag, service_mode,
 };
 
 use crate::{
@@ -238,7 +238,7 @@ impl Ours {
             Reach::Geneve => {
                 let sent = by(packet.clone().forwarded(), neighbour_mac(1)).bytes();
                 let shim = Shim {
-                    sport: sport(way, &packet),
+                    sport: sport(&packet),
                     ..Shim::new(way.node(), way.backend(1).ip(), way.backend(1))
                 };
                 (XDP_TX, shim.around(&sent))
@@ -380,13 +380,14 @@ impl Ours {
 }
 
 /// The source port of a packet to a peer.
-fn sport(way: Way, packet: &Frame) -> u16 {
-    let (sport, dport) = (Be16::new(packet.src.port()), Be16::new(packet.dst.port()));
-    let hash = match packet.src.ip() {
-        IpAddr::V4(addr) => flow_hash(&Addr4::from(addr), sport, dport, way.proto()),
-        IpAddr::V6(addr) => flow_hash(&Addr6::from(addr), sport, dport, way.proto()),
+fn sport(packet: &Frame) -> u16 {
+    let [sport, dport] = [packet.src, packet.dst].map(|end| end.port().to_be());
+    let ports = join(sport, dport);
+    let port = match packet.src.ip() {
+        IpAddr::V4(addr) => source_port(&Addr4::from(addr), ports),
+        IpAddr::V6(addr) => source_port(&Addr6::from(addr), ports),
     };
-    source_port(hash)
+    port.get()
 }
 
 /// What the agent would have learnt of routes and neighbours.

@@ -68,10 +68,6 @@ pub enum Hook {
     Xdp,
     /// `lb_xdp_general`, to which `lb_xdp` hands on what is rare.
     XdpGeneral,
-    /// `lb_xdp_geneve`, to which it hands on what goes to peers.
-    XdpGeneve,
-    /// `lb_xdp_peer`, to which it hands on what comes from peers.
-    XdpPeer,
     /// `lb_tc_ingress`, the twin of XDP.
     Ingress,
     /// `lb_tc_link`, behind which backends of this node live.
@@ -112,8 +108,6 @@ impl Hook {
         match self {
             Self::Xdp => "lb_xdp",
             Self::XdpGeneral => "lb_xdp_general",
-            Self::XdpGeneve => "lb_xdp_geneve",
-            Self::XdpPeer => "lb_xdp_peer",
             Self::Ingress => "lb_tc_ingress",
             Self::Link => "lb_tc_link",
             Self::Egress => "lb_tc_egress",
@@ -121,10 +115,7 @@ impl Hook {
     }
 
     fn is_xdp(self) -> bool {
-        matches!(
-            self,
-            Self::Xdp | Self::XdpGeneral | Self::XdpGeneve | Self::XdpPeer
-        )
+        matches!(self, Self::Xdp | Self::XdpGeneral)
     }
 
     /// The verdict that lets the stack have the packet.
@@ -198,8 +189,6 @@ impl Rig {
         for hook in [
             Hook::Xdp,
             Hook::XdpGeneral,
-            Hook::XdpGeneve,
-            Hook::XdpPeer,
             Hook::Ingress,
             Hook::Link,
             Hook::Egress,
