@@ -5,7 +5,7 @@ use std::{net::IpAddr, ops::RangeInclusive, path::PathBuf};
 use crate::datapath::SENDERS;
 
 use super::{
-    Config, ConfigError, Dns, Marathon, MarathonAuth, keys,
+    Config, ConfigError, Dns, Docker, Marathon, MarathonAuth, keys,
     keys::Key,
     parse,
     sources::{Sources, Surroundings},
@@ -78,11 +78,36 @@ fn marathon_auth(sources: &Sources<'_>) -> Result<MarathonAuth, ConfigError> {
     }
 }
 
+/// Everything about Docker.
+pub(super) fn docker(sources: &Sources<'_>) -> Result<Option<Docker>, ConfigError> {
+    let socket = sources.preset(&keys::DOCKER, parse::docker_socket)?;
+    let Some(socket) = socket else {
+        let orphans = [
+            &keys::DOCKER_EXPOSE,
+            &keys::DOCKER_SERVICES,
+            &keys::DOCKER_NETWORKS,
+        ];
+        return match orphans.into_iter().find(|key| is_set(sources, key)) {
+            Some(key) => Err(refuse(sources, key, "has no effect without --docker")),
+            None => Ok(None),
+        };
+    };
+    Ok(Some(Docker {
+        socket,
+        expose_all: sources.preset(
+            &keys::DOCKER_EXPOSE,
+            parse::choice(&[("asked", false), ("all", true)]),
+        )?,
+        services: sources.many(&keys::DOCKER_SERVICES, parse::word)?,
+        networks: sources.many(&keys::DOCKER_NETWORKS, parse::word)?,
+    }))
+}
+
 /// The services file asked for, else the usual one if it is there or there is nothing else to read.
 pub(super) fn services(
     sources: &Sources<'_>,
     around: &Surroundings,
-    has_marathon: bool,
+    has_other: bool,
     warnings: &mut Vec<String>,
 ) -> Result<Option<PathBuf>, ConfigError> {
     if let Some(path) = sources.one(&keys::SERVICES, parse::readable_file)? {
@@ -91,11 +116,11 @@ pub(super) fn services(
     if around.services.exists() {
         return Ok(Some(around.services.clone()));
     }
-    if has_marathon {
+    if has_other {
         return Ok(None);
     }
     warnings.push(format!(
-        "nothing to read services from: neither --marathon nor --services is given, and {} does not exist yet",
+        "nothing to read services from: none of --marathon, --docker and --services is given, and {} does not exist yet",
         around.services.display()
     ));
     Ok(Some(around.services.clone()))

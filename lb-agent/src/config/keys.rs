@@ -187,11 +187,43 @@ pub(crate) const MARATHON_CA_FILE: Key = one(
     "PEM file with the certificate authority that signed Marathon's certificate, for https URLs",
 )
 .words("the system's authorities");
+pub(crate) const DOCKER: Key = Key {
+    switch: true,
+    ..one(
+        SERVICES_,
+        "docker",
+        "SOCKET",
+        "Docker Engine to read containers from: `--docker` alone for unix:///var/run/docker.sock, or \
+         `--docker=unix:///PATH` or `--docker=tcp://HOST:PORT`",
+    )
+}
+.preset("no");
+pub(crate) const DOCKER_EXPOSE: Key = one(
+    SERVICES_,
+    "docker-expose",
+    "WHICH",
+    "Which services of Docker get a VIP: `asked`, those with a label `lb.vip` or what dockercloud/haproxy takes for one, or \
+     `all` that expose a port",
+)
+.preset("asked");
+pub(crate) const DOCKER_SERVICES: Key = many(
+    SERVICES_,
+    "docker-services",
+    "NAME",
+    "Services of Docker that get a VIP without asking for one: `web`, or `shop:web` for service web of Compose project shop",
+);
+pub(crate) const DOCKER_NETWORKS: Key = many(
+    SERVICES_,
+    "docker-networks",
+    "NAME",
+    "Docker networks on which containers are reached; of several, the first that a container is on",
+)
+.words("any; by name the first that a container is on");
 pub(crate) const SERVICES: Key = one(
     SERVICES_,
     "services",
     "FILE",
-    "YAML file that lists services by hand; watched, changes take effect at once. Works alone or beside Marathon",
+    "YAML file that lists services by hand; watched, changes take effect at once. Works alone or beside Marathon and Docker",
 )
 .words("/etc/lb-agent/services.yaml, if it exists or nothing else is given");
 
@@ -418,6 +450,10 @@ pub(crate) const KEYS: &[&Key] = &[
     &MARATHON_PASSWORD_FILE,
     &MARATHON_TOKEN_FILE,
     &MARATHON_CA_FILE,
+    &DOCKER,
+    &DOCKER_EXPOSE,
+    &DOCKER_SERVICES,
+    &DOCKER_NETWORKS,
     &SERVICES,
     &ZONE,
     &PEERS,

@@ -24,8 +24,8 @@ pub use self::{
     error::ConfigError,
     flags::Flags,
     types::{
-        AddrRange, Dns, Ipv4Range, Ipv6Range, Log, LogFormat, Marathon, MarathonAuth, NamePolicy,
-        Paths, PortRange, Sizes, XdpMode,
+        AddrRange, Dns, Docker, Ipv4Range, Ipv6Range, Log, LogFormat, Marathon, MarathonAuth,
+        NamePolicy, Paths, PortRange, Sizes, XdpMode,
     },
 };
 use self::{
@@ -45,6 +45,8 @@ pub struct Config {
     pub xdp_mode: XdpMode,
     /// The Marathon to read, if any.
     pub marathon: Option<Marathon>,
+    /// The Docker Engine to read, if any.
+    pub docker: Option<Docker>,
     /// The services file, if any; one that nobody asked for may not exist (yet).
     pub services: Option<PathBuf>,
     /// The zone that this node is in, if it is said.
@@ -104,7 +106,9 @@ impl Config {
                 )
             })
             .collect();
-        let services = check::services(&sources, around, marathon.is_some(), &mut warnings)?;
+        let docker = check::docker(&sources)?;
+        let other = marathon.is_some() || docker.is_some();
+        let services = check::services(&sources, around, other, &mut warnings)?;
         let config = Self {
             interfaces: sources.many(&keys::IFACE, parse::interface)?,
             xdp_mode: sources.preset(
@@ -116,6 +120,7 @@ impl Config {
                 ]),
             )?,
             marathon,
+            docker,
             services,
             zone: sources.one(&keys::ZONE, parse::word)?,
             peers: sources.many(&keys::PEERS, parse::peer)?,

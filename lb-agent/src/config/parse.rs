@@ -60,6 +60,33 @@ pub(crate) fn marathon_url(text: &str) -> Result<Url, String> {
     Ok(url)
 }
 
+/// Where Docker's engine listens unless told otherwise.
+const DOCKER_SOCKET: &str = "unix:///var/run/docker.sock";
+
+/// `yes`, `no`, or where an engine listens; `None`: not wanted.
+pub(crate) fn docker_socket(text: &str) -> Result<Option<String>, String> {
+    let wrong = || {
+        format!(
+            "\"{text}\" is neither unix:///PATH nor tcp://HOST:PORT; without a value it is {DOCKER_SOCKET}"
+        )
+    };
+    match text {
+        "no" => Ok(None),
+        "yes" => Ok(Some(DOCKER_SOCKET.to_owned())),
+        _ if text.starts_with('/') => Ok(Some(format!("unix://{text}"))),
+        _ if text.starts_with("unix:///") => Ok(Some(text.to_owned())),
+        _ => {
+            let url = Url::parse(text).map_err(|_| wrong())?;
+            let plain = url.scheme() == "tcp" && url.host_str().is_some() && url.port().is_some();
+            if plain {
+                Ok(Some(text.to_owned()))
+            } else {
+                Err(wrong())
+            }
+        }
+    }
+}
+
 /// Text that is not blank.
 pub(crate) fn word(text: &str) -> Result<String, String> {
     if text.is_empty() {

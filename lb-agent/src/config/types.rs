@@ -77,6 +77,19 @@ pub struct Marathon {
     pub ca_file: Option<PathBuf>,
 }
 
+/// The Docker Engine to read, if any.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Docker {
+    /// `unix:///PATH` or `tcp://HOST:PORT`.
+    pub socket: String,
+    /// Whether every service that exposes a port gets a VIP.
+    pub expose_all: bool,
+    /// `service` or `project:service`: they get one without asking.
+    pub services: Vec<String>,
+    /// Networks that count, in this order; empty: any.
+    pub networks: Vec<String>,
+}
+
 /// How to log in to Marathon. The files are read for every request, so that a renewed secret counts at once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MarathonAuth {

@@ -1,5 +1,7 @@
 //! Starts the providers that the configuration names.
 
+use std::net::IpAddr;
+
 use anyhow::{Error, Result};
 use tokio::sync::mpsc;
 
@@ -12,9 +14,11 @@ use crate::{
     },
 };
 
-/// Starts each; their updates come by `updates`, under the names that are given back.
+/// Starts each; their updates come by `updates`, under the names that are given back. `node`: where what runs in the
+/// node's own network is reached.
 pub(super) fn start_providers(
     config: &Config,
+    node: Vec<IpAddr>,
     updates: &mpsc::Sender<Update>,
 ) -> Result<Vec<ProviderId>> {
     let mut ids = Vec::new();
@@ -29,6 +33,19 @@ pub(super) fn start_providers(
         ids.push(id.clone());
         let (tx, rx) = mpsc::channel(UPDATES);
         tokio::spawn(provider::marathon::run(settings, tx));
+        tokio::spawn(forward(id, rx, updates.clone()));
+    }
+    if let Some(docker) = &config.docker {
+        let mut settings = provider::docker::DockerConfig::new(&docker.socket);
+        settings.expose_all = docker.expose_all;
+        settings.services = docker.services.iter().cloned().collect();
+        settings.networks.clone_from(&docker.networks);
+        settings.node = node;
+        settings.timings.resync = config.resync;
+        let id = settings.id();
+        ids.push(id.clone());
+        let (tx, rx) = mpsc::channel(UPDATES);
+        tokio::spawn(provider::docker::run(settings, tx));
         tokio::spawn(forward(id, rx, updates.clone()));
     }
     if let Some(path) = &config.services {

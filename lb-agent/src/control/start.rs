@@ -40,7 +40,7 @@ use crate::{
     config::{self, Config},
     datapath::{Datapath, DatapathConfig, Interface, Sizes, TcMode, XdpMode},
     dns,
-    net::{LinkKind, Netlink, Routes, local_port_range, reserve_ports},
+    net::{LinkKind, Netlink, Routes, Topology, local_port_range, reserve_ports},
     plan::{self, Planner},
     preflight,
     provider::Update,
@@ -198,7 +198,7 @@ async fn set_up(parts: Parts) -> Result<Ready> {
         census: Arc::default(),
     };
     let (updates, inbox) = mpsc::channel(UPDATES);
-    let providers = start_providers(&config, &updates)?;
+    let providers = start_providers(&config, reached_at(&config, &topology), &updates)?;
     let catalog = Catalog::new(providers);
 
     let dns = open_dns(&config, inherited)?;
@@ -443,6 +443,19 @@ fn policy(config: &Config) -> Policy {
             config::NamePolicy::Owner => crate::catalog::NamePolicy::Owner,
         },
     }
+}
+
+/// Where what runs in the node's own network is reached: at the addresses with which the node itself sends by the first
+/// interface that has any.
+fn reached_at(config: &Config, topology: &Topology) -> Vec<IpAddr> {
+    let mut addresses = config.interfaces.iter().map(|iface| {
+        let (v4, v6) = topology.snat(iface);
+        let both = v4.map(IpAddr::from).into_iter().chain(v6.map(IpAddr::from));
+        both.collect::<Vec<_>>()
+    });
+    addresses
+        .find(|found| !found.is_empty())
+        .unwrap_or_default()
 }
 
 /// Resolvers and orchestrators that are known by address.

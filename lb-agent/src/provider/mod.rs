@@ -4,9 +4,12 @@
 //! It never sends part of a state: a [`Snapshot`] replaces the whole of what the provider said before.
 //! On failure it sends the reason and the last good snapshot stays in force.
 
+mod backoff;
+pub mod docker;
 pub mod file;
 pub mod marathon;
 mod pools;
+mod values;
 
 pub use self::pools::{PoolKey, Pools};
 

@@ -1,7 +1,6 @@
 //! The services file: YAML text -> a snapshot. Pure.
 
 mod properties;
-mod values;
 
 use std::{
     fmt,
@@ -16,13 +15,13 @@ use serde::{
 };
 use serde_saphyr::{Location, Spanned};
 
-use self::{
-    properties::{IdleKeys, PortList, properties, read},
-    values::{count, decimal, flag, word},
-};
+use self::properties::{IdleKeys, PortList, properties, read};
 use crate::{
     catalog::{Properties, Protocol, Weight},
-    provider::{Backend, PoolKey, Pools, Problem, Snapshot, VipHost},
+    provider::{
+        Backend, PoolKey, Pools, Problem, Snapshot, VipHost,
+        values::{self, count, flag, weight, word},
+    },
 };
 
 /// The name space of named VIPs that do not say another.
@@ -319,11 +318,6 @@ impl LongEntry {
         }
         Ok(())
     }
-}
-
-fn weight(text: &str) -> Result<Weight, String> {
-    let weight = decimal(text).and_then(|weight| Weight::new(weight.try_into().ok()?));
-    weight.ok_or_else(|| format!("{text:?} is not a weight (0-256)"))
 }
 
 impl<'de> Deserialize<'de> for Entry {

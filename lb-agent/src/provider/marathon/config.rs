@@ -7,7 +7,8 @@ use reqwest::{
     header::{AUTHORIZATION, HeaderValue},
 };
 
-use super::{backoff::Steps, secret::Secret};
+use super::secret::Secret;
+use crate::provider::backoff::Steps;
 
 /// One Marathon and how to read it.
 #[derive(Clone, Debug)]

@@ -8,8 +8,9 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
+use crate::provider::backoff::Backoff;
+
 use super::{
-    backoff::Backoff,
     client::{Client, EventStream},
     config::Timings,
     event,

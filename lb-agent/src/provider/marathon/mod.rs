@@ -7,7 +7,6 @@
 mod acceptance;
 mod agents;
 mod app_pools;
-mod backoff;
 mod build;
 mod client;
 mod config;
@@ -35,11 +34,11 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::mpsc;
 
 pub use self::{
-    backoff::Steps,
     config::{Auth, MarathonConfig, Timings},
     secret::Secret,
     watcher::id_without_framework,
 };
+pub use crate::provider::backoff::Steps;
 pub use reqwest::Url;
 
 use super::Update;

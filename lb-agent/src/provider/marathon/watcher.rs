@@ -8,11 +8,10 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use crate::provider::{ProviderId, Snapshot, Update};
+use crate::provider::{ProviderId, Snapshot, Update, backoff::Backoff};
 
 use super::{
     acceptance::{Acceptance, Verdict},
-    backoff::Backoff,
     client::Client,
     config::{MarathonConfig, Timings},
     fetch::{Fetched, Fetcher},

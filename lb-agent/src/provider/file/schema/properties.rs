@@ -12,13 +12,11 @@ use serde::{
 };
 use serde_saphyr::Spanned;
 
-use super::{
-    Service, Wrong,
-    values::{choice, count, port, seconds},
-};
+use super::{Service, Wrong};
 use crate::{
     catalog::{Balance, Idle, Mode, Port, Properties, Source},
     config::cidr,
+    provider::values::{choice, count, port, seconds},
 };
 
 /// The longest time-out, s: 30 days.

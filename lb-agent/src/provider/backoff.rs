@@ -15,7 +15,7 @@ pub struct Steps {
 
 /// Waits between failures in a row.
 #[derive(Debug)]
-pub(super) struct Backoff {
+pub(in crate::provider) struct Backoff {
     steps: Steps,
     next: Duration,
 }
@@ -24,7 +24,7 @@ pub(super) struct Backoff {
 
 impl Backoff {
     /// Nothing has failed yet.
-    pub(super) fn new(steps: Steps) -> Self {
+    pub(in crate::provider) fn new(steps: Steps) -> Self {
         Self {
             steps,
             next: steps.first,
@@ -33,14 +33,14 @@ impl Backoff {
 
     /// The next wait: between half of the step and the whole of it, as `random` (0..1) says, so
     /// that the agents of a cluster do not come back all at once.
-    pub(super) fn after_failure(&mut self, random: f64) -> Duration {
+    pub(in crate::provider) fn after_failure(&mut self, random: f64) -> Duration {
         let wait = self.next.min(self.steps.cap);
         self.next = self.next.mul_f64(self.steps.factor).min(self.steps.cap);
         wait.mul_f64(0.5 + random.clamp(0.0, 1.0) / 2.0)
     }
 
     /// All is well again.
-    pub(super) fn reset(&mut self) {
+    pub(in crate::provider) fn reset(&mut self) {
         self.next = self.steps.first;
     }
 }

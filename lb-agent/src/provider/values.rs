@@ -2,28 +2,34 @@
 
 use std::ops::RangeInclusive;
 
-use crate::catalog::Port;
+use crate::catalog::{Port, Weight};
 
 /// Digits only, without a sign.
-pub(super) fn decimal(text: &str) -> Option<u32> {
+pub(in crate::provider) fn decimal(text: &str) -> Option<u32> {
     let digits = text.bytes().all(|b| b.is_ascii_digit());
     digits.then(|| text.parse().ok()).flatten()
 }
 
 /// A number of at least 1.
-pub(super) fn count(text: &str) -> Result<u32, String> {
+pub(in crate::provider) fn count(text: &str) -> Result<u32, String> {
     let number = decimal(text).filter(|number| *number > 0);
     number.ok_or_else(|| format!("{text:?} is not a number from 1 to {}", u32::MAX))
 }
 
 /// A port that something can listen on.
-pub(super) fn port(text: &str) -> Result<Port, String> {
+pub(in crate::provider) fn port(text: &str) -> Result<Port, String> {
     let port = decimal(text).and_then(|port| Port::new(port.try_into().ok()?));
     port.ok_or_else(|| format!("{text:?} is not a port (1-65535)"))
 }
 
+/// A backend's share of new flows.
+pub(in crate::provider) fn weight(text: &str) -> Result<Weight, String> {
+    let weight = decimal(text).and_then(|weight| Weight::new(weight.try_into().ok()?));
+    weight.ok_or_else(|| format!("{text:?} is not a weight (0-256)"))
+}
+
 /// `true` or `false`.
-pub(super) fn flag(text: &str) -> Result<bool, String> {
+pub(in crate::provider) fn flag(text: &str) -> Result<bool, String> {
     match text {
         "true" => Ok(true),
         "false" => Ok(false),
@@ -32,7 +38,7 @@ pub(super) fn flag(text: &str) -> Result<bool, String> {
 }
 
 /// A word without blanks, of at most 64 bytes.
-pub(super) fn word(text: &str) -> Result<&str, String> {
+pub(in crate::provider) fn word(text: &str) -> Result<&str, String> {
     const MOST: usize = 64;
     let blank = |c: char| c.is_whitespace() || c.is_control();
     if text.is_empty() || text.len() > MOST || text.contains(blank) {
@@ -44,7 +50,7 @@ pub(super) fn word(text: &str) -> Result<&str, String> {
 }
 
 /// One of a few words.
-pub(super) fn choice<T: Copy>(text: &str, words: &[(&str, T)]) -> Result<T, String> {
+pub(in crate::provider) fn choice<T: Copy>(text: &str, words: &[(&str, T)]) -> Result<T, String> {
     let found = words.iter().find(|(word, _)| *word == text);
     found.map(|(_, value)| *value).ok_or_else(|| {
         let words: Vec<_> = words.iter().map(|(word, _)| *word).collect();
@@ -53,7 +59,7 @@ pub(super) fn choice<T: Copy>(text: &str, words: &[(&str, T)]) -> Result<T, Stri
 }
 
 /// Seconds, from text such as `90s`, `10m`, `2h4m`: numbers with the units d, h, m, s, the larger ones first.
-pub(super) fn seconds(text: &str, range: RangeInclusive<u32>) -> Result<u32, String> {
+pub(in crate::provider) fn seconds(text: &str, range: RangeInclusive<u32>) -> Result<u32, String> {
     let (least, most) = (range.start(), range.end());
     let wrong = |what: &str| format!("{text:?} is {what} such as 90s, 10m or 2h4m");
     let seconds = sum(text).ok_or_else(|| wrong("not a duration"))?;

@@ -1,0 +1,330 @@
+//! From containers to pools. Pure.
+//!
+//! A service is what Compose, Swarm or the label `lb.service` calls one, else a container by its name without a trailing
+//! number. It is served under its own name (`web.shop` for service `web` of project `shop`) and under the names that its
+//! containers choose (`lb.vip`).
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
+
+use super::{
+    DockerConfig,
+    container::{Container, Health, Network, Phase, Target},
+    engine::Engine,
+    labels::{Vip, Wish, named, wish},
+};
+use crate::{
+    catalog::{Port, Properties, Protocol, Weight},
+    provider::{Backend, PoolKey, Pools, Problem, Snapshot},
+};
+
+const PROJECT: &str = "com.docker.compose.project";
+const SERVICE: &str = "com.docker.compose.service";
+const ONE_OFF: &str = "com.docker.compose.oneoff";
+const SWARM_SERVICE: &str = "com.docker.swarm.service.name";
+const STACK: &str = "com.docker.stack.namespace";
+
+/// The port at which a service with one port stands, too.
+const HTTP: u16 = 80;
+
+/// Who a container works for.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Identity {
+    /// Compose project or Swarm stack.
+    project: Option<String>,
+    /// The service in it.
+    service: String,
+}
+
+/// A container with what it asks for.
+struct Member<'a> {
+    container: &'a Container,
+    wish: Wish,
+}
+
+/// All pools and problems of an engine.
+pub(super) fn build(engine: &Engine, config: &DockerConfig) -> Snapshot {
+    let mut builder = Builder {
+        engine,
+        config,
+        pools: Pools::default(),
+        problems: BTreeSet::new(),
+    };
+    let mut services = BTreeMap::<Identity, Vec<Member<'_>>>::new();
+    for container in engine.containers() {
+        let Some(identity) = Identity::of(container) else {
+            continue;
+        };
+        let mut notes = Vec::new();
+        match wish(container, &mut notes) {
+            Ok(wish) if wish.enabled => {
+                let member = Member { container, wish };
+                services.entry(identity).or_default().push(member);
+            }
+            Ok(_) => {}
+            Err(why) => builder.problem(container, format!("{why}; container left out")),
+        }
+        for note in notes {
+            builder.problem(container, note);
+        }
+    }
+    for (identity, mut members) in services {
+        if !builder.is_served(&identity, &members) {
+            continue;
+        }
+        // While a service is rolled over to other settings, the newest container says what it is to be like.
+        members.sort_by(|a, b| b.container.started.cmp(&a.container.started));
+        for member in &members {
+            builder.add(&identity, member);
+        }
+    }
+    Snapshot {
+        pools: builder.pools.into_vec(),
+        problems: builder.problems.into_iter().collect(),
+    }
+}
+
+struct Builder<'a> {
+    engine: &'a Engine,
+    config: &'a DockerConfig,
+    pools: Pools,
+    problems: BTreeSet<Problem>,
+}
+
+// === impl Builder ===
+
+impl Builder<'_> {
+    fn problem(&mut self, container: &Container, reason: String) {
+        self.problems.insert(Problem {
+            subject: Arc::clone(&container.name),
+            reason,
+        });
+    }
+
+    fn is_served(&self, identity: &Identity, members: &[Member<'_>]) -> bool {
+        let named = || {
+            let services = &self.config.services;
+            services.contains(&identity.service)
+                || identity.project.as_ref().is_some_and(|project| {
+                    services.contains(&format!("{project}:{}", identity.service))
+                })
+        };
+        self.config.expose_all || members.iter().any(|member| member.wish.asks) || named()
+    }
+
+    fn add(&mut self, identity: &Identity, member: &Member<'_>) {
+        let Member { container, wish } = member;
+        let app: Arc<str> = identity.app().into();
+        let vips = member.vips(identity);
+        if vips.is_empty() {
+            let reason = "it asks for a VIP, and neither exposes a port nor names one (lb.vip, SERVICE_PORTS)";
+            if container.phase != Phase::Absent {
+                self.problem(container, reason.to_owned());
+            }
+            return;
+        }
+        let addresses = self.addresses(container);
+        if addresses.is_empty() && container.phase != Phase::Absent {
+            let reason = "it has no address on any network that counts; it serves nobody";
+            self.problem(container, reason.to_owned());
+        }
+        for vip in vips {
+            let key = PoolKey {
+                app: Arc::clone(&app),
+                host: vip.host,
+                port: vip.port,
+                protocol: vip.protocol,
+            };
+            self.pools.declare(key.clone());
+            let mut properties = wish.properties.clone();
+            if wish.at_node {
+                properties.external.insert(vip.port);
+            }
+            if properties != Properties::default() && self.pools.properties(&key).is_none() {
+                self.pools.shape(&key, &Arc::new(properties));
+            }
+            if container.phase == Phase::Absent {
+                continue;
+            }
+            for addr in &addresses {
+                let backend = self.backend(member, SocketAddr::new(*addr, vip.target.get()));
+                // An IP VIP takes backends of its own family alone.
+                self.pools.add(key.clone(), backend);
+            }
+        }
+    }
+
+    fn backend(&self, member: &Member<'_>, addr: SocketAddr) -> Backend {
+        let Member { container, wish } = member;
+        let draining = match (container.phase, container.health) {
+            _ if self.engine.is_stopping(&container.id) => Some("told to stop"),
+            (Phase::Paused, _) => Some("paused"),
+            (_, Some(Health::Unhealthy)) => Some("unhealthy"),
+            (_, Some(Health::Starting)) => Some("no health result yet"),
+            _ if wish.weight == Weight::DRAIN => Some("weight 0"),
+            _ => None,
+        };
+        Backend {
+            addr,
+            weight: if draining.is_some() {
+                Weight::DRAIN
+            } else {
+                wish.weight
+            },
+            max_flows: wish.max_flows,
+            backup: wish.backup,
+            zone: None,
+            task: Arc::clone(&container.name),
+            draining: draining.map(Arc::from),
+        }
+    }
+
+    /// Where a container is reached: at most one address of each family.
+    fn addresses(&self, container: &Container) -> Vec<IpAddr> {
+        let networks = match self.engine.network_of(container) {
+            Some(Network::Host) => return self.config.node.clone(),
+            Some(Network::Own(networks)) => networks,
+            Some(Network::Of(_)) | None => return Vec::new(),
+        };
+        let wanted = &self.config.networks;
+        let counts = |name: &&String| wanted.is_empty() || wanted.contains(name);
+        let mut ranked: Vec<_> = networks
+            .keys()
+            .filter(counts)
+            // The operator's order, else that of the names.
+            .map(|name| (wanted.iter().position(|wanted| wanted == name), name))
+            .collect();
+        ranked.sort();
+        let mut found = ranked.into_iter().map(|(_, name)| &networks[name]);
+        let first = found.find(|addresses| !addresses.is_empty());
+        first.cloned().unwrap_or_default()
+    }
+}
+
+// === impl Member ===
+
+impl Member<'_> {
+    /// All VIPs that it is behind: those of its choice, and the service's own.
+    fn vips(&self, identity: &Identity) -> Vec<Vip> {
+        let mut vips = self.wish.vips.clone();
+        let own = named(&identity.name());
+        let entry = |port: Port, protocol, target| Vip {
+            host: own.clone(),
+            port,
+            protocol,
+            target,
+        };
+        if !vips.is_empty() {
+            // What it chose for itself stands under the service's name as well.
+            let same: Vec<Vip> = vips
+                .iter()
+                .map(|vip| entry(vip.port, vip.protocol, vip.target))
+                .collect();
+            vips.extend(same);
+            return vips;
+        }
+        let targets = self.targets();
+        vips.extend(
+            targets
+                .iter()
+                .map(|&(port, protocol)| entry(port, protocol, port)),
+        );
+        let mut web = targets.iter().filter(|(port, protocol)| {
+            *protocol == Protocol::Tcp && !self.wish.plain.contains(port)
+        });
+        if let (Some((only, _)), None, Some(http)) = (web.next(), web.next(), Port::new(HTTP))
+            && !targets.contains(&(http, Protocol::Tcp))
+        {
+            vips.push(entry(http, Protocol::Tcp, *only));
+        }
+        vips
+    }
+
+    /// Its ports that are served.
+    fn targets(&self) -> BTreeSet<Target> {
+        let Wish {
+            ports,
+            plain,
+            excluded,
+            ..
+        } = &self.wish;
+        let tcp = |port: &Port| (*port, Protocol::Tcp);
+        let mut targets: BTreeSet<Target> = match ports {
+            Some(ports) => ports.iter().map(tcp).collect(),
+            None => self.container.exposed.clone(),
+        };
+        targets.extend(plain.iter().map(tcp));
+        targets.retain(|(port, _)| !excluded.contains(port));
+        targets
+    }
+}
+
+// === impl Identity ===
+
+impl Identity {
+    /// `None`: it works for no service, as a one-off command of Compose does.
+    fn of(container: &Container) -> Option<Self> {
+        let text = |name: &str| {
+            container
+                .label(name)
+                .filter(|value| !value.is_empty())
+                .map(str::to_owned)
+        };
+        if container
+            .label(ONE_OFF)
+            .is_some_and(|value| value.eq_ignore_ascii_case("true"))
+        {
+            return None;
+        }
+        let service = text("lb.service");
+        if let (Some(project), Some(own)) = (text(PROJECT), text(SERVICE)) {
+            return Some(Self {
+                project: Some(project),
+                service: service.unwrap_or(own),
+            });
+        }
+        if let Some(full) = text(SWARM_SERVICE) {
+            let stack = text(STACK);
+            let own = stack
+                .as_ref()
+                .and_then(|stack| full.strip_prefix(stack)?.strip_prefix('_'));
+            let own = own.unwrap_or(&full).to_owned();
+            return Some(Self {
+                project: stack,
+                service: service.unwrap_or(own),
+            });
+        }
+        Some(Self {
+            project: None,
+            service: service.unwrap_or_else(|| without_number(&container.name).to_owned()),
+        })
+    }
+
+    /// As an app id: the project is the group that owns it.
+    fn app(&self) -> String {
+        match &self.project {
+            Some(project) => format!("/{project}/{}", self.service),
+            None => format!("/{}", self.service),
+        }
+    }
+
+    /// As a VIP's name.
+    fn name(&self) -> String {
+        match &self.project {
+            Some(project) => format!("{}.{project}", self.service),
+            None => self.service.clone(),
+        }
+    }
+}
+
+/// `web` of `web-1` and `web_1`.
+fn without_number(name: &str) -> &str {
+    let bare = name.trim_end_matches(|c: char| c.is_ascii_digit());
+    match bare.strip_suffix(['-', '_']) {
+        Some(stem) if bare.len() < name.len() && !stem.is_empty() => stem,
+        _ => name,
+    }
+}

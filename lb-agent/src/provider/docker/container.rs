@@ -1,0 +1,175 @@
+//! A container as far as we care, and how the engine's answer is read.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    sync::Arc,
+};
+
+use bollard::models::{
+    ContainerInspectResponse, ContainerStateStatusEnum, EndpointSettings, HealthStatusEnum,
+};
+
+use super::{compat, labels::concerns_us, signal};
+use crate::catalog::{Port, Protocol};
+
+/// A container's port.
+pub(super) type Target = (Port, Protocol);
+
+/// One container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Container {
+    /// The full id.
+    pub(super) id: Arc<str>,
+    /// Its name, without the slash.
+    pub(super) name: Arc<str>,
+    /// Those of its labels that concern us.
+    pub(super) labels: BTreeMap<String, String>,
+    /// Of its environment only what [`compat`] reads: the rest is none of our business.
+    pub(super) env: BTreeMap<String, String>,
+    /// What its image and its creator say that it listens on.
+    pub(super) exposed: BTreeSet<Target>,
+    /// Whether it runs.
+    pub(super) phase: Phase,
+    /// What its own check says; `None`: it has none.
+    pub(super) health: Option<Health>,
+    /// Where it is reached.
+    pub(super) network: Network,
+    /// The signal that stops it.
+    pub(super) stop_signal: u8,
+    /// When it was started last (RFC 3339).
+    pub(super) started: String,
+}
+
+/// Whether a container runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Not yet, or not any more.
+    Absent,
+    /// It runs.
+    Running,
+    /// It is frozen.
+    Paused,
+}
+
+/// What a container's own check says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Health {
+    /// Nothing yet.
+    Starting,
+    /// It works.
+    Healthy,
+    /// It does not.
+    Unhealthy,
+}
+
+/// How a container is connected.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Network {
+    /// To networks, by name.
+    Own(BTreeMap<String, Vec<IpAddr>>),
+    /// It shares the node's.
+    Host,
+    /// It shares that of another container, by name or id.
+    Of(String),
+}
+
+// === impl Container ===
+
+impl Container {
+    /// Reads the answer to an inspection.
+    ///
+    /// # Errors
+    /// What is missing.
+    pub(super) fn read(answer: ContainerInspectResponse) -> Result<Self, String> {
+        let id = answer.id.ok_or("it has no id")?;
+        let name = answer.name.ok_or("it has no name")?;
+        let config = answer.config.unwrap_or_default();
+        let state = answer.state.unwrap_or_default();
+        let health = state.health.and_then(|health| health.status);
+        let mode = answer.host_config.and_then(|host| host.network_mode);
+        let networks = answer.network_settings.and_then(|net| net.networks);
+        let stop_signal = config
+            .stop_signal
+            .as_deref()
+            .filter(|name| !name.is_empty());
+        Ok(Self {
+            id: id.into(),
+            name: name.trim_start_matches('/').into(),
+            labels: labels(config.labels.unwrap_or_default()),
+            env: compat::keep(&config.env.unwrap_or_default()),
+            exposed: config
+                .exposed_ports
+                .unwrap_or_default()
+                .iter()
+                .filter_map(|port| target(port))
+                .collect(),
+            phase: phase(state.status),
+            health: match health {
+                Some(HealthStatusEnum::STARTING) => Some(Health::Starting),
+                Some(HealthStatusEnum::HEALTHY) => Some(Health::Healthy),
+                Some(HealthStatusEnum::UNHEALTHY) => Some(Health::Unhealthy),
+                Some(HealthStatusEnum::NONE | HealthStatusEnum::EMPTY) | None => None,
+            },
+            network: network(mode.as_deref().unwrap_or_default(), networks),
+            stop_signal: stop_signal
+                .map_or(Some(signal::TERM), signal::number)
+                .unwrap_or(signal::TERM),
+            started: state.started_at.unwrap_or_default(),
+        })
+    }
+
+    /// A label's value without blanks around it.
+    pub(super) fn label(&self, name: &str) -> Option<&str> {
+        self.labels.get(name).map(|value| value.trim())
+    }
+}
+
+/// `80/tcp`, `53/udp`, `80`.
+pub(super) fn target(text: &str) -> Option<Target> {
+    let (port, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
+    let protocol = match protocol {
+        "tcp" => Protocol::Tcp,
+        "udp" => Protocol::Udp,
+        _ => return None,
+    };
+    Some((Port::new(port.parse().ok()?)?, protocol))
+}
+
+fn labels(all: HashMap<String, String>) -> BTreeMap<String, String> {
+    let ours = |(name, _): &(String, String)| concerns_us(name);
+    all.into_iter().filter(ours).collect()
+}
+
+fn phase(status: Option<ContainerStateStatusEnum>) -> Phase {
+    match status {
+        Some(ContainerStateStatusEnum::RUNNING | ContainerStateStatusEnum::STOPPING) => {
+            Phase::Running
+        }
+        Some(ContainerStateStatusEnum::PAUSED) => Phase::Paused,
+        _ => Phase::Absent,
+    }
+}
+
+fn network(mode: &str, networks: Option<HashMap<String, EndpointSettings>>) -> Network {
+    if mode == "host" {
+        return Network::Host;
+    }
+    if let Some(other) = mode.strip_prefix("container:") {
+        return Network::Of(other.to_owned());
+    }
+    let addresses = |net: EndpointSettings| {
+        let v4 = net
+            .ip_address
+            .and_then(|text| text.parse::<Ipv4Addr>().ok());
+        let v6 = net
+            .global_ipv6_address
+            .and_then(|text| text.parse::<Ipv6Addr>().ok());
+        v4.map(IpAddr::from)
+            .into_iter()
+            .chain(v6.map(IpAddr::from))
+            .collect()
+    };
+    let networks = networks.unwrap_or_default().into_iter();
+    Network::Own(networks.map(|(name, net)| (name, addresses(net))).collect())
+}

@@ -1,0 +1,168 @@
+//! What is known of an engine's containers, and what its events change about it at once. Pure: the clock is passed in.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use super::{
+    container::{Container, Network, Phase},
+    event::{Event, What},
+    signal,
+};
+
+/// A container that still runs so long after it was told to stop ignores that signal; `docker stop` with a time-out
+/// does not say how long it waits.
+const STOPPING: Duration = Duration::from_secs(600);
+
+/// The containers of one engine.
+#[derive(Debug, Default)]
+pub(super) struct Engine {
+    containers: BTreeMap<Arc<str>, Container>,
+    /// Those that were told to stop, and when.
+    stopping: BTreeMap<Arc<str>, Instant>,
+    /// Signals to containers that were not looked at yet, and when.
+    early: BTreeMap<Arc<str>, (u8, Instant)>,
+}
+
+/// What an event asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Effect {
+    /// What is known is another now: tell at once.
+    pub(super) tell: bool,
+    /// The container must be looked at.
+    pub(super) look: bool,
+}
+
+// === impl Engine ===
+
+impl Engine {
+    /// Takes note of an event.
+    pub(super) fn saw(&mut self, event: &Event, now: Instant) -> Effect {
+        let Event { id, what } = event;
+        let nothing = Effect {
+            tell: false,
+            look: false,
+        };
+        let look = Effect {
+            tell: false,
+            look: true,
+        };
+        let tell = Effect {
+            tell: true,
+            look: true,
+        };
+        let Some(container) = self.containers.get_mut(id) else {
+            match *what {
+                What::Killed(signal) => _ = self.early.insert(Arc::clone(id), (signal, now)),
+                What::Ended => _ = self.early.remove(id),
+                _ => return look,
+            }
+            return nothing;
+        };
+        match *what {
+            What::Killed(signal) if signal == container.stop_signal && signal != signal::KILL => {
+                self.stopping.entry(Arc::clone(id)).or_insert(now);
+                Effect {
+                    tell: true,
+                    look: false,
+                }
+            }
+            What::Killed(signal::KILL) | What::Ended => {
+                container.phase = Phase::Absent;
+                self.stopping.remove(id);
+                tell
+            }
+            What::Killed(_) => nothing,
+            What::Paused => {
+                container.phase = Phase::Paused;
+                tell
+            }
+            What::Health(health) => {
+                container.health = Some(health);
+                tell
+            }
+            What::Started => {
+                self.stopping.remove(id);
+                look
+            }
+            What::Changed => look,
+        }
+    }
+
+    /// Takes what a look at one container showed; `None`: there is none with this id.
+    pub(super) fn looked(&mut self, id: &Arc<str>, found: Option<Container>) {
+        match found {
+            Some(container) => {
+                let early = self.early.remove(id);
+                if container.phase == Phase::Absent
+                    || self
+                        .containers
+                        .get(id)
+                        .is_some_and(|before| before.started != container.started)
+                {
+                    self.stopping.remove(id);
+                } else if let Some((signal, since)) = early
+                    && signal == container.stop_signal
+                {
+                    self.stopping.entry(Arc::clone(id)).or_insert(since);
+                }
+                self.containers.insert(Arc::clone(id), container);
+            }
+            None => {
+                self.containers.remove(id);
+                self.stopping.remove(id);
+            }
+        }
+    }
+
+    /// Forgets every container that a complete list does not have.
+    pub(super) fn keep_only(&mut self, listed: &BTreeSet<Arc<str>>) {
+        self.containers.retain(|id, _| listed.contains(id));
+        self.stopping.retain(|id, _| listed.contains(id));
+        self.early.retain(|id, _| listed.contains(id));
+    }
+
+    /// Drops the marks of containers that run on although they were told to stop long ago.
+    pub(super) fn lose_patience(&mut self, now: Instant) {
+        let containers = &self.containers;
+        self.stopping.retain(|id, since| {
+            let patient = now.saturating_duration_since(*since) < STOPPING;
+            if !patient {
+                let name = containers.get(id).map_or("", |container| &*container.name);
+                tracing::warn!(
+                    container = name,
+                    "it was told to stop {} s ago and still runs; it takes new connections again",
+                    STOPPING.as_secs()
+                );
+            }
+            patient
+        });
+    }
+
+    /// All that are known.
+    pub(super) fn containers(&self) -> impl Iterator<Item = &Container> {
+        self.containers.values()
+    }
+
+    /// Whether it was told to stop.
+    pub(super) fn is_stopping(&self, id: &str) -> bool {
+        self.stopping.contains_key(id)
+    }
+
+    /// The one whose network a container is in: its own, or the one that it names by id or name.
+    pub(super) fn network_of<'a>(&'a self, container: &'a Container) -> Option<&'a Network> {
+        match &container.network {
+            Network::Of(other) => {
+                let is_meant = |known: &&Container| *known.id == **other || *known.name == **other;
+                let found = self.containers.values().find(is_meant)?;
+                // One step only: the engine resolves a chain itself.
+                (!matches!(found.network, Network::Of(_))).then_some(&found.network)
+            }
+            own => Some(own),
+        }
+    }
+}

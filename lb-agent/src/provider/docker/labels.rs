@@ -1,0 +1,322 @@
+//! What a container asks for: our own labels, over what [`compat`] reads from its environment.
+//!
+//! | label | value | without it |
+//! |---|---|---|
+//! | `lb.vip` | `name:port[/udp][=container port]`, several by commas or blanks; an IP address instead of a name is an IP VIP | no name of its own choice |
+//! | `VIP_0`, `VIP_1`, ... | `name:port`, as with DC/OS | |
+//! | `lb.port` | the container's port for entries without `=` | the VIP's port |
+//! | `lb.address` | an address for all entries (an IP VIP), or `node`: the ports stand at the node's own addresses, too | leased by name |
+//! | `lb.mode` | `auto`, `nat`, `dsr-geneve`, `dsr-ipip`, `dsr-l2` | `auto` |
+//! | `lb.balance` | `maglev`, `least-conn`, `round-robin`, `source` | `maglev` |
+//! | `lb.affinity` | seconds, or a duration such as `10m` | off |
+//! | `lb.weight` | 0-256, this container's | 1 |
+//! | `lb.backup` | `true`: used while no other takes connections | `false` |
+//! | `lb.maxflows`, `lb.maxflows-backend` | flows at a time, of the VIP and of this container | no limit |
+//! | `lb.rate`, `lb.source-rate` | new flows a second, of the VIP and of one client | no limit |
+//! | `lb.idle` | when a silent flow is over, such as `10m` | 2 h 4 min, UDP 60 s and 5 min |
+//! | `lb.allow`, `lb.deny` | prefixes of clients, by blanks | all allowed |
+//! | `lb.service` | the service's name | Compose's, Swarm's, or the container's |
+//! | `lb.enable` | `false`: left out | `true` |
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
+use ipnet::IpNet;
+
+use super::{FRAMEWORK, compat, container::Container};
+use crate::{
+    catalog::{Balance, Idle, Mode, Port, Properties, Protocol, Source, Weight},
+    config::cidr,
+    provider::{
+        VipHost,
+        values::{choice, count, decimal, flag, port, seconds, weight},
+    },
+};
+
+/// The longest time-out, s: 30 days.
+const LONGEST: u32 = 30 * 86_400;
+/// The shortest one, s.
+const SHORTEST: u32 = 10;
+
+/// The longest label that is read, bytes with its name.
+const MOST_BYTES: usize = 4_096;
+
+/// Every label of ours.
+const NAMES: [&str; 17] = [
+    "lb.vip",
+    "lb.port",
+    "lb.address",
+    "lb.mode",
+    "lb.balance",
+    "lb.affinity",
+    "lb.weight",
+    "lb.backup",
+    "lb.maxflows",
+    "lb.maxflows-backend",
+    "lb.rate",
+    "lb.source-rate",
+    "lb.idle",
+    "lb.allow",
+    "lb.deny",
+    "lb.service",
+    "lb.enable",
+];
+/// What the users of dockercloud/haproxy turn a service off with.
+const DEACTIVATE: &str = "com.docker.dockercloud.haproxy.deactivate";
+
+/// What a container asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Wish {
+    /// `false`: it is left out, whatever else it says.
+    pub(super) enabled: bool,
+    /// Whether it asks for a VIP.
+    pub(super) asks: bool,
+    /// Names of its own choice.
+    pub(super) vips: Vec<Vip>,
+    /// Its ports that are served under the service's name; `None`: those that it exposes.
+    pub(super) ports: Option<BTreeSet<Port>>,
+    /// Of those, the ones that are meant as they are: they do not stand at port 80, too.
+    pub(super) plain: BTreeSet<Port>,
+    /// Its ports that are not served.
+    pub(super) excluded: BTreeSet<Port>,
+    /// Its share of new flows.
+    pub(super) weight: Weight,
+    /// Used only while no other takes flows.
+    pub(super) backup: bool,
+    /// Flows at a time; 0: no limit.
+    pub(super) max_flows: u32,
+    /// Whether the VIPs' ports stand at the node's own addresses, too.
+    pub(super) at_node: bool,
+    /// What the VIPs are to be like.
+    pub(super) properties: Properties,
+}
+
+/// One entry of `lb.vip`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Vip {
+    /// Its name or address.
+    pub(super) host: VipHost,
+    /// Its port.
+    pub(super) port: Port,
+    /// Its protocol.
+    pub(super) protocol: Protocol,
+    /// The container's port.
+    pub(super) target: Port,
+}
+
+/// Reads a container's labels and environment. `notes`: what has no effect.
+///
+/// # Errors
+/// The first label whose value cannot be used: then the container is left out, since to serve it in another way than it
+/// asks for may be to serve whom it keeps out.
+pub(super) fn wish(container: &Container, notes: &mut Vec<String>) -> Result<Wish, String> {
+    let mut wish = Wish::default();
+    compat::read(&container.env, &mut wish, notes)?;
+    for (name, value) in &container.labels {
+        if name.len() + value.len() > MOST_BYTES {
+            let start: String = name.chars().take(64).collect();
+            return Err(format!("label {start} has more than {MOST_BYTES} bytes"));
+        }
+        if name.starts_with("lb.") && !NAMES.contains(&name.as_str()) {
+            notes.push(format!(
+                "label {name} is none of lb-agent's and has no effect"
+            ));
+        }
+    }
+    if container
+        .label(DEACTIVATE)
+        .is_some_and(|value| value.eq_ignore_ascii_case("true"))
+        || !read(container, "lb.enable", flag)?.unwrap_or(true)
+    {
+        wish.enabled = false;
+        return Ok(wish);
+    }
+    let to = read(container, "lb.port", port)?;
+    wish.vips = read(container, "lb.vip", |text| entries(text, to))?.unwrap_or_default();
+    for (name, value) in &container.labels {
+        if is_dcos_label(name) {
+            let vip = entry(value, to).map_err(|why| format!("label {name}: {why}"))?;
+            wish.vips.push(vip);
+        }
+    }
+    wish.asks |= !wish.vips.is_empty();
+    match container.label("lb.address") {
+        Some("node") => wish.at_node = true,
+        Some(text) => {
+            let addr: IpAddr = text.parse().map_err(|_| {
+                format!("label lb.address: {text:?} is neither an IP address nor `node`")
+            })?;
+            for vip in &mut wish.vips {
+                vip.host = VipHost::Addr(addr);
+            }
+        }
+        None => {}
+    }
+    if let Some(weight) = read(container, "lb.weight", weight)? {
+        wish.weight = weight;
+    }
+    if let Some(backup) = read(container, "lb.backup", flag)? {
+        wish.backup = backup;
+    }
+    if let Some(most) = read(container, "lb.maxflows-backend", count)? {
+        wish.max_flows = most;
+    }
+    properties(container, &mut wish.properties)?;
+    Ok(wish)
+}
+
+fn properties(container: &Container, to: &mut Properties) -> Result<(), String> {
+    if let Some(mode) = read(container, "lb.mode", |text| choice(text, &Mode::NAMES))? {
+        to.mode = mode;
+    }
+    if let Some(balance) = read(container, "lb.balance", |text| {
+        choice(text, &Balance::NAMES)
+    })? {
+        to.balance = balance;
+    }
+    if let Some(affinity) = read(container, "lb.affinity", affinity)? {
+        to.affinity = affinity;
+    }
+    if let Some(most) = read(container, "lb.maxflows", count)? {
+        to.max_flows = most;
+    }
+    if let Some(rate) = read(container, "lb.rate", count)? {
+        to.rate = rate;
+    }
+    if let Some(rate) = read(container, "lb.source-rate", count)? {
+        to.source_rate = rate;
+    }
+    if let Some(idle) = read(container, "lb.idle", |text| {
+        seconds(text, SHORTEST..=LONGEST)
+    })? {
+        to.idle = Idle {
+            tcp: idle,
+            udp: idle,
+            udp_two_way: idle,
+        };
+    }
+    let mut sources = BTreeMap::new();
+    for (name, rule) in [("lb.allow", Source::Allow), ("lb.deny", Source::Deny)] {
+        for net in read(container, name, prefixes)?.unwrap_or_default() {
+            if sources
+                .insert(net, rule)
+                .is_some_and(|before| before != rule)
+            {
+                return Err(format!("label {name}: {net} is in lb.allow, too"));
+            }
+        }
+    }
+    to.sources = sources;
+    Ok(())
+}
+
+fn read<T>(
+    container: &Container,
+    name: &str,
+    parse: impl FnOnce(&str) -> Result<T, String>,
+) -> Result<Option<T>, String> {
+    let value = container.label(name).map(parse).transpose();
+    value.map_err(|why| format!("label {name}: {why}"))
+}
+
+/// Whether a label is read at all.
+pub(super) fn concerns_us(name: &str) -> bool {
+    name.starts_with("lb.") || name.starts_with("com.docker.") || is_dcos_label(name)
+}
+
+/// As with DC/OS: `VIP_` and anything behind it.
+fn is_dcos_label(name: &str) -> bool {
+    name.starts_with("VIP_") || name.starts_with("vip_")
+}
+
+/// Text of a label in parts, by commas or blanks.
+pub(super) fn parts(text: &str) -> impl Iterator<Item = &str> {
+    text.split(|c: char| c == ',' || c.is_whitespace())
+        .filter(|part| !part.is_empty())
+}
+
+fn entries(text: &str, to: Option<Port>) -> Result<Vec<Vip>, String> {
+    let vips: Vec<Vip> = parts(text)
+        .map(|part| entry(part, to))
+        .collect::<Result<_, _>>()?;
+    if vips.is_empty() {
+        return Err("it is empty; NAME:PORT is wanted".to_owned());
+    }
+    Ok(vips)
+}
+
+/// `name:port[/udp][=container port]`.
+fn entry(text: &str, to: Option<Port>) -> Result<Vip, String> {
+    let (vip, target) = match text.rsplit_once('=') {
+        Some((vip, target)) => (vip, Some(port(target)?)),
+        None => (text, to),
+    };
+    let (host, port_and_protocol) = vip
+        .rsplit_once(':')
+        .ok_or_else(|| format!("{text:?} has no port (NAME:PORT)"))?;
+    let (number, protocol) = match port_and_protocol.split_once('/') {
+        None => (port_and_protocol, Protocol::Tcp),
+        Some((number, "tcp")) => (number, Protocol::Tcp),
+        Some((number, "udp")) => (number, Protocol::Udp),
+        Some((_, other)) => return Err(format!("{other:?} in {text:?} is neither tcp nor udp")),
+    };
+    let port = port(number)?;
+    if host.trim_matches('/').is_empty() {
+        return Err(format!("{text:?} has no name before the port"));
+    }
+    Ok(Vip {
+        host: match host.parse() {
+            Ok(addr) => VipHost::Addr(addr),
+            Err(_) => named(host),
+        },
+        port,
+        protocol,
+        target: target.unwrap_or(port),
+    })
+}
+
+/// A name of ours.
+pub(super) fn named(name: &str) -> VipHost {
+    VipHost::Named {
+        name: name.into(),
+        framework: FRAMEWORK.into(),
+    }
+}
+
+fn affinity(text: &str) -> Result<u32, String> {
+    match decimal(text) {
+        Some(0) => Ok(0),
+        Some(number) if number <= LONGEST => Ok(number),
+        _ => seconds(text, 1..=LONGEST),
+    }
+}
+
+fn prefixes(text: &str) -> Result<Vec<IpNet>, String> {
+    let nets: Vec<IpNet> = parts(text).map(cidr).collect::<Result<_, _>>()?;
+    if nets.is_empty() {
+        return Err("it is empty; leave the label out to allow everybody".to_owned());
+    }
+    Ok(nets)
+}
+
+// === impl Wish ===
+
+impl Default for Wish {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            asks: false,
+            vips: Vec::new(),
+            ports: None,
+            plain: BTreeSet::new(),
+            excluded: BTreeSet::new(),
+            weight: Weight::ONE,
+            backup: false,
+            max_flows: 0,
+            at_node: false,
+            properties: Properties::default(),
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! Docker Engine: containers and Compose projects become named VIPs, by our labels (`labels`) and by what users of
+//! dockercloud/haproxy already have (`compat`).
+//!
+//! The engine drops events for a reader that is slow and says nothing of it. So events only say what to look at, or what
+//! must not wait (a container that is being stopped); what is true comes from looking (`watcher`, `client`), in full at
+//! least every 30 s. Everything from containers to pools is pure (`engine`, `build`).
+
+mod build;
+mod client;
+mod compat;
+mod container;
+mod engine;
+mod event;
+mod labels;
+mod signal;
+mod watcher;
+
+#[cfg(test)]
+mod tests;
+
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::SystemTime};
+
+use tokio::sync::mpsc;
+
+pub use self::watcher::Timings;
+
+use super::{ProviderId, Update};
+
+/// The name space of its VIPs.
+const FRAMEWORK: &str = "docker";
+
+/// What to read, and how.
+#[derive(Clone, Debug)]
+pub struct DockerConfig {
+    /// `unix:///var/run/docker.sock` or `tcp://HOST:PORT`.
+    pub socket: Arc<str>,
+    /// Services that get a VIP although nothing about them asks for one: `service` or `project:service`.
+    pub services: BTreeSet<String>,
+    /// Whether every service that exposes a port gets one.
+    pub expose_all: bool,
+    /// Networks whose addresses count, the first that a container is on; empty: any.
+    pub networks: Vec<String>,
+    /// Where containers in the node's own network are reached: at most one address of each family.
+    pub node: Vec<IpAddr>,
+    /// Times of the watcher.
+    pub timings: Timings,
+}
+
+/// Watches one engine and sends an [`Update`] for every change and every failure. Ends when `tx` is closed.
+pub async fn run(config: DockerConfig, tx: mpsc::Sender<Update>) {
+    watcher::watch(&config, &tx).await;
+}
+
+// === impl DockerConfig ===
+
+impl DockerConfig {
+    /// Labels alone decide, on any network.
+    pub fn new(socket: &str) -> Self {
+        Self {
+            socket: socket.into(),
+            services: BTreeSet::new(),
+            expose_all: false,
+            networks: Vec::new(),
+            node: Vec::new(),
+            timings: Timings::default(),
+        }
+    }
+
+    /// How the provider is called: `docker:/var/run/docker.sock`.
+    pub fn id(&self) -> ProviderId {
+        let socket = self.socket.strip_prefix("unix://").unwrap_or(&self.socket);
+        ProviderId::new("docker", socket)
+    }
+
+    fn update(&self, outcome: Result<Arc<super::Snapshot>, String>) -> Update {
+        Update {
+            provider: self.id(),
+            at: SystemTime::now(),
+            outcome,
+        }
+    }
+}

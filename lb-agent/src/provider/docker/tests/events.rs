@@ -1,0 +1,88 @@
+//! What events change at once.
+
+use tokio::time::{Duration, Instant};
+
+use super::{
+    super::{
+        engine::Effect,
+        event::{Event, What},
+    },
+    *,
+};
+
+fn saw(engine: &mut Engine, what: What) -> Effect {
+    let event = Event {
+        id: "web".into(),
+        what,
+    };
+    engine.saw(&event, Instant::now())
+}
+
+#[test]
+fn the_stop_signal_drains_at_once_and_no_other_does() {
+    let mut one = container("web", "172.17.0.2", &[("lb.vip", "web:80")]);
+    one.stop_signal = 3;
+    let mut engine = engine([one.clone()]);
+    for signal in [1, 15, 28] {
+        assert_eq!(
+            saw(&mut engine, What::Killed(signal)),
+            Effect {
+                tell: false,
+                look: false
+            }
+        );
+    }
+    assert_eq!(
+        lines(&build(&engine, &config())),
+        ["web:80/tcp 172.17.0.2:80 x1"]
+    );
+    assert!(saw(&mut engine, What::Killed(3)).tell);
+    let draining = ["web:80/tcp 172.17.0.2:80 x0 (told to stop)"];
+    assert_eq!(lines(&build(&engine, &config())), draining);
+    // A look shows that it still runs.
+    engine.looked(&"web".into(), Some(one.clone()));
+    assert_eq!(lines(&build(&engine, &config())), draining);
+    assert!(saw(&mut engine, What::Ended).tell);
+    assert_eq!(lines(&build(&engine, &config())), ["web:80/tcp"]);
+    // Started anew.
+    one.started = "2026-02-01T00:00:00Z".to_owned();
+    saw(&mut engine, What::Started);
+    engine.looked(&"web".into(), Some(one));
+    assert_eq!(
+        lines(&build(&engine, &config())),
+        ["web:80/tcp 172.17.0.2:80 x1"]
+    );
+}
+
+#[test]
+fn sigkill_takes_a_container_out_at_once() {
+    let mut engine = engine([container("web", "172.17.0.2", &[("lb.vip", "web:80")])]);
+    assert!(saw(&mut engine, What::Killed(signal::KILL)).tell);
+    assert_eq!(lines(&build(&engine, &config())), ["web:80/tcp"]);
+}
+
+#[test]
+fn a_signal_to_a_container_that_was_not_looked_at_yet_counts() {
+    let mut engine = Engine::default();
+    assert!(saw(&mut engine, What::Changed).look);
+    saw(&mut engine, What::Killed(signal::TERM));
+    engine.looked(
+        &"web".into(),
+        Some(container("web", "172.17.0.2", &[("lb.vip", "web:80")])),
+    );
+    assert_eq!(
+        lines(&build(&engine, &config())),
+        ["web:80/tcp 172.17.0.2:80 x0 (told to stop)"]
+    );
+}
+
+#[test]
+fn who_ignores_its_stop_signal_takes_new_flows_again_after_ten_minutes() {
+    let mut engine = engine([container("web", "172.17.0.2", &[("lb.vip", "web:80")])]);
+    saw(&mut engine, What::Killed(signal::TERM));
+    let now = Instant::now();
+    engine.lose_patience(now + Duration::from_secs(590));
+    assert!(engine.is_stopping("web"));
+    engine.lose_patience(now + Duration::from_secs(601));
+    assert!(!engine.is_stopping("web"));
+}
