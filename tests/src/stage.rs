@@ -100,7 +100,18 @@ impl Stage {
     /// Waits until the agent has read its file.
     fn is_up(&mut self) {
         wait_until("the agent has read the file", PATIENCE, || {
-            self.agent.has_ended() || self.status()["providers"][0]["last_sync"].is_number()
+            let status = self.status();
+            let providers = status["providers"].as_array();
+            let mut read = providers
+                .into_iter()
+                .flatten()
+                .filter(|provider| provider["last_sync"].is_number());
+            self.agent.has_ended()
+                || read.any(|provider| {
+                    provider["id"]
+                        .as_str()
+                        .is_some_and(|id| id.starts_with("file:"))
+                })
         })
         .expect("it answers");
         assert!(!self.agent.has_ended(), "{}", self.agent.stderr());

@@ -30,6 +30,9 @@ enum Command {
         /// What the lab benchmark compares with, too: HAProxy
         #[arg(long)]
         bench: bool,
+        /// What the tests with real orchestrators run: Docker Engine
+        #[arg(long)]
+        test: bool,
     },
     /// Build the agent with its kernel programs
     Build {
@@ -39,7 +42,7 @@ enum Command {
     },
     /// Play the tutorial in a lab of network namespaces and show who answered (needs root or sudo)
     Demo,
-    /// Run all suites, or one: unit, packet, lab (the last two need root or sudo)
+    /// Run all suites, or one: unit, packet, lab, docker (the last three need root or sudo)
     Test {
         /// The suite; all of them if absent
         suite: Option<suites::Suite>,
@@ -77,7 +80,12 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<ExitCode> {
     match command {
-        Command::Setup { bench } => setup::bring(if bench { Need::Bench } else { Need::Lab })?,
+        Command::Setup { bench, test } => {
+            setup::bring(if bench { Need::Bench } else { Need::Lab })?;
+            if test {
+                setup::bring(Need::Docker)?;
+            }
+        }
         Command::Build { release } => {
             setup::bring(Need::Build)?;
             build::agent(release)?;

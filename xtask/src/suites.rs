@@ -21,9 +21,11 @@ pub(crate) enum Suite {
     Packet,
     /// Real sockets between network namespaces: `tests/tests/lab_*.rs`.
     Lab,
+    /// A real Docker Engine in such a namespace: `tests/tests/docker_*.rs`.
+    Docker,
 }
 
-const ALL: [Suite; 3] = [Suite::Unit, Suite::Packet, Suite::Lab];
+const ALL: [Suite; 4] = [Suite::Unit, Suite::Packet, Suite::Lab, Suite::Docker];
 
 /// Labs at a time; more only make each other slow.
 const THREADS: &str = "--test-threads=2";
@@ -35,20 +37,22 @@ const THREADS: &str = "--test-threads=2";
 /// What kept a suite from running.
 pub(crate) fn run(suite: Option<Suite>, arguments: &[String]) -> Result<ExitCode> {
     let suites = suite.map_or_else(|| ALL.to_vec(), |suite| vec![suite]);
-    let need = if suites == [Suite::Unit] {
-        Need::Build
-    } else if suites.contains(&Suite::Lab) {
-        // The ways of the benchmark are tested, too.
-        Need::Bench
-    } else {
-        Need::Lab
-    };
-    setup::bring(need)?;
+    for suite in &suites {
+        setup::bring(match suite {
+            Suite::Unit => Need::Build,
+            Suite::Packet => Need::Lab,
+            // The ways of the benchmark are tested, too.
+            Suite::Lab => Need::Bench,
+            Suite::Docker => Need::Docker,
+        })?;
+    }
     let mut failed = Vec::new();
     for suite in suites {
         let more = match suite {
             Suite::Unit => unit(arguments)?,
-            Suite::Packet | Suite::Lab => as_programs(suite, arguments)?,
+            Suite::Packet => as_programs("packet", arguments)?,
+            Suite::Lab => as_programs("lab", arguments)?,
+            Suite::Docker => as_programs("docker", arguments)?,
         };
         failed.extend(more);
     }
@@ -81,12 +85,7 @@ fn unit(arguments: &[String]) -> Result<Vec<String>> {
 }
 
 /// Builds as the caller, and runs each test program as root. Returns what failed.
-fn as_programs(suite: Suite, arguments: &[String]) -> Result<Vec<String>> {
-    let name = if suite == Suite::Packet {
-        "packet"
-    } else {
-        "lab"
-    };
+fn as_programs(name: &str, arguments: &[String]) -> Result<Vec<String>> {
     let tests = test_files(name)?;
     ensure!(
         !tests.is_empty(),

@@ -22,8 +22,16 @@ pub(super) const LAB: &[(&str, &str)] = &[
 /// What the lab's benchmark compares with.
 pub(super) const BENCH: &[(&str, &str)] = &[("haproxy", HAPROXY)];
 
-/// Its package starts a service that nobody asked for.
+/// What the tests with a Docker Engine run, and what its image is made of.
+pub(super) const DOCKER: &[(&str, &str)] = &[("dockerd", ENGINE), ("busybox", "busybox-static")];
+
 const HAPROXY: &str = "haproxy";
+const ENGINE: &str = "docker.io";
+/// (package, units): it starts services that nobody asked for.
+const SERVICES: [(&str, &[&str]); 2] = [
+    (HAPROXY, &["haproxy"]),
+    (ENGINE, &["docker.socket", "docker", "containerd"]),
+];
 
 /// Installs what is missing.
 ///
@@ -63,12 +71,17 @@ pub(super) fn bring(tools: &[(&str, &str)]) -> Result<()> {
                 packages.join(" ")
             )
         })?;
-    if packages.contains(&HAPROXY)
-        && let Some(systemctl) = find("systemctl")
+    let Some(systemctl) = find("systemctl") else {
+        return Ok(());
+    };
+    for (_, units) in SERVICES
+        .iter()
+        .filter(|(package, _)| packages.contains(package))
     {
         // Without systemd as init there is nothing to stop.
-        let _ = Command::new(systemctl)
-            .args(["--quiet", "disable", "--now", HAPROXY])
+        let _ = Command::new(&systemctl)
+            .args(["--quiet", "disable", "--now"])
+            .args(*units)
             .stderr(Stdio::null())
             .status();
     }

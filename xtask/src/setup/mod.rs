@@ -18,6 +18,8 @@ pub(crate) enum Need {
     Lab,
     /// Build, and compare with others in the lab.
     Bench,
+    /// Build, and run a Docker Engine in the lab.
+    Docker,
 }
 
 /// Makes the machine ready.
@@ -33,6 +35,7 @@ pub(crate) fn bring(need: Need) -> Result<()> {
         Need::Build => {}
         Need::Lab => apt::bring(apt::LAB)?,
         Need::Bench => apt::bring(&[apt::LAB, apt::BENCH].concat())?,
+        Need::Docker => apt::bring(&[apt::LAB, apt::DOCKER].concat())?,
     }
     Ok(())
 }

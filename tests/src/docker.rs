@@ -1,0 +1,176 @@
+//! A real Docker Engine in a lab host, with an image made here.
+
+use std::{fs, path::PathBuf, process::Command, time::Duration};
+
+use anyhow::{Context as _, Result, ensure};
+use rustix::process::Signal;
+
+use crate::lab::{Host, Process, exec::tool, wait_until};
+
+/// The image: a page with the container's host name on port 80, by busybox.
+pub const IMAGE: &str = "web:1";
+/// How long the engine may take for anything.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Programs of the image besides the shell.
+const APPLETS: [&str; 8] = [
+    "sh", "httpd", "hostname", "sleep", "nc", "wget", "touch", "test",
+];
+
+/// A running engine. Its containers end with it.
+#[derive(Debug)]
+pub struct Docker {
+    dir: PathBuf,
+    argv: Vec<String>,
+    daemon: Option<Process>,
+}
+
+/// Where an engine's files and its socket are; the path is short enough for a socket, and known before the engine runs.
+///
+/// # Errors
+///
+/// It cannot be made.
+pub fn place(name: &str) -> Result<PathBuf> {
+    let dir = std::env::temp_dir().join(format!("lbd-{}-{name}", std::process::id()));
+    fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
+    Ok(dir)
+}
+
+// === impl Docker ===
+
+impl Docker {
+    /// Starts an engine on `host`, with its files in `dir`, and gives it the image.
+    ///
+    /// # Errors
+    ///
+    /// It does not start within a minute.
+    pub fn start(host: &Host, dir: PathBuf) -> Result<Self> {
+        let path = |name: &str| dir.join(name).display().to_string();
+        let argv = [
+            "dockerd",
+            "--data-root",
+            &path("data"),
+            "--exec-root",
+            &path("exec"),
+            "--pidfile",
+            &path("docker.pid"),
+            "--host",
+            &format!("unix://{}", path("docker.sock")),
+            "--live-restore",
+        ];
+        let mut docker = Self {
+            argv: argv.into_iter().map(str::to_owned).collect(),
+            dir: dir.clone(),
+            daemon: None,
+        };
+        docker.run_daemon(host)?;
+        docker.import()?;
+        Ok(docker)
+    }
+
+    /// The engine's socket.
+    pub fn socket(&self) -> String {
+        format!("unix://{}/docker.sock", self.dir.display())
+    }
+
+    fn run_daemon(&mut self, host: &Host) -> Result<()> {
+        let argv: Vec<&str> = self.argv.iter().map(String::as_str).collect();
+        let mut daemon = host.start("dockerd", &argv)?;
+        let up = wait_until("the engine is up", PATIENCE, || {
+            daemon.has_ended() || self.docker(&["version"]).is_ok()
+        });
+        ensure!(up.is_ok() && !daemon.has_ended(), "{}", daemon.stderr());
+        self.daemon = Some(daemon);
+        Ok(())
+    }
+
+    /// Kills the engine, not its containers, and starts it again.
+    ///
+    /// # Errors
+    ///
+    /// It does not come back.
+    pub fn restart(&mut self, host: &Host) -> Result<()> {
+        if let Some(mut daemon) = self.daemon.take() {
+            daemon.signal(Signal::KILL)?;
+            wait_until("the engine is gone", PATIENCE, || daemon.has_ended())?;
+        }
+        // Killed, they leave behind what their next run would wait for.
+        for stale in [
+            "docker.pid",
+            "exec/containerd/containerd.pid",
+            "exec/containerd/containerd.sock",
+        ] {
+            let _ = fs::remove_file(self.dir.join(stale));
+        }
+        self.run_daemon(host)
+    }
+
+    /// Runs a command of the client; what it prints.
+    ///
+    /// # Errors
+    ///
+    /// What it writes to stderr, where it fails.
+    pub fn docker(&self, words: &[&str]) -> Result<String> {
+        let socket = self.socket();
+        tool(&[&["timeout", "60", "docker", "--host", &socket], words].concat())
+    }
+
+    /// Runs a container of the image in the background, with these options of `docker run`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Docker::docker`].
+    pub fn run(&self, name: &str, options: &[&str]) -> Result<()> {
+        let own = ["run", "--detach", "--name", name, "--hostname", name];
+        self.docker(&[&own, options, &[IMAGE]].concat()).map(drop)
+    }
+
+    fn import(&self) -> Result<()> {
+        let root = self.dir.join("image");
+        fs::create_dir_all(root.join("bin"))?;
+        for empty in ["www", "tmp", "etc"] {
+            fs::create_dir_all(root.join(empty))?;
+        }
+        fs::copy("/bin/busybox", root.join("bin/busybox"))
+            .context("no /bin/busybox: the package busybox-static is missing")?;
+        for applet in APPLETS {
+            let link = root.join("bin").join(applet);
+            if !link.exists() {
+                std::os::unix::fs::symlink("busybox", link)?;
+            }
+        }
+        let archive = self.dir.join("image.tar").display().to_string();
+        tool(&[
+            "tar",
+            "-C",
+            &root.display().to_string(),
+            "-cf",
+            &archive,
+            ".",
+        ])?;
+        let serve =
+            "CMD [\"/bin/sh\",\"-c\",\"hostname > /www/index.html; exec httpd -f -p 80 -h /www\"]";
+        let changes = [
+            "--change",
+            "ENV PATH=/bin",
+            "--change",
+            "EXPOSE 80/tcp",
+            "--change",
+            serve,
+        ];
+        self.docker(&[&["import"], &changes[..], &[&archive, IMAGE]].concat())
+            .map(drop)
+    }
+}
+
+impl Drop for Docker {
+    fn drop(&mut self) {
+        let socket = self.socket();
+        let all = format!("docker --host {socket} ps -aq | xargs -r docker --host {socket} rm -f");
+        let _ = Command::new("sh").args(["-c", &all]).output();
+        if let Some(mut daemon) = self.daemon.take() {
+            let _ = daemon.signal(Signal::TERM);
+            let _ = wait_until("the engine ends", PATIENCE, || daemon.has_ended());
+        }
+        let _ = fs::remove_dir_all(&self.dir);
+    }
+}

@@ -1,0 +1,343 @@
+//! A real Docker Engine: containers with a label are served, scaled, stopped and restarted without a lost connection.
+#![allow(clippy::expect_used, reason = "a test says what it expects")]
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use lb_tests::{
+    docker::{Docker, place},
+    lab::{Host, http, wait_until},
+    stage::{PATIENCE, Stage},
+};
+use serde_json::Value;
+
+/// VIPs are leased of what the stage's clients have a route to.
+const POOL: [&str; 2] = ["--vip-pool-v4", "10.99.1.1-10.99.255.254"];
+const LABEL: [&str; 2] = ["--label", "lb.vip=web:80"];
+/// The stage's own file has nothing.
+const NONE: &str = "services: []\n";
+
+/// A node with an engine and an agent that reads it.
+struct Yard {
+    // Its containers end before the host does.
+    docker: Docker,
+    stage: Stage,
+}
+
+impl Yard {
+    fn up(name: &str, flags: &[&str]) -> Self {
+        let dir = place(name).expect("a folder");
+        let socket = format!("--docker=unix://{}/docker.sock", dir.display());
+        // The engine comes later than the agent, which waits for it.
+        let stage = Stage::up(NONE, &[&[socket.as_str()], &POOL[..], flags].concat());
+        let docker = Docker::start(&stage.node, dir).expect("an engine");
+        Self { docker, stage }
+    }
+
+    fn run(&self, name: &str, options: &[&str]) {
+        self.docker.run(name, options).expect(name);
+    }
+
+    fn docker(&self, words: &[&str]) {
+        self.docker.docker(words).expect("it is done");
+    }
+
+    /// The service of this name in `status`.
+    fn service(&self, name: &str) -> Value {
+        let status = self.stage.status();
+        let services = status["services"].as_array();
+        let found = services.into_iter().flatten().find(|service| {
+            service["name"]
+                .as_str()
+                .is_some_and(|full| full.starts_with(&format!("{name}.docker")))
+        });
+        found.cloned().unwrap_or_default()
+    }
+
+    /// Waits for so many backends that take new flows; the VIP.
+    fn expect(&self, name: &str, ready: usize) -> SocketAddr {
+        let seen = wait_until("the backends are ready", PATIENCE, || {
+            weights(&self.service(name))
+                .iter()
+                .filter(|weight| **weight > 0)
+                .count()
+                == ready
+        });
+        if seen.is_err() {
+            panic!(
+                "{name} never has {ready} backends: {:#}",
+                self.stage.status()
+            );
+        }
+        let vip = self.service(name)["addrs"][0]
+            .as_str()
+            .expect("an address")
+            .to_owned();
+        SocketAddr::new(vip.parse().expect("an address"), 80)
+    }
+}
+
+fn weights(service: &Value) -> Vec<u64> {
+    let backends = service["backends"].as_array();
+    backends
+        .into_iter()
+        .flatten()
+        .map(|backend| backend["weight"].as_u64().unwrap_or(0))
+        .collect()
+}
+
+/// The name that the container behind a VIP says, on a connection of its own.
+fn ask(client: &Host, vip: SocketAddr) -> Result<String, String> {
+    let answer = client
+        .enter(|| http::get(vip, "/index.html"))
+        .expect("entered");
+    match answer {
+        Ok(reply) if reply.status == 200 => Ok(reply.body.trim().to_owned()),
+        Ok(reply) => Err(reply.head),
+        Err(why) => Err(format!("{why:#}")),
+    }
+}
+
+/// Answers of so many connections, by container.
+fn shares(client: &Host, vip: SocketAddr, connections: u32) -> BTreeMap<String, u32> {
+    let mut shares = BTreeMap::new();
+    for _ in 0..connections {
+        *shares
+            .entry(ask(client, vip).expect("an answer"))
+            .or_default() += 1;
+    }
+    shares
+}
+
+/// Connections one after the other, until the end.
+struct Steady {
+    answers: Mutex<Vec<(Instant, Result<String, String>)>>,
+    stop: AtomicBool,
+}
+
+impl Steady {
+    /// Asks all the time while `act` is under way; when each connection began, and what came of it.
+    fn during(
+        client: &Host,
+        vip: SocketAddr,
+        act: impl FnOnce(),
+    ) -> Vec<(Instant, Result<String, String>)> {
+        let steady = Self {
+            answers: Mutex::default(),
+            stop: AtomicBool::new(false),
+        };
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                while !steady.stop.load(Ordering::Relaxed) {
+                    let began = Instant::now();
+                    let answer = ask(client, vip);
+                    steady
+                        .answers
+                        .lock()
+                        .expect("no panic")
+                        .push((began, answer));
+                }
+            });
+            act();
+            steady.stop.store(true, Ordering::Relaxed);
+        });
+        steady.answers.into_inner().expect("no panic")
+    }
+}
+
+fn failures(answers: &[(Instant, Result<String, String>)]) -> Vec<&String> {
+    answers
+        .iter()
+        .filter_map(|(_, answer)| answer.as_ref().err())
+        .collect()
+}
+
+#[test]
+fn containers_come_and_go_without_a_failed_connection() {
+    let yard = Yard::up("scale", &[]);
+    let client = &yard.stage.clients[0];
+    for n in 1..=2 {
+        yard.run(&format!("web-{n}"), &LABEL);
+    }
+    let vip = yard.expect("web", 2);
+    assert_eq!(shares(client, vip, 40).len(), 2, "both answer");
+
+    let answers = Steady::during(client, vip, || {
+        for n in 3..=8 {
+            yard.run(&format!("web-{n}"), &LABEL);
+        }
+        yard.expect("web", 8);
+        for n in 2..=8 {
+            yard.docker(&["stop", "--time", "1", &format!("web-{n}")]);
+        }
+        yard.expect("web", 1);
+    });
+    assert!(answers.len() > 100, "{} connections", answers.len());
+    assert_eq!(failures(&answers), [""; 0], "of {}", answers.len());
+    assert_eq!(shares(client, vip, 10), [("web-1".to_owned(), 10)].into());
+}
+
+#[test]
+fn eight_containers_have_even_shares() {
+    let yard = Yard::up("even", &[]);
+    for n in 1..=8 {
+        yard.run(&format!("web-{n}"), &LABEL);
+    }
+    let vip = yard.expect("web", 8);
+    let shares = shares(&yard.stage.clients[0], vip, 800);
+    let chi: f64 = shares
+        .values()
+        .map(|share| (f64::from(*share) - 100.0).powi(2) / 100.0)
+        .sum();
+    // Seven degrees of freedom, p = 1e-6.
+    assert!(
+        shares.len() == 8 && chi < 40.5,
+        "chi-square {chi}: {shares:?}"
+    );
+}
+
+#[test]
+fn a_container_that_is_told_to_stop_gets_no_new_connection_and_ends_those_it_has() {
+    let yard = Yard::up("drain", &[]);
+    let client = &yard.stage.clients[0];
+    for n in 1..=2 {
+        yard.run(&format!("web-{n}"), &LABEL);
+    }
+    let vip = yard.expect("web", 2);
+    let mut told = None;
+    // Busybox ignores the signal as the first process, so the container lives on for three seconds.
+    let answers = Steady::during(client, vip, || {
+        thread::sleep(Duration::from_millis(300));
+        told = Some(Instant::now());
+        yard.docker(&["stop", "--time", "3", "web-1"]);
+        thread::sleep(Duration::from_millis(300));
+    });
+    let told = told.expect("it was told");
+    let first = |(began, answer): &&(Instant, Result<String, String>)| {
+        answer.as_deref() == Ok("web-1") && *began > told
+    };
+    let last = answers
+        .iter()
+        .filter(first)
+        .map(|(began, _)| *began - told)
+        .max();
+    let last = last.unwrap_or_default();
+    // The client's command itself takes most of that time.
+    assert!(
+        last < Duration::from_millis(400),
+        "the last new connection came {last:?} after the command"
+    );
+    assert_eq!(failures(&answers), [""; 0], "of {}", answers.len());
+    assert!(
+        answers
+            .iter()
+            .any(|(began, answer)| *began < told && answer.as_deref() == Ok("web-1"))
+    );
+}
+
+#[test]
+fn what_happens_to_containers_is_followed() {
+    let yard = Yard::up("follow", &[]);
+    let client = &yard.stage.clients[0];
+    yard.docker(&["network", "create", "back"]);
+    let check = [
+        "--health-cmd",
+        "test ! -e /tmp/bad",
+        "--health-interval",
+        "1s",
+        "--health-retries",
+        "1",
+    ];
+    yard.run("web-1", &LABEL);
+    yard.run("web-2", &[&LABEL[..], &check].concat());
+    let vip = yard.expect("web", 2);
+
+    yard.docker(&["pause", "web-1"]);
+    yard.expect("web", 1);
+    yard.docker(&["unpause", "web-1"]);
+    yard.expect("web", 2);
+
+    yard.docker(&["exec", "web-2", "touch", "/tmp/bad"]);
+    yard.expect("web", 1);
+    let backends = yard.service("web")["backends"].to_string();
+    assert!(backends.contains("unhealthy"), "{backends}");
+    yard.docker(&["exec", "web-2", "busybox", "rm", "/tmp/bad"]);
+    yard.expect("web", 2);
+
+    yard.docker(&["kill", "--signal", "HUP", "web-1"]);
+    yard.docker(&["rename", "web-1", "web-9"]);
+    yard.docker(&["network", "connect", "back", "web-9"]);
+    yard.docker(&["network", "disconnect", "bridge", "web-9"]);
+    yard.expect("web", 2);
+    assert_eq!(
+        shares(client, vip, 40).len(),
+        2,
+        "reached on its other network"
+    );
+
+    yard.docker(&["restart", "--time", "0", "web-2"]);
+    yard.expect("web", 2);
+    yard.docker(&["rm", "-f", "web-2"]);
+    yard.expect("web", 1);
+    assert_eq!(shares(client, vip, 5), [("web-1".to_owned(), 5)].into());
+}
+
+#[test]
+fn connections_go_on_while_the_engine_is_away() {
+    let mut yard = Yard::up("away", &[]);
+    for n in 1..=2 {
+        yard.run(&format!("web-{n}"), &LABEL);
+    }
+    let vip = yard.expect("web", 2);
+    let Yard { docker, stage } = &mut yard;
+    let answers = Steady::during(&stage.clients[0], vip, || {
+        docker.restart(&stage.node).expect("it comes back");
+    });
+    assert_eq!(failures(&answers), [""; 0], "of {}", answers.len());
+    assert!(answers.len() > 20);
+    // What happens since is known. (Nothing new is run: the new engine has mounts of its own, does not see the networks of
+    // the containers before it, and would give their addresses away again.)
+    yard.docker(&["stop", "--time", "0", "web-2"]);
+    yard.expect("web", 1);
+    assert_eq!(
+        shares(&yard.stage.clients[0], vip, 5),
+        [("web-1".to_owned(), 5)].into()
+    );
+}
+
+#[test]
+fn a_label_beyond_the_operators_bounds_is_refused_and_others_are_served() {
+    let yard = Yard::up("bounds", &["--node-ports", "10000-10100"]);
+    yard.run(
+        "greedy",
+        &[
+            "--label",
+            "lb.vip=greedy:80",
+            "--label",
+            "lb.address=8.8.8.8",
+        ],
+    );
+    yard.run(
+        "near",
+        &["--label", "lb.vip=near:22", "--label", "lb.address=node"],
+    );
+    yard.run("broken", &["--label", "lb.vip=nonsense"]);
+    yard.run("web", &LABEL);
+    let vip = yard.expect("web", 1);
+    assert_eq!(ask(&yard.stage.clients[0], vip), Ok("web".to_owned()));
+    let shown = wait_until("each is named with its reason", PATIENCE, || {
+        let status = yard.stage.status().to_string();
+        ["8.8.8.8", "--node-ports", "has no port"]
+            .iter()
+            .all(|reason| status.contains(reason))
+    });
+    assert!(shown.is_ok(), "{:#}", yard.stage.status());
+}
