@@ -114,6 +114,27 @@ impl Docker {
         tool(&[&["timeout", "60", "docker", "--host", &socket], words].concat())
     }
 
+    /// Posts to the engine's API, for what must not wait for the client to start.
+    ///
+    /// # Errors
+    ///
+    /// The engine says no.
+    pub fn post(&self, path: &str) -> Result<()> {
+        let socket = self.dir.join("docker.sock").display().to_string();
+        let url = format!("http://docker{path}");
+        tool(&[
+            "curl",
+            "--silent",
+            "--fail",
+            "--unix-socket",
+            &socket,
+            "--request",
+            "POST",
+            &url,
+        ])
+        .map(drop)
+    }
+
     /// Runs a container of the image in the background, with these options of `docker run`.
     ///
     /// # Errors

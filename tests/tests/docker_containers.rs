@@ -22,6 +22,15 @@ use serde_json::Value;
 /// VIPs are leased of what the stage's clients have a route to.
 const POOL: [&str; 2] = ["--vip-pool-v4", "10.99.1.1-10.99.255.254"];
 const LABEL: [&str; 2] = ["--label", "lb.vip=web:80"];
+/// It is told of when it is started, and must not be asked before it listens.
+const CHECKED: [&str; 6] = [
+    "--label",
+    "lb.vip=web:80",
+    "--health-cmd",
+    "wget -q -O /dev/null http://127.0.0.1/index.html",
+    "--health-interval",
+    "500ms",
+];
 /// The stage's own file has nothing.
 const NONE: &str = "services: []\n";
 
@@ -165,14 +174,14 @@ fn containers_come_and_go_without_a_failed_connection() {
     let yard = Yard::up("scale", &[]);
     let client = &yard.stage.clients[0];
     for n in 1..=2 {
-        yard.run(&format!("web-{n}"), &LABEL);
+        yard.run(&format!("web-{n}"), &CHECKED);
     }
     let vip = yard.expect("web", 2);
     assert_eq!(shares(client, vip, 40).len(), 2, "both answer");
 
     let answers = Steady::during(client, vip, || {
         for n in 3..=8 {
-            yard.run(&format!("web-{n}"), &LABEL);
+            yard.run(&format!("web-{n}"), &CHECKED);
         }
         yard.expect("web", 8);
         for n in 2..=8 {
@@ -241,6 +250,97 @@ fn a_container_that_is_told_to_stop_gets_no_new_connection_and_ends_those_it_has
             .iter()
             .any(|(began, answer)| *began < told && answer.as_deref() == Ok("web-1"))
     );
+}
+
+/// Fifty stops of containers that ignore them, so that only the agent can keep new connections away.
+#[test]
+fn new_connections_leave_a_stopping_container_in_no_time() {
+    const CONTAINERS: usize = 10;
+    let yard = Yard::up("stops", &[]);
+    let client = &yard.stage.clients[0];
+    let names: Vec<String> = (1..=CONTAINERS).map(|n| format!("web-{n}")).collect();
+    for name in names.iter().map(String::as_str).chain(["web-0"]) {
+        yard.run(name, &LABEL);
+    }
+    let vip = yard.expect("web", CONTAINERS + 1);
+    let mut told = Vec::new();
+    let answers = Steady::during(client, vip, || {
+        for _ in 0..5 {
+            for name in &names {
+                let path = format!("/containers/{name}/kill?signal=SIGTERM");
+                let from = Instant::now();
+                yard.docker.post(&path).expect("it is told");
+                thread::sleep(Duration::from_millis(250));
+                told.push((name.clone(), from, Instant::now()));
+            }
+            yard.expect("web", 1);
+            let restart = [
+                &["restart", "--time", "0"][..],
+                &names.iter().map(String::as_str).collect::<Vec<_>>(),
+            ];
+            yard.docker(&restart.concat());
+            yard.expect("web", CONTAINERS + 1);
+        }
+    });
+    let mut delays: Vec<Duration> = told
+        .iter()
+        .map(|(name, from, to)| {
+            let late = |(began, answer): &&(Instant, Result<String, String>)| {
+                began > from && began < to && answer.as_ref() == Ok(name)
+            };
+            let last = answers
+                .iter()
+                .filter(late)
+                .map(|(began, _)| *began - *from)
+                .max();
+            last.unwrap_or_default()
+        })
+        .collect();
+    delays.sort();
+    let (median, longest) = (delays[delays.len() / 2], delays[delays.len() - 1]);
+    eprintln!(
+        "the last new connection after a stop: median {median:?}, longest of {} {longest:?}",
+        delays.len()
+    );
+    assert!(longest < Duration::from_millis(200), "{delays:?}");
+    // Between the rounds a container may be told of before it listens.
+    let in_a_stop = |began: &Instant| told.iter().any(|(_, from, to)| began > from && began < to);
+    let failed = answers
+        .iter()
+        .filter(|(began, answer)| answer.is_err() && in_a_stop(began))
+        .count();
+    assert_eq!(failed, 0, "{:?}", failures(&answers));
+}
+
+#[test]
+fn a_killed_container_is_left_as_soon_as_the_engine_tells() {
+    let yard = Yard::up("kill", &[]);
+    let client = &yard.stage.clients[0];
+    for n in 1..=3 {
+        yard.run(&format!("web-{n}"), &LABEL);
+    }
+    let vip = yard.expect("web", 3);
+    let mut told = Vec::new();
+    let answers = Steady::during(client, vip, || {
+        for name in ["web-1", "web-2"] {
+            yard.docker(&["kill", name]);
+            told.push(Instant::now());
+            thread::sleep(Duration::from_secs(1));
+        }
+    });
+    // While the process is gone and its end is on the way to the agent, the container's kernel refuses.
+    let soon = |began: &Instant| {
+        told.iter().any(|told| {
+            *began < *told + Duration::from_millis(200)
+                && *began + Duration::from_millis(800) > *told
+        })
+    };
+    let late = answers
+        .iter()
+        .filter(|(began, answer)| answer.is_err() && !soon(began))
+        .count();
+    assert_eq!(late, 0, "{:?}", failures(&answers));
+    assert_eq!(shares(client, vip, 5), [("web-3".to_owned(), 5)].into());
 }
 
 #[test]
