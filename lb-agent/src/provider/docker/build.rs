@@ -51,6 +51,7 @@ pub(super) fn build(engine: &Engine, config: &DockerConfig) -> Snapshot {
         engine,
         config,
         pools: Pools::default(),
+        shaped: BTreeSet::new(),
         problems: BTreeSet::new(),
     };
     let mut services = BTreeMap::<Identity, Vec<Member<'_>>>::new();
@@ -91,6 +92,8 @@ struct Builder<'a> {
     engine: &'a Engine,
     config: &'a DockerConfig,
     pools: Pools,
+    /// Pools whose properties are decided, be it that they have none.
+    shaped: BTreeSet<PoolKey>,
     problems: BTreeSet<Problem>,
 }
 
@@ -143,7 +146,7 @@ impl Builder<'_> {
             if wish.at_node {
                 properties.external.insert(vip.port);
             }
-            if properties != Properties::default() && self.pools.properties(&key).is_none() {
+            if self.shaped.insert(key.clone()) && properties != Properties::default() {
                 self.pools.shape(&key, &Arc::new(properties));
             }
             if container.phase == Phase::Absent {

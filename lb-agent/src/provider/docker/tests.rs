@@ -371,6 +371,15 @@ fn the_newest_container_says_what_its_service_is_like() {
 }
 
 #[test]
+fn a_newest_container_without_settings_ends_those_of_the_older_ones() {
+    let labels = [("lb.vip", "web:80"), ("lb.balance", "source")];
+    let old = container("web-1", "172.17.0.2", &labels);
+    let mut new = container("web-2", "172.17.0.3", &labels[..1]);
+    new.started = "2026-01-02T00:00:00Z".to_owned();
+    assert_eq!(snapshot([old, new]).pools[0].properties, None);
+}
+
+#[test]
 fn a_container_is_reached_where_its_network_is() {
     let vip = [("lb.vip", "web:80")];
     let net = |name: &str, addrs: &[&str]| {
