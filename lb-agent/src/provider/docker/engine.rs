@@ -64,14 +64,15 @@ impl Engine {
             return nothing;
         };
         match *what {
-            What::Killed(signal) if signal == container.stop_signal && signal != signal::KILL => {
+            // No look: until the engine tells of its end, it would show that it runs.
+            What::Killed(signal) if signal == container.stop_signal || signal == signal::KILL => {
                 self.stopping.entry(Arc::clone(id)).or_insert(now);
                 Effect {
                     tell: true,
                     look: false,
                 }
             }
-            What::Killed(signal::KILL) | What::Ended => {
+            What::Ended => {
                 container.phase = Phase::Absent;
                 self.stopping.remove(id);
                 tell
@@ -106,7 +107,7 @@ impl Engine {
                 {
                     self.stopping.remove(id);
                 } else if let Some((signal, since)) = early
-                    && signal == container.stop_signal
+                    && (signal == container.stop_signal || signal == signal::KILL)
                 {
                     self.stopping.entry(Arc::clone(id)).or_insert(since);
                 }

@@ -55,9 +55,22 @@ fn the_stop_signal_drains_at_once_and_no_other_does() {
 }
 
 #[test]
-fn sigkill_takes_a_container_out_at_once() {
-    let mut engine = engine([container("web", "172.17.0.2", &[("lb.vip", "web:80")])]);
-    assert!(saw(&mut engine, What::Killed(signal::KILL)).tell);
+fn sigkill_after_the_stop_signal_brings_nothing_back() {
+    let one = container("web", "172.17.0.2", &[("lb.vip", "web:80")]);
+    let mut engine = engine([one.clone()]);
+    saw(&mut engine, What::Killed(signal::TERM));
+    let told = Effect {
+        tell: true,
+        look: false,
+    };
+    assert_eq!(saw(&mut engine, What::Killed(signal::KILL)), told);
+    // The engine has not seen its end yet.
+    engine.looked(&"web".into(), Some(one));
+    assert_eq!(
+        lines(&build(&engine, &config())),
+        ["web:80/tcp 172.17.0.2:80 x0 (told to stop)"]
+    );
+    assert!(saw(&mut engine, What::Ended).tell);
     assert_eq!(lines(&build(&engine, &config())), ["web:80/tcp"]);
 }
 
