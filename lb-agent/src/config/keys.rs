@@ -3,6 +3,11 @@
 //! A setting `some-name` is the flag `--some-name`, the key `some-name` of the config file and the
 //! environment variable `LB_AGENT_SOME_NAME`; all three, `--help` and the README's table come from here.
 
+mod docker;
+mod marathon;
+
+pub(crate) use self::{docker::*, marathon::*};
+
 /// One setting.
 #[derive(Debug)]
 pub(crate) struct Key {
@@ -148,77 +153,6 @@ pub(crate) const XDP_MODE: Key = one(
 )
 .preset("native");
 
-pub(crate) const MARATHON: Key = many(
-    SERVICES_,
-    "marathon",
-    "URL",
-    "Marathon to read VIP labels from, such as http://marathon.mesos:8080. Several URLs are the masters of one cluster: \
-     they are tried in turn, not merged",
-);
-pub(crate) const MARATHON_FRAMEWORK: Key = one(
-    SERVICES_,
-    "marathon-framework",
-    "NAME",
-    "Framework name that ends the VIP names of this Marathon",
-)
-.words("what Marathon says of itself, mostly `marathon`");
-pub(crate) const MARATHON_USER: Key = one(
-    SERVICES_,
-    "marathon-user",
-    "USER",
-    "User for HTTP basic authentication; needs --marathon-password-file",
-);
-pub(crate) const MARATHON_PASSWORD_FILE: Key = one(
-    SERVICES_,
-    "marathon-password-file",
-    "FILE",
-    "File whose first line is that user's password",
-);
-pub(crate) const MARATHON_TOKEN_FILE: Key = one(
-    SERVICES_,
-    "marathon-token-file",
-    "FILE",
-    "File whose first line is a DC/OS authentication token, instead of user and password",
-);
-pub(crate) const MARATHON_CA_FILE: Key = one(
-    SERVICES_,
-    "marathon-ca-file",
-    "FILE",
-    "PEM file with the certificate authority that signed Marathon's certificate, for https URLs",
-)
-.words("the system's authorities");
-pub(crate) const DOCKER: Key = Key {
-    switch: true,
-    ..one(
-        SERVICES_,
-        "docker",
-        "SOCKET",
-        "Docker Engine to read containers from: `--docker` alone for unix:///var/run/docker.sock, or \
-         `--docker=unix:///PATH` or `--docker=tcp://HOST:PORT`",
-    )
-}
-.preset("no");
-pub(crate) const DOCKER_EXPOSE: Key = one(
-    SERVICES_,
-    "docker-expose",
-    "WHICH",
-    "Which services of Docker get a VIP: `asked`, those with a label `lb.vip` or what dockercloud/haproxy takes for one, or \
-     `all` that expose a port",
-)
-.preset("asked");
-pub(crate) const DOCKER_SERVICES: Key = many(
-    SERVICES_,
-    "docker-services",
-    "NAME",
-    "Services of Docker that get a VIP without asking for one: `web`, or `shop:web` for service web of Compose project shop",
-);
-pub(crate) const DOCKER_NETWORKS: Key = many(
-    SERVICES_,
-    "docker-networks",
-    "NAME",
-    "Docker networks on which containers are reached; of several, the first that a container is on",
-)
-.words("any; by name the first that a container is on");
 pub(crate) const SERVICES: Key = one(
     SERVICES_,
     "services",
