@@ -32,6 +32,9 @@ pub trait Icmp: Fragments {
 
     /// Whether a message of this type is about a packet that it quotes, and steers its sender.
     fn is_error(kind: u8) -> bool;
+
+    /// Whether such an error says that its packet cannot be delivered, whatever it is like.
+    fn is_unreachable(kind: u8, code: u8) -> bool;
 }
 
 /// The packet that an error quotes, as it was where the error arose.
@@ -317,6 +320,12 @@ impl Icmp for Addr4 {
     fn is_error(kind: u8) -> bool {
         matches!(kind, 3 | 11 | 12)
     }
+
+    /// RFC 792: all of them but *fragmentation needed*.
+    #[inline(always)]
+    fn is_unreachable(kind: u8, code: u8) -> bool {
+        kind == 3 && code != Self::TOO_BIG.1
+    }
 }
 
 // === impl Addr6 ===
@@ -333,6 +342,12 @@ impl Icmp for Addr6 {
     #[inline(always)]
     fn is_error(kind: u8) -> bool {
         matches!(kind, 1..=4)
+    }
+
+    /// RFC 4443 section 3.1.
+    #[inline(always)]
+    fn is_unreachable(kind: u8, _: u8) -> bool {
+        kind == 1
     }
 }
 

@@ -4,8 +4,8 @@
 use crate::{
     Addr4, Addr6, Affinity, AffinityKey, Backend, BackendLimit, BackendStats, Bucket,
     ConnectionStats, DryRun, Flow, FlowKey, LocalKey, Neighbour, NextHop, NodeConfig, Peer,
-    Service, ServiceKey, ServiceState, ServiceStats, SockKey, SockPeer, SourceKey, TraceConfig,
-    TraceEvent, TraceGuard,
+    Service, ServiceKey, ServiceState, ServiceStats, ServiceTraffic, SockKey, SockPeer, SourceKey,
+    Suspect, TraceConfig, TraceEvent, TraceGuard,
     fragment::{FragmentKey, FragmentPorts},
 };
 
@@ -47,10 +47,12 @@ pod!(
     ServiceKey<Addr6>,
     ServiceState,
     ServiceStats,
+    ServiceTraffic,
     SourceKey<Addr4>,
     SourceKey<Addr6>,
     SockKey,
     SockPeer,
+    Suspect,
     TraceConfig,
     TraceEvent,
     TraceGuard,

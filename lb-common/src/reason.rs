@@ -82,6 +82,13 @@ reasons! {
     PeerBackend = 29, "peer_backend";
     /// A packet of our Geneve network that no agent makes; dropped as it came.
     PeerMalformed = 30, "peer_malformed";
+    /// A backend refused a connection, or cannot be reached, and another one can take it: the refusal is dropped, and
+    /// the client's next SYN goes there.
+    BackendRefused = 31, "backend_refused";
+    /// A SYN came again since the backend was silent: another backend is taken. Not a drop.
+    BackendSilent = 32, "backend_silent";
+    /// A backend became suspect: new flows go elsewhere for a while. Not a drop.
+    BackendSuspect = 33, "backend_suspect";
 }
 
 /// Whether a packet that gets no flow for this reason, given by its number, is left to the stack, which

@@ -307,6 +307,21 @@ pub struct BackendStats {
     pub retransmits: u64,
 }
 
+/// What went to and came from the backends of one service; one copy per CPU. A backend that several services share has
+/// this counted for each, and together in its [`BackendStats`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct ServiceTraffic {
+    /// Packets from clients on the packet path.
+    pub packets_to: u64,
+    /// Bytes from clients, IP headers included on the packet path.
+    pub bytes_to: u64,
+    /// Packets to clients on the packet path.
+    pub packets_from: u64,
+    /// Bytes to clients.
+    pub bytes_from: u64,
+}
+
 /// What became of the TCP connections to one backend on the packet path; one copy per CPU.
 ///
 /// Under direct server return nothing of the backend's side comes by: what only that side tells stays 0, which
@@ -377,6 +392,7 @@ pub const fn handshake_bucket(ns: u64) -> usize {
 }
 
 const _: () = assert!(size_of::<ConnectionStats>() == 6 * 8);
+const _: () = assert!(size_of::<ServiceTraffic>() == 4 * 8);
 const _: () = assert!(size_of::<ServiceStats>() == (2 + HANDSHAKE_BUCKETS) * 8);
 const _: () = assert!(size_of::<ServiceKey<Addr4>>() == 8);
 const _: () = assert!(size_of::<ServiceKey<Addr6>>() == 20);

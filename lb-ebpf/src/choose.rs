@@ -15,11 +15,14 @@ use crate::{
     load,
     maps::{LB_AFFINITY, LB_BACKENDS, LB_LIMITS, LB_SERVICE_STATES},
     maps::{LB_TABLES_L, LB_TABLES_M, LB_TABLES_S},
+    suspect,
     tables::ANY,
 };
 
 /// Id 0 is never given to a backend.
-const NONE: u32 = 0;
+pub const NONE: u32 = 0;
+/// Beside [`service_flag::FAIL_OPEN`] in `also`, the backends that a choice takes besides those that are active: suspects.
+const SUSPECTS: u32 = 1 << 31;
 const SECOND: u64 = 1_000_000_000;
 
 /// A backend that takes new flows, and its id. `hash`: of what the service's algorithm goes by.
@@ -29,28 +32,44 @@ pub fn choose(
     client: &AffinityKey,
     hash: u32,
 ) -> Option<(u32, &'static Backend)> {
-    let id = if service.affinity == 0 {
-        by_algorithm(service, hash)
+    let known = if service.affinity == 0 {
+        NONE
     } else {
-        lb_choose_again(service, client, hash)
+        lb_recall(service, client)
+    };
+    let id = match known {
+        NONE => by_algorithm(service, hash),
+        known => known,
     };
     if id == NONE {
         return None;
     }
-    Some((id, LB_BACKENDS.get(id)?))
+    let backend = LB_BACKENDS.get(id)?;
+    if !dry_run::is_on() {
+        suspect::try_out(id, backend.generation);
+        if service.affinity != 0 && known == NONE {
+            lb_remember(client, id);
+        }
+    }
+    Some((id, backend))
 }
 
 #[inline(always)]
 fn by_algorithm(service: &Service, hash: u32) -> u32 {
-    let fail_open = service.flags & service_flag::FAIL_OPEN;
-    match service.algorithm {
-        algorithm::LEAST_CONN => lb_choose_lighter(service.id, service.slots, fail_open),
+    let also = service.flags & service_flag::FAIL_OPEN;
+    let id = match service.algorithm {
+        algorithm::LEAST_CONN => lb_choose_lighter(service.id, service.slots, also),
         algorithm::ROUND_ROBIN => {
             let hash = turn(service);
-            lb_choose(service.id, service.slots, hash, fail_open)
+            lb_choose(service.id, service.slots, hash, also)
         }
-        _ => lb_choose(service.id, service.slots, hash, fail_open),
+        _ => lb_choose(service.id, service.slots, hash, also),
+    };
+    if id != NONE {
+        return id;
     }
+    // Where all are suspect, none is.
+    lb_choose(service.id, service.slots, hash, also | SUSPECTS)
 }
 
 /// The hash of the slot whose turn it is.
@@ -69,64 +88,72 @@ fn turn(service: &Service) -> u32 {
     turn_hash(turn as u32, service.slots)
 }
 
-/// The backend that this client had last, if it still takes new flows, else another one, remembered.
+/// The backend that this client had last, if it still takes new flows, else [`NONE`].
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn lb_choose_again(
-    service: *const Service,
-    client: *const AffinityKey,
-    hash: u32,
-) -> u32 {
+pub extern "C" fn lb_recall(service: *const Service, client: *const AffinityKey) -> u32 {
     // SAFETY: null or a whole value, which is what the verifier grants for arguments of these types.
     let (Some(service), Some(client)) = (unsafe { service.as_ref() }, unsafe { client.as_ref() })
     else {
         return NONE;
     };
+    let Some(known) = LB_AFFINITY.get_ptr_mut(client) else {
+        return NONE;
+    };
+    // SAFETY: a live map value; concurrent writers only move its time.
+    let known = unsafe { &mut *known };
     let now = now();
+    let fresh = now.saturating_sub(known.last_used) <= u64::from(service.affinity) * SECOND;
     let fail_open = service.flags & service_flag::FAIL_OPEN != 0;
-    if let Some(known) = LB_AFFINITY.get_ptr_mut(client) {
-        // SAFETY: a live map value; concurrent writers only move its time.
-        let known = unsafe { &mut *known };
-        let fresh = now.saturating_sub(known.last_used) <= u64::from(service.affinity) * SECOND;
-        if fresh
-            && LB_BACKENDS
-                .get(known.backend)
-                .is_some_and(|b| b.generation == known.generation && takes_flows(b, fail_open))
+    let takes = |backend: &Backend| {
+        backend.generation == known.generation
+            && takes_flows(backend, fail_open)
+            && !suspect::is_out(known.backend, known.generation)
             && load::has_room(known.backend)
-        {
-            if dry_run::is_on() {
-                dry_run::note(|run| run.again = 1);
-            } else {
-                known.last_used = now;
-            }
-            return known.backend;
-        }
+    };
+    if !fresh || !LB_BACKENDS.get(known.backend).is_some_and(takes) {
+        return NONE;
     }
-    let id = by_algorithm(service, hash);
     if dry_run::is_on() {
-        return id;
+        dry_run::note(|run| run.again = 1);
+    } else {
+        known.last_used = now;
     }
+    known.backend
+}
+
+/// Remembers a client's backend.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn lb_remember(client: *const AffinityKey, id: u32) -> u32 {
+    // SAFETY: as above.
+    let Some(client) = (unsafe { client.as_ref() }) else {
+        return 0;
+    };
     if let Some(backend) = LB_BACKENDS.get(id) {
         let chosen = Affinity {
-            last_used: now,
+            last_used: now(),
             backend: id,
             generation: backend.generation,
         };
         // A full table forgets the oldest client: affinity is kept as well as there is room.
         let _ = LB_AFFINITY.insert(client, chosen, ANY);
     }
-    id
+    0
 }
 
 /// Power of two choices: the better of two drawn at random is nearly as good as the best of all, and
 /// nodes that do not know of each other do not all run to the same one (Mitzenmacher 2001).
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn lb_choose_lighter(service: u32, slots: u32, fail_open: u32) -> u32 {
+pub extern "C" fn lb_choose_lighter(service: u32, slots: u32, also: u32) -> u32 {
     // SAFETY: no arguments, no side effects.
     let random = unsafe { bpf_get_prandom_u32() };
-    let one = lb_choose(service, slots, random, fail_open);
-    let other = lb_choose(service, slots, next_hash(random), fail_open);
+    let one = lb_choose(service, slots, random, also);
+    let other = lb_choose(service, slots, next_hash(random), also);
+    if one == NONE || other == NONE {
+        return one | other;
+    }
     let (Some(limit), Some(other_limit)) = (LB_LIMITS.get(one), LB_LIMITS.get(other)) else {
         return one;
     };
@@ -145,21 +172,20 @@ pub extern "C" fn lb_choose_lighter(service: u32, slots: u32, fail_open: u32) ->
 /// caller comes by.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn lb_choose(service: u32, slots: u32, hash: u32, fail_open: u32) -> u32 {
-    let fail_open = fail_open != 0;
+pub extern "C" fn lb_choose(service: u32, slots: u32, hash: u32, also: u32) -> u32 {
     dry_run::note(|run| run.hash = hash);
     let id = if slots as usize == SLOTS_SMALL {
         // SAFETY: the inner map is an array whose single element lives until an RCU grace period after
         // the swap.
-        unsafe { LB_TABLES_S.get_value(&service, &0) }.and_then(|t| walk(t, hash, fail_open))
+        unsafe { LB_TABLES_S.get_value(&service, &0) }.and_then(|t| walk(t, hash, also))
     } else if slots as usize == SLOTS_MEDIUM {
         // SAFETY: the inner map is an array whose single element lives until an RCU grace period after
         // the swap.
-        unsafe { LB_TABLES_M.get_value(&service, &0) }.and_then(|t| walk(t, hash, fail_open))
+        unsafe { LB_TABLES_M.get_value(&service, &0) }.and_then(|t| walk(t, hash, also))
     } else if slots as usize == SLOTS_LARGE {
         // SAFETY: the inner map is an array whose single element lives until an RCU grace period after
         // the swap.
-        unsafe { LB_TABLES_L.get_value(&service, &0) }.and_then(|t| walk(t, hash, fail_open))
+        unsafe { LB_TABLES_L.get_value(&service, &0) }.and_then(|t| walk(t, hash, also))
     } else {
         None
     };
@@ -181,21 +207,22 @@ fn takes_flows(backend: &Backend, fail_open: bool) -> bool {
 }
 
 #[inline(always)]
-fn walk<const M: usize>(table: &'static [u32; M], hash: u32, fail_open: bool) -> Option<u32> {
+fn walk<const M: usize>(table: &'static [u32; M], hash: u32, also: u32) -> Option<u32> {
     let mut hash = hash;
     for _ in 0..WALK_STEPS {
         // Opaque to the compiler, which would otherwise fold the shift of `scale` with that of the
         // index and leave the verifier a bound that is one byte too wide.
         let slot = core::hint::black_box(scale(hash, M as u32) as usize);
         let id = *table.get(slot)?;
-        if LB_BACKENDS
-            .get(id)
-            .is_some_and(|backend| takes_flows(backend, fail_open))
+        if let Some(backend) = LB_BACKENDS.get(id)
+            && takes_flows(backend, also & service_flag::FAIL_OPEN != 0)
+            && (also & SUSPECTS != 0 || !suspect::is_out(id, backend.generation))
         {
             if load::has_room(id) {
                 return Some(id);
             }
-            if !dry_run::is_on() {
+            // Once is enough.
+            if also & SUSPECTS == 0 && !dry_run::is_on() {
                 counters::count(Reason::BackendFull);
             }
         }

@@ -2,9 +2,11 @@
 
 use core::hint::cold_path;
 
-use lb_common::{BackendStats, ConnectionStats, Reason, ServiceStats, handshake_bucket};
+use lb_common::{
+    BackendStats, ConnectionStats, Reason, ServiceStats, ServiceTraffic, handshake_bucket,
+};
 
-use crate::maps::{LB_CONNECTIONS, LB_COUNTERS, LB_SERVICE_STATS, LB_STATS};
+use crate::maps::{LB_CONNECTIONS, LB_COUNTERS, LB_SERVICE_STATS, LB_SERVICE_TRAFFIC, LB_STATS};
 
 /// Counts one packet or call under its reason.
 #[inline(always)]
@@ -48,6 +50,15 @@ pub fn service(id: u32, change: impl FnOnce(&mut ServiceStats)) {
     if let Some(stats) = LB_SERVICE_STATS.get_ptr_mut(id) {
         // SAFETY: as above.
         change(unsafe { &mut *stats });
+    }
+}
+
+/// Changes what is counted of one service's packets.
+#[inline(always)]
+pub fn traffic(service: u32, change: impl FnOnce(&mut ServiceTraffic)) {
+    if let Some(traffic) = LB_SERVICE_TRAFFIC.get_ptr_mut(service) {
+        // SAFETY: as above.
+        change(unsafe { &mut *traffic });
     }
 }
 

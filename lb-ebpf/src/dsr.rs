@@ -11,7 +11,7 @@ use aya_ebpf::{
     programs::TcContext,
 };
 use lb_common::{
-    Addr4, Address as _, Backend, BackendStats, backend_kind,
+    Addr4, Address as _, Backend, BackendStats, Flow, backend_kind,
     headers::{ETH_IPV4, ETH_IPV6, ETH_LEN},
     tunnel,
 };
@@ -42,7 +42,7 @@ pub fn wrap<A: Tables>(
     ctx: *mut xdp_md,
     at: &Layout,
     kind: u8,
-    id: u32,
+    (service, id): (u32, u32),
     backend: &Backend,
 ) -> Option<()> {
     if kind == backend_kind::IPIP {
@@ -56,6 +56,7 @@ pub fn wrap<A: Tables>(
         }
     }
     count(at.len, id);
+    count_for(at.len, service);
     Some(())
 }
 
@@ -68,11 +69,22 @@ pub fn count(len: u16, id: u32) {
     });
 }
 
+/// Counts the same for its service.
+#[inline(always)]
+pub fn count_for(len: u16, service: u32) {
+    counters::traffic(service, |traffic| {
+        traffic.packets_to += 1;
+        traffic.bytes_to += u64::from(len);
+    });
+}
+
 /// For the tc twin: as [`wrap`], and out of the interface that leads to the backend; a tc action, or that it goes to a
 /// peer ([`GENEVE`]).
 #[inline(always)]
-pub fn send<A: Tables>(ctx: &TcContext, at: &Layout, kind: u8, id: u32) -> Option<i32> {
+pub fn send<A: Tables>(ctx: &TcContext, at: &Layout, flow: &Flow<A>) -> Option<i32> {
     let skb = ctx.skb.skb;
+    let (kind, id) = (flow.kind, flow.backend);
+    count_for(at.len, flow.service);
     if kind == backend_kind::GENEVE {
         return Some((GENEVE | (id & BACKEND)) as i32);
     }

@@ -11,6 +11,7 @@ use crate::{
     choose::keeps_flows,
     counters, load,
     maps::{LB_BACKENDS, LB_CLOCK, LB_NODE},
+    suspect,
     tables::{NOEXIST, Table, Tables},
 };
 
@@ -158,6 +159,7 @@ fn touch<A: Tables>(table: Table, key: &FlowKey<A>, flags: u8) {
     {
         let took = precisely().saturating_sub(flow.last_seen);
         counters::handshake(flow.backend, flow.service, took);
+        suspect::answered(flow.backend, flow.generation);
     }
     let now = now();
     flow.last_seen = now;
@@ -187,10 +189,11 @@ fn touch<A: Tables>(table: Table, key: &FlowKey<A>, flags: u8) {
     let pair_key = flow.pair_key(key.proto);
     if flow.direction == direction::REVERSE && flow.flags & flow_flag::TWO_WAY == 0 {
         flow.flags |= flow_flag::TWO_WAY;
-        if key.proto == u32::from(UDP)
-            && let Some(service) = service_of(&pair_key)
-        {
-            flow.idle = service.idle_udp_two_way;
+        if key.proto == u32::from(UDP) {
+            suspect::answered(flow.backend, flow.generation);
+            if let Some(service) = service_of(&pair_key) {
+                flow.idle = service.idle_udp_two_way;
+            }
         }
     }
     match A::flow(table, &pair_key) {

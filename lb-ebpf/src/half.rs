@@ -1,14 +1,16 @@
 //! Half-open connections: from the client's SYN until its first ACK they stand in a table of their own.
 
 use lb_common::{
-    Addr4, Addr6, FlowKey, Reason, backend_kind, direction,
+    Addr4, Addr6, FlowKey, Reason, backend_kind, direction, flow_flag,
     headers::{TCP, tcp_flag},
+    suspicion,
 };
 
 use crate::{
     counters,
     flows::{self, begins, forget, is_over, is_served},
-    open::{HALF_OPEN, NO_FLOW, OPENED},
+    open::{HALF_OPEN, NO_FLOW, OPENED, REFUSAL},
+    suspect,
     tables::{ANY, Table, Tables},
 };
 
@@ -33,7 +35,16 @@ fn half<A: Tables>(key: &FlowKey<A>, flags: u8) -> u32 {
             return NO_FLOW;
         }
         counters::connections(flow.backend, |stats| stats.syn_retransmits += 1);
+        let accepted = flow.flags & flow_flag::TWO_WAY != 0;
+        if !accepted && suspect::leaves(key, flow, suspicion::SILENT) {
+            counters::count(Reason::BackendSilent);
+            forget(Table::Half, key, flow);
+            return NO_FLOW;
+        }
         return HALF_OPEN;
+    }
+    if flow.direction == direction::REVERSE && flags & tcp_flag::RST != 0 {
+        return REFUSAL;
     }
     let first_ack = flow.direction == direction::FORWARD
         && flags & (tcp_flag::ACK | tcp_flag::RST) == tcp_flag::ACK;

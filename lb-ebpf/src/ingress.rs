@@ -11,7 +11,7 @@ use crate::{
     flows::{self, Known, begins},
     guard,
     maps::LB_NODE_PORTS,
-    open::{HALF_OPEN, NOT_OURS, OF_PEERS, OPENED},
+    open::{HALF_OPEN, NOT_OURS, OF_PEERS, OPENED, REFUSAL},
     peer,
     tables::{FIRST_FRAGMENT, FROM_PEER, Table, Tables},
 };
@@ -185,6 +185,8 @@ pub trait Stages {
     fn settle(&self, verdict: Self::Verdict, table: u32) -> Self::Verdict;
     /// Finds or makes a flow for the packet.
     fn open(&self) -> u32;
+    /// Whether a refusal is settled by dropping it, see [`crate::suspect::settled`].
+    fn settled(&self) -> bool;
     /// Whose a packet for the port of Geneve is, see [`peer::inspect`].
     fn inspect(&self) -> u32;
     /// The flow of a peer's packet, see [`peer::join`].
@@ -220,7 +222,8 @@ fn opened<S: Stages>(stages: &S, first: S::Verdict, mark: u32) -> S::Verdict {
     }
     let table = match stages.open() {
         OPENED => Table::Main,
-        HALF_OPEN => Table::Half,
+        REFUSAL if stages.settled() => return S::DROP,
+        HALF_OPEN | REFUSAL => Table::Half,
         OF_PEERS => return received(stages),
         NOT_OURS => return S::PASS,
         reason if goes_up(reason) => return S::PASS,

@@ -36,6 +36,7 @@ mod rewrite;
 mod sk_lookup;
 mod sock;
 mod sock_ops;
+mod suspect;
 mod tables;
 mod tc;
 mod tc_odd;

@@ -11,7 +11,8 @@ use lb_common::{
     Addr4, Addr6, Affinity, AffinityKey, Backend, BackendLimit, BackendStats, Bucket, Clock,
     ConnectionStats, DryRun, FILTER_SLOTS, Flow, FlowKey, GUARDS, LocalKey, Neighbour, NextHop,
     NodeConfig, Peer, SLOTS_LARGE, SLOTS_MEDIUM, SLOTS_SMALL, Service, ServiceKey, ServiceState,
-    ServiceStats, SockKey, SockPeer, SourceKey, TraceConfig, TraceGuard, TraceNote,
+    ServiceStats, ServiceTraffic, SockKey, SockPeer, SourceKey, Suspect, TraceConfig, TraceGuard,
+    TraceNote,
     fragment::{FragmentKey, FragmentPorts},
 };
 
@@ -71,12 +72,18 @@ pub static LB_BACKENDS: Array<Backend, BACKEND_IDS> = Array::new();
 #[btf_map]
 pub static LB_STATS: PerCpuArray<BackendStats, BACKEND_IDS> = PerCpuArray::new();
 
+/// Backends that do not answer, by backend id.
+#[btf_map]
+pub static LB_SUSPECTS: Array<Suspect, BACKEND_IDS> = Array::new();
+
 /// By backend id.
 #[btf_map]
 pub static LB_CONNECTIONS: PerCpuArray<ConnectionStats, BACKEND_IDS> = PerCpuArray::new();
 /// By service id.
 #[btf_map]
 pub static LB_SERVICE_STATS: PerCpuArray<ServiceStats, SERVICE_IDS> = PerCpuArray::new();
+#[btf_map]
+pub static LB_SERVICE_TRAFFIC: PerCpuArray<ServiceTraffic, SERVICE_IDS> = PerCpuArray::new();
 
 /// Flows and weight that a backend may have.
 #[btf_map]

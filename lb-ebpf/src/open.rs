@@ -28,6 +28,8 @@ pub use lb_common::opening::{HALF_OPEN, NOT_OURS, OPENED};
 pub const NO_FLOW: u32 = u32::MAX - 3;
 /// The packet is for the node at the port of Geneve.
 pub const OF_PEERS: u32 = u32::MAX - 4;
+/// The backend of a half-open flow answers with a reset.
+pub const REFUSAL: u32 = u32::MAX - 5;
 
 /// An entry that has been silent this long may be overwritten by another flow's claim, ns.
 const CLAIM_IDLE: u64 = 60_000_000_000;

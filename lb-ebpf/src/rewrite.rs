@@ -78,7 +78,7 @@ pub fn follow<A: Tables, P: PacketMut>(
     Some(())
 }
 
-/// Counts a translated packet for its backend.
+/// Counts a translated packet for its backend and its service.
 #[inline(always)]
 pub fn count<A: Tables>(at: &Layout, flow: &Flow<A>) {
     let bytes = u64::from(at.len);
@@ -90,6 +90,15 @@ pub fn count<A: Tables>(at: &Layout, flow: &Flow<A>) {
         } else {
             stats.packets_from += 1;
             stats.bytes_from += bytes;
+        }
+    });
+    counters::traffic(flow.service, |traffic| {
+        if forward {
+            traffic.packets_to += 1;
+            traffic.bytes_to += bytes;
+        } else {
+            traffic.packets_from += 1;
+            traffic.bytes_from += bytes;
         }
     });
 }

@@ -3,8 +3,9 @@
 use aya_ebpf::{
     EbpfContext as _,
     bindings::{
-        BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB, BPF_SOCK_OPS_STATE_CB, BPF_SOCK_OPS_STATE_CB_FLAG,
-        BPF_SOCK_OPS_TCP_CONNECT_CB, bpf_sock_ops,
+        BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB, BPF_SOCK_OPS_RETRANS_CB, BPF_SOCK_OPS_RETRANS_CB_FLAG,
+        BPF_SOCK_OPS_STATE_CB, BPF_SOCK_OPS_STATE_CB_FLAG, BPF_SOCK_OPS_TCP_CONNECT_CB,
+        bpf_sock_ops,
     },
     helpers::generated::{bpf_get_socket_cookie, bpf_sock_ops_cb_flags_set},
     macros::sock_ops,
@@ -13,12 +14,13 @@ use aya_ebpf::{
 use lb_common::{
     Addr4, Addr6, Address as _, Be16, SockKey,
     headers::{Family as _, TCP},
-    peer_flag,
+    peer_flag, suspicion,
 };
 
 use crate::{
     counters, load,
     maps::{LB_BACKENDS, LB_SOCK_PEERS},
+    suspect,
 };
 
 const AF_INET: u32 = 2;
@@ -40,6 +42,8 @@ pub fn lb_sock_ops(ctx: SockOpsContext) -> u32 {
         opens(&ctx);
     } else if op == BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB {
         established(&ctx);
+    } else if op == BPF_SOCK_OPS_RETRANS_CB {
+        sends_again(&ctx);
     } else if op == BPF_SOCK_OPS_STATE_CB && ctx.arg(1) == TCP_CLOSE {
         closed(&ctx);
     }
@@ -58,16 +62,33 @@ fn opens(ctx: &SockOpsContext) {
         ((*peer).backend, (*peer).service)
     };
     load::add(backend, service);
+    let told = BPF_SOCK_OPS_STATE_CB_FLAG | BPF_SOCK_OPS_RETRANS_CB_FLAG;
     // SAFETY: the helper takes the context.
-    unsafe { bpf_sock_ops_cb_flags_set(ctx.ops, BPF_SOCK_OPS_STATE_CB_FLAG as i32) };
+    unsafe { bpf_sock_ops_cb_flags_set(ctx.ops, told as i32) };
+}
+
+/// A socket sends something again. A SYN: the backend is silent, and who connects next is better off elsewhere.
+#[inline(always)]
+fn sends_again(ctx: &SockOpsContext) {
+    let ops: *mut bpf_sock_ops = ctx.ops;
+    // SAFETY: a context field.
+    if unsafe { (*ops).state } != TCP_SYN_SENT {
+        return;
+    }
+    // SAFETY: copied before any other map call.
+    let peer = unsafe { LB_SOCK_PEERS.get(key(ctx)) };
+    if let Some((backend, generation)) = peer.map(|peer| (peer.backend, peer.generation)) {
+        suspect::blame(backend, generation, suspicion::SILENT);
+    }
 }
 
 /// The backend has accepted.
 #[inline(always)]
 fn established(ctx: &SockOpsContext) {
     // SAFETY: the ids are copied before any other map call.
-    let Some((backend, service)) =
-        unsafe { LB_SOCK_PEERS.get(key(ctx)) }.map(|peer| (peer.backend, peer.service))
+    let peer = unsafe { LB_SOCK_PEERS.get(key(ctx)) };
+    let Some((backend, generation, service)) =
+        peer.map(|peer| (peer.backend, peer.generation, peer.service))
     else {
         return;
     };
@@ -83,6 +104,7 @@ fn established(ctx: &SockOpsContext) {
     if rtt != 0 {
         counters::handshake(backend, service, u64::from(rtt) * 1_000);
     }
+    suspect::answered(backend, generation);
 }
 
 #[inline(always)]
@@ -120,6 +142,10 @@ fn closed(ctx: &SockOpsContext) {
         stats.retransmits += u64::from(retransmits);
         stats.failed += u64::from(was == TCP_SYN_SENT);
     });
+    counters::traffic(peer.service, |traffic| {
+        traffic.bytes_to += sent.saturating_sub(marks);
+        traffic.bytes_from += received.saturating_sub(marks_back);
+    });
     // Whoever ends a connection in order takes it through other states first.
     let reset = was == TCP_ESTABLISHED || was == TCP_CLOSE_WAIT;
     let ours = peer.flags & peer_flag::RELEASED != 0;
@@ -131,6 +157,15 @@ fn closed(ctx: &SockOpsContext) {
         }
     });
     load::remove(id, peer.service);
+    if was != TCP_SYN_SENT {
+        return;
+    }
+    if retransmits != 0 {
+        suspect::blame(id, peer.generation, suspicion::SILENT);
+    } else if !ours {
+        // A reset, or an ICMP error: the socket's own end would have been told by the process.
+        suspect::blame(id, peer.generation, suspicion::REFUSED);
+    }
 }
 
 /// The peer as the socket really has it.

@@ -100,6 +100,8 @@ pub trait Tables: Icmp + Encapsulate {
     fn start(key: &FlowKey<Self>, given: &Given<Self>) -> u32;
     /// Whether the service takes a flow: see [`crate::admit::lb_admit4`].
     fn admit(service: &Service, key: &FlowKey<Self>) -> u32;
+    /// A backend did not take a flow: see [`crate::suspect::lb_refused4`].
+    fn refused(key: &FlowKey<Self>, why: u8) -> bool;
     /// `None` when the node has no address of this family.
     fn snat_address(node: &NodeConfig) -> Option<Self>;
 }
@@ -127,7 +129,7 @@ unsafe fn stored<K, const N: usize>(memory: &mut MaybeUninit<K>, words: [u64; N]
 }
 
 macro_rules! tables {
-    ($addr:ty, $filter:ident, $addrs:ident, $services:ident, $tcp:ident, $half_open:ident, $udp:ident, $sources:ident, $lists:ident, $fragments:ident, $senders:ident, $snat:ident, $way:path, $adopt:path, $start:path, $admit:path, $half:path, $open:path, $touch:path) => {
+    ($addr:ty, $filter:ident, $addrs:ident, $services:ident, $tcp:ident, $half_open:ident, $udp:ident, $sources:ident, $lists:ident, $fragments:ident, $senders:ident, $snat:ident, $way:path, $adopt:path, $start:path, $admit:path, $half:path, $open:path, $touch:path, $refused:path) => {
         impl Tables for $addr {
             #[inline(always)]
             fn filter(addr: &Self) -> u8 {
@@ -276,6 +278,11 @@ macro_rules! tables {
             }
 
             #[inline(always)]
+            fn refused(key: &FlowKey<Self>, why: u8) -> bool {
+                $refused(key, u32::from(why)) != 0
+            }
+
+            #[inline(always)]
             fn snat_address(node: &NodeConfig) -> Option<Self> {
                 let addr = node.$snat;
                 (addr != Self::default()).then_some(addr)
@@ -303,7 +310,8 @@ tables!(
     crate::admit::lb_admit4,
     crate::half::lb_half4,
     crate::open::lb_open4,
-    crate::flows::lb_touch4
+    crate::flows::lb_touch4,
+    crate::suspect::lb_refused4
 );
 tables!(
     Addr6,
@@ -324,5 +332,6 @@ tables!(
     crate::admit::lb_admit6,
     crate::half::lb_half6,
     crate::open::lb_open6,
-    crate::flows::lb_touch6
+    crate::flows::lb_touch6,
+    crate::suspect::lb_refused6
 );

@@ -28,7 +28,8 @@ use crate::{
     open::open_for,
     peer,
     rewrite::count,
-    tables::{FROM_PEER, Tables},
+    suspect,
+    tables::{FROM_PEER, Table, Tables},
     tc_odd::{
         FIRST, NOT_OURS, SHOT, lb_tc_first4, lb_tc_first6, lb_tc_odd4, lb_tc_odd6, lb_tc_reply4,
         lb_tc_reply6,
@@ -61,7 +62,7 @@ const ODD: i32 = 1 << 10;
 const PEER: i32 = 1 << 12;
 
 macro_rules! stages {
-    ($stages:ident, $addr:ty, $path:ident, $open:ident, $odd:ident, $inspect:path, $join:path, $follow:path, $take:path, $wrap:path) => {
+    ($stages:ident, $addr:ty, $path:ident, $open:ident, $odd:ident, $inspect:path, $join:path, $follow:path, $take:path, $wrap:path, $settled:path) => {
         /// The packet path of one family. Global, so that its frame is its own and the verifier walks it
         /// once.
         #[unsafe(no_mangle)]
@@ -103,6 +104,7 @@ macro_rules! stages {
             #[inline(always)]
             fn settle(&self, verdict: i32, _: u32) -> i32 {
                 let verdict = match verdict {
+                    ODD if self.settled() => TC_ACT_SHOT,
                     ODD => $odd(self.0),
                     verdict => verdict,
                 };
@@ -115,6 +117,11 @@ macro_rules! stages {
             #[inline(always)]
             fn open(&self) -> u32 {
                 $open(self.0)
+            }
+
+            #[inline(always)]
+            fn settled(&self) -> bool {
+                $settled(self.0) != 0
             }
 
             #[inline(always)]
@@ -150,7 +157,8 @@ stages!(
     peer::lb_tc_join4,
     peer::lb_tc_follow4,
     peer::lb_tc_take4,
-    geneve::lb_tc_wrap4
+    geneve::lb_tc_wrap4,
+    lb_tc_settled4
 );
 stages!(
     Stages6,
@@ -162,7 +170,8 @@ stages!(
     peer::lb_tc_join6,
     peer::lb_tc_follow6,
     peer::lb_tc_take6,
-    geneve::lb_tc_wrap6
+    geneve::lb_tc_wrap6,
+    lb_tc_settled6
 );
 
 /// On an interface behind which backends of this node live: their replies to outside clients leave by
@@ -172,8 +181,8 @@ pub fn lb_tc_link(ctx: TcContext) -> i32 {
     let (skb, kind) = (ctx.skb.skb, network_header(&ctx));
     let traced = trace::tc_saw(skb, kind, trace_hook::LINK);
     let action = match kind {
-        ETH_IPV4 => link_reply(skb, lb_tc_link4, lb_tc_reply4),
-        ETH_IPV6 => link_reply(skb, lb_tc_link6, lb_tc_reply6),
+        ETH_IPV4 => link_reply(skb, lb_tc_link4, lb_tc_settled4, lb_tc_reply4),
+        ETH_IPV6 => link_reply(skb, lb_tc_link6, lb_tc_settled6, lb_tc_reply6),
         _ => TC_ACT_OK,
     };
     trace::tc_did(skb, traced, action);
@@ -186,8 +195,8 @@ pub fn lb_tc_egress(ctx: TcContext) -> i32 {
     let (skb, kind) = (ctx.skb.skb, network_header(&ctx));
     let traced = trace::tc_saw(skb, kind, trace_hook::EGRESS);
     let action = match kind {
-        ETH_IPV4 => host_reply(skb, lb_tc_host4, lb_tc_reply4),
-        ETH_IPV6 => host_reply(skb, lb_tc_host6, lb_tc_reply6),
+        ETH_IPV4 => host_reply(skb, lb_tc_host4, lb_tc_settled4, lb_tc_reply4),
+        ETH_IPV6 => host_reply(skb, lb_tc_host6, lb_tc_settled6, lb_tc_reply6),
         _ => TC_ACT_OK,
     };
     trace::tc_did(skb, traced, action);
@@ -216,7 +225,7 @@ fn ingress<A: Tables>(ctx: &TcContext, table: u32) -> i32 {
         return OPEN;
     }
     if backend_kind::is_dsr(flow.kind) {
-        return dsr::send::<A>(ctx, &at, flow.kind, flow.backend).unwrap_or_else(|| {
+        return dsr::send::<A>(ctx, &at, flow).unwrap_or_else(|| {
             counters::count(Reason::NotSent);
             TC_ACT_SHOT
         });
@@ -267,14 +276,18 @@ pub fn way_out<A>(flow: &Flow<A>) -> u32 {
     }
 }
 
-/// Translates a plain reply; [`ODD`] if it is none.
-type PlainReply = extern "C" fn(*mut __sk_buff) -> i32;
+/// Translates a plain reply; [`ODD`] if it is none; [`REFUSAL`] if it is one, unless told not to ask.
+type PlainReply = extern "C" fn(*mut __sk_buff, u32) -> i32;
+/// Whether a refusal is settled by dropping it ([`suspect::settled`]).
+type Settled = extern "C" fn(*mut __sk_buff) -> u32;
 /// Translates what is no plain packet; gives where it goes ([`crate::tc_odd`]).
 type OddReply = extern "C" fn(*mut __sk_buff, u32) -> u32;
 
 #[inline(always)]
-fn link_reply(skb: *mut __sk_buff, plain: PlainReply, odd: OddReply) -> i32 {
-    match plain(skb) {
+fn link_reply(skb: *mut __sk_buff, plain: PlainReply, settled: Settled, odd: OddReply) -> i32 {
+    match plain(skb, ASK) {
+        REFUSAL | ODD if settled(skb) != 0 => TC_ACT_SHOT,
+        REFUSAL => plain(skb, 0),
         ODD => match odd(skb, 1) {
             NOT_OURS => TC_ACT_OK,
             SHOT => TC_ACT_SHOT,
@@ -285,48 +298,80 @@ fn link_reply(skb: *mut __sk_buff, plain: PlainReply, odd: OddReply) -> i32 {
 }
 
 #[inline(always)]
-fn host_reply(skb: *mut __sk_buff, plain: PlainReply, odd: OddReply) -> i32 {
-    match plain(skb) {
+fn host_reply(skb: *mut __sk_buff, plain: PlainReply, settled: Settled, odd: OddReply) -> i32 {
+    match plain(skb, ASK) {
+        REFUSAL | ODD if settled(skb) != 0 => TC_ACT_SHOT,
+        REFUSAL => plain(skb, 0),
         ODD if odd(skb, 0) == SHOT => TC_ACT_SHOT,
         ODD => TC_ACT_OK,
         action => action,
     }
 }
 
+/// Not a tc action: the reply may be a refusal, see [`suspect::settled`].
+const REFUSAL: i32 = 1 << 9;
+/// To a plain reply: whether it is to be told of refusals.
+const ASK: u32 = 1;
+
 macro_rules! replies {
-    ($addr:ty, $link:ident, $host:ident, $first:ident) => {
+    ($addr:ty, $link:ident, $host:ident, $first:ident, $settled:ident) => {
+        /// Whether a refusal is settled by dropping it. A function of its own: the stack does not hold it beside the
+        /// others.
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        pub extern "C" fn $settled(ctx: *mut __sk_buff) -> u32 {
+            if ctx.is_null() {
+                return 0;
+            }
+            u32::from(suspect::settled::<$addr, _>(&Buffer(ctx), ETH_LEN) == Some(true))
+        }
+
         /// A plain reply from behind a link.
         #[unsafe(no_mangle)]
         #[inline(never)]
-        pub extern "C" fn $link(ctx: *mut __sk_buff) -> i32 {
+        pub extern "C" fn $link(ctx: *mut __sk_buff, ask: u32) -> i32 {
             if ctx.is_null() {
                 return TC_ACT_OK;
             }
-            plain_link_reply::<$addr>(&TcContext::new(ctx), $first).unwrap_or(TC_ACT_OK)
+            plain_link_reply::<$addr>(&TcContext::new(ctx), $first, ask).unwrap_or(TC_ACT_OK)
         }
 
         /// A plain reply of a socket of this host.
         #[unsafe(no_mangle)]
         #[inline(never)]
-        pub extern "C" fn $host(ctx: *mut __sk_buff) -> i32 {
+        pub extern "C" fn $host(ctx: *mut __sk_buff, ask: u32) -> i32 {
             if ctx.is_null() {
                 return TC_ACT_OK;
             }
-            plain_host_reply::<$addr>(&TcContext::new(ctx), $first).unwrap_or(TC_ACT_OK)
+            plain_host_reply::<$addr>(&TcContext::new(ctx), $first, ask).unwrap_or(TC_ACT_OK)
         }
     };
 }
 
-replies!(Addr4, lb_tc_link4, lb_tc_host4, lb_tc_first4);
-replies!(Addr6, lb_tc_link6, lb_tc_host6, lb_tc_first6);
+replies!(
+    Addr4,
+    lb_tc_link4,
+    lb_tc_host4,
+    lb_tc_first4,
+    lb_tc_settled4
+);
+replies!(
+    Addr6,
+    lb_tc_link6,
+    lb_tc_host6,
+    lb_tc_first6,
+    lb_tc_settled6
+);
 
 /// Remembers the ports of a first fragment.
 type First = extern "C" fn(*mut __sk_buff) -> u32;
 
 #[inline(always)]
-fn plain_link_reply<A: Tables>(ctx: &TcContext, first: First) -> Option<i32> {
-    let Reply::Plain(at, key, flow) = reply::<A>(ctx, first)? else {
-        return Some(ODD);
+fn plain_link_reply<A: Tables>(ctx: &TcContext, first: First, ask: u32) -> Option<i32> {
+    let (at, key, flow) = match reply::<A>(ctx, first, ask)? {
+        Reply::Plain(at, key, flow) => (at, key, flow),
+        Reply::Odd => return Some(ODD),
+        Reply::Refusal => return Some(REFUSAL),
     };
     if at.ttl <= 1 {
         counters::count(Reason::TtlExceeded);
@@ -344,9 +389,11 @@ fn plain_link_reply<A: Tables>(ctx: &TcContext, first: First) -> Option<i32> {
 }
 
 #[inline(always)]
-fn plain_host_reply<A: Tables>(ctx: &TcContext, first: First) -> Option<i32> {
-    let Reply::Plain(at, key, flow) = reply::<A>(ctx, first)? else {
-        return Some(ODD);
+fn plain_host_reply<A: Tables>(ctx: &TcContext, first: First, ask: u32) -> Option<i32> {
+    let (at, key, flow) = match reply::<A>(ctx, first, ask)? {
+        Reply::Plain(at, key, flow) => (at, key, flow),
+        Reply::Odd => return Some(ODD),
+        Reply::Refusal => return Some(REFUSAL),
     };
     let done = translate(ctx, &at, &key, flow, false).is_some();
     Some(if done { TC_ACT_OK } else { TC_ACT_SHOT })
@@ -358,6 +405,8 @@ enum Reply<A: 'static> {
     Plain(Layout, FlowKey<A>, &'static Flow<A>),
     /// What may be something about one.
     Odd,
+    /// A reset in answer to a SYN.
+    Refusal,
 }
 
 /// A server's acceptance of a connection.
@@ -365,7 +414,7 @@ const BOTH: u8 = tcp_flag::SYN | tcp_flag::ACK;
 
 /// A packet from a backend of this node to an outside client.
 #[inline(always)]
-fn reply<A: Tables>(ctx: &TcContext, remember: First) -> Option<Reply<A>> {
+fn reply<A: Tables>(ctx: &TcContext, remember: First, ask: u32) -> Option<Reply<A>> {
     let packet = Buffer(ctx.skb.skb);
     let ip = A::parse(&packet, ETH_LEN)?;
     let first = ip.fragment && A::fragment(&packet, ETH_LEN, &ip)?.is_first();
@@ -390,6 +439,9 @@ fn reply<A: Tables>(ctx: &TcContext, remember: First) -> Option<Reply<A>> {
     } else {
         0
     };
+    if ask != 0 && table == Table::Half && flags & tcp_flag::RST != 0 {
+        return Some(Reply::Refusal);
+    }
     if flags & BOTH == BOTH && flow.flags & flow_flag::PEER != 0 {
         mss::clamp::<A>(ctx.skb.skb, at.l4);
     }

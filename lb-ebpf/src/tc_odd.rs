@@ -188,7 +188,7 @@ fn direct<A: Tables>(packet: Buffer, ip: &Ip<A>, flow: &Flow<A>) -> i32 {
         ttl: ip.ttl,
     };
     let ctx = TcContext::new(packet.0);
-    dsr::send::<A>(&ctx, &at, flow.kind, flow.backend).unwrap_or_else(|| {
+    dsr::send::<A>(&ctx, &at, flow).unwrap_or_else(|| {
         counters::count(Reason::NotSent);
         TC_ACT_SHOT
     })

@@ -27,8 +27,10 @@ use crate::{
         lb_xdp_join6, lb_xdp_take4, lb_xdp_take6,
     },
     rewrite::translate,
+    suspect,
     tables::{FROM_PEER, Table, Tables},
     trace,
+    views::Bytes,
     xdp_odd::{FIRST, lb_xdp_odd4, lb_xdp_odd6},
 };
 
@@ -94,7 +96,18 @@ pub fn lb_xdp_general(ctx: XdpContext) -> u32 {
 }
 
 macro_rules! stages {
-    ($stages:ident, $addr:ty, $path:ident, $ask:ident, $open:ident, $odd:ident, $answer:ident, $wrap:ident, $inspect:ident, $join:ident, $follow:ident, $take:ident) => {
+    ($stages:ident, $addr:ty, $path:ident, $ask:ident, $open:ident, $odd:ident, $answer:ident, $wrap:ident, $inspect:ident, $join:ident, $follow:ident, $take:ident, $settled:ident) => {
+        /// Whether a refusal is settled by dropping it.
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        pub extern "C" fn $settled(ctx: *mut xdp_md, l3: u32) -> u32 {
+            if ctx.is_null() {
+                return 0;
+            }
+            let l3 = (l3 & HEADER_MASK) as usize;
+            u32::from(suspect::settled::<$addr, _>(&Bytes(ctx), l3) == Some(true))
+        }
+
         /// The packet path of one family. Global, so that its frame is its own and the verifier walks it
         /// once.
         #[unsafe(no_mangle)]
@@ -158,6 +171,7 @@ macro_rules! stages {
             fn settle(&self, action: u32, table: u32) -> u32 {
                 let action = match action {
                     ASK => $ask(self.ctx, self.l3, table),
+                    ODD if self.settled() => xdp_action::XDP_DROP,
                     ODD => $odd(self.ctx, self.l3),
                     action => action,
                 };
@@ -176,6 +190,11 @@ macro_rules! stages {
             #[inline(always)]
             fn open(&self) -> u32 {
                 $open(self.ctx, self.l3)
+            }
+
+            #[inline(always)]
+            fn settled(&self) -> bool {
+                $settled(self.ctx, self.l3) != 0
             }
 
             #[inline(always)]
@@ -213,7 +232,8 @@ stages!(
     lb_xdp_inspect4,
     lb_xdp_join4,
     lb_xdp_follow4,
-    lb_xdp_take4
+    lb_xdp_take4,
+    lb_xdp_settled4
 );
 stages!(
     Stages6,
@@ -227,7 +247,8 @@ stages!(
     lb_xdp_inspect6,
     lb_xdp_join6,
     lb_xdp_follow6,
-    lb_xdp_take6
+    lb_xdp_take6,
+    lb_xdp_settled6
 );
 
 #[inline(always)]
@@ -283,12 +304,15 @@ fn ingress<A: Tables + Plain, P: PacketMut>(
                 }
                 _ => None,
             };
+            if !P::SHORTCUT || sent.is_some() {
+                dsr::count_for(at.len, flow.service);
+            }
             sent.unwrap_or(GENEVE | (id & BACKEND))
         }
         kind if backend_kind::is_dsr(kind) && core::hint::black_box(l3) == ETH_LEN => {
             cold_path();
             let len = u32::from(at.len) + dsr::overhead::<A>(kind);
-            let id = flow.backend;
+            let id = (flow.service, flow.backend);
             match (LB_NEXT_HOPS.get(u32::from(hop)), backend) {
                 (Some(hop), Some(backend)) if hop.ifindex != 0 && len <= hop.mtu => {
                     match dsr::wrap::<A>(ctx, &at, kind, id, backend) {
@@ -358,8 +382,8 @@ fn by_kernel<A: Tables>(ctx: *mut xdp_md, l3: usize, table: u32) -> u32 {
     }
     let hop = next_hop(&fib);
     if dsr {
-        let id = flow.backend;
-        let Some(backend) = LB_BACKENDS.get(id) else {
+        let id = (flow.service, flow.backend);
+        let Some(backend) = LB_BACKENDS.get(flow.backend) else {
             return slow_path();
         };
         return match dsr::wrap::<A>(ctx, &at, kind, id, backend) {

@@ -276,10 +276,17 @@ fn direct<A: Tables>(packet: Bytes, l3: usize) -> u32 {
     } else {
         icmp::known(&packet, l3, &ip).map(|error| error.flow)
     };
-    let Some(&Flow { kind, backend, .. }) = flow else {
+    let Some(&Flow {
+        kind,
+        backend,
+        service,
+        ..
+    }) = flow
+    else {
         return xdp_action::XDP_PASS;
     };
     if kind == backend_kind::GENEVE {
+        dsr::count_for(ip.len, service);
         return GENEVE | (backend & BACKEND);
     }
     let (Some(node), Some(at)) = (LB_NODE.get(0), LB_BACKENDS.get(backend)) else {
@@ -298,7 +305,7 @@ fn direct<A: Tables>(packet: Bytes, l3: usize) -> u32 {
         len: ip.len,
         ttl: ip.ttl,
     };
-    match dsr::wrap::<A>(packet.0, &layout, kind, backend, at) {
+    match dsr::wrap::<A>(packet.0, &layout, kind, (service, backend), at) {
         Some(()) if address(packet, &fib).is_some() => send(packet.0, fib.ifindex),
         _ => malformed(),
     }

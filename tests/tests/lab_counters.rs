@@ -90,6 +90,9 @@ fn connections_from_outside_are_counted_with_their_bytes_handshakes_and_resets()
                 .is_some_and(|all| all.iter().map(number).sum::<u64>() == 7)
             && carried("in")
             && carried("out")
+            && ["packets_in", "packets_out", "bytes_in", "bytes_out"]
+                .iter()
+                .all(|key| whole[key] == one[key])
     });
     // Unread bytes make the kernel reset at the end.
     let mut rude = held.pop().expect("seven");

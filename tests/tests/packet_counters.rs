@@ -1,7 +1,7 @@
 //! What is counted of connections and services: handshakes, SYNs sent again, resets by side, ends, refusals.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use lb_common::{ConnectionStats, SLOTS_SMALL, backend_kind};
+use lb_common::{Backend, ConnectionStats, SLOTS_SMALL, backend_kind, service_mode};
 use lb_tests::{each_tcp_way, each_way, packet::*};
 
 /// A second, ns.
@@ -34,7 +34,45 @@ fn from_client(rig: &Rig, way: Way, segment: Segment) {
     rig.expect(Hook::Xdp, &frame, XDP_PASS, &frame.clone().to(way.host()));
 }
 
-each_way!(flows_and_refusals_are_counted_for_the_service);
+each_way!(
+    flows_and_refusals_are_counted_for_the_service,
+    packets_of_a_shared_backend_are_counted_for_each_service,
+    packets_under_direct_return_are_counted_for_the_service
+);
+
+fn packets_of_a_shared_backend_are_counted_for_each_service(way: Way) {
+    let mut rig = Rig::serving(way, backend_kind::HOST);
+    let other = SERVICE + 1;
+    rig.service(way, way.vip(2), other, 0, &repeated(&[1], SLOTS_SMALL));
+    let to_first = way.opening(way.client(1), way.vip(1));
+    let back = way.segment(way.host(), way.client(1), Segment::SynAck);
+    rig.run(Hook::Xdp, &to_first);
+    rig.run(Hook::Egress, &back);
+    let [_, first @ ..] = rig.stats(1);
+    assert_eq!((first[0], first[2]), (1, 1));
+    assert_eq!(rig.carried(SERVICE), first);
+    rig.run(Hook::Xdp, &way.opening(way.client(2), way.vip(2)));
+    assert_eq!(rig.carried(SERVICE), first);
+    assert_eq!(rig.carried(other), [1, first[1], 0, 0]);
+}
+
+fn packets_under_direct_return_are_counted_for_the_service(way: Way) {
+    for mode in [service_mode::DSR_IPIP, service_mode::DSR_L2] {
+        for hook in [Hook::Xdp, Hook::Ingress] {
+            let mut rig = Rig::serving(way, backend_kind::NET);
+            let net = Net::new();
+            let at = backend(way, way.backend(1), backend_kind::NET);
+            let ifindex = net.first;
+            rig.backend(1, Backend { ifindex, ..at });
+            rig.shape(way, SLOTS_SMALL, |service| service.mode = mode);
+            let frame = way.opening(way.client(1), way.vip(1));
+            rig.run_from(hook, &frame.bytes(), net.first);
+            let [_, carried @ ..] = rig.stats(1);
+            assert_eq!(carried[0], 1, "{hook:?}");
+            assert_eq!(rig.carried(SERVICE), carried, "{hook:?}");
+        }
+    }
+}
 
 fn flows_and_refusals_are_counted_for_the_service(way: Way) {
     let mut rig = Rig::serving(way, backend_kind::HOST);

@@ -91,6 +91,7 @@ fn the_packet_travels_inside_another_with_the_backends_name(way: Way) {
         let bytes = |frame: &Frame| 2 * (frame.bytes().len() - ETH_LEN) as u64;
         let sent = frames.iter().map(bytes).sum();
         assert_eq!(rig.stats(1), [1, 8, sent, 0, 0]);
+        assert_eq!(rig.carried(SERVICE), [8, sent, 0, 0]);
     }
 }
 

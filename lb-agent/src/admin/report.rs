@@ -153,6 +153,14 @@ pub struct ServiceTraffic {
     pub flows_new: u64,
     /// First packets and calls that opened none: no backend, not allowed, too many.
     pub flows_refused: u64,
+    /// Packets from clients, as in [`Traffic`].
+    pub packets_in: u64,
+    /// Packets to clients; `None`: some backends answer them directly.
+    pub packets_out: Option<u64>,
+    /// Bytes from clients.
+    pub bytes_in: u64,
+    /// Bytes to clients; `None` as above.
+    pub bytes_out: Option<u64>,
     /// Handshakes by time: those below 65.536 us, then each next number those of up to twice as long, the last one
     /// all from 1.07 s on.
     pub handshakes: Vec<u64>,

@@ -389,6 +389,10 @@ fn example() -> StatusReport {
         flows_active: 12,
         flows_new: 3_400,
         flows_refused: 5,
+        packets_in: 61_000,
+        packets_out: None,
+        bytes_in: 4_100_000,
+        bytes_out: None,
         handshakes: vec![100, 3_000, 300],
     };
     app2.backends[0].traffic = Traffic {

@@ -29,18 +29,35 @@ fn fill_service(service: &mut ServiceReport, counted: &Counted) {
     let places: Vec<_> = stands_at
         .filter_map(|at| counted.services.get(at))
         .collect();
-    service.traffic = service_traffic(&places);
     let is_dsr = places.iter().any(|place| place.is_dsr);
+    let elsewhere = service.backends.iter().any(|backend| {
+        let endpoint = Endpoint::new(backend.addr, service.protocol.number());
+        let counts = counted.backends.get(&endpoint);
+        counts.is_some_and(|counts| counts.is_elsewhere)
+    });
+    service.traffic = service_traffic(&places, !(is_dsr && elsewhere));
     for backend in &mut service.backends {
         let endpoint = Endpoint::new(backend.addr, service.protocol.number());
         if let Some(counts) = counted.backends.get(&endpoint) {
             backend.traffic = backend_traffic(counts, is_dsr);
+            if let Some(why) = counts.suspect {
+                let why = format!("suspect: {why}; new connections go elsewhere");
+                backend.why.get_or_insert(why);
+            }
         }
     }
 }
 
-fn service_traffic(places: &[&ServiceCounts]) -> ServiceTraffic {
-    let mut traffic = ServiceTraffic::default();
+/// `answers`: what backends answer comes by here.
+fn service_traffic(places: &[&ServiceCounts], answers: bool) -> ServiceTraffic {
+    let sum = |of: fn(&ServiceCounts) -> u64| places.iter().map(|place| of(place)).sum::<u64>();
+    let mut traffic = ServiceTraffic {
+        packets_in: sum(|place| place.traffic.packets_to),
+        packets_out: answers.then(|| sum(|place| place.traffic.packets_from)),
+        bytes_in: sum(|place| place.traffic.bytes_to),
+        bytes_out: answers.then(|| sum(|place| place.traffic.bytes_from)),
+        ..ServiceTraffic::default()
+    };
     for place in places {
         traffic.flows_active += place.active;
         traffic.flows_new += place.stats.flows;
@@ -61,6 +78,7 @@ fn backend_traffic(counts: &BackendCounts, is_dsr: bool) -> Traffic {
         traffic,
         connections,
         is_elsewhere,
+        suspect: _,
     } = counts;
     let seen = |number| (!(is_dsr && *is_elsewhere)).then_some(number);
     Traffic {
@@ -133,6 +151,12 @@ mod tests {
                 refused: 100 * n,
                 handshakes: [n; 16],
             },
+            traffic: lb_common::ServiceTraffic {
+                packets_to: n,
+                bytes_to: 50 * n,
+                packets_from: 2 * n,
+                bytes_from: 70 * n,
+            },
             is_dsr,
         };
         let backend = BackendCounts {
@@ -155,6 +179,7 @@ mod tests {
                 handshake_ns: 50_000,
             },
             is_elsewhere,
+            suspect: None,
         };
         let at = |text: &str| Endpoint::new(text.parse::<SocketAddr>().unwrap(), 6);
         Counted {
@@ -179,6 +204,10 @@ mod tests {
                 flows_active: 3,
                 flows_new: 30,
                 flows_refused: 300,
+                packets_in: 3,
+                packets_out: Some(6),
+                bytes_in: 150,
+                bytes_out: Some(210),
                 handshakes: vec![3; 16],
             }
         );
@@ -193,6 +222,8 @@ mod tests {
             let mut report = report();
             fill(&mut report, &counted(is_dsr, is_elsewhere));
             let seen = |number| (!(is_dsr && is_elsewhere)).then_some(number);
+            assert_eq!(report.services[0].traffic.packets_in, 3);
+            assert_eq!(report.services[0].traffic.bytes_out, seen(210));
             assert_eq!(
                 report.services[0].backends[0].traffic,
                 Traffic {

@@ -14,6 +14,7 @@ mod providers;
 mod purge;
 mod report;
 mod start;
+mod suspects;
 mod trace;
 mod wanted;
 
@@ -64,6 +65,8 @@ struct Published {
     status: Arc<ArcSwap<StatusReport>>,
     /// Written by the collector.
     census: Arc<ArcSwap<Census>>,
+    /// Backends that the programs saw not to answer.
+    suspects: suspects::Known,
 }
 
 /// Everything the loop owns. It is the only writer of the kernel's maps, the routes and the leases.

@@ -29,6 +29,7 @@ use super::{
     owners::Owners,
     providers::start_providers,
     report::Fixed,
+    suspects,
     wanted::{Node, hold, wanted},
 };
 use crate::{
@@ -196,6 +197,7 @@ async fn set_up(parts: Parts) -> Result<Ready> {
         dns_upstreams: Arc::default(),
         status: Arc::default(),
         census: Arc::default(),
+        suspects: Arc::default(),
     };
     let (updates, inbox) = mpsc::channel(UPDATES);
     let providers = start_providers(&config, reached_at(&config, &topology), &updates)?;
@@ -278,6 +280,10 @@ async fn set_up(parts: Parts) -> Result<Ready> {
     tokio::spawn(collector::run(
         datapath.flow_tables()?,
         Arc::clone(&published.census),
+    ));
+    tokio::spawn(suspects::run(
+        datapath.suspects()?,
+        Arc::clone(&published.suspects),
     ));
     let changed = Arc::new(Notify::new());
     tokio::spawn(orphans::run(datapath.sockets()?, Arc::clone(&changed)));

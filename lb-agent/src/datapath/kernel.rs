@@ -15,7 +15,7 @@ use ipnet::IpNet;
 use lb_common::{
     Addr4, Addr6, Affinity, AffinityKey, Backend, BackendLimit, BackendStats, Be16,
     ConnectionStats, NodeConfig, SLOTS_LARGE, SLOTS_MEDIUM, SLOTS_SMALL, Service, ServiceKey,
-    ServiceState, ServiceStats,
+    ServiceState, ServiceStats, ServiceTraffic,
 };
 
 use super::{
@@ -48,6 +48,7 @@ pub(super) struct Maps {
     traffic: PerCpu<BackendStats>,
     connections: PerCpu<ConnectionStats>,
     service_stats: PerCpu<ServiceStats>,
+    service_traffic: PerCpu<ServiceTraffic>,
     affinity: HashMap<MapData, AffinityKey, Affinity>,
     lists: Lists,
     sources4: LpmTrie<MapData, Addr4, u32>,
@@ -86,6 +87,7 @@ impl Maps {
             traffic: PerCpu::take(object, "LB_STATS")?,
             connections: PerCpu::take(object, "LB_CONNECTIONS")?,
             service_stats: PerCpu::take(object, "LB_SERVICE_STATS")?,
+            service_traffic: PerCpu::take(object, "LB_SERVICE_TRAFFIC")?,
             affinity: take(object, "LB_AFFINITY")?,
             lists: Lists::take(object)?,
             peers: Peers::take(object, sizes)?,
@@ -331,6 +333,7 @@ impl Maps {
             self.service_states
                 .put(&[*id], &[ServiceState::default()])?;
             self.service_stats.clear(*id)?;
+            self.service_traffic.clear(*id)?;
         }
         let clients = self.affinity.keys().collect::<Result<Vec<_>, _>>()?;
         for client in clients {

@@ -7,7 +7,8 @@ use aya::maps::{MapInfo, MapType};
 use lb_common::{
     Addr4, Addr6, Affinity, AffinityKey, Backend, BackendLimit, BackendStats, Bucket,
     ConnectionStats, FILTER_SLOTS, Flow, FlowKey, GUARDS, LocalKey, Neighbour, NextHop, NodeConfig,
-    Peer, Service, ServiceKey, ServiceState, ServiceStats, SockKey, SockPeer, SourceKey,
+    Peer, Service, ServiceKey, ServiceState, ServiceStats, ServiceTraffic, SockKey, SockPeer,
+    SourceKey, Suspect,
     fragment::{FragmentKey, FragmentPorts},
 };
 
@@ -134,6 +135,13 @@ pub(crate) fn specs(sizes: &Sizes) -> Vec<Spec> {
             sizes.backends,
         ),
         spec(
+            "LB_SUSPECTS",
+            MapType::Array,
+            U32,
+            size_of::<Suspect>(),
+            sizes.backends,
+        ),
+        spec(
             "LB_CONNECTIONS",
             MapType::PerCpuArray,
             U32,
@@ -145,7 +153,14 @@ pub(crate) fn specs(sizes: &Sizes) -> Vec<Spec> {
             MapType::PerCpuArray,
             U32,
             size_of::<ServiceStats>(),
-            sizes.services.saturating_mul(2).saturating_add(1),
+            sizes.service_ids(),
+        ),
+        spec(
+            "LB_SERVICE_TRAFFIC",
+            MapType::PerCpuArray,
+            U32,
+            size_of::<ServiceTraffic>(),
+            sizes.service_ids(),
         ),
         spec(
             "LB_LIMITS",

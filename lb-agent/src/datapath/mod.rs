@@ -21,6 +21,7 @@ mod purge;
 mod rtnl;
 mod sockets;
 mod stats;
+mod suspects;
 mod sys;
 #[cfg(test)]
 mod tests;
@@ -52,6 +53,7 @@ pub use object::{join_stages, load_program, object_bytes};
 pub use purge::purge;
 pub use sockets::{Orphan, Sockets};
 pub use stats::{BackendCounts, Counted, ServiceCounts, Stats};
+pub use suspects::{Suspects, reason as suspect_reason};
 pub use trace::Tracer;
 
 use crate::plan::{Kernel, Limits};
@@ -199,6 +201,15 @@ impl Datapath {
     /// If a pinned map cannot be opened.
     pub fn sockets(&self) -> Result<Sockets> {
         Sockets::open(&self.config.pin_dir, &self.config.sizes)
+    }
+
+    /// What the programs saw of backends that do not answer.
+    ///
+    /// # Errors
+    ///
+    /// If a pinned map cannot be opened.
+    pub fn suspects(&self) -> Result<Suspects> {
+        Suspects::open(&self.config.pin_dir, &self.config.sizes)
     }
 
     /// What tells which backend a flow would get.

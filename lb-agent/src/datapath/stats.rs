@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use lb_common::{
     Addr4, Addr6, Backend, BackendStats, ConnectionStats, Reason, Service, ServiceKey,
-    ServiceState, ServiceStats, backend_kind, backend_state, service_mode,
+    ServiceState, ServiceStats, ServiceTraffic, backend_kind, backend_state, service_mode,
 };
 
 use super::{
@@ -19,6 +19,7 @@ use super::{
     flows::{entries, pinned},
     layout::schema_dir,
     percpu::PerCpu,
+    suspects::{Suspects, reason},
 };
 use crate::plan::Endpoint;
 
@@ -33,7 +34,9 @@ pub struct Stats {
     traffic: PerCpu<BackendStats>,
     connections: PerCpu<ConnectionStats>,
     services: PerCpu<ServiceStats>,
+    carried: PerCpu<ServiceTraffic>,
     reasons: PerCpu<u64>,
+    suspects: Suspects,
 }
 
 /// What was counted up to now, since the maps were made.
@@ -58,6 +61,8 @@ pub struct BackendCounts {
     pub connections: ConnectionStats,
     /// It is elsewhere on the network, so that a service's mode may be direct server return.
     pub is_elsewhere: bool,
+    /// Why it gets no new flows for now, although it is active.
+    pub suspect: Option<&'static str>,
 }
 
 /// One service's.
@@ -67,6 +72,8 @@ pub struct ServiceCounts {
     pub active: u64,
     /// New flows and handshakes.
     pub stats: ServiceStats,
+    /// Packets and bytes.
+    pub traffic: ServiceTraffic,
     /// Backends elsewhere answer the clients directly.
     pub is_dsr: bool,
 }
@@ -85,7 +92,9 @@ impl Stats {
             traffic: PerCpu::open(dir, "LB_STATS")?,
             connections: PerCpu::open(dir, "LB_CONNECTIONS")?,
             services: PerCpu::open(dir, "LB_SERVICE_STATS")?,
+            carried: PerCpu::open(dir, "LB_SERVICE_TRAFFIC")?,
             reasons: PerCpu::open(dir, "LB_COUNTERS")?,
+            suspects: Suspects::open(pin_dir, sizes)?,
         })
     }
 
@@ -117,6 +126,7 @@ impl Stats {
         let active = self.active.read()?;
         let traffic = self.traffic.sums(len, add_traffic)?;
         let connections = self.connections.sums(len, add_connections)?;
+        let suspects = self.suspects.read()?;
         for (id, backend) in backends {
             let Some(endpoint) = Endpoint::of(&backend) else {
                 continue;
@@ -126,6 +136,7 @@ impl Stats {
                 traffic: value(&traffic, id),
                 connections: value(&connections, id),
                 is_elsewhere: backend.kind == backend_kind::NET,
+                suspect: suspects.get(&endpoint).map(reason),
             };
             counted.backends.insert(endpoint, counts);
         }
@@ -154,6 +165,7 @@ impl Stats {
         };
         let states = self.states.read()?;
         let stats = self.services.sums(len, add_service)?;
+        let carried = self.carried.sums(len, add_carried)?;
         for (endpoint, service) in services {
             let counts = ServiceCounts {
                 active: states
@@ -161,6 +173,7 @@ impl Stats {
                     .map(|state| state.flows)
                     .unwrap_or_default(),
                 stats: value(&stats, service.id),
+                traffic: value(&carried, service.id),
                 is_dsr: service.mode != service_mode::NAT,
             };
             counted.services.insert(endpoint, counts);
@@ -185,6 +198,13 @@ fn add_traffic(sum: &mut BackendStats, cpu: &BackendStats) {
     sum.bytes_from += cpu.bytes_from;
     sum.failed += cpu.failed;
     sum.retransmits += cpu.retransmits;
+}
+
+fn add_carried(sum: &mut ServiceTraffic, cpu: &ServiceTraffic) {
+    sum.packets_to += cpu.packets_to;
+    sum.bytes_to += cpu.bytes_to;
+    sum.packets_from += cpu.packets_from;
+    sum.bytes_from += cpu.bytes_from;
 }
 
 fn add_connections(sum: &mut ConnectionStats, cpu: &ConnectionStats) {

@@ -11,6 +11,8 @@ pub struct Filled {
     pub flows: u64,
     /// Flows at a time.
     pub max_flows: u32,
+    /// It does not answer, and is left alone for a while.
+    pub suspect: bool,
 }
 
 /// Where a walk went.
@@ -22,8 +24,19 @@ pub struct Walk {
     pub passed: Vec<(u32, u32, String)>,
 }
 
-/// Goes from a hash to a backend that takes new flows.
+/// Goes from a hash to a backend that takes new flows. Where all of them are suspect, none is.
 pub fn walk(slots: &[u32], hash: u32, fail_open: bool, of: impl Fn(u32) -> Filled) -> Walk {
+    let walked = pass(slots, hash, fail_open, &of);
+    if walked.end.is_some() {
+        return walked;
+    }
+    pass(slots, hash, fail_open, |id| Filled {
+        suspect: false,
+        ..of(id)
+    })
+}
+
+fn pass(slots: &[u32], hash: u32, fail_open: bool, of: impl Fn(u32) -> Filled) -> Walk {
     let mut walk = Walk::default();
     let mut hash = hash;
     for _ in 0..WALK_STEPS {
@@ -49,11 +62,15 @@ pub fn obstacle(filled: &Filled, fail_open: bool) -> Option<String> {
         backend,
         flows,
         max_flows,
+        suspect,
     } = filled;
     let takes = backend.state == backend_state::ACTIVE
         || (fail_open && backend.state == backend_state::DOWN);
     if !takes {
         return Some(state(backend.state).to_owned());
+    }
+    if *suspect {
+        return Some("suspect: it does not answer".to_owned());
     }
     (*max_flows != 0 && *flows >= u64::from(*max_flows))
         .then(|| format!("has all {max_flows} flows that it may have"))
@@ -82,6 +99,7 @@ mod tests {
             backend,
             flows,
             max_flows,
+            suspect: false,
         }
     }
 
@@ -107,6 +125,18 @@ mod tests {
         ];
         assert_eq!(found.passed, passed);
         assert_eq!(walk(&slots, hash, true, backend).end, Some((start, 1)));
+    }
+
+    #[test]
+    fn a_suspect_is_passed_over_unless_all_are() {
+        let suspect = |id| Filled {
+            suspect: id == 1,
+            ..of(backend_state::ACTIVE, 0, 0)
+        };
+        let found = walk(&[1, 2, 1, 1, 2, 2, 1, 2], 7, false, suspect);
+        assert_eq!(found.end.map(|(_, id)| id), Some(2));
+        let found = walk(&[1; 8], 7, false, suspect);
+        assert_eq!(found.end.map(|(_, id)| id), Some(1));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use aya::maps::{Array, LpmTrie, lpm_trie::Key};
 use ipnet::IpNet;
 use lb_common::{
     Addr4, Addr6, Affinity, AffinityKey, BackendLimit, IDLE_TCP, IDLE_UDP, IDLE_UDP_TWO_WAY,
-    SOURCE_BITS, Service, ServiceState, SourceKey,
+    SOURCE_BITS, Service, ServiceState, SourceKey, Suspect,
 };
 
 use super::{Rig, SERVICE, Way};
@@ -48,6 +48,29 @@ impl Rig {
     pub fn service_load(&mut self) -> u64 {
         let map: Array<_, ServiceState> = self.map("LB_SERVICE_STATES");
         map.get(&SERVICE, 0).unwrap().flows
+    }
+
+    /// What is known of a backend that does not answer.
+    pub fn suspect(&mut self, id: u32) -> Suspect {
+        let map: Array<_, Suspect> = self.map("LB_SUSPECTS");
+        map.get(&id, 0).unwrap()
+    }
+
+    /// Leaves a suspect one for an hour, however slow the test is.
+    pub fn hold_suspect(&mut self, id: u32) {
+        let mut map: Array<_, Suspect> = self.map("LB_SUSPECTS");
+        let mut suspect = map.get(&id, 0).unwrap();
+        suspect.until += 3_600_000_000_000;
+        map.set(id, suspect, 0).unwrap();
+    }
+
+    /// Lets so much time pass for a suspect, ns.
+    pub fn age_suspect(&mut self, id: u32, ns: u64) {
+        let mut map: Array<_, Suspect> = self.map("LB_SUSPECTS");
+        let mut suspect = map.get(&id, 0).unwrap();
+        suspect.until = suspect.until.saturating_sub(ns);
+        suspect.answered = suspect.answered.saturating_sub(ns);
+        map.set(id, suspect, 0).unwrap();
     }
 
     /// Makes every client's affinity older by so many seconds.

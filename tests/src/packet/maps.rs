@@ -8,8 +8,8 @@ use aya::maps::{
 use lb_common::{
     Addr4, Addr6, Address as _, Backend, BackendStats, Be16, ConnectionStats, FILTER_SLOTS,
     IDLE_TCP, IDLE_UDP, IDLE_UDP_TWO_WAY, Neighbour, NextHop, NodeConfig, Reason, SLOTS_LARGE,
-    SLOTS_MEDIUM, SLOTS_SMALL, Service, ServiceKey, ServiceStats, addr_flag, backend_kind,
-    backend_state, filter_slot, port_flag, service_flag,
+    SLOTS_MEDIUM, SLOTS_SMALL, Service, ServiceKey, ServiceStats, ServiceTraffic, addr_flag,
+    backend_kind, backend_state, filter_slot, port_flag, service_flag,
 };
 
 use super::{Rig, Way};
@@ -346,6 +346,18 @@ impl Rig {
             let handshakes = cpu.handshakes.iter().sum::<u64>();
             (sum.0 + cpu.flows, sum.1 + cpu.refused, sum.2 + handshakes)
         })
+    }
+
+    /// What a service carried: packets and bytes from clients, packets and bytes to them.
+    pub fn carried(&self, service: u32) -> [u64; 4] {
+        let values = self.per_cpu::<ServiceTraffic>("LB_SERVICE_TRAFFIC", service);
+        let sum = |field: fn(&ServiceTraffic) -> u64| values.iter().map(field).sum();
+        [
+            sum(|s| s.packets_to),
+            sum(|s| s.bytes_to),
+            sum(|s| s.packets_from),
+            sum(|s| s.bytes_from),
+        ]
     }
 
     fn per_cpu<T: aya::Pod>(&self, name: &str, id: u32) -> aya::maps::PerCpuValues<T> {

@@ -36,6 +36,12 @@ pub struct Net {
 impl Net {
     /// Makes it; the namespace must be fresh ([`super::Rig::new`]).
     pub fn new() -> Self {
+        let links = fs::read_to_string("/proc/thread-self/net/dev").expect("links");
+        // Two lines of headings, and `lo`.
+        assert!(
+            links.lines().count() <= 3,
+            "this network namespace is not fresh; make a rig first"
+        );
         for knob in [
             "ipv4/conf/all/forwarding",
             "ipv4/conf/default/forwarding",

@@ -35,6 +35,10 @@ pub(super) fn traffic(services: &[ServiceReport]) -> Table {
             whole.flows_new.to_string(),
             "-".to_owned(),
             whole.flows_refused.to_string(),
+            whole.packets_in.to_string(),
+            known(&whole.packets_out),
+            size(whole.bytes_in),
+            whole.bytes_out.map_or_else(|| "?".to_owned(), size),
         ];
         line.resize(13, "-".to_owned());
         line.push(middle(&whole.handshakes));
@@ -64,7 +68,6 @@ fn line_of(service: &ServiceReport, backend: &BackendReport) -> Vec<String> {
         handshakes,
         handshake_ns,
     } = &backend.traffic;
-    let known = |number: &Option<u64>| number.map_or_else(|| "?".to_owned(), |n| n.to_string());
     let handshake = match (handshakes, handshake_ns) {
         (Some(0), _) => "-".to_owned(),
         (Some(count), Some(ns)) => time(ns / count),
@@ -86,6 +89,11 @@ fn line_of(service: &ServiceReport, backend: &BackendReport) -> Vec<String> {
         syn_retransmits.to_string(),
         handshake,
     ]
+}
+
+/// `?`: nobody knows.
+fn known(number: &Option<u64>) -> String {
+    number.map_or_else(|| "?".to_owned(), |number| number.to_string())
 }
 
 /// The bucket in which the middle one of the handshakes is.

@@ -10,8 +10,8 @@ use aya::{
 };
 use lb_common::{
     Addr6, Affinity, AffinityKey, Backend, BackendLimit, Be16, DryRun, Reason, SLOTS_LARGE,
-    SLOTS_MEDIUM, SLOTS_SMALL, SOURCE_BITS, Service, ServiceState, SourceKey, algorithm, flow_hash,
-    headers::TCP, service_flag, service_mode, source_rule, turn_hash,
+    SLOTS_MEDIUM, SLOTS_SMALL, SOURCE_BITS, Service, ServiceState, SourceKey, Suspect, algorithm,
+    flow_hash, headers::TCP, service_flag, service_mode, source_rule, turn_hash,
 };
 
 use super::{Explainer, Family, found, refusal};
@@ -38,6 +38,7 @@ pub(super) struct Maps {
     loads: Array<MapData, u64>,
     states: Array<MapData, ServiceState>,
     affinity: HashMap<MapData, AffinityKey, Affinity>,
+    suspects: Array<MapData, Suspect>,
 }
 
 // === impl Maps ===
@@ -56,6 +57,7 @@ impl Maps {
             loads: take(&mut object, "LB_LOADS")?,
             states: take(&mut object, "LB_SERVICE_STATES")?,
             affinity: take(&mut object, "LB_AFFINITY")?,
+            suspects: take(&mut object, "LB_SUSPECTS")?,
             object,
         })
     }
@@ -319,8 +321,11 @@ impl Maps {
 
     /// Of an id that is out of bounds: one that takes nothing.
     fn filled(&self, id: u32) -> Filled {
+        let backend = self.backends.get(&id, 0).unwrap_or_default();
+        let suspect = self.suspects.get(&id, 0).unwrap_or_default();
         Filled {
-            backend: self.backends.get(&id, 0).unwrap_or_default(),
+            suspect: suspect.is_out(backend.generation, now()),
+            backend,
             flows: self.loads.get(&id, 0).unwrap_or_default(),
             max_flows: self.limits.get(&id, 0).unwrap_or_default().max_flows,
         }

@@ -1,0 +1,74 @@
+//! Reads what the programs saw of backends that do not answer.
+
+use std::{collections::HashMap, path::Path};
+
+use anyhow::Result;
+use lb_common::{Backend, Reason, Suspect, backend_state, suspicion};
+
+use super::{Sizes, arrays::ById, layout::schema_dir, percpu::PerCpu};
+use crate::plan::Endpoint;
+
+/// Length of the counters' map up to that of suspicions.
+const COUNTERS: usize = Reason::BackendSuspect as usize + 1;
+
+/// The maps of it, opened from their pins.
+#[derive(Debug)]
+pub struct Suspects {
+    backends: ById<Backend>,
+    suspects: ById<Suspect>,
+    reasons: PerCpu<u64>,
+}
+
+// === impl Suspects ===
+
+impl Suspects {
+    pub(super) fn open(pin_dir: &Path, sizes: &Sizes) -> Result<Self> {
+        let dir = &schema_dir(pin_dir);
+        Ok(Self {
+            backends: ById::open(dir, "LB_BACKENDS", sizes.backends)?,
+            suspects: ById::open(dir, "LB_SUSPECTS", sizes.backends)?,
+            reasons: PerCpu::open(dir, "LB_COUNTERS")?,
+        })
+    }
+
+    /// How many times a backend became suspect, or stayed one; cheap.
+    ///
+    /// # Errors
+    ///
+    /// If the map cannot be read.
+    pub fn times(&self) -> Result<u64> {
+        let sums = self.reasons.sums(COUNTERS, |sum, cpu| *sum += cpu)?;
+        Ok(sums.last().copied().unwrap_or_default())
+    }
+
+    /// Every backend that is suspect now.
+    ///
+    /// # Errors
+    ///
+    /// If a map cannot be read.
+    pub fn read(&self) -> Result<HashMap<Endpoint, Suspect>> {
+        let mut suspects = self.suspects.read()?;
+        suspects.retain(|_, suspect| suspect.times != 0);
+        if suspects.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let backends = self.backends.read()?;
+        let current = |(id, suspect): (u32, Suspect)| {
+            let backend = backends.get(&id)?;
+            let is_it =
+                backend.generation == suspect.generation && backend.state != backend_state::FREE;
+            let endpoint = Endpoint::of(backend)?;
+            is_it.then_some((endpoint, suspect))
+        };
+        Ok(suspects.into_iter().filter_map(current).collect())
+    }
+}
+
+/// Why a backend is suspect, for people.
+pub fn reason(suspect: &Suspect) -> &'static str {
+    match suspect.why {
+        suspicion::REFUSED => "it refused a connection",
+        suspicion::SILENT => "it did not answer a connection",
+        _ => "it cannot be reached",
+    }
+}
