@@ -26,6 +26,9 @@ pub(super) fn marathon(sources: &Sources<'_>) -> Result<Option<Marathon>, Config
             &keys::MARATHON_PASSWORD_FILE,
             &keys::MARATHON_TOKEN_FILE,
             &keys::MARATHON_CA_FILE,
+            &keys::MARATHON_GROUP,
+            &keys::MARATHON_STRICT_MODE,
+            &keys::MARATHON_SKIP,
         ];
         return match orphans.into_iter().find(|key| is_set(sources, key)) {
             Some(key) => Err(refuse(sources, key, "has no effect without --marathon")),
@@ -41,11 +44,27 @@ pub(super) fn marathon(sources: &Sources<'_>) -> Result<Option<Marathon>, Config
         ));
     }
     let framework = sources.one(&keys::MARATHON_FRAMEWORK, parse::word)?;
+    let groups = sources.many(&keys::MARATHON_GROUP, parse::word)?;
+    if groups.is_empty()
+        && let Some(key) = [&keys::MARATHON_STRICT_MODE, &keys::MARATHON_SKIP]
+            .into_iter()
+            .find(|key| is_set(sources, key))
+    {
+        return Err(refuse(
+            sources,
+            key,
+            "has no effect without --marathon-group",
+        ));
+    }
+    let yes_or_no = parse::choice(&[(keys::YES, true), ("no", false)]);
     Ok(Some(Marathon {
         urls,
         framework,
         auth: marathon_auth(sources)?,
         ca_file,
+        groups,
+        strict_mode: sources.preset(&keys::MARATHON_STRICT_MODE, yes_or_no)?,
+        skipped: sources.many(&keys::MARATHON_SKIP, parse::app_id)?,
     }))
 }
 

@@ -10,7 +10,7 @@ use crate::{
     config::{Config, MarathonAuth},
     provider::{
         self, ProviderId, Update,
-        marathon::{Auth, Secret, id_without_framework},
+        marathon::{Auth, Edge, Secret, id_without_framework},
     },
 };
 
@@ -26,6 +26,11 @@ pub(super) fn start_providers(
         let mut settings = provider::marathon::MarathonConfig::new(marathon.urls.clone());
         settings.framework.clone_from(&marathon.framework);
         settings.ca_file.clone_from(&marathon.ca_file);
+        settings.edge = Edge {
+            groups: marathon.groups.iter().cloned().collect(),
+            strict: marathon.strict_mode,
+            skipped: marathon.skipped.iter().cloned().collect(),
+        };
         settings.auth = auth(&marathon.auth)?;
         settings.timings.resync = config.resync;
         // One name for all its life: the framework's may be learnt later.

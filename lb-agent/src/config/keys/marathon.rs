@@ -1,6 +1,6 @@
 //! The settings of `--marathon`.
 
-use super::{Key, SERVICES_, many, one};
+use super::{Key, SERVICES_, many, one, switch};
 
 pub(crate) const MARATHON: Key = many(
     SERVICES_,
@@ -41,3 +41,21 @@ pub(crate) const MARATHON_CA_FILE: Key = one(
     "PEM file with the certificate authority that signed Marathon's certificate, for https URLs",
 )
 .words("the system's authorities");
+pub(crate) const MARATHON_GROUP: Key = many(
+    SERVICES_,
+    "marathon-group",
+    "NAME",
+    "Serve the service ports of Marathon apps whose label HAPROXY_GROUP names this group, at the node's own addresses, as \
+     Marathon-LB does; `*` for every app",
+);
+pub(crate) const MARATHON_STRICT_MODE: Key = switch(
+    SERVICES_,
+    "marathon-strict-mode",
+    "Of those, only the service ports with a label HAPROXY_n_ENABLED=true",
+);
+pub(crate) const MARATHON_SKIP: Key = many(
+    SERVICES_,
+    "marathon-skip",
+    "APP",
+    "Apps whose service ports are never served, such as /marathon-lb",
+);

@@ -7,7 +7,7 @@ use reqwest::{
     header::{AUTHORIZATION, HeaderValue},
 };
 
-use super::secret::Secret;
+use super::{edge::Edge, secret::Secret};
 use crate::provider::backoff::Steps;
 
 /// One Marathon and how to read it.
@@ -22,6 +22,8 @@ pub struct MarathonConfig {
     pub auth: Auth,
     /// PEM file of the only authorities to trust; the system's if absent.
     pub ca_file: Option<PathBuf>,
+    /// Which service ports stand at the node's addresses.
+    pub edge: Edge,
     /// All times; the defaults are those of the specification.
     pub timings: Timings,
     /// The longest answer that is read, in bytes after decompression.
@@ -81,6 +83,7 @@ impl MarathonConfig {
             framework: None,
             auth: Auth::None,
             ca_file: None,
+            edge: Edge::default(),
             timings: Timings::default(),
             max_body: 128 << 20,
         }

@@ -14,6 +14,7 @@ use super::{
     agents::Agents,
     build::{self, Context},
     client::{Client, Failure},
+    edge::Edge,
     reading,
     version::{self, Lookup, VersionKey, Versions},
 };
@@ -26,6 +27,7 @@ const PARALLEL: usize = 8;
 pub(super) struct Fetcher {
     client: Arc<Client>,
     framework: Option<Arc<str>>,
+    edge: Edge,
     versions: Versions,
     agents: Agents,
 }
@@ -45,11 +47,12 @@ pub(super) struct Fetched {
 
 impl Fetcher {
     /// The framework's name is asked for if it is not given.
-    pub(super) fn new(client: Arc<Client>, framework: Option<&str>) -> Self {
+    pub(super) fn new(client: Arc<Client>, framework: Option<&str>, edge: &Edge) -> Self {
         let framework = framework.map(Arc::from);
         Self {
             client,
             framework,
+            edge: edge.clone(),
             versions: Versions::default(),
             agents: Agents::default(),
         }
@@ -91,6 +94,7 @@ impl Fetcher {
             framework: &framework,
             versions,
             agents,
+            edge: &self.edge,
         };
         let snapshot = build::build(&reading, &context, last);
         Ok(Fetched {

@@ -34,6 +34,10 @@ pub(super) struct App {
     pub(super) current: Definition,
     /// `versionInfo.lastConfigChangeAt`.
     pub(super) last_config_change: Option<String>,
+    /// `versionInfo.lastScalingAt`.
+    pub(super) last_scaling: Option<String>,
+    /// How many tasks it is to have.
+    pub(super) instances: u64,
     /// Readable tasks, in any state.
     pub(super) tasks: Vec<Task>,
     /// Ids of tasks with a readiness result `false`.
@@ -135,11 +139,12 @@ impl Reading {
             .filter(|r| r.ready == Some(false))
             .map(|r| r.task_id)
             .collect();
-        let last_config_change = state.version_info.last_config_change_at;
         self.apps.push(App {
             id,
             current,
-            last_config_change,
+            last_config_change: state.version_info.last_config_change_at,
+            last_scaling: state.version_info.last_scaling_at,
+            instances: state.instances,
             tasks,
             not_ready,
         });

@@ -41,7 +41,11 @@ pub(super) async fn watch(
     let mut watcher = Watcher {
         tx,
         timings,
-        fetcher: Fetcher::new(Arc::clone(&client), config.framework.as_deref()),
+        fetcher: Fetcher::new(
+            Arc::clone(&client),
+            config.framework.as_deref(),
+            &config.edge,
+        ),
         unnamed: id_without_framework(config),
         schedule: Schedule::new(timings.debounce, timings.debounce_at_most, first),
         acceptance: Acceptance::new(timings.confirm_empty),

@@ -1,10 +1,12 @@
 //! Bodies of Marathon -> pools, and the watcher against a Marathon on loopback.
 
+mod deployments;
 mod emptiness;
 mod fixtures;
 mod generations;
 mod malformed;
 mod server;
+mod service_ports;
 mod versions;
 mod watched;
 mod watching;
@@ -15,6 +17,7 @@ use serde_json::{Value, json};
 
 use super::{
     build::{self, Context},
+    edge::Edge,
     reading::{self, Reading},
     version::Versions,
 };
@@ -39,6 +42,16 @@ fn apps(apps: Value) -> Snapshot {
 }
 
 fn build_with(a: &Value, p: &Value, versions: &Versions, last: Option<&Snapshot>) -> Snapshot {
+    build_at(a, p, versions, last, &Edge::default())
+}
+
+fn build_at(
+    a: &Value,
+    p: &Value,
+    versions: &Versions,
+    last: Option<&Snapshot>,
+    edge: &Edge,
+) -> Snapshot {
     let agents: HashMap<String, IpAddr> = [("agent-7".to_owned(), [10, 0, 0, 7].into())]
         .into_iter()
         .collect();
@@ -46,6 +59,7 @@ fn build_with(a: &Value, p: &Value, versions: &Versions, last: Option<&Snapshot>
         framework: &"marathon".into(),
         versions,
         agents: &agents,
+        edge,
     };
     build::build(&reading(a, p), &context, last)
 }
