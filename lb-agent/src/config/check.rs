@@ -25,6 +25,7 @@ pub(super) fn marathon(sources: &Sources<'_>) -> Result<Option<Marathon>, Config
             &keys::MARATHON_USER,
             &keys::MARATHON_PASSWORD_FILE,
             &keys::MARATHON_TOKEN_FILE,
+            &keys::MARATHON_CREDENTIALS_FILE,
             &keys::MARATHON_CA_FILE,
             &keys::MARATHON_GROUP,
             &keys::MARATHON_STRICT_MODE,
@@ -72,6 +73,15 @@ fn marathon_auth(sources: &Sources<'_>) -> Result<MarathonAuth, ConfigError> {
     let user = sources.one(&keys::MARATHON_USER, parse::word)?;
     let password_file = sources.one(&keys::MARATHON_PASSWORD_FILE, parse::readable_file)?;
     let token_file = sources.one(&keys::MARATHON_TOKEN_FILE, parse::readable_file)?;
+    let credentials = &keys::MARATHON_CREDENTIALS_FILE;
+    if let Some(credentials_file) = sources.one(credentials, parse::readable_file)? {
+        if user.is_some() || password_file.is_some() || token_file.is_some() {
+            let reason = "contradicts --marathon-user, --marathon-password-file and --marathon-token-file: log in with one \
+                          of them";
+            return Err(refuse(sources, credentials, reason));
+        }
+        return Ok(MarathonAuth::Login { credentials_file });
+    }
     match (user, password_file, token_file) {
         (None, None, None) => Ok(MarathonAuth::Open),
         (Some(user), Some(password_file), None) => Ok(MarathonAuth::Basic {

@@ -113,6 +113,11 @@ pub enum MarathonAuth {
         /// Its first line is the token.
         token_file: PathBuf,
     },
+    /// The same with a token that DC/OS gives to an account.
+    Login {
+        /// JSON with the account.
+        credentials_file: PathBuf,
+    },
 }
 
 /// The DNS service.

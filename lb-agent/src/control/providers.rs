@@ -10,7 +10,7 @@ use crate::{
     config::{Config, MarathonAuth},
     provider::{
         self, ProviderId, Update,
-        marathon::{Auth, Edge, Secret, id_without_framework},
+        marathon::{Auth, Credentials, Edge, Secret, id_without_framework},
     },
 };
 
@@ -91,5 +91,8 @@ fn auth(auth: &MarathonAuth) -> Result<Auth> {
             password: secret(password_file)?,
         },
         MarathonAuth::Token { token_file } => Auth::Token(secret(token_file)?),
+        MarathonAuth::Login { credentials_file } => {
+            Auth::Login(Credentials::in_file(credentials_file).map_err(Error::msg)?)
+        }
     })
 }

@@ -34,6 +34,13 @@ pub(crate) const MARATHON_TOKEN_FILE: Key = one(
     "FILE",
     "File whose first line is a DC/OS authentication token, instead of user and password",
 );
+pub(crate) const MARATHON_CREDENTIALS_FILE: Key = one(
+    SERVICES_,
+    "marathon-credentials-file",
+    "FILE",
+    "JSON file with an account of DC/OS to log in with, instead of a token: `uid` with `private_key` (a service account) or \
+     `password`, and `login_endpoint` where it is not on Marathon's host",
+);
 pub(crate) const MARATHON_CA_FILE: Key = one(
     SERVICES_,
     "marathon-ca-file",

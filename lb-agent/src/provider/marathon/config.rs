@@ -7,7 +7,7 @@ use reqwest::{
     header::{AUTHORIZATION, HeaderValue},
 };
 
-use super::{edge::Edge, secret::Secret};
+use super::{edge::Edge, login::Credentials, secret::Secret};
 use crate::provider::backoff::Steps;
 
 /// One Marathon and how to read it.
@@ -45,6 +45,8 @@ pub enum Auth {
     },
     /// A DC/OS authentication token: `Authorization: token=...`.
     Token(Secret),
+    /// An account of DC/OS, which gives such tokens.
+    Login(Credentials),
 }
 
 /// Times of the watcher.
@@ -113,10 +115,10 @@ impl Auth {
         }
     }
 
-    /// Adds `Authorization` to a request, with the secret as it is now.
+    /// Adds `Authorization` to a request, with the secret as it is now. Whoever logs in adds his token himself.
     pub(super) fn apply(&self, request: RequestBuilder) -> RequestBuilder {
         match self {
-            Self::None => request,
+            Self::None | Self::Login(_) => request,
             Self::Basic { user, password } => request.basic_auth(user, Some(password.reveal())),
             Self::Token(token) => {
                 request.header(AUTHORIZATION, format!("token={}", token.reveal()))
@@ -155,6 +157,7 @@ impl fmt::Debug for Auth {
             Self::None => f.write_str("None"),
             Self::Basic { user, .. } => write!(f, "Basic({user}:...)"),
             Self::Token(_) => f.write_str("Token(...)"),
+            Self::Login(_) => f.write_str("Login(...)"),
         }
     }
 }

@@ -16,6 +16,7 @@ mod event;
 mod fetch;
 mod label;
 mod listener;
+mod login;
 mod model;
 mod own;
 mod pod_model;
@@ -39,6 +40,7 @@ use tokio::sync::mpsc;
 pub use self::{
     config::{Auth, MarathonConfig, Timings},
     edge::Edge,
+    login::Credentials,
     secret::Secret,
     watcher::id_without_framework,
 };

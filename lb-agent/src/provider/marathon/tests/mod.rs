@@ -4,6 +4,7 @@ mod deployments;
 mod emptiness;
 mod fixtures;
 mod generations;
+mod logging_in;
 mod malformed;
 mod server;
 mod service_ports;
