@@ -32,7 +32,8 @@ pub(super) fn start_providers(
             skipped: marathon.skipped.iter().cloned().collect(),
         };
         settings.auth = auth(&marathon.auth)?;
-        settings.timings.resync = config.resync;
+        // Events tell what changes, and reading everything is work for Marathon: every other time is enough.
+        settings.timings.resync = config.resync * 2;
         // One name for all its life: the framework's may be learnt later.
         let id = id_without_framework(&settings);
         ids.push(id.clone());

@@ -39,6 +39,13 @@ struct Declared<'a> {
     has_checks: bool,
 }
 
+/// One port object, and what it is behind.
+struct Named<'d> {
+    at: At,
+    service_port: Option<usize>,
+    vips: &'d [(Protocol, Target)],
+}
+
 /// What is true of all definitions of an app.
 struct Common<'a> {
     app: &'a App,
@@ -221,13 +228,16 @@ impl<'a> Declared<'a> {
         })
     }
 
-    /// Each port object with its service port and its VIPs.
-    fn each(
-        &self,
-    ) -> impl Iterator<Item = (&PortObject<'a>, (Option<usize>, &[(Protocol, Target)]))> {
+    /// Each port object with what is behind it.
+    fn each(&self) -> impl Iterator<Item = Named<'_>> {
         let vips = self.vips.iter().map(Vec::as_slice);
         let named = self.service_ports.iter().copied().zip(vips);
-        self.objects.iter().zip(named)
+        let objects = self.objects.iter().zip(named);
+        objects.map(|(object, (service_port, vips))| Named {
+            at: object.at,
+            service_port,
+            vips,
+        })
     }
 }
 
@@ -244,12 +254,10 @@ impl Common<'_> {
             ..
         } = self;
         let mut taken = BTreeMap::new();
-        for (object, (service_port, vips)) in declared.each() {
-            if object.at != At::Task(0) {
-                for (protocol, target) in vips {
-                    let key = context.key(&app.id, target, *protocol);
-                    taken.entry(key).or_insert(service_port);
-                }
+        for named in declared.each().filter(|named| named.at != At::Task(0)) {
+            for (protocol, target) in named.vips {
+                let key = context.key(&app.id, target, *protocol);
+                taken.entry(key).or_insert(named.service_port);
             }
         }
         for label in &declared.indexed {
@@ -306,12 +314,12 @@ impl Common<'_> {
         {
             own.problems.extend(uneven);
         }
-        for (reached, (_, (service_port, vips))) in reached.into_iter().zip(declared.each()) {
-            for (protocol, target) in vips {
+        for (reached, named) in reached.into_iter().zip(declared.each()) {
+            for (protocol, target) in named.vips {
                 let key = context.key(&app.id, target, *protocol);
                 self.add(key, task, reached, share, own);
             }
-            let Some(port) = self.served(service_port) else {
+            let Some(port) = self.served(named.service_port) else {
                 continue;
             };
             for (host, _) in &port.vips {

@@ -7,7 +7,7 @@ use std::{
 
 use crate::{
     catalog::Protocol,
-    provider::{Backend, PoolKey, Pools, Problem, Snapshot},
+    provider::{Backend, Pool, PoolKey, Pools, Problem, Snapshot},
 };
 
 use super::{
@@ -85,6 +85,18 @@ pub(super) fn build(reading: &Reading, context: &Context<'_>, last: Option<&Snap
         pools: pools.into_vec(),
         problems: problems.into_iter().collect(),
     }
+}
+
+/// The snapshot that is `last` but for what these apps contribute: that is all of `part`.
+pub(super) fn merge(last: &Snapshot, apps: &BTreeSet<String>, part: Snapshot) -> Snapshot {
+    let pools = last.pools.iter().filter(|pool| !apps.contains(&*pool.app));
+    let mut pools: Vec<Pool> = pools.cloned().chain(part.pools).collect();
+    pools.sort_by_cached_key(|pool| PoolKey::from(pool));
+    let problems = last.problems.iter();
+    let problems = problems.filter(|problem| !apps.contains(&*problem.subject));
+    let mut problems: Vec<Problem> = problems.cloned().chain(part.problems).collect();
+    problems.sort();
+    Snapshot { pools, problems }
 }
 
 /// The names of the agents that active tasks run on.

@@ -170,9 +170,9 @@ impl Default for Timings {
             connect: Duration::from_secs(3),
             request: Duration::from_secs(45),
             silence: Duration::from_secs(60),
-            debounce: Duration::from_millis(200),
+            debounce: Duration::from_millis(100),
             debounce_at_most: Duration::from_secs(1),
-            resync: Duration::from_secs(30),
+            resync: Duration::from_secs(60),
             backoff: Steps {
                 first: Duration::from_secs(1),
                 factor: 1.5,

@@ -53,21 +53,26 @@ pub(super) fn of<'a>(
     let mut deployments = Deployments::default();
     let mut groups = BTreeMap::<String, Vec<&App>>::new();
     for app in &reading.apps {
-        let Some(value) = app.current.labels.get(GROUP) else {
-            continue;
-        };
-        match text(value).map(|name| name.trim_start_matches('/')) {
-            Ok("") | Err(_) => {
+        match group_of(app) {
+            Some(group) => groups.entry(group).or_default().push(app),
+            None if app.current.labels.contains_key(GROUP) => {
                 let why = format!("label {GROUP}: it names no group; the app stands alone");
                 deployments.problems.push((&app.id, why));
             }
-            Ok(name) => groups.entry(format!("/{name}")).or_default().push(app),
+            None => {}
         }
     }
     for (group, apps) in groups {
         deployments.add(&group, apps, context, &is_edge);
     }
     deployments
+}
+
+/// The deployment group of an app, with a slash before it.
+pub(super) fn group_of(app: &App) -> Option<String> {
+    let name = text(app.current.labels.get(GROUP)?).ok()?;
+    let name = name.trim_start_matches('/');
+    (!name.is_empty()).then(|| format!("/{name}"))
 }
 
 // === impl Deployments ===

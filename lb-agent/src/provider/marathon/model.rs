@@ -142,9 +142,6 @@ pub(super) struct AppState {
     /// `versionInfo`.
     #[serde(default, deserialize_with = "lenient")]
     pub(super) version_info: VersionInfo,
-    /// Task objects, read one by one.
-    #[serde(default, deserialize_with = "lenient")]
-    pub(super) tasks: Vec<Value>,
     /// Present with the embed and while a deployment runs.
     #[serde(default, deserialize_with = "lenient")]
     pub(super) readiness_check_results: Vec<Readiness>,
