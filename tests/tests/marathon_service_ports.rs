@@ -189,7 +189,8 @@ fn only_clients_of_the_allowed_networks_reach_a_service_port() {
         .put_app("/guarded", &allowed("192.0.2.0/24 10.77.0.12"))
         .expect("guarded otherwise");
     wait_until("the client is kept out", PATIENCE, || {
-        answers(&topology.client, PUBLIC).answered == 0
+        let outcome = ask(&topology.client, PUBLIC, 2, &[]).expect("probe");
+        outcome.answered == 0
     })
     .expect("it is");
 }

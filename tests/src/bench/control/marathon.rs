@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use aya::maps::{Array, Map, MapData};
+use aya::maps::{Array, MapData};
 use lb_agent::plan::Endpoint;
 use lb_common::{Backend, backend_state};
 use serde_json::{Value, json};
