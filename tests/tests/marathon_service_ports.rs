@@ -84,7 +84,7 @@ fn the_public_node_answers_at_the_service_port_of_its_group() {
         .expect("scaled down");
     answered_by(&topology.client, PUBLIC, 1);
     let outcome = steady.stop().expect("an outcome");
-    assert!(outcome.answered > 100 && outcome.failed == 0, "{outcome:?}");
+    assert!(outcome.answered > 20 && outcome.failed == 0, "{outcome:?}");
 
     // The VIP of the label and the service port are one; the group concerns the port alone.
     let by_name = named("dcos-101app2", 10_000);
@@ -258,7 +258,7 @@ fn a_deployment_takes_old_tasks_out_as_new_ones_come_in_and_no_connection_fails(
     for (client, steady) in [("outside", steady), ("inside", inside)] {
         let outcome = steady.stop().expect("an outcome");
         assert!(
-            outcome.answered > 100 && outcome.failed == 0,
+            outcome.answered > 20 && outcome.failed == 0,
             "{client}: {outcome:?}"
         );
     }
