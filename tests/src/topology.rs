@@ -255,6 +255,18 @@ impl Topology {
         Ok(vip)
     }
 
+    /// What the agent of a node says of itself; `null` while it does not answer.
+    ///
+    /// # Errors
+    ///
+    /// There is no agent program.
+    pub fn status(&self, node: usize) -> Result<Value> {
+        let run_dir = self.nodes[node].dir().join("run").display().to_string();
+        let argv = [&agent()?, "status", "--json", "--run-dir", &run_dir];
+        let shown = self.nodes[node].run(&argv)?;
+        Ok(serde_json::from_str(&shown.stdout).unwrap_or_default())
+    }
+
     /// Starts the agent of a node, or starts it again.
     ///
     /// # Errors

@@ -58,5 +58,5 @@ fn the_control_benchmark_sees_every_change_arrive() {
             case.case
         );
     }
-    assert_eq!(report.cases().len(), 8 + 5);
+    assert_eq!(report.cases().len(), 8 + 5 + 4);
 }

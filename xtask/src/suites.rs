@@ -21,11 +21,19 @@ pub(crate) enum Suite {
     Packet,
     /// Real sockets between network namespaces: `tests/tests/lab_*.rs`.
     Lab,
+    /// A stand-in for Marathon, and what only apps of Marathon can ask for: `tests/tests/marathon_*.rs`.
+    Marathon,
     /// A real Docker Engine in such a namespace: `tests/tests/docker_*.rs`.
     Docker,
 }
 
-const ALL: [Suite; 4] = [Suite::Unit, Suite::Packet, Suite::Lab, Suite::Docker];
+const ALL: [Suite; 5] = [
+    Suite::Unit,
+    Suite::Packet,
+    Suite::Lab,
+    Suite::Marathon,
+    Suite::Docker,
+];
 
 /// Labs at a time; more only make each other slow.
 const THREADS: &str = "--test-threads=2";
@@ -40,7 +48,7 @@ pub(crate) fn run(suite: Option<Suite>, arguments: &[String]) -> Result<ExitCode
     for suite in &suites {
         setup::bring(match suite {
             Suite::Unit => Need::Build,
-            Suite::Packet => Need::Lab,
+            Suite::Packet | Suite::Marathon => Need::Lab,
             // The ways of the benchmark are tested, too.
             Suite::Lab => Need::Bench,
             Suite::Docker => Need::Docker,
@@ -52,6 +60,7 @@ pub(crate) fn run(suite: Option<Suite>, arguments: &[String]) -> Result<ExitCode
             Suite::Unit => unit(arguments)?,
             Suite::Packet => as_programs("packet", arguments)?,
             Suite::Lab => as_programs("lab", arguments)?,
+            Suite::Marathon => as_programs("marathon", arguments)?,
             Suite::Docker => as_programs("docker", arguments)?,
         };
         failed.extend(more);

@@ -25,7 +25,11 @@ pub(super) fn marathon(sources: &Sources<'_>) -> Result<Option<Marathon>, Config
             &keys::MARATHON_USER,
             &keys::MARATHON_PASSWORD_FILE,
             &keys::MARATHON_TOKEN_FILE,
+            &keys::MARATHON_CREDENTIALS_FILE,
             &keys::MARATHON_CA_FILE,
+            &keys::MARATHON_GROUP,
+            &keys::MARATHON_STRICT_MODE,
+            &keys::MARATHON_SKIP,
         ];
         return match orphans.into_iter().find(|key| is_set(sources, key)) {
             Some(key) => Err(refuse(sources, key, "has no effect without --marathon")),
@@ -41,11 +45,27 @@ pub(super) fn marathon(sources: &Sources<'_>) -> Result<Option<Marathon>, Config
         ));
     }
     let framework = sources.one(&keys::MARATHON_FRAMEWORK, parse::word)?;
+    let groups = sources.many(&keys::MARATHON_GROUP, parse::word)?;
+    if groups.is_empty()
+        && let Some(key) = [&keys::MARATHON_STRICT_MODE, &keys::MARATHON_SKIP]
+            .into_iter()
+            .find(|key| is_set(sources, key))
+    {
+        return Err(refuse(
+            sources,
+            key,
+            "has no effect without --marathon-group",
+        ));
+    }
+    let yes_or_no = parse::choice(&[(keys::YES, true), ("no", false)]);
     Ok(Some(Marathon {
         urls,
         framework,
         auth: marathon_auth(sources)?,
         ca_file,
+        groups,
+        strict_mode: sources.preset(&keys::MARATHON_STRICT_MODE, yes_or_no)?,
+        skipped: sources.many(&keys::MARATHON_SKIP, parse::app_id)?,
     }))
 }
 
@@ -53,6 +73,15 @@ fn marathon_auth(sources: &Sources<'_>) -> Result<MarathonAuth, ConfigError> {
     let user = sources.one(&keys::MARATHON_USER, parse::word)?;
     let password_file = sources.one(&keys::MARATHON_PASSWORD_FILE, parse::readable_file)?;
     let token_file = sources.one(&keys::MARATHON_TOKEN_FILE, parse::readable_file)?;
+    let credentials = &keys::MARATHON_CREDENTIALS_FILE;
+    if let Some(credentials_file) = sources.one(credentials, parse::readable_file)? {
+        if user.is_some() || password_file.is_some() || token_file.is_some() {
+            let reason = "contradicts --marathon-user, --marathon-password-file and --marathon-token-file: log in with one \
+                          of them";
+            return Err(refuse(sources, credentials, reason));
+        }
+        return Ok(MarathonAuth::Login { credentials_file });
+    }
     match (user, password_file, token_file) {
         (None, None, None) => Ok(MarathonAuth::Open),
         (Some(user), Some(password_file), None) => Ok(MarathonAuth::Basic {

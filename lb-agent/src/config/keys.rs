@@ -355,7 +355,8 @@ pub(crate) const RESYNC: Key = one(
     TUNING,
     "resync",
     "SECONDS",
-    "How often everything is read and compared again, even if nothing seems to have changed",
+    "How often everything is read and compared again, even if nothing seems to have changed; all of Marathon every other \
+     time",
 )
 .preset("30");
 
@@ -383,7 +384,11 @@ pub(crate) const KEYS: &[&Key] = &[
     &MARATHON_USER,
     &MARATHON_PASSWORD_FILE,
     &MARATHON_TOKEN_FILE,
+    &MARATHON_CREDENTIALS_FILE,
     &MARATHON_CA_FILE,
+    &MARATHON_GROUP,
+    &MARATHON_STRICT_MODE,
+    &MARATHON_SKIP,
     &DOCKER,
     &DOCKER_EXPOSE,
     &DOCKER_SERVICES,

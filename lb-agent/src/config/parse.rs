@@ -96,6 +96,14 @@ pub(crate) fn word(text: &str) -> Result<String, String> {
     }
 }
 
+/// A Marathon app's id; the slash before it may be left out.
+pub(crate) fn app_id(text: &str) -> Result<String, String> {
+    match text.trim_start_matches('/') {
+        "" => Err("is not an app id such as /shop/web".to_owned()),
+        id => Ok(format!("/{id}")),
+    }
+}
+
 /// A file that can be read now.
 pub(crate) fn readable_file(text: &str) -> Result<PathBuf, String> {
     let path = Path::new(text);

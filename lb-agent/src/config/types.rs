@@ -75,6 +75,12 @@ pub struct Marathon {
     pub auth: MarathonAuth,
     /// PEM file with the authority to trust instead of the system's; was readable at start.
     pub ca_file: Option<PathBuf>,
+    /// Groups whose service ports are served at the node's addresses; `*`: all.
+    pub groups: Vec<String>,
+    /// Of those, only the service ports that are enabled by a label.
+    pub strict_mode: bool,
+    /// Apps whose service ports are not served, by id with a leading slash.
+    pub skipped: Vec<String>,
 }
 
 /// The Docker Engine to read, if any.
@@ -106,6 +112,11 @@ pub enum MarathonAuth {
     Token {
         /// Its first line is the token.
         token_file: PathBuf,
+    },
+    /// The same with a token that DC/OS gives to an account.
+    Login {
+        /// JSON with the account.
+        credentials_file: PathBuf,
     },
 }
 

@@ -10,7 +10,7 @@ use crate::{
     config::{Config, MarathonAuth},
     provider::{
         self, ProviderId, Update,
-        marathon::{Auth, Secret, id_without_framework},
+        marathon::{Auth, Credentials, Edge, Secret, id_without_framework},
     },
 };
 
@@ -26,8 +26,14 @@ pub(super) fn start_providers(
         let mut settings = provider::marathon::MarathonConfig::new(marathon.urls.clone());
         settings.framework.clone_from(&marathon.framework);
         settings.ca_file.clone_from(&marathon.ca_file);
+        settings.edge = Edge {
+            groups: marathon.groups.iter().cloned().collect(),
+            strict: marathon.strict_mode,
+            skipped: marathon.skipped.iter().cloned().collect(),
+        };
         settings.auth = auth(&marathon.auth)?;
-        settings.timings.resync = config.resync;
+        // Events tell what changes, and reading everything is work for Marathon: every other time is enough.
+        settings.timings.resync = config.resync * 2;
         // One name for all its life: the framework's may be learnt later.
         let id = id_without_framework(&settings);
         ids.push(id.clone());
@@ -86,5 +92,8 @@ fn auth(auth: &MarathonAuth) -> Result<Auth> {
             password: secret(password_file)?,
         },
         MarathonAuth::Token { token_file } => Auth::Token(secret(token_file)?),
+        MarathonAuth::Login { credentials_file } => {
+            Auth::Login(Credentials::in_file(credentials_file).map_err(Error::msg)?)
+        }
     })
 }

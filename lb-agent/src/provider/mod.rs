@@ -9,6 +9,7 @@ pub mod docker;
 pub mod file;
 pub mod marathon;
 mod pools;
+mod shape;
 mod values;
 
 pub use self::pools::{PoolKey, Pools};

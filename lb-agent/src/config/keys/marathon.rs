@@ -1,6 +1,6 @@
 //! The settings of `--marathon`.
 
-use super::{Key, SERVICES_, many, one};
+use super::{Key, SERVICES_, many, one, switch};
 
 pub(crate) const MARATHON: Key = many(
     SERVICES_,
@@ -34,6 +34,13 @@ pub(crate) const MARATHON_TOKEN_FILE: Key = one(
     "FILE",
     "File whose first line is a DC/OS authentication token, instead of user and password",
 );
+pub(crate) const MARATHON_CREDENTIALS_FILE: Key = one(
+    SERVICES_,
+    "marathon-credentials-file",
+    "FILE",
+    "JSON file with an account of DC/OS to log in with, instead of a token: `uid` with `private_key` (a service account) or \
+     `password`, and `login_endpoint` where it is not on Marathon's host",
+);
 pub(crate) const MARATHON_CA_FILE: Key = one(
     SERVICES_,
     "marathon-ca-file",
@@ -41,3 +48,21 @@ pub(crate) const MARATHON_CA_FILE: Key = one(
     "PEM file with the certificate authority that signed Marathon's certificate, for https URLs",
 )
 .words("the system's authorities");
+pub(crate) const MARATHON_GROUP: Key = many(
+    SERVICES_,
+    "marathon-group",
+    "NAME",
+    "Serve the service ports of Marathon apps whose label HAPROXY_GROUP names this group, at the node's own addresses, as \
+     Marathon-LB does; `*` for every app",
+);
+pub(crate) const MARATHON_STRICT_MODE: Key = switch(
+    SERVICES_,
+    "marathon-strict-mode",
+    "Of those, only the service ports with a label HAPROXY_n_ENABLED=true",
+);
+pub(crate) const MARATHON_SKIP: Key = many(
+    SERVICES_,
+    "marathon-skip",
+    "APP",
+    "Apps whose service ports are never served, such as /marathon-lb",
+);

@@ -182,6 +182,22 @@ fn several_marathon_urls_are_one_cluster_tried_in_order() {
 }
 
 #[test]
+fn groups_and_skipped_apps_of_marathon_are_lists() {
+    let flags = [
+        "--marathon",
+        "http://m:8080",
+        "--marathon-group",
+        "external,*",
+    ];
+    let skip = ["--marathon-skip", "marathon-lb,/shop/old"];
+    let config = Node::new().flags(&[&flags[..], &skip].concat()).config();
+    let marathon = config.marathon.unwrap();
+    assert_eq!(marathon.groups, ["external", "*"]);
+    assert_eq!(marathon.skipped, ["/marathon-lb", "/shop/old"]);
+    assert!(!marathon.strict_mode);
+}
+
+#[test]
 fn user_and_password_may_come_from_different_places() {
     let node = Node::new()
         .with("password", "secret\n")

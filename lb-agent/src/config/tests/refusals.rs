@@ -190,6 +190,24 @@ fn marathon_settings_need_a_marathon_and_each_other() {
         with(&["--marathon-ca-file", "/dev/null"]),
         "--marathon-ca-file: has no effect: no --marathon URL begins with https://"
     );
+    let account = ["--marathon-credentials-file", "/dev/null"];
+    assert_eq!(
+        with(&[&account[..], &["--marathon-token-file", "/dev/null"]].concat()),
+        "--marathon-credentials-file: contradicts --marathon-user, --marathon-password-file and --marathon-token-file: log in \
+         with one of them"
+    );
+    assert_eq!(
+        flags(&["--marathon-group", "external"]),
+        "--marathon-group: has no effect without --marathon"
+    );
+    assert_eq!(
+        with(&["--marathon-strict-mode"]),
+        "--marathon-strict-mode: has no effect without --marathon-group"
+    );
+    assert_eq!(
+        with(&["--marathon-group", "*", "--marathon-skip", "/"]),
+        "--marathon-skip: is not an app id such as /shop/web"
+    );
     assert_eq!(
         with(&["--marathon-framework", ""]),
         "--marathon-framework: must not be empty"

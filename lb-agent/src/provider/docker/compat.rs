@@ -4,10 +4,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::labels::{Wish, parts};
+use super::labels::Wish;
 use crate::{
     catalog::{Balance, Port},
-    provider::values::{count, port, weight},
+    provider::{
+        shape::parts,
+        values::{count, port, weight},
+    },
 };
 
 /// Variables that are read.

@@ -18,27 +18,17 @@
 //! | `lb.service` | the service's name | Compose's, Swarm's, or the container's |
 //! | `lb.enable` | `false`: left out | `true` |
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
-};
-
-use ipnet::IpNet;
+use std::{collections::BTreeSet, net::IpAddr};
 
 use super::{FRAMEWORK, compat, container::Container};
 use crate::{
-    catalog::{Balance, Idle, Mode, Port, Properties, Protocol, Source, Weight},
-    config::cidr,
+    catalog::{Port, Properties, Protocol, Weight},
     provider::{
         VipHost,
-        values::{choice, count, decimal, flag, port, seconds, weight},
+        shape::{self, parts},
+        values::{count, flag, port, weight},
     },
 };
-
-/// The longest time-out, s: 30 days.
-const LONGEST: u32 = 30 * 86_400;
-/// The shortest one, s.
-const SHORTEST: u32 = 10;
 
 /// The longest label that is read, bytes with its name.
 const MOST_BYTES: usize = 4_096;
@@ -163,53 +153,8 @@ pub(super) fn wish(container: &Container, notes: &mut Vec<String>) -> Result<Wis
     if let Some(most) = read(container, "lb.maxflows-backend", count)? {
         wish.max_flows = most;
     }
-    properties(container, &mut wish.properties)?;
+    shape::properties(|name| container.label(name), &mut wish.properties)?;
     Ok(wish)
-}
-
-fn properties(container: &Container, to: &mut Properties) -> Result<(), String> {
-    if let Some(mode) = read(container, "lb.mode", |text| choice(text, &Mode::NAMES))? {
-        to.mode = mode;
-    }
-    if let Some(balance) = read(container, "lb.balance", |text| {
-        choice(text, &Balance::NAMES)
-    })? {
-        to.balance = balance;
-    }
-    if let Some(affinity) = read(container, "lb.affinity", affinity)? {
-        to.affinity = affinity;
-    }
-    if let Some(most) = read(container, "lb.maxflows", count)? {
-        to.max_flows = most;
-    }
-    if let Some(rate) = read(container, "lb.rate", count)? {
-        to.rate = rate;
-    }
-    if let Some(rate) = read(container, "lb.source-rate", count)? {
-        to.source_rate = rate;
-    }
-    if let Some(idle) = read(container, "lb.idle", |text| {
-        seconds(text, SHORTEST..=LONGEST)
-    })? {
-        to.idle = Idle {
-            tcp: idle,
-            udp: idle,
-            udp_two_way: idle,
-        };
-    }
-    let mut sources = BTreeMap::new();
-    for (name, rule) in [("lb.allow", Source::Allow), ("lb.deny", Source::Deny)] {
-        for net in read(container, name, prefixes)?.unwrap_or_default() {
-            if sources
-                .insert(net, rule)
-                .is_some_and(|before| before != rule)
-            {
-                return Err(format!("label {name}: {net} is in lb.allow, too"));
-            }
-        }
-    }
-    to.sources = sources;
-    Ok(())
 }
 
 fn read<T>(
@@ -217,8 +162,7 @@ fn read<T>(
     name: &str,
     parse: impl FnOnce(&str) -> Result<T, String>,
 ) -> Result<Option<T>, String> {
-    let value = container.label(name).map(parse).transpose();
-    value.map_err(|why| format!("label {name}: {why}"))
+    shape::read(|name| container.label(name), name, parse)
 }
 
 /// Whether a label is read at all.
@@ -229,12 +173,6 @@ pub(super) fn concerns_us(name: &str) -> bool {
 /// As with DC/OS: `VIP_` and anything behind it.
 fn is_dcos_label(name: &str) -> bool {
     name.starts_with("VIP_") || name.starts_with("vip_")
-}
-
-/// Text of a label in parts, by commas or blanks.
-pub(super) fn parts(text: &str) -> impl Iterator<Item = &str> {
-    text.split(|c: char| c == ',' || c.is_whitespace())
-        .filter(|part| !part.is_empty())
 }
 
 fn entries(text: &str, to: Option<Port>) -> Result<Vec<Vip>, String> {
@@ -283,22 +221,6 @@ pub(super) fn named(name: &str) -> VipHost {
         name: name.into(),
         framework: FRAMEWORK.into(),
     }
-}
-
-fn affinity(text: &str) -> Result<u32, String> {
-    match decimal(text) {
-        Some(0) => Ok(0),
-        Some(number) if number <= LONGEST => Ok(number),
-        _ => seconds(text, 1..=LONGEST),
-    }
-}
-
-fn prefixes(text: &str) -> Result<Vec<IpNet>, String> {
-    let nets: Vec<IpNet> = parts(text).map(cidr).collect::<Result<_, _>>()?;
-    if nets.is_empty() {
-        return Err("it is empty; leave the label out to allow everybody".to_owned());
-    }
-    Ok(nets)
 }
 
 // === impl Wish ===

@@ -7,12 +7,13 @@ use std::{
 
 use crate::{
     catalog::Protocol,
-    provider::{Backend, PoolKey, Pools, Problem, Snapshot},
+    provider::{Backend, Pool, PoolKey, Pools, Problem, Snapshot},
 };
 
 use super::{
     agents::Addresses,
-    app_pools,
+    app_pools, deployment,
+    edge::Edge,
     label::Target,
     pod_pools,
     reading::{Broken, Culprit, Reading},
@@ -29,6 +30,8 @@ pub(super) struct Context<'a> {
     pub(super) versions: &'a Versions,
     /// Addresses of agents that are given by name.
     pub(super) agents: &'a Addresses,
+    /// Which service ports are served.
+    pub(super) edge: &'a Edge,
 }
 
 /// What one app or pod contributes.
@@ -45,9 +48,11 @@ pub(super) fn build(reading: &Reading, context: &Context<'_>, last: Option<&Snap
     let mut pools = Pools::default();
     let mut problems = BTreeSet::new();
     let mut broken = reading.broken.clone();
+    let deployments = deployment::of(reading, context, |app| app_pools::is_edge(app, context));
     let apps = reading.apps.iter().map(|app| {
         let mut own = Own::default();
-        (&app.id, app_pools::collect(app, context, &mut own), own)
+        let result = app_pools::collect(app, context, &deployments, &mut own);
+        (&app.id, result, own)
     });
     let pods = reading.pods.iter().map(|pod| {
         let mut own = Own::default();
@@ -67,6 +72,11 @@ pub(super) fn build(reading: &Reading, context: &Context<'_>, last: Option<&Snap
         };
         problems.extend(own.problems.into_iter().map(problem));
     }
+    let of_groups = deployments.problems.iter();
+    problems.extend(of_groups.map(|(app, reason)| Problem {
+        subject: (*app).into(),
+        reason: reason.clone(),
+    }));
     problems.extend(broken.iter().map(Broken::problem));
     if let Some(last) = last {
         keep(&mut pools, last, &broken, reading);
@@ -75,6 +85,18 @@ pub(super) fn build(reading: &Reading, context: &Context<'_>, last: Option<&Snap
         pools: pools.into_vec(),
         problems: problems.into_iter().collect(),
     }
+}
+
+/// The snapshot that is `last` but for what these apps contribute: that is all of `part`.
+pub(super) fn merge(last: &Snapshot, apps: &BTreeSet<String>, part: Snapshot) -> Snapshot {
+    let pools = last.pools.iter().filter(|pool| !apps.contains(&*pool.app));
+    let mut pools: Vec<Pool> = pools.cloned().chain(part.pools).collect();
+    pools.sort_by_cached_key(|pool| PoolKey::from(pool));
+    let problems = last.problems.iter();
+    let problems = problems.filter(|problem| !apps.contains(&*problem.subject));
+    let mut problems: Vec<Problem> = problems.cloned().chain(part.problems).collect();
+    problems.sort();
+    Snapshot { pools, problems }
 }
 
 /// The names of the agents that active tasks run on.

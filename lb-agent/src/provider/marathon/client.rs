@@ -7,12 +7,15 @@ use std::{
 };
 
 use reqwest::{
-    Certificate, Response, StatusCode, Url,
-    header::{ACCEPT, CONTENT_TYPE, LOCATION},
+    Certificate, RequestBuilder, Response, StatusCode, Url,
+    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, LOCATION},
     redirect::Policy,
 };
 
-use super::config::{Auth, MarathonConfig, Timings};
+use super::{
+    config::{Auth, MarathonConfig, Timings},
+    login::Login,
+};
 
 /// A standby sends the stream to the leader; more hops than this are a loop.
 const MAX_HOPS: usize = 3;
@@ -27,6 +30,8 @@ pub(super) struct Client {
     current: AtomicUsize,
     /// Sent on every hop: most libraries strip it when the host changes, and the leader needs it.
     auth: Auth,
+    /// With an account of DC/OS: its token.
+    login: Option<Login>,
     timings: Timings,
     max_body: usize,
 }
@@ -85,6 +90,10 @@ impl Client {
             stream,
             urls,
             current: AtomicUsize::new(0),
+            login: match &auth {
+                Auth::Login(credentials) => Some(Login::new(credentials)),
+                _ => None,
+            },
             auth,
             timings: config.timings,
             max_body: config.max_body,
@@ -156,16 +165,43 @@ impl Client {
         }
     }
 
+    /// Sends a request with what identifies us. A token that is refused is renewed, once.
+    async fn send(
+        &self,
+        url: &Url,
+        request: impl Fn() -> RequestBuilder,
+    ) -> Result<Response, Failure> {
+        let send = |request: RequestBuilder| async {
+            let sent = request.send().await;
+            sent.map_err(|e| Failure::transport(url, &e))
+        };
+        let Some(login) = &self.login else {
+            return send(self.auth.apply(request())).await;
+        };
+        let base = &self.urls[self.current.load(Ordering::Relaxed) % self.urls.len()];
+        let mut refused = None;
+        loop {
+            let patience = self.timings.request;
+            let token = login
+                .token(&self.json, base, refused.as_deref(), patience)
+                .await?;
+            let authorization = format!("token={token}");
+            let response = send(request().header(AUTHORIZATION, authorization)).await?;
+            if response.status() != StatusCode::UNAUTHORIZED || refused.is_some() {
+                return Ok(response);
+            }
+            refused = Some(token);
+        }
+    }
+
     async fn get_once(&self, url: &Url) -> Result<Answer, Failure> {
-        let request = self
-            .json
-            .get(url.clone())
-            .header(ACCEPT, "application/json");
-        let request = self.auth.apply(request).timeout(self.timings.request);
-        let mut response = request
-            .send()
-            .await
-            .map_err(|e| Failure::transport(url, &e))?;
+        let request = || {
+            let request = self.json.get(url.clone());
+            request
+                .header(ACCEPT, "application/json")
+                .timeout(self.timings.request)
+        };
+        let mut response = self.send(url, request).await?;
         if response.status() != StatusCode::OK {
             return Err(Failure::status(url, response.status()));
         }
@@ -194,15 +230,11 @@ impl Client {
     async fn open_stream(&self, mut url: Url) -> Result<EventStream, Failure> {
         for _ in 0..=MAX_HOPS {
             // Marathon compares the whole value of Accept; anything else is answered with 405.
-            let request = self
-                .stream
-                .get(url.clone())
-                .header(ACCEPT, "text/event-stream");
-            let request = self.auth.apply(request);
-            let response = request
-                .send()
-                .await
-                .map_err(|e| Failure::transport(&url, &e))?;
+            let request = || {
+                let request = self.stream.get(url.clone());
+                request.header(ACCEPT, "text/event-stream")
+            };
+            let response = self.send(&url, request).await?;
             let status = response.status();
             if status.is_redirection() {
                 let location = header(&response, LOCATION.as_str()).unwrap_or_default();
@@ -364,7 +396,15 @@ impl Failure {
         }
     }
 
-    fn transport(url: &Url, error: &reqwest::Error) -> Self {
+    /// Of a request to log in.
+    pub(super) fn of_login(url: &Url, status: Option<StatusCode>, why: String) -> Self {
+        Self {
+            status,
+            why: format!("POST {url}: {why}"),
+        }
+    }
+
+    pub(super) fn transport(url: &Url, error: &reqwest::Error) -> Self {
         let error = error.to_string().replace(&format!(" for url ({url})"), "") + &sources(error);
         Self::new(url, error)
     }

@@ -7,7 +7,7 @@ use reqwest::{
     header::{AUTHORIZATION, HeaderValue},
 };
 
-use super::secret::Secret;
+use super::{edge::Edge, login::Credentials, secret::Secret};
 use crate::provider::backoff::Steps;
 
 /// One Marathon and how to read it.
@@ -22,6 +22,8 @@ pub struct MarathonConfig {
     pub auth: Auth,
     /// PEM file of the only authorities to trust; the system's if absent.
     pub ca_file: Option<PathBuf>,
+    /// Which service ports stand at the node's addresses.
+    pub edge: Edge,
     /// All times; the defaults are those of the specification.
     pub timings: Timings,
     /// The longest answer that is read, in bytes after decompression.
@@ -43,6 +45,8 @@ pub enum Auth {
     },
     /// A DC/OS authentication token: `Authorization: token=...`.
     Token(Secret),
+    /// An account of DC/OS, which gives such tokens.
+    Login(Credentials),
 }
 
 /// Times of the watcher.
@@ -81,6 +85,7 @@ impl MarathonConfig {
             framework: None,
             auth: Auth::None,
             ca_file: None,
+            edge: Edge::default(),
             timings: Timings::default(),
             max_body: 128 << 20,
         }
@@ -110,10 +115,10 @@ impl Auth {
         }
     }
 
-    /// Adds `Authorization` to a request, with the secret as it is now.
+    /// Adds `Authorization` to a request, with the secret as it is now. Whoever logs in adds his token himself.
     pub(super) fn apply(&self, request: RequestBuilder) -> RequestBuilder {
         match self {
-            Self::None => request,
+            Self::None | Self::Login(_) => request,
             Self::Basic { user, password } => request.basic_auth(user, Some(password.reveal())),
             Self::Token(token) => {
                 request.header(AUTHORIZATION, format!("token={}", token.reveal()))
@@ -152,6 +157,7 @@ impl fmt::Debug for Auth {
             Self::None => f.write_str("None"),
             Self::Basic { user, .. } => write!(f, "Basic({user}:...)"),
             Self::Token(_) => f.write_str("Token(...)"),
+            Self::Login(_) => f.write_str("Login(...)"),
         }
     }
 }
@@ -164,9 +170,9 @@ impl Default for Timings {
             connect: Duration::from_secs(3),
             request: Duration::from_secs(45),
             silence: Duration::from_secs(60),
-            debounce: Duration::from_millis(200),
+            debounce: Duration::from_millis(100),
             debounce_at_most: Duration::from_secs(1),
-            resync: Duration::from_secs(30),
+            resync: Duration::from_secs(60),
             backoff: Steps {
                 first: Duration::from_secs(1),
                 factor: 1.5,

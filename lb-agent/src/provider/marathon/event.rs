@@ -1,8 +1,13 @@
-//! Which events call for a snapshot. Events carry no state: they only say that there may be news.
+//! Which events call for reading what. Events carry no state: they only say that there may be news.
 
-use serde::Deserialize;
+use std::collections::BTreeSet;
+
+use serde_json::Value;
 
 use super::sse::Event;
+
+/// From so many apps on, everything is read at once.
+const MOST_APPS: usize = 32;
 
 /// Events after which no VIP can have changed. Everything else counts, unknown types included.
 const WITHOUT_NEWS: &[&str] = &[
@@ -20,32 +25,168 @@ const WITHOUT_NEWS: &[&str] = &[
     "scheduler_reregistered_event",
 ];
 
-#[derive(Deserialize)]
-struct Body {
-    #[serde(rename = "eventType")]
-    event_type: Option<String>,
+/// What may have changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) enum Touched {
+    /// Nothing that is read.
+    #[default]
+    Nothing,
+    /// These apps, by id.
+    Apps(BTreeSet<String>),
+    /// Anything.
+    Everything,
 }
 
-/// Whether the event schedules a snapshot. One that cannot be parsed does, whatever its name.
-pub(super) fn is_news(event: &Event) -> bool {
+/// What the event says may have changed; anything, if it cannot be parsed, whatever its name.
+pub(super) fn touched(event: &Event) -> Touched {
     if event.cut {
-        return true;
+        return Touched::Everything;
     }
-    let Ok(body) = serde_json::from_slice::<Body>(&event.data) else {
-        return true;
+    let Ok(body) = serde_json::from_slice::<Value>(&event.data) else {
+        return Touched::Everything;
     };
-    let name = if event.name.is_empty() {
-        body.event_type.as_deref()
-    } else {
-        Some(&*event.name)
+    let name = match event.name.as_str() {
+        "" => body["eventType"].as_str().unwrap_or_default(),
+        name => name,
     };
-    name.is_none_or(|name| !WITHOUT_NEWS.contains(&name))
+    if WITHOUT_NEWS.contains(&name) {
+        return Touched::Nothing;
+    }
+    let apps = match name {
+        "status_update_event"
+        | "health_status_changed_event"
+        | "unhealthy_instance_kill_event"
+        | "unhealthy_task_kill_event"
+        | "app_terminated_event"
+        | "add_health_check_event"
+        | "remove_health_check_event" => one(&body["appId"]),
+        // Of a pod, too: then there is no such app, and everything is read.
+        "instance_changed_event"
+        | "instance_health_changed_event"
+        | "unknown_instance_terminated_event" => one(&body["runSpecId"]),
+        "api_post_event" => one(&body["appDefinition"]["id"]),
+        "deployment_success" => of_plan(&body["plan"]),
+        _ => None,
+    };
+    apps.map_or(Touched::Everything, Touched::Apps)
+}
+
+fn one(id: &Value) -> Option<BTreeSet<String>> {
+    let id = id
+        .as_str()
+        .filter(|id| id.len() > 1 && id.starts_with('/'))?;
+    Some([id.to_owned()].into())
+}
+
+/// Every app that a deployment acted on; `None`: it acted on something else, too, or did not say.
+fn of_plan(plan: &Value) -> Option<BTreeSet<String>> {
+    let mut apps = BTreeSet::new();
+    for step in plan["steps"].as_array()? {
+        for action in step["actions"].as_array()? {
+            apps.append(&mut one(&action["app"])?);
+        }
+    }
+    (!apps.is_empty()).then_some(apps)
+}
+
+// === impl Touched ===
+
+impl Touched {
+    /// Both.
+    pub(super) fn add(&mut self, other: Self) {
+        *self = match (std::mem::take(self), other) {
+            (Self::Nothing, other) | (other, Self::Nothing) => other,
+            (Self::Apps(mut mine), Self::Apps(mut theirs)) => {
+                mine.append(&mut theirs);
+                Self::Apps(mine)
+            }
+            (Self::Everything, _) | (_, Self::Everything) => Self::Everything,
+        };
+        if matches!(self, Self::Apps(apps) if apps.len() > MOST_APPS) {
+            *self = Self::Everything;
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::provider::marathon::sse::Parser;
+
+    fn is_news(event: &Event) -> bool {
+        touched(event) != Touched::Nothing
+    }
+
+    fn apps<const N: usize>(ids: [&str; N]) -> Touched {
+        Touched::Apps(ids.map(str::to_owned).into())
+    }
+
+    #[test]
+    fn an_event_names_the_apps_that_it_is_about() {
+        for (name, data, expected) in [
+            ("status_update_event", r#"{"appId":"/a/b"}"#, apps(["/a/b"])),
+            (
+                "instance_changed_event",
+                r#"{"runSpecId":"/a"}"#,
+                apps(["/a"]),
+            ),
+            (
+                "api_post_event",
+                r#"{"appDefinition":{"id":"/a"}}"#,
+                apps(["/a"]),
+            ),
+            (
+                "deployment_success",
+                r#"{"plan":{"steps":[{"actions":[{"app":"/a"},{"app":"/b"}]},{"actions":[{"app":"/a"}]}]}}"#,
+                apps(["/a", "/b"]),
+            ),
+            (
+                "deployment_success",
+                r#"{"plan":{"steps":[{"actions":[{"app":"/a"},{"pod":"/p"}]}]}}"#,
+                Touched::Everything,
+            ),
+            ("deployment_success", r#"{"id":"x"}"#, Touched::Everything),
+            ("status_update_event", "{}", Touched::Everything),
+            ("status_update_event", r#"{"appId":7}"#, Touched::Everything),
+            (
+                "status_update_event",
+                r#"{"appId":"/"}"#,
+                Touched::Everything,
+            ),
+            (
+                "group_change_success",
+                r#"{"groupId":"/a"}"#,
+                Touched::Everything,
+            ),
+            (
+                "pod_updated_event",
+                r#"{"uri":"/v2/pods/a"}"#,
+                Touched::Everything,
+            ),
+            (
+                "",
+                r#"{"eventType":"app_terminated_event","appId":"/a"}"#,
+                apps(["/a"]),
+            ),
+        ] {
+            assert_eq!(touched(&event(name, data)), expected, "{name} {data}");
+        }
+    }
+
+    #[test]
+    fn many_apps_are_everything() {
+        let mut all = Touched::default();
+        all.add(apps(["/a"]));
+        all.add(Touched::Nothing);
+        all.add(apps(["/b"]));
+        assert_eq!(all, apps(["/a", "/b"]));
+        for n in 0..40 {
+            all.add(apps([&format!("/{n}")]));
+        }
+        assert_eq!(all, Touched::Everything);
+        all.add(apps(["/a"]));
+        assert_eq!(all, Touched::Everything);
+    }
 
     fn event(name: &str, data: &str) -> Event {
         Event {

@@ -1,8 +1,12 @@
-//! Takes a snapshot: asks Marathon for apps and pods and for what else they refer to.
+//! Takes a snapshot: asks Marathon for apps and pods and for what else they refer to, one request at a time. Between two
+//! of them, single apps are asked for and put in their places.
 
-use std::{collections::HashMap, fmt, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashMap},
+    fmt,
+    sync::Arc,
+};
 
-use futures_util::StreamExt as _;
 use reqwest::StatusCode;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -14,20 +18,30 @@ use super::{
     agents::Agents,
     build::{self, Context},
     client::{Client, Failure},
-    reading,
+    edge::Edge,
+    reading::{self, Reading},
     version::{self, Lookup, VersionKey, Versions},
 };
-
-/// How many older versions are asked for at once.
-const PARALLEL: usize = 8;
 
 /// Takes snapshots and remembers what does not change between them.
 #[derive(Debug)]
 pub(super) struct Fetcher {
     client: Arc<Client>,
     framework: Option<Arc<str>>,
+    edge: Edge,
     versions: Versions,
     agents: Agents,
+    /// What the last good answers said.
+    reading: Reading,
+}
+
+/// Why apps could not be read alone.
+#[derive(Debug)]
+pub(super) enum Missed {
+    /// One is not there (any more): only a snapshot can say so for all.
+    Gone,
+    /// One sentence.
+    Failed(String),
 }
 
 /// A complete snapshot.
@@ -45,13 +59,15 @@ pub(super) struct Fetched {
 
 impl Fetcher {
     /// The framework's name is asked for if it is not given.
-    pub(super) fn new(client: Arc<Client>, framework: Option<&str>) -> Self {
+    pub(super) fn new(client: Arc<Client>, framework: Option<&str>, edge: &Edge) -> Self {
         let framework = framework.map(Arc::from);
         Self {
             client,
             framework,
+            edge: edge.clone(),
             versions: Versions::default(),
             agents: Agents::default(),
+            reading: Reading::default(),
         }
     }
 
@@ -77,27 +93,79 @@ impl Fetcher {
             Err(failure) if failure.status == Some(StatusCode::NOT_FOUND) => None,
             Err(failure) => return Err(failure.to_string()),
         };
-        let reading = reading::read(&apps.body, pods.as_deref())?;
-        let needed = version::needed(&reading);
-        let Versions {
-            apps: known_apps,
-            pods: known_pods,
-        } = &mut self.versions;
-        refresh(&self.client, known_apps, needed.apps, app_path).await;
-        refresh(&self.client, known_pods, needed.pods, pod_path).await;
-        self.agents.refresh(&build::agent_names(&reading)).await;
-        let (versions, agents) = (&self.versions, self.agents.known());
-        let context = Context {
-            framework: &framework,
-            versions,
-            agents,
-        };
-        let snapshot = build::build(&reading, &context, last);
+        self.reading = reading::read(&apps.body, pods.as_deref())?;
+        let reading = std::mem::take(&mut self.reading);
+        let before = std::mem::take(&mut self.versions);
+        let snapshot = self.build(&reading, before, &framework, last).await;
+        self.reading = reading;
         Ok(Fetched {
             snapshot,
-            empty: reading.empty,
+            empty: self.reading.empty,
             leader: apps.leader,
         })
+    }
+
+    /// Reads these apps alone, after a snapshot; `last` is what it gave.
+    ///
+    /// # Errors
+    /// Any request that failed, any body that is not the app's.
+    pub(super) async fn apps(
+        &mut self,
+        ids: &BTreeSet<String>,
+        last: &Snapshot,
+    ) -> Result<Fetched, Missed> {
+        let framework = self.ask_framework().await.map_err(Missed::Failed)?;
+        let embeds = Some("embed=app.tasks&embed=app.readiness");
+        let mut leader = None;
+        let mut groups = self.reading.groups_of(ids);
+        for id in ids {
+            let mut path = vec!["v2", "apps"];
+            path.extend(id.trim_start_matches('/').split('/'));
+            let answer = match self.client.get(&path, embeds).await {
+                Ok(answer) => answer,
+                Err(failure) if failure.status == Some(StatusCode::NOT_FOUND) => {
+                    return Err(Missed::Gone);
+                }
+                Err(failure) => return Err(Missed::Failed(failure.to_string())),
+            };
+            let replaced = self.reading.replace_app(id, &answer.body);
+            replaced.map_err(Missed::Failed)?;
+            leader = answer.leader.or(leader);
+        }
+        groups.extend(self.reading.groups_of(ids));
+        let part = self.reading.split(ids, &groups);
+        let mut touched = ids.clone();
+        touched.extend(part.apps.iter().map(|app| app.id.clone()));
+        let before = self.versions.clone();
+        let snapshot = self.build(&part, before, &framework, Some(last)).await;
+        self.reading.join(part);
+        Ok(Fetched {
+            snapshot: build::merge(last, &touched, snapshot),
+            empty: false,
+            leader,
+        })
+    }
+
+    /// Asks for what the reading refers to and is not known from `before`, and builds its snapshot.
+    async fn build(
+        &mut self,
+        reading: &Reading,
+        before: Versions,
+        framework: &Arc<str>,
+        last: Option<&Snapshot>,
+    ) -> Snapshot {
+        let needed = version::needed(reading);
+        let Versions { apps, pods } = &mut self.versions;
+        apps.extend(look_up(&self.client, before.apps, needed.apps, app_path).await);
+        pods.extend(look_up(&self.client, before.pods, needed.pods, pod_path).await);
+        self.agents.refresh(&build::agent_names(reading)).await;
+        let context = Context {
+            framework,
+            versions: &self.versions,
+            agents: self.agents.known(),
+            edge: &self.edge,
+        };
+        build::build(reading, &context, last)
     }
 
     async fn ask_framework(&mut self) -> Result<Arc<str>, String> {
@@ -123,37 +191,33 @@ fn framework_name(info: &[u8]) -> Result<String, String> {
     }
 }
 
-/// Forgets versions that nothing runs any more and asks for those that are new. A version never
-/// changes, so a good answer is kept; any other is asked for again next time. All together take no longer
-/// than one request may.
-async fn refresh<D: DeserializeOwned>(
+/// What is known of these versions, from `before` or else from Marathon. A version never changes, so a good answer is
+/// kept; any other is asked for again next time. All together take no longer than one request may.
+async fn look_up<D: DeserializeOwned>(
     client: &Client,
-    known: &mut HashMap<VersionKey, Lookup<D>>,
+    mut before: HashMap<VersionKey, Lookup<D>>,
     needed: impl IntoIterator<Item = VersionKey>,
     path: fn(&VersionKey) -> Vec<String>,
-) {
-    let mut before = std::mem::take(known);
-    let (mut new, mut ask) = (HashMap::new(), Vec::new());
+) -> HashMap<VersionKey, Lookup<D>> {
+    let (mut known, mut ask) = (HashMap::new(), Vec::new());
     for key in needed {
         match before.remove(&key) {
-            Some(found @ Lookup::Found(_)) => _ = new.insert(key, found),
+            Some(found @ Lookup::Found(_)) => _ = known.insert(key, found),
             _ => ask.push(key),
         }
     }
     let late = || Lookup::Failed("no answer in time".to_owned());
-    new.extend(ask.iter().map(|key| (key.clone(), late())));
-    let asked = futures_util::stream::iter(ask).map(|key| async move {
+    known.extend(ask.iter().map(|key| (key.clone(), late())));
+    let end = Instant::now() + client.patience();
+    for key in ask {
         let path = path(&key);
         let path: Vec<&str> = path.iter().map(String::as_str).collect();
-        let answer = client.get(&path, None).await.map(|answer| answer.body);
-        (key, looked_up(answer))
-    });
-    let mut asked = asked.buffer_unordered(PARALLEL);
-    let end = Instant::now() + client.patience();
-    while let Ok(Some((key, lookup))) = timeout_at(end, asked.next()).await {
-        new.insert(key, lookup);
+        let Ok(answer) = timeout_at(end, client.get(&path, None)).await else {
+            break;
+        };
+        known.insert(key, looked_up(answer.map(|answer| answer.body)));
     }
-    *known = new;
+    known
 }
 
 fn looked_up<D: DeserializeOwned>(answer: Result<Vec<u8>, Failure>) -> Lookup<D> {

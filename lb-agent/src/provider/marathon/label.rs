@@ -14,6 +14,9 @@ use crate::{
     provider::VipHost,
 };
 
+/// The longest value that is read, bytes.
+const MOST_BYTES: usize = 4_096;
+
 /// Labels as Marathon gives them; a value that is not a string spoils only its own label.
 pub(super) type Labels = Map<String, Value>;
 
@@ -55,9 +58,10 @@ pub(super) fn of_port(labels: &Labels, problems: &mut Vec<String>) -> Vec<Target
         if is_vip_key(key) {
             match text(value).and_then(|v| parse_value(v, key, problems)) {
                 Ok(target) => targets.push(target),
-                Err(why) => problems.push(format!("label {key}: {why}; label ignored")),
+                Err(why) => problems.push(format!("label {}: {why}; label ignored", said(key))),
             }
         } else if starts_like_vip(key) {
+            let key = said(key);
             problems.push(format!(
                 "label {key} declares no VIP: the key must be VIP, vip, VIP_... or vip_..."
             ));
@@ -73,6 +77,7 @@ pub(super) fn of_app(labels: &Labels, problems: &mut Vec<String>) -> Vec<Indexed
         let lower = key.to_ascii_lowercase();
         let Some(index) = lower.strip_prefix("vip_port") else {
             if is_vip_key(key) {
+                let key = said(key);
                 problems.push(format!(
                     "label {key} is on the app and declares no VIP there: put it on a port"
                 ));
@@ -81,7 +86,7 @@ pub(super) fn of_app(labels: &Labels, problems: &mut Vec<String>) -> Vec<Indexed
         };
         match parse_indexed(key, index, value, problems) {
             Ok(target) => targets.push(target),
-            Err(why) => problems.push(format!("label {key}: {why}; label ignored")),
+            Err(why) => problems.push(format!("label {}: {why}; label ignored", said(key))),
         }
     }
     targets
@@ -95,7 +100,7 @@ fn parse_indexed(
 ) -> Result<IndexedTarget, String> {
     let index = decimal(index)
         .and_then(|n| usize::try_from(n).ok())
-        .ok_or_else(|| format!("{index:?} is not an index into the task's ports"))?;
+        .ok_or_else(|| format!("{:?} is not an index into the task's ports", said(index)))?;
     let value = text(value)?;
     let (protocol, rest) = if let Some(rest) = value.strip_prefix("tcp://") {
         (Protocol::Tcp, rest)
@@ -109,7 +114,7 @@ fn parse_indexed(
         index,
         protocol,
         target,
-        key: key.to_owned(),
+        key: said(key).to_owned(),
     })
 }
 
@@ -127,6 +132,7 @@ fn parse_value(value: &str, key: &str, problems: &mut Vec<String>) -> Result<Tar
     }
     let host = parse_host(name);
     if matches!(host, Host::Named(_)) && looks_like_address(name) {
+        let key = said(key);
         problems.push(format!(
             "label {key}: {name:?} is taken as a name; an IP VIP is written as four decimal octets \
              or as IPv6 without brackets or slash"
@@ -171,10 +177,22 @@ fn decimal(digits: &str) -> Option<u64> {
     only_digits.then(|| digits.parse().ok()).flatten()
 }
 
-fn text(value: &Value) -> Result<&str, String> {
-    value
-        .as_str()
-        .ok_or_else(|| format!("the value {value} is not a string"))
+/// The value of a label: text of a sane length. What is wrong is said without repeating it at length.
+pub(super) fn text(value: &Value) -> Result<&str, String> {
+    let kind = match value {
+        Value::String(text) if text.len() <= MOST_BYTES => return Ok(text),
+        Value::String(_) => return Err(format!("the value has more than {MOST_BYTES} bytes")),
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+        _ => return Err(format!("the value {value} is not a string")),
+    };
+    Err(format!("the value is {kind}, not a string"))
+}
+
+/// A label's name, as it is said: cut where it is longer than any that means something.
+pub(super) fn said(name: &str) -> &str {
+    const MOST: usize = 128;
+    &name[..name.floor_char_boundary(MOST)]
 }
 
 // === impl Target ===

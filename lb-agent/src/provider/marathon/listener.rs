@@ -13,12 +13,12 @@ use crate::provider::backoff::Backoff;
 use super::{
     client::{Client, EventStream},
     config::Timings,
-    event,
+    event::{self, Touched},
     sse::Parser,
 };
 
-/// How often each thing has happened so far.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// How often each thing has happened so far, and what it was about.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Seen {
     /// A stream was opened.
     pub(super) opened: u64,
@@ -26,6 +26,8 @@ pub(super) struct Seen {
     pub(super) lost: u64,
     /// An event with news came.
     pub(super) news: u64,
+    /// What the news since the last look may have changed.
+    pub(super) touched: Touched,
 }
 
 /// How a stream ended.
@@ -87,10 +89,13 @@ async fn read(mut stream: EventStream, timings: Timings, seen: &watch::Sender<Se
             Ok(Err(failure)) => return End::Broken(failure.to_string()),
             Err(_) => return End::Silent,
         };
-        let mut news = 0;
-        parser.feed(&bytes, |event| news += u64::from(event::is_news(&event)));
-        if news > 0 {
-            seen.send_modify(|seen| seen.news += news);
+        let mut touched = Touched::Nothing;
+        parser.feed(&bytes, |event| touched.add(event::touched(&event)));
+        if touched != Touched::Nothing {
+            seen.send_modify(|seen| {
+                seen.news += 1;
+                seen.touched.add(touched);
+            });
         }
     }
 }

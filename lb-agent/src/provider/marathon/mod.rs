@@ -10,11 +10,15 @@ mod app_pools;
 mod build;
 mod client;
 mod config;
+mod deployment;
+mod edge;
 mod event;
 mod fetch;
 mod label;
 mod listener;
+mod login;
 mod model;
+mod own;
 mod pod_model;
 mod pod_pools;
 mod ports;
@@ -35,6 +39,8 @@ use tokio::sync::mpsc;
 
 pub use self::{
     config::{Auth, MarathonConfig, Timings},
+    edge::Edge,
+    login::Credentials,
     secret::Secret,
     watcher::id_without_framework,
 };

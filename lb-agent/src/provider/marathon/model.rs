@@ -18,7 +18,7 @@ pub(super) struct Definition {
     /// From 0.16 on, host networking.
     #[serde(default, deserialize_with = "lenient")]
     pub(super) port_definitions: Vec<PortDefinition>,
-    /// Before 0.16: service ports. Only their number matters here.
+    /// Before 0.16: service ports.
     #[serde(default, deserialize_with = "lenient")]
     pub(super) ports: Vec<Value>,
     /// Docker or Mesos container.
@@ -46,6 +46,9 @@ pub(super) struct Network {
 /// An entry of `portDefinitions`.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub(super) struct PortDefinition {
+    /// The service port.
+    #[serde(default, deserialize_with = "lenient")]
+    pub(super) port: Option<u32>,
     /// `tcp`, `udp` or `udp,tcp`.
     #[serde(default, deserialize_with = "lenient")]
     pub(super) protocol: Option<String>,
@@ -88,6 +91,9 @@ pub(super) struct PortMapping {
     /// 0 = any; absent = none (in bridge mode: any).
     #[serde(default, deserialize_with = "lenient")]
     pub(super) host_port: Option<u16>,
+    /// The service port.
+    #[serde(default, deserialize_with = "lenient")]
+    pub(super) service_port: Option<u32>,
     /// `tcp`, `udp` or `udp,tcp`.
     #[serde(default, deserialize_with = "lenient")]
     pub(super) protocol: Option<String>,
@@ -130,12 +136,12 @@ pub(super) struct DiscoveryPort {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct AppState {
+    /// How many tasks it is to have.
+    #[serde(default, deserialize_with = "lenient")]
+    pub(super) instances: u64,
     /// `versionInfo`.
     #[serde(default, deserialize_with = "lenient")]
     pub(super) version_info: VersionInfo,
-    /// Task objects, read one by one.
-    #[serde(default, deserialize_with = "lenient")]
-    pub(super) tasks: Vec<Value>,
     /// Present with the embed and while a deployment runs.
     #[serde(default, deserialize_with = "lenient")]
     pub(super) readiness_check_results: Vec<Readiness>,
@@ -148,6 +154,9 @@ pub(super) struct VersionInfo {
     /// When the definition last changed other than by scaling.
     #[serde(default, deserialize_with = "lenient")]
     pub(super) last_config_change_at: Option<String>,
+    /// When the number of instances last changed.
+    #[serde(default, deserialize_with = "lenient")]
+    pub(super) last_scaling_at: Option<String>,
 }
 
 /// An entry of `readinessCheckResults`.

@@ -1,5 +1,7 @@
 //! Port objects of an app, and which of a task's addresses and ports belongs to which of them.
 
+use serde_json::Value;
+
 use crate::catalog::Protocol;
 
 use super::{
@@ -27,6 +29,8 @@ pub(super) struct PortObject<'a> {
     pub(super) protocol: Option<&'a str>,
     /// Its labels.
     pub(super) labels: Option<&'a Labels>,
+    /// Its service port; such ports are counted by the labels of Marathon-LB, others are skipped.
+    pub(super) service_port: Option<u32>,
 }
 
 /// Where a port object is reached.
@@ -81,7 +85,11 @@ pub(super) fn mode(definition: &Definition) -> Result<Mode, String> {
 pub(super) fn port_objects(definition: &Definition) -> Result<Vec<PortObject<'_>>, String> {
     Ok(match mode(definition)? {
         Mode::Host if definition.port_definitions.is_empty() => {
-            definition.ports.iter().map(|_| PortObject::BARE).collect()
+            let port = |port: &Value| PortObject {
+                service_port: port.as_u64().and_then(|port| port.try_into().ok()),
+                ..PortObject::BARE
+            };
+            definition.ports.iter().map(port).collect()
         }
         Mode::Host => definition
             .port_definitions
@@ -187,6 +195,7 @@ impl PortObject<'_> {
         at: At::Agent,
         protocol: None,
         labels: None,
+        service_port: None,
     };
 
     /// Absent is tcp.
@@ -201,6 +210,7 @@ impl<'a> From<&'a PortDefinition> for PortObject<'a> {
             at: At::Agent,
             protocol: port.protocol.as_deref(),
             labels: Some(&port.labels),
+            service_port: port.port,
         }
     }
 }
@@ -215,6 +225,7 @@ impl<'a> From<&'a PortMapping> for PortObject<'a> {
             at,
             protocol: port.protocol.as_deref(),
             labels: Some(&port.labels),
+            service_port: port.service_port,
         }
     }
 }
@@ -226,13 +237,14 @@ impl<'a> From<&'a DiscoveryPort> for PortObject<'a> {
             at,
             protocol: port.protocol.as_deref(),
             labels: Some(&port.labels),
+            service_port: None,
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
 

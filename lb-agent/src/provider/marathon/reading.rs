@@ -2,13 +2,14 @@
 //!
 //! A body of the wrong shape spoils the reading; a wrong object inside it spoils only itself.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::{
-    model::{AppState, Definition, Task},
+    deployment,
+    model::{AppState, Definition, Task, lenient},
     pod_model::{Pod, PodInstance, PodSpec, PodState},
 };
 
@@ -34,6 +35,10 @@ pub(super) struct App {
     pub(super) current: Definition,
     /// `versionInfo.lastConfigChangeAt`.
     pub(super) last_config_change: Option<String>,
+    /// `versionInfo.lastScalingAt`.
+    pub(super) last_scaling: Option<String>,
+    /// How many tasks it is to have.
+    pub(super) instances: u64,
     /// Readable tasks, in any state.
     pub(super) tasks: Vec<Task>,
     /// Ids of tasks with a readiness result `false`.
@@ -75,6 +80,11 @@ struct AppsBody {
     apps: Vec<Value>,
 }
 
+#[derive(Deserialize)]
+struct AppBody {
+    app: Value,
+}
+
 /// Reads the bodies of `/v2/apps` and `/v2/pods/::status` (absent: Marathon without pods).
 ///
 /// # Errors
@@ -94,7 +104,7 @@ pub(super) fn read(apps: &[u8], pods: Option<&[u8]>) -> Result<Reading, String> 
         empty: apps.apps.is_empty() && pods.is_empty(),
         ..Reading::default()
     };
-    for value in &apps.apps {
+    for value in apps.apps {
         reading.app(value);
     }
     for value in &pods {
@@ -106,19 +116,85 @@ pub(super) fn read(apps: &[u8], pods: Option<&[u8]>) -> Result<Reading, String> 
 // === impl Reading ===
 
 impl Reading {
-    fn app(&mut self, value: &Value) {
-        let id = match id_of(value) {
+    /// The deployment groups that these apps are in.
+    pub(super) fn groups_of(&self, ids: &BTreeSet<String>) -> BTreeSet<String> {
+        let apps = self.apps.iter().filter(|app| ids.contains(&app.id));
+        apps.filter_map(deployment::group_of).collect()
+    }
+
+    /// Takes these apps out, and those of these deployment groups: what one of them contributes follows from them alone.
+    pub(super) fn split(&mut self, ids: &BTreeSet<String>, groups: &BTreeSet<String>) -> Self {
+        let is_part = |app: &App| {
+            ids.contains(&app.id)
+                || (!groups.is_empty()
+                    && deployment::group_of(app).is_some_and(|group| groups.contains(&group)))
+        };
+        let (part, rest) = std::mem::take(&mut self.apps)
+            .into_iter()
+            .partition(is_part);
+        self.apps = rest;
+        let mut part = Self {
+            apps: part,
+            ..Self::default()
+        };
+        let of_part = |what: &Culprit| match what {
+            Culprit::App(Some(app)) | Culprit::Task { app, .. } => {
+                ids.contains(app) || part.apps.iter().any(|known| known.id == *app)
+            }
+            Culprit::App(None) | Culprit::Instance { .. } => false,
+        };
+        let (broken, rest) = std::mem::take(&mut self.broken)
+            .into_iter()
+            .partition(|broken| of_part(&broken.what));
+        self.broken = rest;
+        part.broken = broken;
+        part
+    }
+
+    /// Puts back what [`Self::split`] took out.
+    pub(super) fn join(&mut self, part: Self) {
+        self.apps.extend(part.apps);
+        self.broken.extend(part.broken);
+    }
+
+    /// Puts an app in the place of what is known of it; `body`: of `/v2/apps/{id}`.
+    ///
+    /// # Errors
+    /// The body is not the app's; nothing has changed then.
+    pub(super) fn replace_app(&mut self, id: &str, body: &[u8]) -> Result<(), String> {
+        let body: AppBody = serde_json::from_slice(body)
+            .map_err(|e| format!("the answer to GET /v2/apps{id} is not an app: {e}"))?;
+        if id_of(&body.app).as_deref() != Ok(id) {
+            return Err(format!("the answer to GET /v2/apps{id} is another app"));
+        }
+        self.apps.retain(|app| app.id != id);
+        self.broken.retain(|broken| match &broken.what {
+            Culprit::App(of) => of.as_deref() != Some(id),
+            Culprit::Task { app, .. } => app != id,
+            Culprit::Instance { .. } => true,
+        });
+        self.empty = false;
+        self.app(body.app);
+        Ok(())
+    }
+
+    fn app(&mut self, mut value: Value) {
+        let id = match id_of(&value) {
             Ok(id) => id,
             Err(why) => return self.broken(Culprit::App(None), why),
         };
-        let parts = Definition::deserialize(value)
-            .and_then(|current| Ok((current, AppState::deserialize(value)?)));
-        let (current, state) = match parts {
+        // By far the most of it: not to be copied.
+        let tasks = value.get_mut("tasks").map(Value::take);
+        let parts = tasks_of(tasks).and_then(|tasks| {
+            let current = Definition::deserialize(&value)?;
+            Ok((tasks, current, AppState::deserialize(&value)?))
+        });
+        let (all, current, state) = match parts {
             Ok(parts) => parts,
             Err(e) => return self.broken(Culprit::App(Some(id)), e.to_string()),
         };
-        let mut tasks = Vec::with_capacity(state.tasks.len());
-        for task in &state.tasks {
+        let mut tasks = Vec::with_capacity(all.len());
+        for task in &all {
             match Task::deserialize(task) {
                 Ok(task) => tasks.push(task),
                 Err(e) => {
@@ -135,11 +211,12 @@ impl Reading {
             .filter(|r| r.ready == Some(false))
             .map(|r| r.task_id)
             .collect();
-        let last_config_change = state.version_info.last_config_change_at;
         self.apps.push(App {
             id,
             current,
-            last_config_change,
+            last_config_change: state.version_info.last_config_change_at,
+            last_scaling: state.version_info.last_scaling_at,
+            instances: state.instances,
             tasks,
             not_ready,
         });
@@ -180,6 +257,15 @@ impl Reading {
 
     fn broken(&mut self, what: Culprit, why: String) {
         self.broken.push(Broken { what, why });
+    }
+}
+
+/// Absent, `null` and `{}` are none.
+fn tasks_of(tasks: Option<Value>) -> Result<Vec<Value>, serde_json::Error> {
+    match tasks {
+        None => Ok(Vec::new()),
+        Some(Value::Array(tasks)) => Ok(tasks),
+        Some(other) => lenient(other),
     }
 }
 

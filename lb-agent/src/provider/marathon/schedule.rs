@@ -1,4 +1,4 @@
-//! When the next snapshot is due. Pure: the clock is passed in.
+//! When to read next, and whether all or what events were about. Pure: the clock is passed in.
 
 use std::time::Duration;
 
@@ -44,7 +44,12 @@ impl Schedule {
         self.resting = false;
     }
 
-    /// A snapshot begins; it covers every event so far.
+    /// Whether everything is to be read at `now`, not only what events were about.
+    pub(super) fn is_whole_due(&self, now: Instant) -> bool {
+        now >= self.next
+    }
+
+    /// A reading begins; it covers every event so far.
     pub(super) fn begins(&mut self) {
         self.burst = None;
     }
@@ -102,8 +107,17 @@ mod tests {
 
     #[test]
     fn without_events_the_periodic_snapshot_comes() {
-        let (schedule, start) = schedule();
+        let (mut schedule, start) = schedule();
         assert_eq!(schedule.due(), start + ms(30_000));
+        assert!(schedule.is_whole_due(start + ms(30_000)));
+        schedule.event(start);
+        assert!(!schedule.is_whole_due(schedule.due()));
+        schedule.begins();
+        assert_eq!(
+            schedule.due(),
+            start + ms(30_000),
+            "events do not put it off"
+        );
     }
 
     #[test]

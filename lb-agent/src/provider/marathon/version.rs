@@ -107,7 +107,7 @@ pub(super) fn of_instance(pod: &Pod, instance: &PodInstance) -> Option<VersionKe
 }
 
 /// Nanoseconds since 1970 of an ISO 8601 instant such as `2024-03-05T08:59:58.870Z`.
-fn instant(text: &str) -> Option<i128> {
+pub(super) fn instant(text: &str) -> Option<i128> {
     let (date, time) = text.split_once('T')?;
     let mut date = date.splitn(3, '-').map(number);
     let (year, month, day) = (date.next()??, date.next()??, date.next()??);

@@ -1,6 +1,6 @@
-//! The loop: events and time say when to read, snapshots say what is.
+//! The loop: events and time say when to read and what, answers say what is.
 
-use std::{sync::Arc, time::SystemTime};
+use std::{collections::BTreeSet, sync::Arc, time::SystemTime};
 
 use tokio::{
     sync::{mpsc, watch},
@@ -14,7 +14,8 @@ use super::{
     acceptance::{Acceptance, Verdict},
     client::Client,
     config::{MarathonConfig, Timings},
-    fetch::{Fetched, Fetcher},
+    event::Touched,
+    fetch::{Fetched, Fetcher, Missed},
     listener::{self, Seen},
     schedule::Schedule,
 };
@@ -40,8 +41,13 @@ pub(super) async fn watch(
     let first = Instant::now() + timings.stream_first;
     let mut watcher = Watcher {
         tx,
+        news: seen.clone(),
         timings,
-        fetcher: Fetcher::new(Arc::clone(&client), config.framework.as_deref()),
+        fetcher: Fetcher::new(
+            Arc::clone(&client),
+            config.framework.as_deref(),
+            &config.edge,
+        ),
         unnamed: id_without_framework(config),
         schedule: Schedule::new(timings.debounce, timings.debounce_at_most, first),
         acceptance: Acceptance::new(timings.confirm_empty),
@@ -61,7 +67,7 @@ pub(super) async fn watch(
                 // Requests are never sent while another round of them is under way.
                 tokio::select! {
                     () = tx.closed() => return Ok(()),
-                    () = watcher.snapshot() => {}
+                    () = watcher.read() => {}
                 }
             }
             end = &mut listener.0 => {
@@ -92,6 +98,8 @@ pub fn id_without_framework(config: &MarathonConfig) -> ProviderId {
 
 struct Watcher<'a> {
     tx: &'a mpsc::Sender<Update>,
+    /// Where the listener leaves what events were about.
+    news: watch::Sender<Seen>,
     timings: Timings,
     fetcher: Fetcher,
     unnamed: ProviderId,
@@ -120,8 +128,11 @@ impl Watcher<'_> {
     /// Takes note of what the listener has seen.
     fn notice(&mut self) {
         let now = Instant::now();
-        let before = std::mem::replace(&mut self.seen, *self.changes.borrow_and_update());
-        let Seen { opened, lost, news } = self.seen;
+        let seen = self.changes.borrow_and_update().clone();
+        let Seen {
+            opened, lost, news, ..
+        } = seen;
+        let before = std::mem::replace(&mut self.seen, seen);
         if news != before.news {
             self.schedule.event(now);
         }
@@ -136,8 +147,38 @@ impl Watcher<'_> {
         }
     }
 
-    async fn snapshot(&mut self) {
+    /// Reads what is due: the apps that events were about, or everything.
+    async fn read(&mut self) {
+        let mut touched = Touched::Nothing;
+        self.news.send_if_modified(|seen| {
+            touched = std::mem::take(&mut seen.touched);
+            false
+        });
+        let whole = self.failing || self.schedule.is_whole_due(Instant::now());
         self.schedule.begins();
+        match (touched, self.last.clone()) {
+            (Touched::Apps(ids), Some(last)) if !whole => self.apps(&ids, &last).await,
+            // What an event was about has been read already.
+            (Touched::Nothing, Some(_)) if !whole => {}
+            _ => self.snapshot().await,
+        }
+    }
+
+    async fn apps(&mut self, ids: &BTreeSet<String>, last: &Snapshot) {
+        match self.fetcher.apps(ids, last).await {
+            Ok(fetched) => {
+                if fetched.leader.is_some() && fetched.leader != self.leader {
+                    // What else is new with a new leader, events do not tell.
+                    self.schedule.at_once(Instant::now());
+                }
+                self.publish(fetched.snapshot).await;
+            }
+            Err(Missed::Gone) => self.schedule.at_once(Instant::now()),
+            Err(Missed::Failed(why)) => self.fail(why).await,
+        }
+    }
+
+    async fn snapshot(&mut self) {
         match self.fetcher.snapshot(self.last.as_deref()).await {
             Ok(fetched) => self.judge(fetched).await,
             Err(why) => self.fail(why).await,
@@ -174,10 +215,14 @@ impl Watcher<'_> {
         self.schedule
             .done(Instant::now() + self.timings.resync + spread);
         self.backoff.reset();
-        let last = self.last.take().unwrap_or_default();
         if std::mem::take(&mut self.failing) {
             tracing::info!(provider = %self.id(), "Marathon can be read again");
         }
+        self.publish(snapshot).await;
+    }
+
+    async fn publish(&mut self, snapshot: Snapshot) {
+        let last = self.last.take().unwrap_or_default();
         // An unchanged state is the same allocation, so that consumers can tell cheaply.
         let state = if *last == snapshot {
             last

@@ -37,7 +37,7 @@ pub(super) struct Taken {
 const IDS: u32 = 131_072;
 
 /// A change must arrive within this time.
-const WITHIN: Duration = Duration::from_secs(60);
+pub(super) const WITHIN: Duration = Duration::from_secs(60);
 
 /// How often the map is looked at.
 const LOOK: Duration = Duration::from_micros(200);
@@ -50,7 +50,7 @@ pub(super) fn measure(services: usize, effort: &Effort, idle: u64) -> Result<Tak
     let path = host.dir().join("services.yaml");
     fs::write(&path, file(services, None, None))?;
     let began = Instant::now();
-    let mut agent = start(&host, &path)?;
+    let mut agent = start(&host, &["--services", &path.display().to_string()])?;
     let backends = pinned(&host, &mut agent)?;
     let last = backend_addr(services - 1, BACKENDS - 1);
     let last = Endpoint::new(last, 6);
@@ -89,19 +89,19 @@ pub(super) fn measure(services: usize, effort: &Effort, idle: u64) -> Result<Tak
     Ok(taken)
 }
 
-fn start(host: &Host, services: &Path) -> Result<Process> {
+/// Starts one that reads its services from `source`: flags.
+pub(super) fn start(host: &Host, source: &[&str]) -> Result<Process> {
     let path = |name: &str| host.dir().join(name).display().to_string();
     let ids = IDS.to_string();
     let (pins, cgroup) = (
         host.pins().display().to_string(),
         host.cgroup().path().display().to_string(),
     );
-    host.start(
-        "lb-agent",
+    let (program, state, run) = (agent()?, path("state"), path("run"));
+    let argv = [
+        &[program.as_str()][..],
+        source,
         &[
-            &agent()?,
-            "--services",
-            &services.display().to_string(),
             "--ip-vips",
             VIP_PREFIX,
             "--dns-listen",
@@ -113,9 +113,9 @@ fn start(host: &Host, services: &Path) -> Result<Process> {
             "--pin-dir",
             &pins,
             "--state-dir",
-            &path("state"),
+            &state,
             "--run-dir",
-            &path("run"),
+            &run,
             "--max-backends",
             &ids,
             "--flows",
@@ -123,11 +123,12 @@ fn start(host: &Host, services: &Path) -> Result<Process> {
             "--udp-flows",
             "1024",
         ],
-    )
+    ];
+    host.start("lb-agent", &argv.concat())
 }
 
 /// The map of backends, once it is pinned.
-fn pinned(host: &Host, agent: &mut Process) -> Result<Array<MapData, Backend>> {
+pub(super) fn pinned(host: &Host, agent: &mut Process) -> Result<Array<MapData, Backend>> {
     let find = || -> Option<PathBuf> {
         let schema = fs::read_dir(host.pins()).ok()?.next()?.ok()?.path();
         Some(schema.join("LB_BACKENDS")).filter(|path| path.exists())
@@ -149,7 +150,7 @@ fn change(path: &Path, text: &str) -> Result<Instant> {
     Ok(began)
 }
 
-fn wait(
+pub(super) fn wait(
     agent: &mut Process,
     backends: &Array<MapData, Backend>,
     id: u32,
@@ -187,7 +188,7 @@ fn resident(pid: u32) -> Result<f64> {
 }
 
 /// Seconds that a process's threads ran: the first field of `schedstat`, ns.
-fn cpu_time(pid: u32) -> Result<f64> {
+pub(super) fn cpu_time(pid: u32) -> Result<f64> {
     let mut ran = 0.0;
     for task in fs::read_dir(format!("/proc/{pid}/task"))? {
         let text = fs::read_to_string(task?.path().join("schedstat"))?;
@@ -197,6 +198,6 @@ fn cpu_time(pid: u32) -> Result<f64> {
     Ok(ran)
 }
 
-fn millis(since: Instant) -> f64 {
+pub(super) fn millis(since: Instant) -> f64 {
     since.elapsed().as_secs_f64() * 1e3
 }

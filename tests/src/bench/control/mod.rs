@@ -1,10 +1,12 @@
 //! How long a change takes until the kernel has it, with many services.
 //!
-//! Two levels: the library (a plan and its system calls on real maps; bounds hold here), and a running agent
-//! that watches a services file (what an operator sees: with the time to notice, read and parse the file).
+//! Levels: the library (a plan and its system calls on real maps; bounds hold here), and a running agent
+//! that watches a services file (what an operator sees: with the time to notice, read and parse the file), or a Marathon.
 
 mod agent;
 mod library;
+mod many_apps;
+mod marathon;
 mod services;
 
 use anyhow::Result;
@@ -27,6 +29,12 @@ const STATE_BOUND: f64 = 1.0;
 
 /// A change of membership, in bare swaps.
 const MEMBERSHIP_BOUND: f64 = 1.5;
+
+/// A whole snapshot of Marathon, ms.
+const SNAPSHOT_BOUND: f64 = 500.0;
+
+/// One app of it, ms.
+const EVENT_BOUND: f64 = 50.0;
 
 /// How much is measured.
 #[derive(Clone, Copy, Debug)]
@@ -80,6 +88,8 @@ pub fn run(report: &mut Report, effort: &Effort) -> Result<()> {
         };
         add_agent(report, services, &agent::measure(services, effort, idle)?);
     }
+    eprintln!("control: {} apps of Marathon, by an agent", marathon::APPS);
+    add_marathon(report, &marathon::measure(effort, effort.idle)?);
     Ok(())
 }
 
@@ -143,6 +153,41 @@ fn add_agent(report: &mut Report, services: usize, taken: &agent::Taken) {
         ("agent: idle, of one CPU", idle, "%"),
     ] {
         report.push(case(format!("{what}, {services} services"), values, unit));
+    }
+}
+
+fn add_marathon(report: &mut Report, taken: &marathon::Taken) {
+    let marathon::Taken {
+        snapshot,
+        event,
+        whole,
+        idle,
+    } = taken;
+    for (what, values, unit, bound) in [
+        (
+            "a new task in each app, from the answer to the maps",
+            snapshot,
+            "ms",
+            Some(SNAPSHOT_BOUND),
+        ),
+        (
+            "a task that stops, from the answer to the map",
+            event,
+            "ms",
+            Some(EVENT_BOUND),
+        ),
+        ("the same from the event", whole, "ms", None),
+        ("agent idle, of one CPU", idle, "%", None),
+    ] {
+        let title = format!(
+            "Marathon, {} apps with {} tasks: {what}",
+            marathon::APPS,
+            marathon::TASKS
+        );
+        report.push(Case {
+            bound: bound.map(Bound::AtMost),
+            ..case(title, values, unit)
+        });
     }
 }
 

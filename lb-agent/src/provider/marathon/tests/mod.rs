@@ -1,10 +1,15 @@
 //! Bodies of Marathon -> pools, and the watcher against a Marathon on loopback.
 
+mod deployments;
 mod emptiness;
 mod fixtures;
 mod generations;
+mod logging_in;
 mod malformed;
+mod many;
 mod server;
+mod service_ports;
+mod single;
 mod versions;
 mod watched;
 mod watching;
@@ -15,6 +20,7 @@ use serde_json::{Value, json};
 
 use super::{
     build::{self, Context},
+    edge::Edge,
     reading::{self, Reading},
     version::Versions,
 };
@@ -39,6 +45,16 @@ fn apps(apps: Value) -> Snapshot {
 }
 
 fn build_with(a: &Value, p: &Value, versions: &Versions, last: Option<&Snapshot>) -> Snapshot {
+    build_at(a, p, versions, last, &Edge::default())
+}
+
+fn build_at(
+    a: &Value,
+    p: &Value,
+    versions: &Versions,
+    last: Option<&Snapshot>,
+    edge: &Edge,
+) -> Snapshot {
     let agents: HashMap<String, IpAddr> = [("agent-7".to_owned(), [10, 0, 0, 7].into())]
         .into_iter()
         .collect();
@@ -46,6 +62,7 @@ fn build_with(a: &Value, p: &Value, versions: &Versions, last: Option<&Snapshot>
         framework: &"marathon".into(),
         versions,
         agents: &agents,
+        edge,
     };
     build::build(&reading(a, p), &context, last)
 }

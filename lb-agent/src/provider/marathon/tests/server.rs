@@ -19,6 +19,9 @@ use futures_util::stream;
 use serde_json::{Value, json};
 use tokio::{sync::broadcast, task::JoinHandle, time::Instant};
 
+/// Where DC/OS logs in.
+pub(super) const LOGIN: &str = "/acs/api/v1/auth/login";
+
 /// How one path is answered.
 #[derive(Clone, Debug)]
 pub(super) enum Reply {
@@ -46,6 +49,7 @@ pub(super) struct Seen {
     pub(super) path: String,
     pub(super) query: String,
     pub(super) headers: HeaderMap,
+    pub(super) body: Bytes,
     pub(super) at: Instant,
 }
 
@@ -63,7 +67,7 @@ struct Shared {
     /// The only `Authorization` that is not answered with 401.
     wants: Mutex<Option<String>>,
     events: broadcast::Sender<Bytes>,
-    /// Requests being answered now, and the most there ever were at once, of `/v2/apps`.
+    /// Requests being answered now, and the most there ever were at once; without event streams.
     busy: Mutex<(usize, usize)>,
 }
 
@@ -139,6 +143,19 @@ impl Fake {
         _ = self.shared.events.send(event.into());
     }
 
+    /// Sends an event about an app.
+    pub(super) fn event_of(&self, name: &str, app: &str) {
+        let data = json!({"eventType": name, "appId": app});
+        let event = format!("event: {name}\r\ndata: {data}\r\n\r\n");
+        _ = self.shared.events.send(event.into());
+    }
+
+    /// What `/v2/apps/{id}` answers.
+    pub(super) fn app(&self, app: Value) {
+        let path = format!("/v2/apps{}", app["id"].as_str().unwrap());
+        self.set(&path, Reply::Json(json!({ "app": app })));
+    }
+
     /// Closes every open stream.
     pub(super) fn close_streams(&self) {
         _ = self.shared.events.send(Bytes::new());
@@ -153,7 +170,7 @@ impl Fake {
             .collect()
     }
 
-    /// The most requests for the apps that were ever under way at once.
+    /// The most requests that were ever under way at once.
     pub(super) fn most_at_once(&self) -> usize {
         self.shared.busy.lock().unwrap().1
     }
@@ -163,22 +180,26 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
     let path = request.uri().path().to_owned();
     let query = request.uri().query().unwrap_or_default().to_owned();
     let headers = request.headers().clone();
+    let sent = headers.get(header::AUTHORIZATION).cloned();
+    let at = Instant::now();
+    let body = axum::body::to_bytes(request.into_body(), 1 << 20).await;
     let seen = Seen {
         path: path.clone(),
         query,
         headers,
-        at: Instant::now(),
+        body: body.unwrap(),
+        at,
     };
     shared.seen.lock().unwrap().push(seen);
     let wants = shared.wants.lock().unwrap().clone();
-    let sent = request.headers().get(header::AUTHORIZATION);
     let reply = match wants {
-        Some(wants) if sent.is_none_or(|sent| *sent != *wants) => {
+        Some(wants) if path != LOGIN && sent.is_none_or(|sent| sent != *wants) => {
             Some(Reply::Text(401, "who are you?".to_owned()))
         }
         _ => shared.replies.lock().unwrap().get(&path).cloned(),
     };
-    if path == "/v2/apps" {
+    let is_counted = path != "/v2/events";
+    if is_counted {
         let mut busy = shared.busy.lock().unwrap();
         busy.0 += 1;
         busy.1 = busy.1.max(busy.0);
@@ -186,7 +207,7 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
     // Long enough for an overlapping request to be noticed.
     tokio::task::yield_now().await;
     let mut response = respond(&shared, reply).await;
-    if path == "/v2/apps" {
+    if is_counted {
         shared.busy.lock().unwrap().0 -= 1;
     }
     response

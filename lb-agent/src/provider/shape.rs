@@ -1,0 +1,97 @@
+//! The labels `lb.*` that say what a VIP is to be like: one vocabulary, whatever carries the labels.
+
+use std::collections::BTreeMap;
+
+use ipnet::IpNet;
+
+use super::values::{choice, count, decimal, seconds};
+use crate::{
+    catalog::{Balance, Idle, Mode, Properties, Source},
+    config::cidr,
+};
+
+/// The longest time-out, s: 30 days.
+const LONGEST: u32 = 30 * 86_400;
+/// The shortest one, s.
+const SHORTEST: u32 = 10;
+
+/// Reads them into `to`; `label`: the value of a label, if it is there.
+///
+/// # Errors
+/// The first label whose value cannot be used.
+pub(in crate::provider) fn properties<'l>(
+    label: impl Fn(&str) -> Option<&'l str>,
+    to: &mut Properties,
+) -> Result<(), String> {
+    if let Some(mode) = read(&label, "lb.mode", |text| choice(text, &Mode::NAMES))? {
+        to.mode = mode;
+    }
+    if let Some(balance) = read(&label, "lb.balance", |text| choice(text, &Balance::NAMES))? {
+        to.balance = balance;
+    }
+    if let Some(affinity) = read(&label, "lb.affinity", affinity)? {
+        to.affinity = affinity;
+    }
+    if let Some(most) = read(&label, "lb.maxflows", count)? {
+        to.max_flows = most;
+    }
+    if let Some(rate) = read(&label, "lb.rate", count)? {
+        to.rate = rate;
+    }
+    if let Some(rate) = read(&label, "lb.source-rate", count)? {
+        to.source_rate = rate;
+    }
+    if let Some(idle) = read(&label, "lb.idle", |text| seconds(text, SHORTEST..=LONGEST))? {
+        to.idle = Idle {
+            tcp: idle,
+            udp: idle,
+            udp_two_way: idle,
+        };
+    }
+    let mut sources = BTreeMap::new();
+    for (name, rule) in [("lb.allow", Source::Allow), ("lb.deny", Source::Deny)] {
+        for net in read(&label, name, prefixes)?.unwrap_or_default() {
+            if sources
+                .insert(net, rule)
+                .is_some_and(|before| before != rule)
+            {
+                return Err(format!("label {name}: {net} is in lb.allow, too"));
+            }
+        }
+    }
+    to.sources = sources;
+    Ok(())
+}
+
+/// The value of one label, if it is there; an error names the label.
+pub(in crate::provider) fn read<'l, T>(
+    label: impl Fn(&str) -> Option<&'l str>,
+    name: &str,
+    parse: impl FnOnce(&str) -> Result<T, String>,
+) -> Result<Option<T>, String> {
+    let value = label(name).map(parse).transpose();
+    value.map_err(|why| format!("label {name}: {why}"))
+}
+
+/// Text of a label in parts, by commas or blanks.
+pub(in crate::provider) fn parts(text: &str) -> impl Iterator<Item = &str> {
+    text.split(|c: char| c == ',' || c.is_whitespace())
+        .filter(|part| !part.is_empty())
+}
+
+/// Prefixes of clients, at least one.
+fn prefixes(text: &str) -> Result<Vec<IpNet>, String> {
+    let nets: Vec<IpNet> = parts(text).map(cidr).collect::<Result<_, _>>()?;
+    if nets.is_empty() {
+        return Err("it is empty; leave the label out to allow everybody".to_owned());
+    }
+    Ok(nets)
+}
+
+fn affinity(text: &str) -> Result<u32, String> {
+    match decimal(text) {
+        Some(0) => Ok(0),
+        Some(number) if number <= LONGEST => Ok(number),
+        _ => seconds(text, 1..=LONGEST),
+    }
+}
