@@ -110,7 +110,7 @@ pub(super) fn services(
     has_other: bool,
     warnings: &mut Vec<String>,
 ) -> Result<Option<PathBuf>, ConfigError> {
-    if let Some(path) = sources.one(&keys::SERVICES, parse::readable_file)? {
+    if let Some(path) = sources.one(&keys::SERVICES, parse::readable)? {
         return Ok(Some(path));
     }
     if around.services.exists() {

@@ -156,8 +156,9 @@ pub(crate) const XDP_MODE: Key = one(
 pub(crate) const SERVICES: Key = one(
     SERVICES_,
     "services",
-    "FILE",
-    "YAML file that lists services by hand; watched, changes take effect at once. Works alone or beside Marathon and Docker",
+    "PATH",
+    "YAML file that lists services by hand, or a directory of such files that end in .yaml; watched, changes take effect at \
+     once. Works alone or beside Marathon and Docker",
 )
 .words("/etc/lb-agent/services.yaml, if it exists or nothing else is given");
 

@@ -118,6 +118,17 @@ pub(crate) fn readable_file(text: &str) -> Result<PathBuf, String> {
     }
 }
 
+/// A file or a directory that can be read now.
+pub(crate) fn readable(text: &str) -> Result<PathBuf, String> {
+    let path = Path::new(text);
+    if !path.is_dir() {
+        return readable_file(text);
+    }
+    std::fs::read_dir(path)
+        .map(|_| path.to_owned())
+        .map_err(|error| format!("cannot read \"{text}\": {error}"))
+}
+
 /// A path from the root.
 pub(crate) fn absolute(text: &str) -> Result<PathBuf, String> {
     let path = PathBuf::from(text);

@@ -6,6 +6,7 @@
 
 mod backoff;
 pub mod docker;
+mod documents;
 pub mod file;
 pub mod marathon;
 mod pools;
@@ -45,6 +46,9 @@ pub struct Snapshot {
     pub pools: Vec<Pool>,
     /// What was left out, and why.
     pub problems: Vec<Problem>,
+    /// Some part of the state was not read since the start: nothing that the provider made in an earlier life may
+    /// be removed, though what it says is served.
+    pub partial: bool,
 }
 
 /// The backends that one app declares for one VIP and protocol.

@@ -74,6 +74,7 @@ pub(super) fn build(reading: &Reading, context: &Context<'_>, last: Option<&Snap
     Snapshot {
         pools: pools.into_vec(),
         problems: problems.into_iter().collect(),
+        partial: false,
     }
 }
 

@@ -1,18 +1,11 @@
 //! The keys of a service that say how it spreads its flows, limits them and carries them.
 
-use std::{
-    collections::{BTreeMap, BTreeSet, btree_map::Entry},
-    fmt,
-};
+use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 
 use ipnet::IpNet;
-use serde::{
-    Deserialize, Deserializer,
-    de::{SeqAccess, Visitor},
-};
 use serde_saphyr::Spanned;
 
-use super::{Service, Wrong};
+use super::{OneOrMany, Service, Wrong, keys};
 use crate::{
     catalog::{Balance, Idle, Mode, Port, Properties, Source},
     config::cidr,
@@ -25,17 +18,14 @@ const LONGEST: u32 = 30 * 86_400;
 const SHORTEST_TCP: u32 = 10;
 const SHORTEST_UDP: u32 = 2;
 
-/// The key `idle`.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub(super) struct IdleKeys {
-    tcp: Option<Spanned<String>>,
-    udp: Option<Spanned<String>>,
-    udp_two_way: Option<Spanned<String>>,
+keys! {
+    /// The key `idle`.
+    pub(super) struct IdleKeys {
+        tcp: Spanned<String>,
+        udp: Spanned<String>,
+        udp_two_way: Spanned<String>,
+    }
 }
-
-/// One port or a list of them.
-pub(super) struct PortList(Vec<String>);
 
 /// What a service says of itself; `None`: nothing.
 pub(super) fn properties(service: &Service) -> Result<Option<Properties>, Wrong> {
@@ -140,7 +130,7 @@ fn sources(
 }
 
 /// Whether the operator allows the ports, and nobody else has them, each node knows for itself.
-fn external(key: Option<&Spanned<PortList>>) -> Result<BTreeSet<Port>, Wrong> {
+fn external(key: Option<&Spanned<OneOrMany>>) -> Result<BTreeSet<Port>, Wrong> {
     let Some(key) = key else {
         return Ok(BTreeSet::new());
     };
@@ -151,42 +141,4 @@ fn external(key: Option<&Spanned<PortList>>) -> Result<BTreeSet<Port>, Wrong> {
         return Err(wrong("the list is empty".to_owned()));
     }
     Ok(ports)
-}
-
-impl<'de> Deserialize<'de> for PortList {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct OneOrMany;
-        impl<'de> Visitor<'de> for OneOrMany {
-            type Value = PortList;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a port or a list of ports")
-            }
-
-            fn visit_str<E>(self, port: &str) -> Result<PortList, E> {
-                Ok(PortList(vec![port.to_owned()]))
-            }
-
-            fn visit_u64<E>(self, port: u64) -> Result<PortList, E> {
-                Ok(PortList(vec![port.to_string()]))
-            }
-
-            fn visit_i64<E>(self, port: i64) -> Result<PortList, E> {
-                Ok(PortList(vec![port.to_string()]))
-            }
-
-            fn visit_f64<E>(self, port: f64) -> Result<PortList, E> {
-                Ok(PortList(vec![port.to_string()]))
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<PortList, A::Error> {
-                let mut ports = Vec::new();
-                while let Some(port) = list.next_element()? {
-                    ports.push(port);
-                }
-                Ok(PortList(ports))
-            }
-        }
-        deserializer.deserialize_any(OneOrMany)
-    }
 }
