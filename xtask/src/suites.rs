@@ -23,9 +23,17 @@ pub(crate) enum Suite {
     Lab,
     /// A real Docker Engine in such a namespace: `tests/tests/docker_*.rs`.
     Docker,
+    /// A real etcd in such a namespace: `tests/tests/etcd_*.rs`.
+    Etcd,
 }
 
-const ALL: [Suite; 4] = [Suite::Unit, Suite::Packet, Suite::Lab, Suite::Docker];
+const ALL: [Suite; 5] = [
+    Suite::Unit,
+    Suite::Packet,
+    Suite::Lab,
+    Suite::Docker,
+    Suite::Etcd,
+];
 
 /// Labs at a time; more only make each other slow.
 const THREADS: &str = "--test-threads=2";
@@ -44,6 +52,7 @@ pub(crate) fn run(suite: Option<Suite>, arguments: &[String]) -> Result<ExitCode
             // The ways of the benchmark are tested, too.
             Suite::Lab => Need::Bench,
             Suite::Docker => Need::Docker,
+            Suite::Etcd => Need::Etcd,
         })?;
     }
     let mut failed = Vec::new();
@@ -53,6 +62,7 @@ pub(crate) fn run(suite: Option<Suite>, arguments: &[String]) -> Result<ExitCode
             Suite::Packet => as_programs("packet", arguments)?,
             Suite::Lab => as_programs("lab", arguments)?,
             Suite::Docker => as_programs("docker", arguments)?,
+            Suite::Etcd => as_programs("etcd", arguments)?,
         };
         failed.extend(more);
     }

@@ -4,9 +4,10 @@
 //! environment variable `LB_AGENT_SOME_NAME`; all three, `--help` and the README's table come from here.
 
 mod docker;
+mod etcd;
 mod marathon;
 
-pub(crate) use self::{docker::*, marathon::*};
+pub(crate) use self::{docker::*, etcd::*, marathon::*};
 
 /// One setting.
 #[derive(Debug)]
@@ -389,6 +390,13 @@ pub(crate) const KEYS: &[&Key] = &[
     &DOCKER_EXPOSE,
     &DOCKER_SERVICES,
     &DOCKER_NETWORKS,
+    &ETCD,
+    &ETCD_PREFIX,
+    &ETCD_USER,
+    &ETCD_PASSWORD_FILE,
+    &ETCD_CA_FILE,
+    &ETCD_CERT_FILE,
+    &ETCD_KEY_FILE,
     &SERVICES,
     &ZONE,
     &PEERS,

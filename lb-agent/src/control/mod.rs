@@ -1,5 +1,6 @@
 //! The control loop: takes what providers say, and brings kernel, routes, DNS and report in line with it.
 
+mod claims;
 mod collector;
 mod counted;
 mod external;
@@ -43,6 +44,7 @@ use crate::{
     provider::Update,
     vip::{Allocator, LeaseFile, VipName},
 };
+use claims::Agreement;
 use external::{Ground, Holders};
 use hops::Hops;
 use owners::Owners;
@@ -70,6 +72,8 @@ struct Published {
 struct Control {
     catalog: Catalog,
     allocator: Allocator,
+    /// With the other nodes, about addresses.
+    agreement: Agreement,
     lease_file: LeaseFile,
     policy: Policy,
     /// Addresses that no IP VIP may be, besides the node's own.
@@ -128,6 +132,10 @@ impl Control {
                     if changed || !self.failures.is_empty() {
                         self.reconcile().await;
                     }
+                }
+                () = self.agreement.changed() => {
+                    self.agreement.take(&mut self.allocator);
+                    self.reconcile().await;
                 }
                 change = watch.changed() => {
                     self.forget_routes();
@@ -194,6 +202,7 @@ impl Control {
         let resolvers = resolvers.iter().map(SocketAddr::ip);
         self.policy.forbidden.extend(resolvers);
         let mut desired = self.catalog.resolve(&self.policy, &mut self.allocator);
+        failures.extend(self.agreement.trouble());
         modes::refuse_impossible(&mut desired, &self.topology, &self.node);
         let held = self.held(&desired);
         self.grant_ports(&held, &before, &mut desired);
@@ -209,6 +218,8 @@ impl Control {
         {
             failures.push(format!("leases are not saved: {error}"));
         }
+        // Only what outlives the agent is told to others.
+        self.agreement.claim(&desired.names, &self.allocator);
         self.owners.note(&desired, &held);
         if let Err(error) = self.owners.save() {
             failures.push(format!("{error:#}"));

@@ -19,7 +19,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::{
-    Control, Published, UPDATES, collector,
+    Control, Published, UPDATES,
+    claims::Agreement,
+    collector,
     external::Holders,
     hops::Hops,
     look::{Looker, start_admin},
@@ -27,7 +29,7 @@ use super::{
     names::{open_dns, serve_dns},
     orphans,
     owners::Owners,
-    providers::start_providers,
+    providers::{forbidden, start_providers},
     report::Fixed,
     wanted::{Node, hold, wanted},
 };
@@ -165,7 +167,7 @@ async fn set_up(parts: Parts) -> Result<Ready> {
         socket,
         cgroup,
         lease_file,
-        allocator,
+        mut allocator,
         mut datapath,
     } = parts;
     let stop = CancellationToken::new();
@@ -198,8 +200,10 @@ async fn set_up(parts: Parts) -> Result<Ready> {
         census: Arc::default(),
     };
     let (updates, inbox) = mpsc::channel(UPDATES);
-    let providers = start_providers(&config, reached_at(&config, &topology), &updates)?;
+    let (providers, claims) = start_providers(&config, reached_at(&config, &topology), &updates)?;
     let catalog = Catalog::new(providers);
+    let mut agreement = Agreement::new(claims);
+    agreement.begin(&mut allocator).await;
 
     let dns = open_dns(&config, inherited)?;
 
@@ -294,6 +298,7 @@ async fn set_up(parts: Parts) -> Result<Ready> {
         resync: config.resync,
         catalog,
         allocator,
+        agreement,
         lease_file,
         zones,
         node,
@@ -456,19 +461,6 @@ fn reached_at(config: &Config, topology: &Topology) -> Vec<IpAddr> {
     addresses
         .find(|found| !found.is_empty())
         .unwrap_or_default()
-}
-
-/// Resolvers and orchestrators that are known by address.
-fn forbidden(config: &Config) -> BTreeSet<IpAddr> {
-    let marathon = config.marathon.iter().flat_map(|marathon| &marathon.urls);
-    let marathon = marathon.filter_map(|url| url.host_str()?.trim_matches(['[', ']']).parse().ok());
-    let dns = config.dns.iter();
-    let dns = dns.flat_map(|dns| {
-        dns.sockets()
-            .into_iter()
-            .chain(dns.upstreams.clone().unwrap_or_default())
-    });
-    marathon.chain(dns.map(|addr| addr.ip())).collect()
 }
 
 fn xdp_mode(mode: config::XdpMode) -> XdpMode {

@@ -7,6 +7,7 @@
 mod backoff;
 pub mod docker;
 mod documents;
+pub mod etcd;
 pub mod file;
 pub mod marathon;
 mod pools;
