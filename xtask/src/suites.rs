@@ -23,9 +23,17 @@ pub(crate) enum Suite {
     Lab,
     /// A real Docker Engine in such a namespace: `tests/tests/docker_*.rs`.
     Docker,
+    /// Health checks and the operator's word about backends: `tests/tests/health_*.rs`.
+    Health,
 }
 
-const ALL: [Suite; 4] = [Suite::Unit, Suite::Packet, Suite::Lab, Suite::Docker];
+const ALL: [Suite; 5] = [
+    Suite::Unit,
+    Suite::Packet,
+    Suite::Lab,
+    Suite::Docker,
+    Suite::Health,
+];
 
 /// Labs at a time; more only make each other slow.
 const THREADS: &str = "--test-threads=2";
@@ -40,7 +48,7 @@ pub(crate) fn run(suite: Option<Suite>, arguments: &[String]) -> Result<ExitCode
     for suite in &suites {
         setup::bring(match suite {
             Suite::Unit => Need::Build,
-            Suite::Packet => Need::Lab,
+            Suite::Packet | Suite::Health => Need::Lab,
             // The ways of the benchmark are tested, too.
             Suite::Lab => Need::Bench,
             Suite::Docker => Need::Docker,
@@ -53,6 +61,7 @@ pub(crate) fn run(suite: Option<Suite>, arguments: &[String]) -> Result<ExitCode
             Suite::Packet => as_programs("packet", arguments)?,
             Suite::Lab => as_programs("lab", arguments)?,
             Suite::Docker => as_programs("docker", arguments)?,
+            Suite::Health => as_programs("health", arguments)?,
         };
         failed.extend(more);
     }

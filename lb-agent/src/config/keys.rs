@@ -4,9 +4,10 @@
 //! environment variable `LB_AGENT_SOME_NAME`; all three, `--help` and the README's table come from here.
 
 mod docker;
+mod health;
 mod marathon;
 
-pub(crate) use self::{docker::*, marathon::*};
+pub(crate) use self::{docker::*, health::*, marathon::*};
 
 /// One setting.
 #[derive(Debug)]
@@ -415,6 +416,7 @@ pub(crate) const KEYS: &[&Key] = &[
     &NEW_FLOWS,
     &MAX_BACKENDS,
     &MAX_SERVICES,
+    &CHECKS,
     &RESYNC,
     &LOG,
     &LOG_FORMAT,

@@ -1,5 +1,6 @@
 //! The services file: YAML text -> a snapshot. Pure.
 
+mod check;
 mod properties;
 
 use std::{
@@ -15,7 +16,10 @@ use serde::{
 };
 use serde_saphyr::{Location, Spanned};
 
-use self::properties::{IdleKeys, PortList, properties, read};
+use self::{
+    check::CheckKeys,
+    properties::{IdleKeys, PortList, properties, read},
+};
 use crate::{
     catalog::{Properties, Protocol, Weight},
     provider::{
@@ -53,6 +57,8 @@ struct Service {
     allow: Option<Spanned<Vec<Spanned<String>>>>,
     deny: Option<Vec<Spanned<String>>>,
     external: Option<Spanned<PortList>>,
+    check: Option<Spanned<CheckKeys>>,
+    fail_open: Option<Spanned<String>>,
 }
 
 /// One protocol or a list of them.
