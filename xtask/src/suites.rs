@@ -25,14 +25,17 @@ pub(crate) enum Suite {
     Docker,
     /// A real etcd in such a namespace: `tests/tests/etcd_*.rs`.
     Etcd,
+    /// Health checks and the operator's word about backends: `tests/tests/health_*.rs`.
+    Health,
 }
 
-const ALL: [Suite; 5] = [
+const ALL: [Suite; 6] = [
     Suite::Unit,
     Suite::Packet,
     Suite::Lab,
     Suite::Docker,
     Suite::Etcd,
+    Suite::Health,
 ];
 
 /// Labs at a time; more only make each other slow.
@@ -48,7 +51,7 @@ pub(crate) fn run(suite: Option<Suite>, arguments: &[String]) -> Result<ExitCode
     for suite in &suites {
         setup::bring(match suite {
             Suite::Unit => Need::Build,
-            Suite::Packet => Need::Lab,
+            Suite::Packet | Suite::Health => Need::Lab,
             // The ways of the benchmark are tested, too.
             Suite::Lab => Need::Bench,
             Suite::Docker => Need::Docker,
@@ -63,6 +66,7 @@ pub(crate) fn run(suite: Option<Suite>, arguments: &[String]) -> Result<ExitCode
             Suite::Lab => as_programs("lab", arguments)?,
             Suite::Docker => as_programs("docker", arguments)?,
             Suite::Etcd => as_programs("etcd", arguments)?,
+            Suite::Health => as_programs("health", arguments)?,
         };
         failed.extend(more);
     }

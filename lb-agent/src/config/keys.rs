@@ -5,9 +5,10 @@
 
 mod docker;
 mod etcd;
+mod health;
 mod marathon;
 
-pub(crate) use self::{docker::*, etcd::*, marathon::*};
+pub(crate) use self::{docker::*, etcd::*, health::*, marathon::*};
 
 /// One setting.
 #[derive(Debug)]
@@ -424,6 +425,7 @@ pub(crate) const KEYS: &[&Key] = &[
     &NEW_FLOWS,
     &MAX_BACKENDS,
     &MAX_SERVICES,
+    &CHECKS,
     &RESYNC,
     &LOG,
     &LOG_FORMAT,

@@ -79,6 +79,8 @@ pub struct Config {
     pub sizes: Sizes,
     /// New flows a second that each CPU opens for clients from outside; 0: no limit.
     pub new_flows: u32,
+    /// Health checks that are under way at a time; 0: there are none.
+    pub checks: u32,
     /// Time between two full comparisons with orchestrators and kernel.
     pub resync: Duration,
     /// Logging.
@@ -154,6 +156,7 @@ impl Config {
                 backends: sources.preset(&keys::MAX_BACKENDS, number(check::ENTRIES))?,
                 services: sources.preset(&keys::MAX_SERVICES, number(check::ENTRIES))?,
             },
+            checks: sources.preset(&keys::CHECKS, number(0..=512))?,
             new_flows: sources.preset(&keys::NEW_FLOWS, number(0..=u32::MAX))?,
             resync: Duration::from_secs(
                 sources

@@ -31,6 +31,7 @@ use super::{
     owners::Owners,
     providers::{forbidden, start_providers},
     report::Fixed,
+    standing::{Since, Voices, known_down},
     wanted::{Node, hold, wanted},
 };
 use crate::{
@@ -42,6 +43,7 @@ use crate::{
     config::{self, Config},
     datapath::{Datapath, DatapathConfig, Interface, Sizes, TcMode, XdpMode},
     dns,
+    health::Monitor,
     net::{LinkKind, Netlink, Routes, Topology, local_port_range, reserve_ports},
     plan::{self, Planner},
     preflight,
@@ -222,7 +224,8 @@ async fn set_up(parts: Parts) -> Result<Ready> {
     let owners = Owners::load(&config.paths.state_dir, &have);
     let holders = Holders::load(&config.paths.state_dir);
     let mut reach = hops.reach(&topology, &node.ifaces);
-    let nothing_yet = wanted(&Desired::default(), &topology, &node, &mut reach);
+    let (nothing, voices) = (Desired::default(), Voices::default());
+    let nothing_yet = wanted(&nothing, &topology, &node, &voices, &mut reach);
     let mut want = hold(nothing_yet, &have, &adopted, &node, reach);
     want.node.route_epoch = hops.epoch();
     hops.write(&mut datapath)?;
@@ -247,6 +250,7 @@ async fn set_up(parts: Parts) -> Result<Ready> {
         pins = %config.paths.pin_dir.display(), "attached"
     );
 
+    let health = Monitor::start(config.checks as usize, known_down(&have), &stop);
     let fixed = Fixed {
         agent: AgentReport {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -312,6 +316,8 @@ async fn set_up(parts: Parts) -> Result<Ready> {
         desired: Desired::default(),
         owners,
         holders,
+        health,
+        since: Since::default(),
         adopted,
         failures: Vec::new(),
         services: Arc::default(),

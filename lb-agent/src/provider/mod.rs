@@ -5,6 +5,7 @@
 //! On failure it sends the reason and the last good snapshot stays in force.
 
 mod backoff;
+mod check;
 pub mod docker;
 mod documents;
 pub mod etcd;

@@ -15,12 +15,15 @@
 //! | `lb.rate`, `lb.source-rate` | new flows a second, of the VIP and of one client | no limit |
 //! | `lb.idle` | when a silent flow is over, such as `10m` | 2 h 4 min, UDP 60 s and 5 min |
 //! | `lb.allow`, `lb.deny` | prefixes of clients, by blanks | all allowed |
+//! | `lb.check` | `tcp` or `http:/path`, then `interval=2s`, `rise=2`, ...: see [`check`] | no check of our own |
+//! | `lb.fail-open` | `no`: refused, not tried all the same, while every container is down | `yes` |
 //! | `lb.service` | the service's name | Compose's, Swarm's, or the container's |
 //! | `lb.enable` | `false`: left out | `true` |
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
+    sync::Arc,
 };
 
 use ipnet::IpNet;
@@ -31,7 +34,8 @@ use crate::{
     config::cidr,
     provider::{
         VipHost,
-        values::{choice, count, decimal, flag, port, seconds, weight},
+        check::check,
+        values::{choice, count, decimal, flag, port, seconds, weight, yes_or_no},
     },
 };
 
@@ -44,7 +48,7 @@ const SHORTEST: u32 = 10;
 const MOST_BYTES: usize = 4_096;
 
 /// Every label of ours.
-const NAMES: [&str; 17] = [
+const NAMES: [&str; 19] = [
     "lb.vip",
     "lb.port",
     "lb.address",
@@ -60,6 +64,8 @@ const NAMES: [&str; 17] = [
     "lb.idle",
     "lb.allow",
     "lb.deny",
+    "lb.check",
+    "lb.fail-open",
     "lb.service",
     "lb.enable",
 ];
@@ -196,6 +202,12 @@ fn properties(container: &Container, to: &mut Properties) -> Result<(), String> 
             udp: idle,
             udp_two_way: idle,
         };
+    }
+    if let Some(check) = read(container, "lb.check", check)? {
+        to.check = Some(Arc::new(check));
+    }
+    if let Some(open) = read(container, "lb.fail-open", yes_or_no)? {
+        to.fail_closed = !open;
     }
     let mut sources = BTreeMap::new();
     for (name, rule) in [("lb.allow", Source::Allow), ("lb.deny", Source::Deny)] {

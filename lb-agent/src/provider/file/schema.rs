@@ -1,5 +1,6 @@
 //! The services file: YAML text -> a snapshot. Pure.
 
+mod check;
 mod properties;
 mod published;
 
@@ -11,8 +12,11 @@ use std::{
 
 use serde_saphyr::{Location, Spanned};
 
-use self::properties::{IdleKeys, properties, read};
 pub use self::published::JSON_SCHEMA;
+use self::{
+    check::CheckKeys,
+    properties::{IdleKeys, properties, read},
+};
 use super::node::{self, Faults, FromNode, Node, OneOrMany, Value, Wrong, keys};
 use crate::{
     catalog::{Properties, Protocol, Weight},
@@ -49,6 +53,8 @@ keys! {
         allow: Spanned<Vec<Spanned<String>>>,
         deny: Vec<Spanned<String>>,
         external: Spanned<OneOrMany>,
+        check: Spanned<CheckKeys>,
+        fail_open: Spanned<String>,
     }
 }
 

@@ -1,15 +1,18 @@
 //! The keys of a service that say how it spreads its flows, limits them and carries them.
 
-use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
+use std::{
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
+    sync::Arc,
+};
 
 use ipnet::IpNet;
 use serde_saphyr::Spanned;
 
-use super::{OneOrMany, Service, Wrong, keys};
+use super::{OneOrMany, Service, Wrong, check::check, keys};
 use crate::{
     catalog::{Balance, Idle, Mode, Port, Properties, Source},
     config::cidr,
-    provider::values::{choice, count, port, seconds},
+    provider::values::{choice, count, port, seconds, yes_or_no},
 };
 
 /// The longest time-out, s: 30 days.
@@ -46,12 +49,23 @@ pub(super) fn properties(service: &Service) -> Result<Option<Properties>, Wrong>
         allow,
         deny,
         external: external_key,
+        check: check_keys,
+        fail_open,
     } = service;
-    let said = [mode_key, balance, affinity, max_flows, rate, source_rate]
-        .iter()
-        .any(|key| key.is_some());
+    let said = [
+        mode_key,
+        balance,
+        affinity,
+        max_flows,
+        rate,
+        source_rate,
+        fail_open,
+    ]
+    .iter()
+    .any(|key| key.is_some());
     let listed = allow.is_some() || deny.is_some();
-    if !said && idle_keys.is_none() && !listed && external_key.is_none() {
+    let more = external_key.is_some() || check_keys.is_some();
+    if !said && idle_keys.is_none() && !listed && !more {
         return Ok(None);
     }
     let usual = Properties::default();
@@ -67,6 +81,8 @@ pub(super) fn properties(service: &Service) -> Result<Option<Properties>, Wrong>
         idle: idle(idle_keys.as_ref())?,
         sources: sources(allow.as_ref(), deny.as_deref().unwrap_or_default())?,
         external: external(external_key.as_ref())?,
+        check: check_keys.as_ref().map(check).transpose()?.map(Arc::new),
+        fail_closed: read("fail-open", fail_open, yes_or_no)?.is_some_and(|open| !open),
     }))
 }
 

@@ -11,7 +11,7 @@ mod tests {
     use serde_json::Value;
 
     use super::{
-        super::{File, IdleKeys, LongEntry, Service, read_all},
+        super::{File, IdleKeys, LongEntry, Service, check::CheckMap, read_all},
         JSON_SCHEMA,
     };
 
@@ -42,6 +42,7 @@ mod tests {
             (Service::KEYS, service),
             (IdleKeys::KEYS, &service["properties"]["idle"]),
             (LongEntry::KEYS, &defs["backend"]["anyOf"][1]),
+            (CheckMap::KEYS, &defs["check"]),
         ] {
             let read: BTreeSet<String> = keys.iter().map(|key| key.replace('_', "-")).collect();
             let published = object["properties"].as_object().expect("properties").keys();
@@ -72,6 +73,11 @@ mod tests {
              rate: '4294967295', source-rate: 20, idle: {tcp: 10s, udp: 2s, udp-two-way: 1h30m}, \
              allow: [10.0.0.0/8, 'fd00::1'], deny: [], external: 10000}]",
             "services: [{name: /a, port: 1, external: [10000, '10001'], deny: [10.9.0.7]}]",
+            "services: [{name: /a, port: 1, check: tcp, fail-open: yes}]",
+            "services: [{name: /a, port: 1, check: 'http:/h interval=1s fall=2', fail-open: 'no'}]",
+            "services: [{name: /a, port: 1, check: {http: /h, interval: 500ms, timeout: 1s, rise: 2, fall: '3', \
+             grace: 10s, port: 81, host: www, method: HEAD, expect: '200-299,404'}}]",
+            "services: [{name: /a, port: 1, check: {interval: 1m, port: 81}}]",
             include_str!("../default.yaml"),
         ] {
             let (reader, schema) = verdicts(&validator, text);
@@ -115,6 +121,14 @@ mod tests {
             "{name: /a, port: 1, external: []}",
             "{name: /a, port: 1, external: 0}",
             "{name: /a, port: 1, external: [http]}",
+            "{name: /a, port: 1, check: ping}",
+            "{name: /a, port: 1, check: [tcp]}",
+            "{name: /a, port: 1, check: {http: h}}",
+            "{name: /a, port: 1, check: {host: www}}",
+            "{name: /a, port: 1, check: {color: red}}",
+            "{name: /a, port: 1, check: {rise: 0}}",
+            "{name: /a, port: 1, check: {interval: 5}}",
+            "{name: /a, port: 1, fail-open: maybe}",
             "{name: /a, port: 1, backends: 10.0.0.1}",
             "{name: /a, port: 1, backends: [10.0.0.1]}",
             "{name: /a, port: 1, backends: ['host:80']}",

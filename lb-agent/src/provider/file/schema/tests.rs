@@ -187,6 +187,8 @@ services:
     );
     let net = |text: &str| text.parse().unwrap();
     let expected = Properties {
+        check: None,
+        fail_closed: false,
         mode: Mode::DsrL2,
         balance: Balance::LeastConn,
         affinity: 600,
