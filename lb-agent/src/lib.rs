@@ -10,6 +10,7 @@ pub mod config;
 pub mod control;
 pub mod datapath;
 pub mod dns;
+pub mod health;
 pub mod log;
 pub mod look;
 pub mod net;

@@ -30,7 +30,8 @@ pub struct Stage {
     argv: Vec<String>,
     run_dir: PathBuf,
     services: PathBuf,
-    _echoes: Vec<Server>,
+    /// What answers on port 80 of each server; one that is dropped listens no more.
+    pub echoes: Vec<Server>,
     /// They answer with their names.
     pub servers: Vec<Host>,
     /// They reach VIPs by `node`.
@@ -87,7 +88,7 @@ impl Stage {
             argv: argv.into_iter().map(str::to_owned).collect(),
             run_dir: path("run"),
             services: file,
-            _echoes: echoes,
+            echoes,
             servers,
             clients,
             node,

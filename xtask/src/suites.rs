@@ -25,14 +25,20 @@ pub(crate) enum Suite {
     Marathon,
     /// A real Docker Engine in such a namespace: `tests/tests/docker_*.rs`.
     Docker,
+    /// A real etcd in such a namespace: `tests/tests/etcd_*.rs`.
+    Etcd,
+    /// Health checks and the operator's word about backends: `tests/tests/health_*.rs`.
+    Health,
 }
 
-const ALL: [Suite; 5] = [
+const ALL: [Suite; 7] = [
     Suite::Unit,
     Suite::Packet,
     Suite::Lab,
     Suite::Marathon,
     Suite::Docker,
+    Suite::Etcd,
+    Suite::Health,
 ];
 
 /// Labs at a time; more only make each other slow.
@@ -48,10 +54,11 @@ pub(crate) fn run(suite: Option<Suite>, arguments: &[String]) -> Result<ExitCode
     for suite in &suites {
         setup::bring(match suite {
             Suite::Unit => Need::Build,
-            Suite::Packet | Suite::Marathon => Need::Lab,
+            Suite::Packet | Suite::Marathon | Suite::Health => Need::Lab,
             // The ways of the benchmark are tested, too.
             Suite::Lab => Need::Bench,
             Suite::Docker => Need::Docker,
+            Suite::Etcd => Need::Etcd,
         })?;
     }
     let mut failed = Vec::new();
@@ -62,6 +69,8 @@ pub(crate) fn run(suite: Option<Suite>, arguments: &[String]) -> Result<ExitCode
             Suite::Lab => as_programs("lab", arguments)?,
             Suite::Marathon => as_programs("marathon", arguments)?,
             Suite::Docker => as_programs("docker", arguments)?,
+            Suite::Etcd => as_programs("etcd", arguments)?,
+            Suite::Health => as_programs("health", arguments)?,
         };
         failed.extend(more);
     }

@@ -78,6 +78,12 @@ pub struct ServiceReport {
     /// The address needed probing and no shared store claimed it: another node may give the name another one.
     #[serde(default)]
     pub address_not_agreed: bool,
+    /// What its backends are asked; `None`: nothing, what their orchestrator says is all that counts.
+    #[serde(default)]
+    pub check: Option<String>,
+    /// All its backends are down, so new flows go to them all the same.
+    #[serde(default)]
+    pub fail_open: bool,
     /// Both families, drained ones included.
     pub backends: Vec<BackendReport>,
     /// What its flows came to; filled in on request.
@@ -97,8 +103,11 @@ pub struct BackendReport {
     pub weight: u16,
     /// What the agent makes of it.
     pub state: BackendState,
-    /// Why it is not up: `unhealthy`, `TASK_KILLING`.
+    /// Why it is in that state: `unhealthy`, `TASK_KILLING`, `connection refused`.
     pub why: Option<String>,
+    /// Since when it has been in this state, as far as this agent knows.
+    #[serde(default)]
+    pub since: Option<Timestamp>,
     /// Id of the provider that knows it.
     pub provider: String,
     /// App id, pod id or the name in a services file.

@@ -159,6 +159,8 @@ fn service(name: Option<&str>, addr: &str, port: u16, backends: &[&str]) -> Serv
         mode: "auto".into(),
         external: Vec::new(),
         address_not_agreed: false,
+        check: None,
+        fail_open: false,
         backends: backends
             .iter()
             .map(|addr| backend(addr.parse().unwrap()))
@@ -173,6 +175,7 @@ fn backend(addr: SocketAddr) -> BackendReport {
         addr,
         weight: 1,
         state: BackendState::Active,
+        since: None,
         why: None,
         provider: "marathon:marathon".into(),
         app: "/app".into(),

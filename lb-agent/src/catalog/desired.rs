@@ -24,7 +24,7 @@ pub struct Desired {
     pub addresses: BTreeSet<IpAddr>,
     /// Names in use whose address may differ on another node (*address not agreed across nodes*).
     pub contested: BTreeSet<VipName>,
-    /// Providers that have not been read since the start. Services and addresses that are missing here may be
+    /// Providers that have not been read since the start, or not in whole. Services and addresses that are missing here may be
     /// theirs and must then not be removed.
     pub waiting: BTreeSet<ProviderId>,
     /// What was left out and what an operator should know; ascending, each once.

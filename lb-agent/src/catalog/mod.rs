@@ -1,5 +1,6 @@
 //! Desired state: named services, ports, backends with state and weight.
 
+mod check;
 mod desired;
 mod policy;
 mod properties;
@@ -7,6 +8,7 @@ mod readings;
 mod resolve;
 mod service;
 
+pub use check::{Check, Http, Probe};
 pub use desired::{
     CatalogBackend, Desired, NameAddresses, Notice, NoticeKind, Service, ServiceKey,
 };

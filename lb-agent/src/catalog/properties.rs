@@ -3,12 +3,13 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
+    sync::Arc,
 };
 
 use ipnet::IpNet;
 use lb_common::{IDLE_TCP, IDLE_UDP, IDLE_UDP_TWO_WAY};
 
-use super::Port;
+use super::{Check, Port};
 
 /// What one service is to be like. Every default is what a service without any of this gets.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -32,6 +33,10 @@ pub struct Properties {
     pub sources: BTreeMap<IpNet, Source>,
     /// Ports of the node's own addresses at which the service is to stand, too.
     pub external: BTreeSet<Port>,
+    /// How its backends are checked; `None`: what their orchestrator says is all that counts.
+    pub check: Option<Arc<Check>>,
+    /// Whether new flows are refused while every backend is down, instead of going to them all the same.
+    pub fail_closed: bool,
 }
 
 /// How packets from outside get to backends that are elsewhere. A backend on this node is always reached by
@@ -102,6 +107,8 @@ impl Properties {
             idle,
             sources,
             external,
+            check,
+            fail_closed,
         } = self;
         let of = |rule| {
             let mine = sources.iter().filter(move |(_, held)| **held == rule);
@@ -119,6 +126,8 @@ impl Properties {
             ("allow", of(Source::Allow)),
             ("deny", of(Source::Deny)),
             ("external", *external != other.external),
+            ("check", *check != other.check),
+            ("fail-open", *fail_closed != other.fail_closed),
         ]
         .into_iter()
         .filter_map(|(name, differs)| differs.then_some(name))

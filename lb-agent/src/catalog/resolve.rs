@@ -103,6 +103,9 @@ impl<'a> Resolution<'a> {
                 self.desired.waiting.insert(provider.clone());
                 continue;
             };
+            if snapshot.partial {
+                self.desired.waiting.insert(provider.clone());
+            }
             for problem in &snapshot.problems {
                 let reason = problem.reason.clone();
                 self.notice(NoticeKind::LeftOut, provider, &problem.subject, reason);

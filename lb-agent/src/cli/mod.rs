@@ -3,6 +3,7 @@
 //! Exit codes: 0 done, 1 it failed, 2 a flag or setting is wrong, 3 no agent answers.
 
 mod ask;
+mod check;
 mod client;
 mod follow;
 mod render;
@@ -22,6 +23,7 @@ use std::{
 use clap::{Parser, Subcommand};
 
 pub use self::ask::{CaptureArgs, ExplainArgs, FlowsArgs, TraceArgs};
+pub use self::check::CheckArgs;
 use self::client::ClientError;
 use crate::{
     admin::{ClaimError, RunDir, report::Resolution},
@@ -86,6 +88,8 @@ pub enum Command {
     /// Each packet is there as it came (inbound) and, if it went on, as it went (outbound), with a comment that says
     /// what was decided.
     Capture(CaptureArgs),
+    /// Tell what a services file would serve, and everything that is wrong with it; needs neither agent nor root
+    Check(CheckArgs),
     /// Remove everything the agent ever put into the kernel, and end the traffic it carries; the agent must be stopped
     Purge,
 }
@@ -111,6 +115,10 @@ enum CliError {
     Output(#[from] io::Error),
     #[error("cannot write JSON: {0}")]
     Json(#[from] serde_json::Error),
+    #[error("{0}")]
+    Unreadable(String),
+    #[error("{}:\n  {}", mistakes(.0.len()), .0.join("\n  "))]
+    Wrong(Vec<String>),
     #[error("{0:#}")]
     Purge(anyhow::Error),
     #[error("not everything could be removed; what is wrong put right, run `lb-agent purge` again\n  {}", .0.join("\n  "))]
@@ -168,13 +176,15 @@ pub fn run(
     flags: &Flags,
     purge: impl FnOnce(&Paths) -> anyhow::Result<Purged>,
 ) -> ExitCode {
-    let outcome = Paths::load(flags)
-        .map_err(CliError::from)
-        .and_then(|paths| {
-            let mut out = io::stdout().lock();
-            execute(command, &paths, purge, &mut out)?;
-            Ok(out.flush()?)
-        });
+    let mut out = io::stdout().lock();
+    let outcome = match command {
+        // Asks nobody, so it depends on no setting.
+        Command::Check(args) => check::check(args, &mut out),
+        command => Paths::load(flags)
+            .map_err(CliError::from)
+            .and_then(|paths| execute(command, &paths, purge, &mut out)),
+    };
+    let outcome = outcome.and_then(|()| Ok(out.flush()?));
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         // `lb-agent status | head` is no failure.
@@ -232,6 +242,7 @@ fn execute(
                 Ok(out.write_all(render::explanation(&told).as_bytes())?)
             }
         }
+        Command::Check(args) => check::check(args, out),
         Command::Trace { which, json } => follow::trace(&paths.admin_socket(), which, *json, out),
         Command::Capture(args) => follow::capture(&paths.admin_socket(), args, out),
         Command::Purge => {
@@ -250,6 +261,10 @@ fn execute(
             }
         }
     }
+}
+
+fn mistakes(count: usize) -> String {
+    format!("{count} mistake{}", if count == 1 { "" } else { "s" })
 }
 
 /// Names outside the zone are forwarded, which is an answer too.
@@ -279,6 +294,8 @@ impl CliError {
             | Self::NoAnswer(_)
             | Self::Output(_)
             | Self::Json(_)
+            | Self::Unreadable(_)
+            | Self::Wrong(_)
             | Self::Purge(_)
             | Self::NotRemoved(_) => EXIT_FAILED,
         }

@@ -27,7 +27,12 @@ pub(super) fn status(report: &StatusReport) -> String {
         duration(agent.now.since(agent.started))
     );
     section(&mut page, "SERVICES", "none", services(&report.services));
-    section(&mut page, "BACKENDS", "none", backends(&report.services));
+    section(
+        &mut page,
+        "BACKENDS",
+        "none",
+        backends(&report.services, agent.now),
+    );
     optional(&mut page, "TRAFFIC", traffic::traffic(&report.services));
     section(
         &mut page,
@@ -103,6 +108,11 @@ fn services(services: &[ServiceReport]) -> Table {
         } else {
             ""
         };
+        let fails_open = if service.fail_open {
+            " (all are used: none is up)"
+        } else {
+            ""
+        };
         table.add_row([
             service
                 .name
@@ -115,15 +125,15 @@ fn services(services: &[ServiceReport]) -> Table {
                 external.join(", ")
             },
             plain(&service.algorithm),
-            format!("{up}/{}", service.backends.len()),
+            format!("{up}/{}{fails_open}", service.backends.len()),
         ]);
     }
     table
 }
 
-fn backends(services: &[ServiceReport]) -> Table {
+fn backends(services: &[ServiceReport], now: Timestamp) -> Table {
     let mut table = table(&[
-        "SERVICE", "BACKEND", "WEIGHT", "STATE", "WHY", "APP", "TASK", "FROM",
+        "SERVICE", "BACKEND", "WEIGHT", "STATE", "SINCE", "WHY", "APP", "TASK", "FROM",
     ]);
     for service in services {
         for backend in &service.backends {
@@ -132,6 +142,7 @@ fn backends(services: &[ServiceReport]) -> Table {
                 weight,
                 state,
                 why,
+                since,
                 provider,
                 app,
                 task,
@@ -142,6 +153,7 @@ fn backends(services: &[ServiceReport]) -> Table {
                 addr.to_string(),
                 weight.to_string(),
                 state.to_string(),
+                since.map_or_else(|| "-".to_owned(), |since| duration(now.since(since))),
                 why.as_deref().map_or_else(|| "-".to_owned(), plain),
                 plain(app),
                 plain(task),

@@ -5,7 +5,7 @@ use std::{net::IpAddr, ops::RangeInclusive, path::PathBuf};
 use crate::datapath::SENDERS;
 
 use super::{
-    Config, ConfigError, Dns, Docker, Marathon, MarathonAuth, keys,
+    Config, ConfigError, Dns, Docker, Etcd, Marathon, MarathonAuth, keys,
     keys::Key,
     parse,
     sources::{Sources, Surroundings},
@@ -132,6 +132,68 @@ pub(super) fn docker(sources: &Sources<'_>) -> Result<Option<Docker>, ConfigErro
     }))
 }
 
+/// Everything about etcd.
+pub(super) fn etcd(sources: &Sources<'_>) -> Result<Option<Etcd>, ConfigError> {
+    let urls = sources.many(&keys::ETCD, parse::etcd_url)?;
+    if urls.is_empty() {
+        let orphans = [
+            &keys::ETCD_PREFIX,
+            &keys::ETCD_USER,
+            &keys::ETCD_PASSWORD_FILE,
+            &keys::ETCD_CA_FILE,
+            &keys::ETCD_CERT_FILE,
+            &keys::ETCD_KEY_FILE,
+        ];
+        return match orphans.into_iter().find(|key| is_set(sources, key)) {
+            Some(key) => Err(refuse(sources, key, "has no effect without --etcd")),
+            None => Ok(None),
+        };
+    }
+    let file = |key| sources.one(key, parse::readable_file);
+    let user = sources.one(&keys::ETCD_USER, parse::word)?;
+    let login = match (user, file(&keys::ETCD_PASSWORD_FILE)?) {
+        (None, None) => None,
+        (Some(user), Some(password)) => Some((user, password)),
+        (Some(_), None) => {
+            let reason = "needs --etcd-password-file beside it";
+            return Err(refuse(sources, &keys::ETCD_USER, reason));
+        }
+        (None, Some(_)) => {
+            let reason = "needs --etcd-user beside it";
+            return Err(refuse(sources, &keys::ETCD_PASSWORD_FILE, reason));
+        }
+    };
+    let certificate = match (file(&keys::ETCD_CERT_FILE)?, file(&keys::ETCD_KEY_FILE)?) {
+        (None, None) => None,
+        (Some(certificate), Some(key)) => Some((certificate, key)),
+        (Some(_), None) => {
+            let reason = "needs --etcd-key-file beside it";
+            return Err(refuse(sources, &keys::ETCD_CERT_FILE, reason));
+        }
+        (None, Some(_)) => {
+            let reason = "needs --etcd-cert-file beside it";
+            return Err(refuse(sources, &keys::ETCD_KEY_FILE, reason));
+        }
+    };
+    let ca_file = file(&keys::ETCD_CA_FILE)?;
+    for (key, given) in [
+        (&keys::ETCD_CA_FILE, ca_file.is_some()),
+        (&keys::ETCD_CERT_FILE, certificate.is_some()),
+    ] {
+        if given && urls.iter().all(|url| url.scheme() == "http") {
+            let reason = "has no effect: no --etcd URL begins with https://";
+            return Err(refuse(sources, key, reason));
+        }
+    }
+    Ok(Some(Etcd {
+        urls,
+        prefix: sources.preset(&keys::ETCD_PREFIX, parse::etcd_prefix)?,
+        login,
+        ca_file,
+        certificate,
+    }))
+}
+
 /// The services file asked for, else the usual one if it is there or there is nothing else to read.
 pub(super) fn services(
     sources: &Sources<'_>,
@@ -139,7 +201,7 @@ pub(super) fn services(
     has_other: bool,
     warnings: &mut Vec<String>,
 ) -> Result<Option<PathBuf>, ConfigError> {
-    if let Some(path) = sources.one(&keys::SERVICES, parse::readable_file)? {
+    if let Some(path) = sources.one(&keys::SERVICES, parse::readable)? {
         return Ok(Some(path));
     }
     if around.services.exists() {
@@ -149,7 +211,7 @@ pub(super) fn services(
         return Ok(None);
     }
     warnings.push(format!(
-        "nothing to read services from: none of --marathon, --docker and --services is given, and {} does not exist yet",
+        "nothing to read services from: none of --marathon, --docker, --etcd and --services is given, and {} does not exist yet",
         around.services.display()
     ));
     Ok(Some(around.services.clone()))

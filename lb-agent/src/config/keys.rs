@@ -4,9 +4,11 @@
 //! environment variable `LB_AGENT_SOME_NAME`; all three, `--help` and the README's table come from here.
 
 mod docker;
+mod etcd;
+mod health;
 mod marathon;
 
-pub(crate) use self::{docker::*, marathon::*};
+pub(crate) use self::{docker::*, etcd::*, health::*, marathon::*};
 
 /// One setting.
 #[derive(Debug)]
@@ -156,8 +158,9 @@ pub(crate) const XDP_MODE: Key = one(
 pub(crate) const SERVICES: Key = one(
     SERVICES_,
     "services",
-    "FILE",
-    "YAML file that lists services by hand; watched, changes take effect at once. Works alone or beside Marathon and Docker",
+    "PATH",
+    "YAML file that lists services by hand, or a directory of such files that end in .yaml; watched, changes take effect at \
+     once. Works alone or beside Marathon and Docker",
 )
 .words("/etc/lb-agent/services.yaml, if it exists or nothing else is given");
 
@@ -393,6 +396,13 @@ pub(crate) const KEYS: &[&Key] = &[
     &DOCKER_EXPOSE,
     &DOCKER_SERVICES,
     &DOCKER_NETWORKS,
+    &ETCD,
+    &ETCD_PREFIX,
+    &ETCD_USER,
+    &ETCD_PASSWORD_FILE,
+    &ETCD_CA_FILE,
+    &ETCD_CERT_FILE,
+    &ETCD_KEY_FILE,
     &SERVICES,
     &ZONE,
     &PEERS,
@@ -420,6 +430,7 @@ pub(crate) const KEYS: &[&Key] = &[
     &NEW_FLOWS,
     &MAX_BACKENDS,
     &MAX_SERVICES,
+    &CHECKS,
     &RESYNC,
     &LOG,
     &LOG_FORMAT,

@@ -24,7 +24,7 @@ pub use self::{
     error::ConfigError,
     flags::Flags,
     types::{
-        AddrRange, Dns, Docker, Ipv4Range, Ipv6Range, Log, LogFormat, Marathon, MarathonAuth,
+        AddrRange, Dns, Docker, Etcd, Ipv4Range, Ipv6Range, Log, LogFormat, Marathon, MarathonAuth,
         NamePolicy, Paths, PortRange, Sizes, XdpMode,
     },
 };
@@ -47,7 +47,9 @@ pub struct Config {
     pub marathon: Option<Marathon>,
     /// The Docker Engine to read, if any.
     pub docker: Option<Docker>,
-    /// The services file, if any; one that nobody asked for may not exist (yet).
+    /// The etcd to share a catalog in, if any.
+    pub etcd: Option<Etcd>,
+    /// The services file or directory, if any; one that nobody asked for may not exist (yet).
     pub services: Option<PathBuf>,
     /// The zone that this node is in, if it is said.
     pub zone: Option<String>,
@@ -77,6 +79,8 @@ pub struct Config {
     pub sizes: Sizes,
     /// New flows a second that each CPU opens for clients from outside; 0: no limit.
     pub new_flows: u32,
+    /// Health checks that are under way at a time; 0: there are none.
+    pub checks: u32,
     /// Time between two full comparisons with orchestrators and kernel.
     pub resync: Duration,
     /// Logging.
@@ -107,7 +111,8 @@ impl Config {
             })
             .collect();
         let docker = check::docker(&sources)?;
-        let other = marathon.is_some() || docker.is_some();
+        let etcd = check::etcd(&sources)?;
+        let other = marathon.is_some() || docker.is_some() || etcd.is_some();
         let services = check::services(&sources, around, other, &mut warnings)?;
         let config = Self {
             interfaces: sources.many(&keys::IFACE, parse::interface)?,
@@ -121,6 +126,7 @@ impl Config {
             )?,
             marathon,
             docker,
+            etcd,
             services,
             zone: sources.one(&keys::ZONE, parse::word)?,
             peers: sources.many(&keys::PEERS, parse::peer)?,
@@ -150,6 +156,7 @@ impl Config {
                 backends: sources.preset(&keys::MAX_BACKENDS, number(check::ENTRIES))?,
                 services: sources.preset(&keys::MAX_SERVICES, number(check::ENTRIES))?,
             },
+            checks: sources.preset(&keys::CHECKS, number(0..=512))?,
             new_flows: sources.preset(&keys::NEW_FLOWS, number(0..=u32::MAX))?,
             resync: Duration::from_secs(
                 sources

@@ -44,15 +44,38 @@ pub(crate) fn interface(text: &str) -> Result<String, String> {
 
 /// The base URL of a Marathon.
 pub(crate) fn marathon_url(text: &str) -> Result<Url, String> {
-    let url = Url::parse(text).map_err(|error| {
-        format!("\"{text}\" is not a URL such as http://marathon.mesos:8080 ({error})")
-    })?;
+    base_url(text, "marathon", "http://marathon.mesos:8080")
+}
+
+/// The URL of a member of an etcd cluster.
+pub(crate) fn etcd_url(text: &str) -> Result<Url, String> {
+    base_url(text, "etcd", "https://10.0.0.2:2379")
+}
+
+/// What keys in etcd begin with, with a slash at its end.
+pub(crate) fn etcd_prefix(text: &str) -> Result<String, String> {
+    const MOST: usize = 256;
+    let plain = |c: char| c.is_ascii_graphic();
+    if text.is_empty() || text.len() > MOST || !text.chars().all(plain) {
+        return Err(format!(
+            "{text:?} is not a prefix such as /lb-agent/: 1 to {MOST} printable characters without blanks"
+        ));
+    }
+    Ok(format!("{}/", text.trim_end_matches('/')))
+}
+
+/// The URL that `example` is one of, of an orchestrator whose settings begin with `--kind`.
+fn base_url(text: &str, kind: &str, example: &str) -> Result<Url, String> {
+    let url = Url::parse(text)
+        .map_err(|error| format!("\"{text}\" is not a URL such as {example} ({error})"))?;
     if !matches!(url.scheme(), "http" | "https") {
         return Err(format!("\"{text}\" must begin with http:// or https://"));
     }
     if !url.username().is_empty() || url.password().is_some() {
         // Everybody on the node can read a command line, so the text is not repeated here either.
-        return Err("a URL must not hold a user or password; use --marathon-user and --marathon-password-file".into());
+        return Err(format!(
+            "a URL must not hold a user or password; use --{kind}-user and --{kind}-password-file"
+        ));
     }
     if url.query().is_some() || url.fragment().is_some() {
         return Err(format!("\"{text}\" must end with the path: no ? and no #"));
@@ -124,6 +147,17 @@ pub(crate) fn readable_file(text: &str) -> Result<PathBuf, String> {
         }
         Err(error) => Err(format!("cannot read \"{text}\": {error}")),
     }
+}
+
+/// A file or a directory that can be read now.
+pub(crate) fn readable(text: &str) -> Result<PathBuf, String> {
+    let path = Path::new(text);
+    if !path.is_dir() {
+        return readable_file(text);
+    }
+    std::fs::read_dir(path)
+        .map(|_| path.to_owned())
+        .map_err(|error| format!("cannot read \"{text}\": {error}"))
 }
 
 /// A path from the root.

@@ -96,6 +96,21 @@ pub struct Docker {
     pub networks: Vec<String>,
 }
 
+/// The etcd to share a catalog in, if any.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Etcd {
+    /// The members of one cluster, to be tried in this order; at least one, each http or https, without user or query.
+    pub urls: Vec<Url>,
+    /// What our keys begin with; it ends in `/`.
+    pub prefix: String,
+    /// The user, and a file whose first line is the password.
+    pub login: Option<(String, PathBuf)>,
+    /// PEM file with the authority to trust instead of the system's; was readable at start.
+    pub ca_file: Option<PathBuf>,
+    /// PEM files with this node's certificate and its key.
+    pub certificate: Option<(PathBuf, PathBuf)>,
+}
+
 /// How to log in to Marathon. The files are read for every request, so that a renewed secret counts at once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MarathonAuth {

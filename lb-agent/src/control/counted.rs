@@ -124,7 +124,10 @@ mod tests {
             mode: String::new(),
             external: vec![10_000],
             address_not_agreed: false,
+            check: None,
+            fail_open: false,
             backends: vec![BackendReport {
+                since: None,
                 addr: ADDR.parse().unwrap(),
                 weight: 1,
                 state: BackendState::Active,

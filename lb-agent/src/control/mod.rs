@@ -1,5 +1,6 @@
 //! The control loop: takes what providers say, and brings kernel, routes, DNS and report in line with it.
 
+mod claims;
 mod collector;
 mod counted;
 mod external;
@@ -13,6 +14,7 @@ mod owners;
 mod providers;
 mod purge;
 mod report;
+mod standing;
 mod start;
 mod suspects;
 mod trace;
@@ -39,15 +41,18 @@ use crate::{
     catalog::{Catalog, Desired, Policy},
     datapath::{Datapath, Interface, flows::Census},
     dns,
+    health::Monitor,
     net::{Change, NeighbourWatch, Netlink, Routes, Topology, Watch, listeners},
     plan::{self, Endpoint, Planner},
     provider::Update,
     vip::{Allocator, LeaseFile, VipName},
 };
+use claims::Agreement;
 use external::{Ground, Holders};
 use hops::Hops;
 use owners::Owners;
 use report::Fixed;
+use standing::{Since, Voices, ours, targets};
 use wanted::{Node, endpoint, hold, link_indices, node_addresses, wanted};
 
 /// Updates that may wait for the control loop.
@@ -73,6 +78,8 @@ struct Published {
 struct Control {
     catalog: Catalog,
     allocator: Allocator,
+    /// With the other nodes, about addresses.
+    agreement: Agreement,
     lease_file: LeaseFile,
     policy: Policy,
     /// Addresses that no IP VIP may be, besides the node's own.
@@ -95,6 +102,9 @@ struct Control {
     desired: Desired,
     owners: Owners,
     holders: Holders,
+    /// Whoever checks the backends.
+    health: Monitor,
+    since: Since,
     /// Services of an earlier life that no provider has spoken of yet.
     adopted: BTreeSet<Endpoint>,
     failures: Vec<String>,
@@ -132,6 +142,10 @@ impl Control {
                         self.reconcile().await;
                     }
                 }
+                () = self.agreement.changed() => {
+                    self.agreement.take(&mut self.allocator);
+                    self.reconcile().await;
+                }
                 change = watch.changed() => {
                     self.forget_routes();
                     self.look_around(change == Change::Anything).await;
@@ -140,6 +154,7 @@ impl Control {
                     self.hear(news).await;
                     continue;
                 }
+                () = self.health.changed() => self.heed_checks().await,
                 _ = resync.tick() => {
                     self.planner.distrust();
                     self.check_hops().await;
@@ -197,6 +212,7 @@ impl Control {
         let resolvers = resolvers.iter().map(SocketAddr::ip);
         self.policy.forbidden.extend(resolvers);
         let mut desired = self.catalog.resolve(&self.policy, &mut self.allocator);
+        failures.extend(self.agreement.trouble());
         modes::refuse_impossible(&mut desired, &self.topology, &self.node);
         let held = self.held(&desired);
         self.grant_ports(&held, &before, &mut desired);
@@ -212,6 +228,8 @@ impl Control {
         {
             failures.push(format!("leases are not saved: {error}"));
         }
+        // Only what outlives the agent is told to others.
+        self.agreement.claim(&desired.names, &self.allocator);
         self.owners.note(&desired, &held);
         if let Err(error) = self.owners.save() {
             failures.push(format!("{error:#}"));
@@ -232,8 +250,36 @@ impl Control {
         self.published.dns_allow.store(Arc::new(self.dns_clients()));
         let table = dns::Table::new(&self.zones, &desired.names);
         self.published.dns.store(Arc::new(table));
-        self.services = Arc::new(report::services(&desired, self.node.zone.as_deref()));
+        self.report_services(&desired);
         self.desired = desired;
+    }
+
+    /// Some backend went up or down: nothing but states is written, and nothing else looked at.
+    async fn heed_checks(&mut self) {
+        let desired = std::mem::take(&mut self.desired);
+        let held = self.held(&desired);
+        let mut failures = Vec::new();
+        if let Err(error) = self.program(&desired, &held, &mut failures).await {
+            failures.push(format!("{error:#}"));
+        }
+        for failure in failures {
+            if !self.failures.contains(&failure) {
+                error!("{failure}");
+                self.failures.push(failure);
+            }
+        }
+        self.report_services(&desired);
+        self.desired = desired;
+    }
+
+    fn report_services(&mut self, desired: &Desired) {
+        let verdicts = self.health.verdicts();
+        let voices = Voices {
+            verdicts: verdicts.as_deref(),
+        };
+        let zone = self.node.zone.as_deref();
+        let services = report::services(desired, zone, &voices, &mut self.since);
+        self.services = Arc::new(services);
     }
 
     /// The services of an earlier life that may be of a provider which was not read yet: they stay.
@@ -295,13 +341,20 @@ impl Control {
         failures: &mut Vec<String>,
     ) -> Result<()> {
         let mut reach = self.hops.reach(&self.topology, &self.node.ifaces);
-        let mut want = wanted(desired, &self.topology, &self.node, &mut reach);
+        let verdicts = self.health.verdicts();
+        let voices = Voices {
+            verdicts: verdicts.as_deref(),
+        };
+        let mut want = wanted(desired, &self.topology, &self.node, &voices, &mut reach);
         if !desired.waiting.is_empty() {
             let have = self.planner.state(self.datapath.kernel())?;
             want = hold(want, have, held, &self.node, &mut reach);
         }
         drop(reach);
         want.node.route_epoch = self.hops.epoch();
+        // Before anything is translated.
+        self.health.beware(ours(&want));
+        self.health.follow(targets(desired));
         // Before any backend names them.
         if let Err(error) = self.hops.write(&mut self.datapath) {
             failures.push(format!("{error:#}"));

@@ -1,6 +1,6 @@
 //! Starts the providers that the configuration names.
 
-use std::net::IpAddr;
+use std::{collections::BTreeSet, net::IpAddr};
 
 use anyhow::{Error, Result};
 use tokio::sync::mpsc;
@@ -10,18 +10,19 @@ use crate::{
     config::{Config, MarathonAuth},
     provider::{
         self, ProviderId, Update,
+        etcd::{Claims, EtcdConfig, Login},
         marathon::{Auth, Credentials, Edge, Secret, id_without_framework},
     },
 };
 
 /// Starts each; their updates come by `updates`, under the names that are given back. `node`: where what runs in the
-/// node's own network is reached.
+/// node's own network is reached. With etcd, addresses are agreed on by what is given back besides.
 pub(super) fn start_providers(
     config: &Config,
     node: Vec<IpAddr>,
     updates: &mpsc::Sender<Update>,
-) -> Result<Vec<ProviderId>> {
-    let mut ids = Vec::new();
+) -> Result<(Vec<ProviderId>, Option<Claims>)> {
+    let (mut ids, mut claims) = (Vec::new(), None);
     if let Some(marathon) = &config.marathon {
         let mut settings = provider::marathon::MarathonConfig::new(marathon.urls.clone());
         settings.framework.clone_from(&marathon.framework);
@@ -54,6 +55,25 @@ pub(super) fn start_providers(
         tokio::spawn(provider::docker::run(settings, tx));
         tokio::spawn(forward(id, rx, updates.clone()));
     }
+    if let Some(etcd) = &config.etcd {
+        let mut settings = EtcdConfig::new(etcd.urls.clone(), &etcd.prefix);
+        settings.ca_file.clone_from(&etcd.ca_file);
+        settings.certificate.clone_from(&etcd.certificate);
+        settings.timings.resync = config.resync;
+        if let Some((user, password)) = &etcd.login {
+            settings.login = Some(Login {
+                user: user.clone(),
+                password: Secret::in_file(password).map_err(Error::msg)?,
+            });
+        }
+        let id = settings.id();
+        ids.push(id.clone());
+        let (tx, rx) = mpsc::channel(UPDATES);
+        let (ours, view, wanted) = provider::etcd::channels();
+        claims = Some(ours);
+        tokio::spawn(provider::etcd::run(settings, tx, view, wanted));
+        tokio::spawn(forward(id, rx, updates.clone()));
+    }
     if let Some(path) = &config.services {
         let id = ProviderId::new("file", path.display());
         ids.push(id.clone());
@@ -61,7 +81,7 @@ pub(super) fn start_providers(
         tokio::spawn(provider::file::run(Some(path.clone()), tx));
         tokio::spawn(forward(id, rx, updates.clone()));
     }
-    Ok(ids)
+    Ok((ids, claims))
 }
 
 /// Gives a provider's updates the name under which it is awaited.
@@ -78,6 +98,22 @@ async fn forward(id: ProviderId, mut from: mpsc::Receiver<Update>, to: mpsc::Sen
             return;
         }
     }
+}
+
+/// Resolvers and orchestrators that are known by address.
+pub(super) fn forbidden(config: &Config) -> BTreeSet<IpAddr> {
+    let marathon = config.marathon.iter().flat_map(|marathon| &marathon.urls);
+    let etcd = config.etcd.iter().flat_map(|etcd| &etcd.urls);
+    let urls = marathon.chain(etcd);
+    let orchestrators =
+        urls.filter_map(|url| url.host_str()?.trim_matches(['[', ']']).parse().ok());
+    let dns = config.dns.iter();
+    let dns = dns.flat_map(|dns| {
+        dns.sockets()
+            .into_iter()
+            .chain(dns.upstreams.clone().unwrap_or_default())
+    });
+    orchestrators.chain(dns.map(|addr| addr.ip())).collect()
 }
 
 fn auth(auth: &MarathonAuth) -> Result<Auth> {

@@ -17,7 +17,10 @@ use crate::{
     vip::VipName,
 };
 
-use super::wanted::{endpoint, tier};
+use super::{
+    standing::{Since, Standing, Voices},
+    wanted::{endpoint, tier},
+};
 
 /// What stays the same while the agent runs.
 #[derive(Clone, Debug, Default)]
@@ -101,7 +104,12 @@ pub(super) fn fill(want: &Wanted, limits: &Limits) -> Vec<MapReport> {
 }
 
 /// Both families of a name are one entry.
-pub(super) fn services(desired: &Desired, zone: Option<&str>) -> Vec<ServiceReport> {
+pub(super) fn services(
+    desired: &Desired,
+    zone: Option<&str>,
+    voices: &Voices<'_>,
+    since: &mut Since,
+) -> Vec<ServiceReport> {
     let mut merged = BTreeMap::<
         (Option<VipName>, Option<std::net::IpAddr>, Port, Protocol),
         ServiceReport,
@@ -126,6 +134,8 @@ pub(super) fn services(desired: &Desired, zone: Option<&str>) -> Vec<ServiceRepo
                     .name
                     .as_ref()
                     .is_some_and(|name| desired.contested.contains(name)),
+                fail_open: false,
+                check: service.properties.check.as_ref().map(ToString::to_string),
                 backends: Vec::new(),
                 traffic: ServiceTraffic::default(),
                 stands_at: Vec::new(),
@@ -138,38 +148,57 @@ pub(super) fn services(desired: &Desired, zone: Option<&str>) -> Vec<ServiceRepo
         }
         entry.external.sort_unstable();
         entry.external.dedup();
-        let tiers = || service.backends.iter().map(|backend| tier(backend, zone));
-        let used = service.backends.iter().zip(tiers());
-        let used = used.filter(|(backend, _)| backend.weight != Weight::DRAIN);
-        let used = used.map(|(_, tier)| tier).min();
-        let backends = service.backends.iter().zip(tiers());
-        entry
-            .backends
-            .extend(backends.map(|(one, tier)| backend(one, used.is_some_and(|used| used < tier))));
+        let standings = service.backends.iter().map(|backend| {
+            let standing = voices.standing(&service.properties, backend);
+            (backend, tier(backend, zone), standing)
+        });
+        let standings: Vec<_> = standings.collect();
+        let taking = standings.iter().filter(|(_, _, s)| takes_flows(s));
+        let used = taking.map(|(_, tier, _)| *tier).min();
+        let is_down = |(_, _, standing): &(_, _, Standing)| standing.shown == BackendState::Down;
+        entry.fail_open |=
+            !service.properties.fail_closed && used.is_none() && standings.iter().any(is_down);
+        for (backend, tier, standing) in standings {
+            let stands_by = used.is_some_and(|used| used < tier);
+            let mut report = backend_report(backend, standing, stands_by);
+            since.note(key, service, &mut report);
+            entry.backends.push(report);
+        }
     }
+    since.turn_over();
     merged.into_values().collect()
 }
 
+/// Whether new flows come to it, if it is its tier's turn.
+fn takes_flows(standing: &Standing) -> bool {
+    standing.shown == BackendState::Active && standing.weight != Weight::DRAIN
+}
+
 /// `stands_by`: others are to be used before it, and one of them takes flows.
-fn backend(backend: &CatalogBackend, stands_by: bool) -> BackendReport {
-    let why = backend.draining.as_deref().map(str::to_owned);
-    let (state, why) = if backend.weight == Weight::DRAIN {
-        (BackendState::Draining, why)
-    } else if stands_by {
-        let zone = || backend.zone.as_deref().unwrap_or("none");
-        let why = match backend.backup {
-            true => "backup".to_owned(),
-            false => format!("zone {}", zone()),
-        };
-        (BackendState::Standby, Some(why))
-    } else {
-        (BackendState::Active, why)
+fn backend_report(backend: &CatalogBackend, standing: Standing, stands_by: bool) -> BackendReport {
+    let Standing {
+        weight,
+        state: _,
+        shown,
+        why,
+    } = standing;
+    let (state, why) = match shown {
+        BackendState::Active if stands_by => {
+            let zone = || backend.zone.as_deref().unwrap_or("none");
+            let why = match backend.backup {
+                true => "backup".to_owned(),
+                false => format!("zone {}", zone()),
+            };
+            (BackendState::Standby, Some(why))
+        }
+        shown => (shown, why.as_deref().map(str::to_owned)),
     };
     BackendReport {
         addr: backend.addr,
-        weight: backend.weight.get(),
+        weight: weight.get(),
         state,
         why,
+        since: None,
         provider: backend.provider.to_string(),
         app: backend.app.to_string(),
         task: backend.task.to_string(),
@@ -246,7 +275,8 @@ mod tests {
                 services: [(key, service.clone())].into(),
                 ..Desired::default()
             };
-            let backends = services(&desired, zone).remove(0).backends;
+            let shown = services(&desired, zone, &Voices::default(), &mut Since::default());
+            let backends = &shown[0].backends;
             let shown = backends.iter();
             let shown = shown.map(|b| format!("{} {}", b.state, b.why.as_deref().unwrap_or("-")));
             shown.collect::<Vec<_>>()

@@ -19,7 +19,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::{
-    Control, Published, UPDATES, collector,
+    Control, Published, UPDATES,
+    claims::Agreement,
+    collector,
     external::Holders,
     hops::Hops,
     look::{Looker, start_admin},
@@ -27,8 +29,9 @@ use super::{
     names::{open_dns, serve_dns},
     orphans,
     owners::Owners,
-    providers::start_providers,
+    providers::{forbidden, start_providers},
     report::Fixed,
+    standing::{Since, Voices, known_down},
     suspects,
     wanted::{Node, hold, wanted},
 };
@@ -41,6 +44,7 @@ use crate::{
     config::{self, Config},
     datapath::{Datapath, DatapathConfig, Interface, Sizes, TcMode, XdpMode},
     dns,
+    health::Monitor,
     net::{LinkKind, Netlink, Routes, Topology, local_port_range, reserve_ports},
     plan::{self, Planner},
     preflight,
@@ -166,7 +170,7 @@ async fn set_up(parts: Parts) -> Result<Ready> {
         socket,
         cgroup,
         lease_file,
-        allocator,
+        mut allocator,
         mut datapath,
     } = parts;
     let stop = CancellationToken::new();
@@ -200,8 +204,10 @@ async fn set_up(parts: Parts) -> Result<Ready> {
         suspects: Arc::default(),
     };
     let (updates, inbox) = mpsc::channel(UPDATES);
-    let providers = start_providers(&config, reached_at(&config, &topology), &updates)?;
+    let (providers, claims) = start_providers(&config, reached_at(&config, &topology), &updates)?;
     let catalog = Catalog::new(providers);
+    let mut agreement = Agreement::new(claims);
+    agreement.begin(&mut allocator).await;
 
     let dns = open_dns(&config, inherited)?;
 
@@ -220,7 +226,8 @@ async fn set_up(parts: Parts) -> Result<Ready> {
     let owners = Owners::load(&config.paths.state_dir, &have);
     let holders = Holders::load(&config.paths.state_dir);
     let mut reach = hops.reach(&topology, &node.ifaces);
-    let nothing_yet = wanted(&Desired::default(), &topology, &node, &mut reach);
+    let (nothing, voices) = (Desired::default(), Voices::default());
+    let nothing_yet = wanted(&nothing, &topology, &node, &voices, &mut reach);
     let mut want = hold(nothing_yet, &have, &adopted, &node, reach);
     want.node.route_epoch = hops.epoch();
     hops.write(&mut datapath)?;
@@ -245,6 +252,7 @@ async fn set_up(parts: Parts) -> Result<Ready> {
         pins = %config.paths.pin_dir.display(), "attached"
     );
 
+    let health = Monitor::start(config.checks as usize, known_down(&have), &stop);
     let fixed = Fixed {
         agent: AgentReport {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -300,6 +308,7 @@ async fn set_up(parts: Parts) -> Result<Ready> {
         resync: config.resync,
         catalog,
         allocator,
+        agreement,
         lease_file,
         zones,
         node,
@@ -313,6 +322,8 @@ async fn set_up(parts: Parts) -> Result<Ready> {
         desired: Desired::default(),
         owners,
         holders,
+        health,
+        since: Since::default(),
         adopted,
         failures: Vec::new(),
         services: Arc::default(),
@@ -462,19 +473,6 @@ fn reached_at(config: &Config, topology: &Topology) -> Vec<IpAddr> {
     addresses
         .find(|found| !found.is_empty())
         .unwrap_or_default()
-}
-
-/// Resolvers and orchestrators that are known by address.
-fn forbidden(config: &Config) -> BTreeSet<IpAddr> {
-    let marathon = config.marathon.iter().flat_map(|marathon| &marathon.urls);
-    let marathon = marathon.filter_map(|url| url.host_str()?.trim_matches(['[', ']']).parse().ok());
-    let dns = config.dns.iter();
-    let dns = dns.flat_map(|dns| {
-        dns.sockets()
-            .into_iter()
-            .chain(dns.upstreams.clone().unwrap_or_default())
-    });
-    marathon.chain(dns.map(|addr| addr.ip())).collect()
 }
 
 fn xdp_mode(mode: config::XdpMode) -> XdpMode {

@@ -22,6 +22,8 @@ use crate::{
     },
 };
 
+use super::standing::Voices;
+
 /// What the operator says about this node.
 #[derive(Clone, Debug)]
 pub(super) struct Node {
@@ -73,6 +75,7 @@ pub(super) fn wanted(
     desired: &Desired,
     topology: &Topology,
     node: &Node,
+    voices: &Voices<'_>,
     mut reach: impl FnMut(IpAddr) -> Reach,
 ) -> Wanted {
     let mut services: BTreeMap<_, _> = desired
@@ -81,12 +84,13 @@ pub(super) fn wanted(
         .map(|(key, service)| {
             let backends = service.backends.iter().map(|backend| {
                 let reach = reach(backend.addr.ip());
+                let standing = voices.standing(&service.properties, backend);
                 WantedBackend {
                     addr: backend.addr,
-                    weight: backend.weight,
+                    weight: standing.weight,
                     max_flows: backend.max_flows,
                     tier: tier(backend, node.zone.as_deref()),
-                    state: BackendState::Up,
+                    state: standing.state,
                     reach,
                     peer: node.peer(backend.addr.ip(), reach),
                 }
@@ -94,7 +98,7 @@ pub(super) fn wanted(
             let service = WantedService {
                 shape: shape(&service.properties, node.dsr),
                 lists: lists(&service.properties, key.addr),
-                fail_open: true,
+                fail_open: !service.properties.fail_closed,
                 backends: backends.collect(),
             };
             (endpoint(key), Arc::new(service))
@@ -180,6 +184,8 @@ fn shape(properties: &Properties, dsr: bool) -> Service {
         idle,
         sources,
         external: _,
+        check: _,
+        fail_closed: _,
     } = properties;
     let flags = if sources.values().any(|source| *source == Source::Allow) {
         service_flag::ALLOW_LISTED
@@ -277,7 +283,7 @@ pub(super) fn hold(
             Arc::new(WantedService {
                 shape: *service,
                 lists: Arc::new(lists.map(|(listed, rule)| (listed.net, *rule)).collect()),
-                fail_open: true,
+                fail_open: fails_open(have, service),
                 backends: Vec::new(),
             })
         });
@@ -312,13 +318,30 @@ pub(super) fn hold(
                 weight: Weight::new(share).unwrap_or(Weight::MAX),
                 max_flows: have.limits.get(id).map_or(0, |limit| limit.max_flows),
                 tier: 0,
-                state: BackendState::Up,
+                state: match backend.state {
+                    backend_state::DOWN => BackendState::Down,
+                    _ => BackendState::Up,
+                },
                 reach,
                 peer: node.peer(at.addr, reach),
             });
         }
     }
     wanted
+}
+
+/// Whether a service that is only held goes on to fail open: one that has backends, all of them down, and yet does
+/// not, was told not to.
+fn fails_open(have: &KernelState, service: &Service) -> bool {
+    let table = TableId {
+        service: service.id,
+        slots: service.slots,
+    };
+    let ids = have.tables.get(&table).into_iter().flat_map(Table::ids);
+    let mut backends = ids.filter_map(|id| have.backends.get(&id)).peekable();
+    service.flags & service_flag::FAIL_OPEN != 0
+        || backends.peek().is_none()
+        || backends.any(|backend| backend.state != backend_state::DOWN)
 }
 
 /// Interfaces behind which backends of this node live.

@@ -5,7 +5,10 @@
 //! On failure it sends the reason and the last good snapshot stays in force.
 
 mod backoff;
+mod check;
 pub mod docker;
+mod documents;
+pub mod etcd;
 pub mod file;
 pub mod marathon;
 mod pools;
@@ -46,6 +49,9 @@ pub struct Snapshot {
     pub pools: Vec<Pool>,
     /// What was left out, and why.
     pub problems: Vec<Problem>,
+    /// Some part of the state was not read since the start: nothing that the provider made in an earlier life may
+    /// be removed, though what it says is served.
+    pub partial: bool,
 }
 
 /// The backends that one app declares for one VIP and protocol.

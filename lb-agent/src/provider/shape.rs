@@ -1,10 +1,13 @@
 //! The labels `lb.*` that say what a VIP is to be like: one vocabulary, whatever carries the labels.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use ipnet::IpNet;
 
-use super::values::{choice, count, decimal, seconds};
+use super::{
+    check::check,
+    values::{choice, count, decimal, seconds, yes_or_no},
+};
 use crate::{
     catalog::{Balance, Idle, Mode, Properties, Source},
     config::cidr,
@@ -47,6 +50,12 @@ pub(in crate::provider) fn properties<'l>(
             udp: idle,
             udp_two_way: idle,
         };
+    }
+    if let Some(check) = read(&label, "lb.check", check)? {
+        to.check = Some(Arc::new(check));
+    }
+    if let Some(open) = read(&label, "lb.fail-open", yes_or_no)? {
+        to.fail_closed = !open;
     }
     let mut sources = BTreeMap::new();
     for (name, rule) in [("lb.allow", Source::Allow), ("lb.deny", Source::Deny)] {

@@ -1,6 +1,6 @@
 //! From the text of one value to its type; each error completes the sentence that names the key.
 
-use std::ops::RangeInclusive;
+use std::{ops::RangeInclusive, time::Duration};
 
 use crate::catalog::{Port, Weight};
 
@@ -34,6 +34,15 @@ pub(in crate::provider) fn flag(text: &str) -> Result<bool, String> {
         "true" => Ok(true),
         "false" => Ok(false),
         _ => Err(format!("{text:?} is neither true nor false")),
+    }
+}
+
+/// `yes` or `no`, or as for [`flag`].
+pub(in crate::provider) fn yes_or_no(text: &str) -> Result<bool, String> {
+    match text {
+        "yes" => Ok(true),
+        "no" => Ok(false),
+        _ => flag(text).map_err(|_| format!("{text:?} is neither yes nor no")),
     }
 }
 
@@ -71,6 +80,32 @@ pub(in crate::provider) fn seconds(text: &str, range: RangeInclusive<u32>) -> Re
         ));
     }
     Ok(seconds)
+}
+
+/// A time from text such as `500ms`, or as for [`seconds`].
+pub(in crate::provider) fn millis(
+    text: &str,
+    range: RangeInclusive<Duration>,
+) -> Result<Duration, String> {
+    let millis = text.strip_suffix("ms").map(decimal);
+    let time = match millis {
+        Some(millis) => millis.map(|millis| Duration::from_millis(millis.into())),
+        None => sum(text).map(|seconds| Duration::from_secs(seconds.into())),
+    };
+    let time =
+        time.ok_or_else(|| format!("{text:?} is not a duration such as 500ms, 2s or 10m"))?;
+    if !range.contains(&time) {
+        let bound = |bound: &Duration| match u32::try_from(bound.as_millis()) {
+            Ok(millis) if millis % 1_000 != 0 => format!("{millis}ms"),
+            _ => shortest(u32::try_from(bound.as_secs()).unwrap_or(u32::MAX)),
+        };
+        return Err(format!(
+            "{text:?} is not between {} and {}",
+            bound(range.start()),
+            bound(range.end())
+        ));
+    }
+    Ok(time)
 }
 
 const UNITS: [(char, u32); 4] = [('d', 86_400), ('h', 3_600), ('m', 60), ('s', 1)];

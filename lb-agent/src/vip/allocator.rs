@@ -3,18 +3,22 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
+    sync::Arc,
 };
 
-use super::{AddressPool, Claim, Family, Leases, Pools, VipName};
+use super::{AddressPool, Claim, Family, Lease, Leases, Pools, Shared, VipName};
 
 /// Leases within pools.
 ///
-/// Without a store shared by the cluster every node allocates for itself. That agrees across nodes for a
-/// name that has its first candidate to itself; [`Self::contested`] tells the others.
+/// Every node allocates for itself. That agrees across nodes for a name that has its first candidate to itself;
+/// [`Self::contested`] tells the others. Where the nodes share a store, what stands there goes before: see
+/// [`Self::agree`].
 #[derive(Clone, Debug)]
 pub struct Allocator {
     pools: Pools,
     leases: Leases,
+    /// On which all nodes agreed.
+    shared: Arc<Shared>,
     contested: BTreeSet<VipName>,
     unsaved: bool,
 }
@@ -46,6 +50,7 @@ impl Allocator {
         let mut allocator = Self {
             pools,
             leases,
+            shared: Arc::default(),
             contested: BTreeSet::new(),
             unsaved: false,
         };
@@ -92,6 +97,44 @@ impl Allocator {
     /// Whether [`Self::leases`] changed since the last [`Self::mark_saved`].
     pub fn unsaved(&self) -> bool {
         self.unsaved
+    }
+
+    /// Takes what all nodes agreed on, which wins over own leases: a name that has another address there moves to it, and
+    /// one whose address is another's there loses it. Gives the names that had another address until now.
+    ///
+    /// What lies outside the pools is not taken.
+    pub fn agree(&mut self, shared: &Arc<Shared>) -> BTreeSet<VipName> {
+        if self.shared == *shared {
+            return BTreeSet::new();
+        }
+        self.shared = Arc::clone(shared);
+        let disagree = |(addr, name): &(IpAddr, &VipName)| match shared.holder(*addr) {
+            Some(holder) => holder != *name,
+            None => self.agreed(name, Family::of(*addr)).is_some(),
+        };
+        let wrong: Vec<_> = self.leases.addresses().filter(disagree).collect();
+        let wrong: Vec<_> = wrong
+            .into_iter()
+            .map(|(addr, name)| (name.clone(), Family::of(addr)))
+            .collect();
+        for (name, family) in &wrong {
+            self.leases.withdraw(name, *family);
+        }
+        // Now nobody is in the way.
+        for (name, family) in &wrong {
+            if let Some(addr) = self.agreed(name, *family) {
+                self.leases.grant(name, addr);
+            }
+        }
+        self.unsaved |= !wrong.is_empty();
+        self.contested = self.find_contested();
+        wrong.into_iter().map(|(name, _)| name).collect()
+    }
+
+    /// The address on which all nodes agreed, if it is inside the pool.
+    fn agreed(&self, name: &VipName, family: Family) -> Option<IpAddr> {
+        let addr = self.shared.address(name, family)?;
+        self.pools.contains(addr).then_some(addr)
     }
 
     /// Call when [`Self::leases`] is on disk.
@@ -180,8 +223,13 @@ impl Allocator {
             .pools
             .get(family)
             .ok_or(AllocError::NoPool { family })?;
+        let free = |addr: &IpAddr| self.leases.holder(*addr).is_none() && !reserved.contains(addr);
+        if let Some(agreed) = self.agreed(name, family).filter(free) {
+            return Ok(agreed);
+        }
+        let others = |addr: &IpAddr| self.shared.holder(*addr).is_some_and(|of| of != name);
         pool.probe(name)
-            .find(|addr| self.leases.holder(*addr).is_none() && !reserved.contains(addr))
+            .find(|addr| free(addr) && !others(addr))
             .ok_or(AllocError::Exhausted { family, pool })
     }
 
@@ -203,205 +251,17 @@ impl Allocator {
                 .map_while(|tried| self.leases.holder(tried));
             contested.extend(met.cloned());
         }
+        contested.retain(|name| !self.is_agreed(name));
         contested
+    }
+
+    /// Whether all nodes agreed on every address that the name has.
+    fn is_agreed(&self, name: &VipName) -> bool {
+        let lease = self.leases.get(name);
+        let mut addresses = lease.into_iter().flat_map(Lease::addresses);
+        addresses.all(|addr| self.shared.holder(addr) == Some(name))
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn name(canonical: &str) -> VipName {
-        VipName::from_canonical(canonical).expect("a canonical name")
-    }
-
-    fn wanted(names: &[&str]) -> BTreeSet<(Family, VipName)> {
-        names.iter().map(|n| (Family::V4, name(n))).collect()
-    }
-
-    fn pool(min: &str, max: &str) -> Pools {
-        let bound = |text: &str| text.parse().expect("an address");
-        Pools {
-            v4: Some(AddressPool::new(bound(min), bound(max)).expect("a pool")),
-            v6: Some(AddressPool::DEFAULT_V6),
-        }
-    }
-
-    fn fresh(pools: Pools) -> Allocator {
-        Allocator::new(pools, Leases::default())
-    }
-
-    fn address(allocator: &Allocator, canonical: &str) -> String {
-        match allocator.address(&name(canonical), Family::V4) {
-            Some(addr) => addr.to_string(),
-            None => "none".to_owned(),
-        }
-    }
-
-    const NONE: BTreeSet<IpAddr> = BTreeSet::new();
-
-    #[test]
-    fn names_allocated_together_collide_in_ascending_order() {
-        let mut allocator = fresh(Pools::default());
-        allocator.allocate(&wanted(&["svc4703.marathon", "svc1265.marathon"]), &NONE);
-        assert_eq!(address(&allocator, "svc1265.marathon"), "11.29.210.66");
-        assert_eq!(address(&allocator, "svc4703.marathon"), "11.29.210.67");
-    }
-
-    #[test]
-    fn the_name_allocated_first_keeps_its_address() {
-        let mut allocator = fresh(Pools::default());
-        allocator.allocate(&wanted(&["svc4703.marathon"]), &NONE);
-        allocator.allocate(&wanted(&["svc1265.marathon"]), &NONE);
-        assert_eq!(address(&allocator, "svc4703.marathon"), "11.29.210.66");
-        assert_eq!(address(&allocator, "svc1265.marathon"), "11.29.210.67");
-    }
-
-    #[test]
-    fn both_sides_of_a_collision_are_not_agreed_across_nodes() {
-        let mut allocator = fresh(Pools::default());
-        allocator.allocate(
-            &wanted(&["redis.marathon", "svc1265.marathon", "svc4703.marathon"]),
-            &NONE,
-        );
-        let expected = BTreeSet::from([name("svc1265.marathon"), name("svc4703.marathon")]);
-        assert_eq!(*allocator.contested(), expected);
-        let restarted = Allocator::new(Pools::default(), allocator.leases().clone());
-        assert_eq!(*restarted.contested(), expected);
-    }
-
-    #[test]
-    fn a_reserved_address_is_skipped() {
-        let mut allocator = fresh(Pools::default());
-        let reserved = BTreeSet::from(["11.202.66.36".parse().expect("an address")]);
-        allocator.allocate(&wanted(&["redis.marathon"]), &reserved);
-        assert_eq!(address(&allocator, "redis.marathon"), "11.202.66.37");
-    }
-
-    #[test]
-    fn an_exhausted_pool_fails_only_the_names_that_came_too_late() {
-        let mut allocator = fresh(pool("11.0.0.0", "11.0.0.1"));
-        let failed = allocator.allocate(&wanted(&["a.m", "b.m", "c.m"]), &NONE);
-        let late: Vec<_> = failed.keys().map(|(_, name)| name.as_str()).collect();
-        assert_eq!(late, ["c.m"]);
-        assert_ne!(address(&allocator, "a.m"), "none");
-        assert_ne!(address(&allocator, "b.m"), "none");
-        assert!(allocator.release(&name("a.m")));
-        assert_eq!(
-            allocator.allocate(&wanted(&["b.m", "c.m"]), &NONE),
-            BTreeMap::new()
-        );
-    }
-
-    #[test]
-    fn a_family_without_a_pool_says_so() {
-        let mut allocator = fresh(Pools {
-            v6: None,
-            ..Pools::default()
-        });
-        let failed = allocator.allocate(&BTreeSet::from([(Family::V6, name("a.m"))]), &NONE);
-        let errors: Vec<_> = failed.values().map(AllocError::to_string).collect();
-        assert_eq!(
-            errors,
-            ["there is no IPv6 pool, so names have no IPv6 address"]
-        );
-    }
-
-    #[test]
-    fn changed_bounds_move_only_the_leases_outside() {
-        let mut allocator = fresh(pool("11.0.0.0", "11.0.0.254"));
-        allocator.allocate(&wanted(&["foo.bar", "baz.qux"]), &NONE);
-        let leases = allocator.leases().clone();
-        let mut narrower = Allocator::new(pool("11.0.0.38", "11.0.0.254"), leases);
-        assert_eq!(address(&narrower, "foo.bar"), "none");
-        narrower.allocate(&NONE_WANTED, &NONE);
-        assert_eq!(address(&narrower, "baz.qux"), "11.0.0.39");
-        let moved = narrower
-            .address(&name("foo.bar"), Family::V4)
-            .expect("an address");
-        let v4 = narrower.pools().v4.expect("a pool");
-        assert_eq!(moved, v4.candidate(&name("foo.bar")));
-        assert!(narrower.unsaved());
-        assert!(
-            narrower.contested().contains(&name("baz.qux")),
-            "its candidate moved with Q"
-        );
-    }
-
-    const NONE_WANTED: BTreeSet<(Family, VipName)> = BTreeSet::new();
-
-    #[test]
-    fn a_pool_that_is_away_for_a_while_keeps_its_leases() {
-        let mut allocator = fresh(Pools::default());
-        allocator.allocate(&wanted(&["svc4703.marathon"]), &NONE);
-        let without = Pools {
-            v4: None,
-            ..Pools::default()
-        };
-        let mut allocator = Allocator::new(without, allocator.leases().clone());
-        allocator.allocate(&wanted(&["svc1265.marathon"]), &NONE);
-        assert_eq!(address(&allocator, "svc4703.marathon"), "none");
-        assert_eq!(allocator.addresses().count(), 0);
-        let back = Allocator::new(Pools::default(), allocator.leases().clone());
-        assert_eq!(address(&back, "svc4703.marathon"), "11.29.210.66");
-    }
-
-    #[test]
-    fn only_a_change_asks_to_be_saved() {
-        let mut allocator = fresh(Pools::default());
-        allocator.allocate(&wanted(&["redis.marathon"]), &NONE);
-        assert!(allocator.unsaved());
-        allocator.mark_saved();
-        allocator.allocate(&wanted(&["redis.marathon"]), &NONE);
-        allocator.allocate(&NONE_WANTED, &NONE);
-        assert!(!allocator.unsaved());
-        assert_eq!(address(&allocator, "redis.marathon"), "11.202.66.36");
-    }
-
-    fn batches() -> impl Strategy<Value = Vec<Vec<u8>>> {
-        prop::collection::vec(prop::collection::vec(any::<u8>(), 0..12), 0..8)
-    }
-
-    fn batch(numbers: &[u8]) -> BTreeSet<(Family, VipName)> {
-        let names: Vec<String> = numbers.iter().map(|n| format!("svc{n}.m")).collect();
-        wanted(&names.iter().map(String::as_str).collect::<Vec<_>>())
-    }
-
-    proptest! {
-        #[test]
-        fn a_lease_never_moves_and_no_two_names_share_one(batches in batches()) {
-            let mut allocator = fresh(pool("11.0.0.0", "11.0.0.63"));
-            let mut seen: BTreeMap<VipName, IpAddr> = BTreeMap::new();
-            for numbers in &batches {
-                let wanted = batch(numbers);
-                let failed = allocator.allocate(&wanted, &NONE);
-                prop_assert!(failed.is_empty() || seen.len() + wanted.len() > 64);
-                for (addr, name) in allocator.addresses() {
-                    let first = *seen.entry(name.clone()).or_insert(addr);
-                    prop_assert_eq!(first, addr);
-                }
-            }
-            let distinct: BTreeSet<_> = seen.values().collect();
-            prop_assert_eq!(distinct.len(), seen.len());
-        }
-
-        #[test]
-        fn a_name_that_is_not_contested_has_one_address_in_any_order(batches in batches()) {
-            let mut one = fresh(pool("11.0.0.0", "11.0.3.255"));
-            let mut other = one.clone();
-            for numbers in &batches {
-                one.allocate(&batch(numbers), &NONE);
-            }
-            for numbers in batches.iter().rev() {
-                other.allocate(&batch(numbers), &NONE);
-            }
-            for (addr, name) in one.addresses() {
-                if !one.contested().contains(name) {
-                    prop_assert_eq!(other.address(name, Family::V4), Some(addr));
-                }
-            }
-        }
-    }
-}
+mod tests;

@@ -6,9 +6,11 @@ mod lease_file;
 mod name;
 mod phash2;
 mod pool;
+mod shared;
 
 pub use allocator::{AllocError, Allocator};
 pub use lease::{Claim, Lease, Leases, Owner};
 pub use lease_file::{LeaseFile, LeaseFileError};
 pub use name::{NameError, VipName, ZONE};
 pub use pool::{AddressPool, Family, PoolError, Pools};
+pub use shared::Shared;

@@ -25,12 +25,21 @@ pub(super) const BENCH: &[(&str, &str)] = &[("haproxy", HAPROXY)];
 /// What the tests with a Docker Engine run, and what its image is made of.
 pub(super) const DOCKER: &[(&str, &str)] = &[("dockerd", ENGINE), ("busybox", "busybox-static")];
 
+/// What the tests with an etcd run, and what makes their certificates.
+pub(super) const ETCD: &[(&str, &str)] = &[
+    ("etcd", ETCD_SERVER),
+    ("etcdctl", "etcd-client"),
+    ("openssl", "openssl"),
+];
+
 const HAPROXY: &str = "haproxy";
 const ENGINE: &str = "docker.io";
+const ETCD_SERVER: &str = "etcd-server";
 /// (package, units): it starts services that nobody asked for.
-const SERVICES: [(&str, &[&str]); 2] = [
+const SERVICES: [(&str, &[&str]); 3] = [
     (HAPROXY, &["haproxy"]),
     (ENGINE, &["docker.socket", "docker", "containerd"]),
+    (ETCD_SERVER, &["etcd"]),
 ];
 
 /// Installs what is missing.

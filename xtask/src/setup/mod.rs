@@ -20,6 +20,8 @@ pub(crate) enum Need {
     Bench,
     /// Build, and run a Docker Engine in the lab.
     Docker,
+    /// Build, and run an etcd in the lab.
+    Etcd,
 }
 
 /// Makes the machine ready.
@@ -36,6 +38,7 @@ pub(crate) fn bring(need: Need) -> Result<()> {
         Need::Lab => apt::bring(apt::LAB)?,
         Need::Bench => apt::bring(&[apt::LAB, apt::BENCH].concat())?,
         Need::Docker => apt::bring(&[apt::LAB, apt::DOCKER].concat())?,
+        Need::Etcd => apt::bring(&[apt::LAB, apt::ETCD].concat())?,
     }
     Ok(())
 }

@@ -305,6 +305,7 @@ fn before_its_first_snapshot_a_provider_keeps_its_names() {
 fn what_a_provider_left_out_is_told() {
     let snapshot = Snapshot {
         pools: Vec::new(),
+        partial: false,
         problems: vec![Problem {
             subject: "/app".into(),
             reason: "label VIP_0: no port".to_owned(),
@@ -357,4 +358,27 @@ proptest! {
             prop_assert!(service.backends.iter().all(|b| b.addr.is_ipv4() == key.addr.is_ipv4()));
         }
     }
+}
+
+#[test]
+fn what_was_read_in_part_is_served_and_nothing_else_of_it_counts_as_gone() {
+    let pools = vec![pool("/a", "/a", 80, &[backend("10.0.0.1:80")])];
+    let whole = read("a", &pools);
+    let part = Update {
+        outcome: Ok(Arc::new(Snapshot {
+            pools,
+            problems: Vec::new(),
+            partial: true,
+        })),
+        ..whole.clone()
+    };
+    let policy = Policy::default();
+    let in_part = catalog([part.clone()]).resolve(&policy, &mut allocator());
+    assert_eq!(lines(&in_part).len(), 1);
+    assert_eq!(in_part.waiting, BTreeSet::from([provider("a")]));
+    let mut later = catalog([part]);
+    assert!(later.apply(whole), "what was held may go now");
+    let in_whole = later.resolve(&policy, &mut allocator());
+    assert_eq!(in_whole.waiting, BTreeSet::new());
+    assert_eq!(lines(&in_whole), lines(&in_part));
 }

@@ -64,6 +64,7 @@ fn read(name: &str, pools: &[Pool]) -> Update {
         outcome: Ok(Arc::new(Snapshot {
             pools: pools.to_vec(),
             problems: Vec::new(),
+            partial: false,
         })),
     }
 }

@@ -299,3 +299,16 @@ fn explain_wants_two_places() {
     );
     assert!(mistake(&["explain"]).contains("missing"));
 }
+
+#[test]
+fn text_from_outside_cannot_command_the_terminal() {
+    let mut report = StatusReport::default();
+    report
+        .warnings
+        .push("\u{1b}[2Jgone\nFAKE LINE \u{202e}".to_owned());
+    let text = render::status(&report);
+    assert!(
+        text.contains("\\u{1b}[2Jgone\\u{a}FAKE LINE \\u{202e}"),
+        "{text}"
+    );
+}

@@ -222,8 +222,8 @@ fn files_must_be_readable() {
         format!("--services: {missing}")
     );
     assert_eq!(
-        flags(&["--services", "/"]),
-        "--services: \"/\" is a directory, not a file"
+        flags(&["--marathon", "https://m", "--marathon-ca-file", "/"]),
+        "--marathon-ca-file: \"/\" is a directory, not a file"
     );
     assert_eq!(
         flags(&["--marathon", "https://m", "--marathon-ca-file", "/nowhere"]),

@@ -182,7 +182,13 @@ fn a_service_at_a_port_of_the_node_is_open_to_all_sources_and_always_translated(
         .into(),
         ..Desired::default()
     };
-    let wanted = wanted(&desired, &Topology::default(), &node(), |_| Reach::Host);
+    let wanted = wanted(
+        &desired,
+        &Topology::default(),
+        &node(),
+        &Voices::default(),
+        |_| Reach::Host,
+    );
     let shape = |at_: &str| {
         let shape = wanted.services[&at(at_)].shape;
         (shape.flags, shape.mode, shape.rate)

@@ -85,6 +85,7 @@ pub(super) fn build(engine: &Engine, config: &DockerConfig) -> Snapshot {
     Snapshot {
         pools: builder.pools.into_vec(),
         problems: builder.problems.into_iter().collect(),
+        partial: false,
     }
 }
 

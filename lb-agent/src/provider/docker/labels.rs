@@ -15,6 +15,8 @@
 //! | `lb.rate`, `lb.source-rate` | new flows a second, of the VIP and of one client | no limit |
 //! | `lb.idle` | when a silent flow is over, such as `10m` | 2 h 4 min, UDP 60 s and 5 min |
 //! | `lb.allow`, `lb.deny` | prefixes of clients, by blanks | all allowed |
+//! | `lb.check` | `tcp` or `http:/path`, then `interval=2s`, `rise=2`, ...: see `docs/health.md` | no check of our own |
+//! | `lb.fail-open` | `no`: refused, not tried all the same, while every container is down | `yes` |
 //! | `lb.service` | the service's name | Compose's, Swarm's, or the container's |
 //! | `lb.enable` | `false`: left out | `true` |
 
@@ -34,7 +36,7 @@ use crate::{
 const MOST_BYTES: usize = 4_096;
 
 /// Every label of ours.
-const NAMES: [&str; 17] = [
+const NAMES: [&str; 19] = [
     "lb.vip",
     "lb.port",
     "lb.address",
@@ -50,6 +52,8 @@ const NAMES: [&str; 17] = [
     "lb.idle",
     "lb.allow",
     "lb.deny",
+    "lb.check",
+    "lb.fail-open",
     "lb.service",
     "lb.enable",
 ];

@@ -1,4 +1,4 @@
-//! Services from a YAML file, read again whenever it changes.
+//! Services from a YAML file, or from all `*.yaml` files of a directory, read again whenever they change.
 //!
 //! ```yaml
 //! services:
@@ -13,8 +13,12 @@
 //! ```
 //!
 //! Unknown keys are errors. A service or a backend with a wrong value costs only itself; a file that
-//! cannot be read as a whole leaves the services as they were.
+//! cannot be read as a whole leaves its services as they were. `docs/file.md` tells of every key, and
+//! [`JSON_SCHEMA`] of what may stand where.
 
+mod check;
+mod node;
+mod reading;
 mod schema;
 #[cfg(test)]
 mod tests;
@@ -24,7 +28,8 @@ use std::{path::PathBuf, sync::Arc, time::SystemTime};
 
 use tokio::sync::mpsc;
 
-pub use self::schema::parse;
+pub use self::check::{Checked, check};
+pub use self::schema::{JSON_SCHEMA, Reading, parse, read_all};
 
 use super::{ProviderId, Update};
 

@@ -1,21 +1,23 @@
 //! The services file: YAML text -> a snapshot. Pure.
 
+mod check;
 mod properties;
+mod published;
 
 use std::{
-    fmt,
     net::{IpAddr, SocketAddr},
     path::Path,
     sync::Arc,
 };
 
-use serde::{
-    Deserialize, Deserializer,
-    de::{MapAccess, SeqAccess, Visitor, value::MapAccessDeserializer},
-};
 use serde_saphyr::{Location, Spanned};
 
-use self::properties::{IdleKeys, PortList, properties, read};
+pub use self::published::JSON_SCHEMA;
+use self::{
+    check::CheckKeys,
+    properties::{IdleKeys, properties, read},
+};
+use super::node::{self, Faults, FromNode, Node, OneOrMany, Value, Wrong, keys};
 use crate::{
     catalog::{Properties, Protocol, Weight},
     provider::{
@@ -27,36 +29,34 @@ use crate::{
 /// The name space of named VIPs that do not say another.
 const FRAMEWORK: &str = "file";
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct File {
-    #[serde(default)]
-    services: Option<Vec<Spanned<Service>>>,
+keys! {
+    struct File {
+        services: Vec<Spanned<Service>>,
+    }
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-struct Service {
-    name: Option<Spanned<String>>,
-    address: Option<Spanned<String>>,
-    framework: Option<Spanned<String>>,
-    port: Option<Spanned<String>>,
-    protocol: Option<Spanned<Protocols>>,
-    backends: Option<Vec<Spanned<Entry>>>,
-    mode: Option<Spanned<String>>,
-    balance: Option<Spanned<String>>,
-    affinity: Option<Spanned<String>>,
-    max_flows: Option<Spanned<String>>,
-    rate: Option<Spanned<String>>,
-    source_rate: Option<Spanned<String>>,
-    idle: Option<IdleKeys>,
-    allow: Option<Spanned<Vec<Spanned<String>>>>,
-    deny: Option<Vec<Spanned<String>>>,
-    external: Option<Spanned<PortList>>,
+keys! {
+    struct Service {
+        name: Spanned<String>,
+        address: Spanned<String>,
+        framework: Spanned<String>,
+        port: Spanned<String>,
+        protocol: Spanned<OneOrMany>,
+        backends: Vec<Spanned<Entry>>,
+        mode: Spanned<String>,
+        balance: Spanned<String>,
+        affinity: Spanned<String>,
+        max_flows: Spanned<String>,
+        rate: Spanned<String>,
+        source_rate: Spanned<String>,
+        idle: IdleKeys,
+        allow: Spanned<Vec<Spanned<String>>>,
+        deny: Vec<Spanned<String>>,
+        external: Spanned<OneOrMany>,
+        check: Spanned<CheckKeys>,
+        fail_open: Spanned<String>,
+    }
 }
-
-/// One protocol or a list of them.
-struct Protocols(Vec<String>);
 
 /// A backend: its address alone, or with more.
 enum Entry {
@@ -64,15 +64,25 @@ enum Entry {
     Long(Box<LongEntry>),
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-struct LongEntry {
-    address: Spanned<String>,
-    weight: Option<Spanned<String>>,
-    max_flows: Option<Spanned<String>>,
-    backup: Option<Spanned<String>>,
-    zone: Option<Spanned<String>>,
-    name: Option<String>,
+keys! {
+    struct LongEntry {
+        address: Spanned<String>,
+        weight: Spanned<String>,
+        max_flows: Spanned<String>,
+        backup: Spanned<String>,
+        zone: Spanned<String>,
+        name: String,
+    }
+}
+
+/// A services file as far as it can be understood.
+pub struct Reading {
+    /// The services without what is wrong.
+    pub snapshot: Snapshot,
+    /// Faults of form, by place: with any, nothing of the file can be trusted.
+    pub faults: Vec<String>,
+    /// Everything that is wrong, wherever, by place.
+    pub wrong: Vec<String>,
 }
 
 /// Reads a services file; `path` is only for messages.
@@ -83,33 +93,73 @@ struct LongEntry {
 /// `file:line:column: what`, where the text is not YAML, has an unknown or repeated key, or a list where a
 /// value belongs: then nothing of it can be trusted.
 pub fn parse(text: &str, path: &Path) -> Result<Snapshot, String> {
-    let options = serde_saphyr::options! { with_snippet: false };
-    let file: Option<File> = serde_saphyr::from_str_with_options(text, options)
-        .map_err(|e| format!("{}: {}", place(path, e.location()), message(&e)))?;
+    let Reading {
+        snapshot, faults, ..
+    } = read_all(text, path);
+    match faults.as_slice() {
+        [] => Ok(snapshot),
+        [only] => Err(only.clone()),
+        [first, others @ ..] => Err(format!(
+            "{first} (and {} more; `lb-agent check` tells all)",
+            others.len()
+        )),
+    }
+}
+
+/// As [`parse`], with all that is wrong; it ends early only where the text is not YAML.
+pub fn read_all(text: &str, path: &Path) -> Reading {
     let mut reader = Reader {
         path,
         pools: Pools::default(),
         problems: Vec::new(),
     };
+    let mut faults = Faults::default();
+    let file = match node::read(text) {
+        Ok(Node {
+            value: Value::Nothing,
+            ..
+        }) => None,
+        Ok(root) => File::from_node(root, "", &mut faults),
+        Err((at, what)) => {
+            let fault = format!("{}: {what}", place(path, at));
+            return Reading {
+                snapshot: Snapshot::default(),
+                faults: vec![fault.clone()],
+                wrong: vec![fault],
+            };
+        }
+    };
     let services = file.and_then(|file| file.services).unwrap_or_default();
     for (index, service) in services.into_iter().enumerate() {
         reader.service(index, service);
     }
-    reader.problems.sort();
-    Ok(Snapshot {
-        pools: reader.pools.into_vec(),
-        problems: reader.problems,
-    })
+    let by_place = |(at, _): &(Location, _)| (at.line(), at.column());
+    let mut faults = faults.0;
+    faults.sort_by_key(|fault| (fault.0.line(), fault.0.column()));
+    let told = |(at, what): &Wrong| format!("{}: {what}", place(path, Some(*at)));
+    let found = faults.iter().map(|fault| (fault.0, told(fault)));
+    let left_out = reader.problems.iter();
+    let left_out = left_out.map(|(at, problem)| (*at, problem.reason.clone()));
+    let mut wrong: Vec<_> = found.chain(left_out).collect();
+    wrong.sort_by_key(by_place);
+    let mut problems: Vec<_> = reader.problems.into_iter().map(|(_, one)| one).collect();
+    problems.sort();
+    Reading {
+        snapshot: Snapshot {
+            pools: reader.pools.into_vec(),
+            problems,
+            partial: false,
+        },
+        faults: faults.iter().map(told).collect(),
+        wrong: wrong.into_iter().map(|(_, told)| told).collect(),
+    }
 }
 
 struct Reader<'a> {
     path: &'a Path,
     pools: Pools,
-    problems: Vec<Problem>,
+    problems: Vec<(Location, Problem)>,
 }
-
-/// Where and what is wrong with one service.
-type Wrong = (Location, String);
 
 // === impl Reader ===
 
@@ -172,10 +222,11 @@ impl Reader<'_> {
 
     fn problem(&mut self, subject: &Arc<str>, (at, what): Wrong, consequence: &str) {
         let reason = format!("{}: {what}; {consequence}", place(self.path, Some(at)));
-        self.problems.push(Problem {
+        let problem = Problem {
             subject: Arc::clone(subject),
             reason,
-        });
+        };
+        self.problems.push((at, problem));
     }
 }
 
@@ -256,11 +307,13 @@ impl Entry {
     fn backend(self, at: Location) -> Result<Backend, Wrong> {
         let (address, at, keys) = match self {
             Self::Short(address) => (address, at, None),
-            Self::Long(entry) => (
-                entry.address.value.clone(),
-                entry.address.referenced,
-                Some(entry),
-            ),
+            Self::Long(entry) => {
+                let Some(address) = &entry.address else {
+                    let what = "a backend without key address: give it as ADDRESS:PORT";
+                    return Err((at, what.to_owned()));
+                };
+                (address.value.clone(), address.referenced, Some(entry))
+            }
         };
         let addr: SocketAddr = address.parse().map_err(|_| {
             (
@@ -320,52 +373,22 @@ impl LongEntry {
     }
 }
 
-impl<'de> Deserialize<'de> for Entry {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Either;
-        impl<'de> Visitor<'de> for Either {
-            type Value = Entry;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a backend: ADDRESS:PORT, or a map with address and more")
+impl FromNode for Entry {
+    fn from_node(node: Node, key: &str, faults: &mut Faults) -> Option<Self> {
+        match node.value {
+            Value::Map(_) => {
+                let long = LongEntry::from_node(node, key, faults)?;
+                Some(Self::Long(Box::new(long)))
             }
-
-            fn visit_str<E>(self, address: &str) -> Result<Entry, E> {
-                Ok(Entry::Short(address.to_owned()))
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Entry, A::Error> {
-                LongEntry::deserialize(MapAccessDeserializer::new(map))
-                    .map(|entry| Entry::Long(Box::new(entry)))
+            Value::Text(address) => Some(Self::Short(address)),
+            other => {
+                let what = format!(
+                    "key {key}: a backend is ADDRESS:PORT, or a map with address and more, not {other}"
+                );
+                faults.add(node.at, what);
+                None
             }
         }
-        deserializer.deserialize_any(Either)
-    }
-}
-
-impl<'de> Deserialize<'de> for Protocols {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct OneOrMany;
-        impl<'de> Visitor<'de> for OneOrMany {
-            type Value = Protocols;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("tcp, udp or a list of both")
-            }
-
-            fn visit_str<E>(self, name: &str) -> Result<Protocols, E> {
-                Ok(Protocols(vec![name.to_owned()]))
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Protocols, A::Error> {
-                let mut names = Vec::new();
-                while let Some(name) = list.next_element()? {
-                    names.push(name);
-                }
-                Ok(Protocols(names))
-            }
-        }
-        deserializer.deserialize_any(OneOrMany)
     }
 }
 
@@ -378,14 +401,6 @@ fn place(path: &Path, at: Option<Location>) -> String {
         Some(at) => format!("{}:{}:{}", path.display(), at.line(), at.column()),
         None => path.display().to_string(),
     }
-}
-
-/// The parser's sentence, which ends with the place that [`place`] has already said.
-fn message(error: &serde_saphyr::Error) -> String {
-    let text = error.without_snippet().to_string();
-    text.rsplit_once(" at line ")
-        .map_or(text.as_str(), |(sentence, _)| sentence)
-        .to_owned()
 }
 
 #[cfg(test)]

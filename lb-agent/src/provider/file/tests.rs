@@ -60,6 +60,27 @@ impl Watched {
         }
     }
 
+    /// Waits for a good state with exactly these services, and a problem with this in it; empty: none.
+    async fn until(&mut self, services: &[&str], problem: &str) {
+        loop {
+            let Ok(state) = self.next().await else {
+                continue;
+            };
+            let pools = state.pools.iter();
+            let found: Vec<_> = pools
+                .map(|pool| format!("{}:{}", pool.app, pool.port))
+                .collect();
+            let mut problems = state.problems.iter();
+            let told = match problem {
+                "" => state.problems.is_empty(),
+                part => problems.any(|one| one.reason.contains(part)),
+            };
+            if found == services && told {
+                return;
+            }
+        }
+    }
+
     async fn until_failure(&mut self, part: &str) {
         while !self.next().await.is_err_and(|why| why.contains(part)) {}
     }
@@ -125,7 +146,10 @@ async fn an_error_names_its_place_and_the_repaired_file_is_read() {
     watched.until_port(1).await;
     fs::write(&path, "services:\n  - nmae: /a\n").unwrap();
     watched
-        .until_failure(&format!("{}:2:5: unknown field `nmae`", path.display()))
+        .until_failure(&format!(
+            "{}:2:5: unknown key nmae; did you mean name?",
+            path.display()
+        ))
         .await;
     fs::write(&path, services(2)).unwrap();
     watched.until_port(2).await;
@@ -171,4 +195,47 @@ async fn without_a_file_the_default_has_no_services_and_no_problems() {
         .await
         .expect("the end")
         .unwrap();
+}
+
+#[tokio::test]
+async fn of_a_directory_one_bad_file_keeps_its_own_last_good_state() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let service = |name: &str, port: u16| format!("services: [{{name: {name}, port: {port}}}]");
+    fs::write(at("a.yaml"), service("/a", 1)).unwrap();
+    fs::write(at("notes.txt"), "no services").unwrap();
+    let mut watched = watch(dir.path().to_owned());
+    watched.until(&["/a:1"], "").await;
+    fs::write(at("b.yaml"), service("/b", 2)).unwrap();
+    watched.until(&["/a:1", "/b:2"], "").await;
+    fs::write(at("a.yaml"), "services: [{nmae: /a}]").unwrap();
+    fs::write(at("b.yaml"), service("/b", 3)).unwrap();
+    let told = format!("{}:1:13: unknown key nmae", at("a.yaml").display());
+    watched.until(&["/a:1", "/b:3"], &told).await;
+    fs::remove_file(at("a.yaml")).unwrap();
+    watched.until(&["/b:3"], "").await;
+    fs::remove_dir_all(dir.path()).unwrap();
+    watched.until_failure("cannot read").await;
+}
+
+#[tokio::test]
+async fn a_config_map_of_several_files_is_swapped_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    for (version, port) in [("..1", 1), ("..2", 2)] {
+        fs::create_dir(at(version)).unwrap();
+        for name in ["a", "b"] {
+            let text = format!("services: [{{name: /{name}, port: {port}}}]");
+            fs::write(at(version).join(format!("{name}.yaml")), text).unwrap();
+        }
+    }
+    symlink("..1", at("..data")).unwrap();
+    for name in ["a.yaml", "b.yaml"] {
+        symlink(format!("..data/{name}"), at(name)).unwrap();
+    }
+    let mut watched = watch(dir.path().to_owned());
+    watched.until(&["/a:1", "/b:1"], "").await;
+    symlink("..2", at("..tmp")).unwrap();
+    fs::rename(at("..tmp"), at("..data")).unwrap();
+    watched.until(&["/a:2", "/b:2"], "").await;
 }

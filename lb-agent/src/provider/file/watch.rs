@@ -1,4 +1,4 @@
-//! Reads the services file when it changes, and now and then in case a change was missed.
+//! Reads the services file, or a directory of them, on a change, and now and then in case a change was missed.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -11,17 +11,13 @@ use std::{
 
 use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::{
-    io::AsyncReadExt as _,
     sync::{Notify, mpsc},
     time::{Instant, sleep, sleep_until},
 };
 
-use crate::provider::{ProviderId, Snapshot, Update};
+use crate::provider::{ProviderId, Update};
 
-use super::parse;
-
-/// More than this is no services file, in bytes.
-const MAX_FILE: u64 = 16 << 20;
+use super::reading::{Reader, listed};
 
 /// Times of the watcher.
 #[derive(Clone, Copy, Debug)]
@@ -36,16 +32,21 @@ pub(super) struct Timings {
     pub(super) retry: Duration,
 }
 
-/// The directories that are watched: the file's own, since editors and config maps replace files
-/// rather than write them, and the one it really is in.
+/// The directories that are watched: a file's own, since editors and config maps replace files
+/// rather than write them, and the one it really is in; a directory itself, and where its files really are.
 #[derive(Default)]
 struct Watching {
     dirs: Vec<Dir>,
     _watcher: Option<RecommendedWatcher>,
 }
 
-/// File names whose change concerns the services file; its directory may be a busy one.
-struct Names(Vec<OsString>);
+/// File names whose change concerns us.
+enum Names {
+    /// A directory of services is ours alone.
+    Any,
+    /// The directory of a single file may be a busy one.
+    These(Vec<OsString>),
+}
 
 /// A directory by path and identity: a new one under an old path needs a new watch.
 #[derive(PartialEq, Eq)]
@@ -60,33 +61,11 @@ pub(super) async fn watch(path: &Path, tx: &mpsc::Sender<Update>, timings: Timin
     let provider = ProviderId::new("file", path.display());
     let changed = Arc::new(Notify::new());
     let mut watching = Watching::default();
-    let mut last: Option<(String, Result<Arc<Snapshot>, String>)> = None;
-    let mut last_failure = None;
+    let mut reader = Reader::new(path, provider.clone());
     loop {
         // Before reading, so that a change in between is noticed.
         let watched = watching.refresh(path, &changed);
-        let read = read(path).await;
-        let at = SystemTime::now();
-        let outcome = match (read, last.take()) {
-            (Ok(text), Some((before, outcome))) if before == text => {
-                last = Some((text, outcome.clone()));
-                outcome
-            }
-            (Ok(text), _) => {
-                let outcome = parse(&text, path).map(Arc::new);
-                log(&provider, &outcome);
-                last = Some((text, outcome.clone()));
-                outcome
-            }
-            (Err(why), before) => {
-                if last_failure.as_ref() != Some(&why) {
-                    tracing::warn!(%provider, "{why}; the services stay as they were");
-                }
-                last = before;
-                Err(why)
-            }
-        };
-        last_failure = outcome.as_ref().err().cloned();
+        let outcome = reader.read().await;
         let wait = if watched && outcome.is_ok() {
             timings.resync
         } else {
@@ -94,7 +73,7 @@ pub(super) async fn watch(path: &Path, tx: &mpsc::Sender<Update>, timings: Timin
         };
         let update = Update {
             provider: provider.clone(),
-            at,
+            at: SystemTime::now(),
             outcome,
         };
         if tx.send(update).await.is_err() {
@@ -120,34 +99,6 @@ async fn settle(changed: &Notify, timings: Timings) {
     }
 }
 
-async fn read(path: &Path) -> Result<String, String> {
-    let failed = |e: std::io::Error| format!("cannot read {}: {e}", path.display());
-    let file = tokio::fs::File::open(path).await.map_err(failed)?;
-    let mut bytes = Vec::new();
-    file.take(MAX_FILE + 1)
-        .read_to_end(&mut bytes)
-        .await
-        .map_err(failed)?;
-    if bytes.len() as u64 > MAX_FILE {
-        return Err(format!(
-            "cannot read {}: it is longer than {MAX_FILE} bytes",
-            path.display()
-        ));
-    }
-    String::from_utf8(bytes).map_err(|e| format!("{}: not UTF-8: {e}", path.display()))
-}
-
-fn log(provider: &ProviderId, outcome: &Result<Arc<Snapshot>, String>) {
-    match outcome {
-        Ok(state) => {
-            // What was left out is told when the catalog takes the state.
-            let (pools, left_out) = (state.pools.len(), state.problems.len());
-            tracing::info!(%provider, pools, left_out, "services file read");
-        }
-        Err(why) => tracing::error!(%provider, "{why}; the services stay as they were"),
-    }
-}
-
 // === impl Timings ===
 
 impl Default for Timings {
@@ -166,7 +117,7 @@ impl Default for Timings {
 impl Watching {
     /// Watches the directories that `path` leads through now; `false` if that is not possible.
     fn refresh(&mut self, path: &Path, changed: &Arc<Notify>) -> bool {
-        let dirs = Dir::of_file(path);
+        let dirs = Dir::of(path);
         if dirs == self.dirs {
             return !dirs.is_empty();
         }
@@ -211,24 +162,27 @@ impl Watching {
 
 impl Names {
     fn of(path: &Path) -> Self {
+        if path.is_dir() {
+            return Self::Any;
+        }
         let real = std::fs::canonicalize(path).ok();
         let names = [Some(path), real.as_deref()]
             .into_iter()
             .flatten()
             .filter_map(Path::file_name);
-        Self(names.map(OsStr::to_owned).collect())
+        Self::These(names.map(OsStr::to_owned).collect())
     }
 
     /// Whether a change of these paths may be one of the file: itself, what it links to, the `..data` link
     /// through which Kubernetes swaps a config map, or the directory as a whole.
     fn concern(&self, paths: &[PathBuf]) -> bool {
+        let Self::These(own) = self else { return true };
         paths.is_empty()
             || paths
                 .iter()
                 .filter_map(|path| path.file_name())
                 .any(|name| {
-                    self.0.iter().any(|own| own == name)
-                        || name.as_encoded_bytes().starts_with(b"..")
+                    own.iter().any(|own| own == name) || name.as_encoded_bytes().starts_with(b"..")
                 })
     }
 }
@@ -236,19 +190,21 @@ impl Names {
 // === impl Dir ===
 
 impl Dir {
-    fn of_file(path: &Path) -> Vec<Self> {
-        let real = std::fs::canonicalize(path).ok();
-        let parents = [Some(path), real.as_deref()]
-            .into_iter()
-            .flatten()
-            .filter_map(Path::parent);
+    /// Where a change of `path`, or of a file in it, can be seen.
+    fn of(path: &Path) -> Vec<Self> {
+        if !path.is_dir() {
+            return Self::all(&parents(path));
+        }
+        let files = listed(path).map(|(files, _)| files).unwrap_or_default();
+        let mut places = vec![path.to_owned()];
+        places.extend(files.iter().flat_map(|file| parents(file)));
+        Self::all(&places)
+    }
+
+    /// Each of them once.
+    fn all(places: &[PathBuf]) -> Vec<Self> {
         let mut dirs: Vec<Self> = Vec::new();
-        for parent in parents {
-            let parent = if parent.as_os_str().is_empty() {
-                Path::new(".")
-            } else {
-                parent
-            };
+        for parent in places {
             if let Ok(dir) = std::fs::metadata(parent).map(|metadata| Self::new(parent, &metadata))
                 && !dirs
                     .iter()
@@ -267,4 +223,18 @@ impl Dir {
             inode: metadata.ino(),
         }
     }
+}
+
+/// The directory that a path names its file in, and the one that it really is in.
+fn parents(path: &Path) -> Vec<PathBuf> {
+    let real = std::fs::canonicalize(path).ok();
+    let both = [Some(path), real.as_deref()].into_iter().flatten();
+    let parents = both.filter_map(Path::parent).map(|parent| {
+        if parent.as_os_str().is_empty() {
+            PathBuf::from(".")
+        } else {
+            parent.to_owned()
+        }
+    });
+    parents.collect()
 }

@@ -84,6 +84,7 @@ pub(super) fn build(reading: &Reading, context: &Context<'_>, last: Option<&Snap
     Snapshot {
         pools: pools.into_vec(),
         problems: problems.into_iter().collect(),
+        partial: false,
     }
 }
 
@@ -96,7 +97,11 @@ pub(super) fn merge(last: &Snapshot, apps: &BTreeSet<String>, part: Snapshot) ->
     let problems = problems.filter(|problem| !apps.contains(&*problem.subject));
     let mut problems: Vec<Problem> = problems.cloned().chain(part.problems).collect();
     problems.sort();
-    Snapshot { pools, problems }
+    Snapshot {
+        pools,
+        problems,
+        partial: false,
+    }
 }
 
 /// The names of the agents that active tasks run on.

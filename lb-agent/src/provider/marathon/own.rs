@@ -13,11 +13,13 @@ use crate::{
 use super::label::{Labels, said, text};
 
 /// Every label that is read.
-const NAMES: [&str; 12] = [
+const NAMES: [&str; 14] = [
     "lb.allow",
     "lb.affinity",
     "lb.backup",
     "lb.balance",
+    "lb.check",
+    "lb.fail-open",
     "lb.deny",
     "lb.idle",
     "lb.maxflows",

@@ -46,7 +46,7 @@ impl Secret {
     }
 
     /// As it is now. While the file cannot be read, as it was before: it may just be being replaced.
-    pub(super) fn reveal(&self) -> String {
+    pub(in crate::provider) fn reveal(&self) -> String {
         let (path, last) = match &self.0 {
             Source::Given(secret) => return secret.clone(),
             Source::File { path, last } => (path, last),

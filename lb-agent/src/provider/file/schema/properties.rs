@@ -2,21 +2,17 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, btree_map::Entry},
-    fmt,
+    sync::Arc,
 };
 
 use ipnet::IpNet;
-use serde::{
-    Deserialize, Deserializer,
-    de::{SeqAccess, Visitor},
-};
 use serde_saphyr::Spanned;
 
-use super::{Service, Wrong};
+use super::{OneOrMany, Service, Wrong, check::check, keys};
 use crate::{
     catalog::{Balance, Idle, Mode, Port, Properties, Source},
     config::cidr,
-    provider::values::{choice, count, port, seconds},
+    provider::values::{choice, count, port, seconds, yes_or_no},
 };
 
 /// The longest time-out, s: 30 days.
@@ -25,17 +21,14 @@ const LONGEST: u32 = 30 * 86_400;
 const SHORTEST_TCP: u32 = 10;
 const SHORTEST_UDP: u32 = 2;
 
-/// The key `idle`.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub(super) struct IdleKeys {
-    tcp: Option<Spanned<String>>,
-    udp: Option<Spanned<String>>,
-    udp_two_way: Option<Spanned<String>>,
+keys! {
+    /// The key `idle`.
+    pub(super) struct IdleKeys {
+        tcp: Spanned<String>,
+        udp: Spanned<String>,
+        udp_two_way: Spanned<String>,
+    }
 }
-
-/// One port or a list of them.
-pub(super) struct PortList(Vec<String>);
 
 /// What a service says of itself; `None`: nothing.
 pub(super) fn properties(service: &Service) -> Result<Option<Properties>, Wrong> {
@@ -56,12 +49,23 @@ pub(super) fn properties(service: &Service) -> Result<Option<Properties>, Wrong>
         allow,
         deny,
         external: external_key,
+        check: check_keys,
+        fail_open,
     } = service;
-    let said = [mode_key, balance, affinity, max_flows, rate, source_rate]
-        .iter()
-        .any(|key| key.is_some());
+    let said = [
+        mode_key,
+        balance,
+        affinity,
+        max_flows,
+        rate,
+        source_rate,
+        fail_open,
+    ]
+    .iter()
+    .any(|key| key.is_some());
     let listed = allow.is_some() || deny.is_some();
-    if !said && idle_keys.is_none() && !listed && external_key.is_none() {
+    let more = external_key.is_some() || check_keys.is_some();
+    if !said && idle_keys.is_none() && !listed && !more {
         return Ok(None);
     }
     let usual = Properties::default();
@@ -77,6 +81,8 @@ pub(super) fn properties(service: &Service) -> Result<Option<Properties>, Wrong>
         idle: idle(idle_keys.as_ref())?,
         sources: sources(allow.as_ref(), deny.as_deref().unwrap_or_default())?,
         external: external(external_key.as_ref())?,
+        check: check_keys.as_ref().map(check).transpose()?.map(Arc::new),
+        fail_closed: read("fail-open", fail_open, yes_or_no)?.is_some_and(|open| !open),
     }))
 }
 
@@ -140,7 +146,7 @@ fn sources(
 }
 
 /// Whether the operator allows the ports, and nobody else has them, each node knows for itself.
-fn external(key: Option<&Spanned<PortList>>) -> Result<BTreeSet<Port>, Wrong> {
+fn external(key: Option<&Spanned<OneOrMany>>) -> Result<BTreeSet<Port>, Wrong> {
     let Some(key) = key else {
         return Ok(BTreeSet::new());
     };
@@ -151,42 +157,4 @@ fn external(key: Option<&Spanned<PortList>>) -> Result<BTreeSet<Port>, Wrong> {
         return Err(wrong("the list is empty".to_owned()));
     }
     Ok(ports)
-}
-
-impl<'de> Deserialize<'de> for PortList {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct OneOrMany;
-        impl<'de> Visitor<'de> for OneOrMany {
-            type Value = PortList;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a port or a list of ports")
-            }
-
-            fn visit_str<E>(self, port: &str) -> Result<PortList, E> {
-                Ok(PortList(vec![port.to_owned()]))
-            }
-
-            fn visit_u64<E>(self, port: u64) -> Result<PortList, E> {
-                Ok(PortList(vec![port.to_string()]))
-            }
-
-            fn visit_i64<E>(self, port: i64) -> Result<PortList, E> {
-                Ok(PortList(vec![port.to_string()]))
-            }
-
-            fn visit_f64<E>(self, port: f64) -> Result<PortList, E> {
-                Ok(PortList(vec![port.to_string()]))
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<PortList, A::Error> {
-                let mut ports = Vec::new();
-                while let Some(port) = list.next_element()? {
-                    ports.push(port);
-                }
-                Ok(PortList(ports))
-            }
-        }
-        deserializer.deserialize_any(OneOrMany)
-    }
 }

@@ -187,6 +187,8 @@ services:
     );
     let net = |text: &str| text.parse().unwrap();
     let expected = Properties {
+        check: None,
+        fail_closed: false,
         mode: Mode::DsrL2,
         balance: Balance::LeastConn,
         affinity: 600,
@@ -335,21 +337,41 @@ fn text_that_cannot_be_trusted_is_an_error_with_its_place() {
     for (text, expected) in [
         (
             "services:\n  - name: /a\n    prot: 80\n",
-            "s.yaml:3:5: unknown field `prot`, expected one of name,",
+            "s.yaml:3:5: unknown key prot; did you mean port?",
         ),
         ("services: [", "s.yaml:1:11: unclosed bracket '['"),
-        ("services: 7", "s.yaml:1:11: "),
-        ("foo: 1\n", "s.yaml:1:1: unknown field `foo`"),
+        (
+            "services: 7",
+            "s.yaml:1:11: key services: a list belongs here",
+        ),
+        (
+            "foo: 1\n",
+            "s.yaml:1:1: unknown key foo; there are services",
+        ),
         (
             "services: []\nservices: []\n",
             "s.yaml:2:1: duplicate mapping key: services",
         ),
-        ("services:\n- name: /a\n  port: [1]\n", "s.yaml:3:9: "),
+        (
+            "services:\n- name: /a\n  port: [1]\n",
+            "s.yaml:3:9: key port: one value belongs here, not a list",
+        ),
         (
             "services:\n- backends: [{address: '1.2.3.4:5', wait: 1}]\n",
-            "s.yaml:2:37: unknown field `wait`",
+            "s.yaml:2:37: unknown key wait; did you mean weight?",
         ),
-        ("services:\n- backends: [[7]]\n", "s.yaml:2:14: "),
+        (
+            "services:\n- backends: [[7]]\n",
+            "s.yaml:2:14: key backends: a backend is ADDRESS:PORT, or a map",
+        ),
+        (
+            "services:\n- max_flows: 1\n",
+            "s.yaml:2:3: unknown key max_flows; did you mean max-flows?",
+        ),
+        (
+            "services: [{prot: 1, nmae: 2, wieght: 3}]",
+            "s.yaml:1:13: unknown key prot; did you mean port? (and 2 more; `lb-agent check` tells all)",
+        ),
     ] {
         let error = read(text).unwrap_err();
         assert!(error.starts_with(expected), "{text:?}: {error}");
@@ -358,6 +380,28 @@ fn text_that_cannot_be_trusted_is_an_error_with_its_place() {
             "{error}"
         );
     }
+}
+
+#[test]
+fn words_stay_as_they_are_written() {
+    let text = "services:\n- name: 0x10\n  framework: 1.10\n  port: 0080\n  backends:\n  \
+                - {address: '10.0.0.1:80', name: yes}\n  - &a {address: '10.0.0.2:80', name: 1e3}\n";
+    let (pools, problems) = read(text).unwrap();
+    assert_eq!(problems, [""; 0]);
+    assert_eq!(
+        pools,
+        ["0x10.1.10:80/tcp 10.0.0.1:80 w1 yes 10.0.0.2:80 w1 1e3"]
+    );
+}
+
+#[test]
+fn anchors_and_merges_are_resolved() {
+    let text = "services:\n- &base\n  name: /a\n  port: 1\n  rate: 5\n- <<: *base\n  port: 2\n  rate: x\n\
+                - {name: /c, port: &p 0123, external: [*p]}\n";
+    let (pools, problems) = read(text).unwrap();
+    assert_eq!(pools, ["/a.file:1/tcp", "/c.file:123/tcp"]);
+    assert_eq!(problems.len(), 1);
+    assert!(problems[0].contains("s.yaml:8:9: key rate"), "{problems:?}");
 }
 
 #[test]

@@ -1,0 +1,174 @@
+//! The agreement with other nodes about the addresses of names, as far as there is one.
+
+use std::{collections::BTreeMap, future::pending, sync::Arc, time::Duration};
+
+use tracing::{info, warn};
+
+use crate::{
+    catalog::NameAddresses,
+    provider::etcd::Claims,
+    vip::{Allocator, Family, VipName},
+};
+
+/// How long a start waits for what others agreed on, before it gives addresses of its own.
+const AT_START: Duration = Duration::from_secs(1);
+
+/// With the other nodes; without etcd there is none.
+pub(super) struct Agreement {
+    claims: Option<Claims>,
+    /// Addresses of others that lie outside this node's pools.
+    outside: usize,
+}
+
+// === impl Agreement ===
+
+impl Agreement {
+    /// By `claims`, which a provider serves.
+    pub(super) fn new(claims: Option<Claims>) -> Self {
+        Self { claims, outside: 0 }
+    }
+
+    /// Waits for the first reading, but not long: a store that is away keeps nobody from serving.
+    pub(super) async fn begin(&mut self, allocator: &mut Allocator) {
+        self.begin_within(AT_START, allocator).await;
+    }
+
+    async fn begin_within(&mut self, patience: Duration, allocator: &mut Allocator) {
+        let Some(claims) = &mut self.claims else {
+            return;
+        };
+        let first = claims.view.wait_for(|view| view.tried);
+        if tokio::time::timeout(patience, first).await.is_err() {
+            warn!(
+                "etcd does not answer yet; names get this node's own choice of address meanwhile"
+            );
+        }
+        self.take(allocator);
+    }
+
+    /// Returns when there is something to [`take`](Self::take).
+    pub(super) async fn changed(&mut self) {
+        let Some(claims) = &mut self.claims else {
+            return pending().await;
+        };
+        if claims.view.changed().await.is_err() {
+            // The provider ended.
+            pending().await
+        }
+    }
+
+    /// Takes what is agreed.
+    pub(super) fn take(&mut self, allocator: &mut Allocator) {
+        let Some(claims) = &mut self.claims else {
+            return;
+        };
+        let Some(shared) = claims.view.borrow_and_update().shared.clone() else {
+            return;
+        };
+        let pools = *allocator.pools();
+        self.outside = shared
+            .iter()
+            .filter(|(addr, _)| !pools.contains(*addr))
+            .count();
+        for name in allocator.agree(&shared) {
+            let addresses = Family::ALL.map(|family| allocator.address(&name, family));
+            let addresses: Vec<_> = addresses
+                .into_iter()
+                .flatten()
+                .map(|addr| addr.to_string())
+                .collect();
+            info!(%name, now = addresses.join(", "), "another address was agreed on by all nodes");
+        }
+    }
+
+    /// Asks for the addresses of the names in use, where nobody did yet.
+    pub(super) fn claim(&self, names: &BTreeMap<VipName, NameAddresses>, allocator: &Allocator) {
+        let Some(claims) = &self.claims else { return };
+        let wanted = names.keys().flat_map(|name| {
+            let address = |family| Some(((name.clone(), family), allocator.address(name, family)?));
+            Family::ALL.into_iter().filter_map(address)
+        });
+        let wanted: BTreeMap<_, _> = wanted.collect();
+        claims.wanted.send_if_modified(|before| {
+            let news = **before != wanted;
+            if news {
+                *before = Arc::new(wanted);
+            }
+            news
+        });
+    }
+
+    /// Why nodes may not agree.
+    pub(super) fn trouble(&self) -> Vec<String> {
+        let claims = self.claims.iter();
+        let mut all: Vec<String> = claims
+            .filter_map(|claims| claims.view.borrow().trouble.clone())
+            .collect();
+        if self.outside > 0 {
+            all.push(format!(
+                "{} addresses that other nodes agreed on in etcd lie outside this node's pools: --vip-pool-v4 and \
+                 --vip-pool-v6 must be the same on every node",
+                self.outside
+            ));
+        }
+        all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeSet, net::IpAddr};
+
+    use super::*;
+    use crate::{
+        provider::etcd,
+        vip::{Leases, Pools, Shared},
+    };
+
+    fn name(text: &str) -> VipName {
+        VipName::from_canonical(text).unwrap()
+    }
+
+    fn addr(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_start_waits_for_the_first_reading_but_not_long() {
+        let (claims, view, _wanted) = etcd::channels();
+        let mut agreement = Agreement::new(Some(claims));
+        let mut allocator = Allocator::new(Pools::default(), Leases::default());
+        let patience = Duration::from_millis(20);
+        let before = tokio::time::Instant::now();
+        agreement.begin_within(patience, &mut allocator).await;
+        assert!(before.elapsed() >= patience);
+        view.send_modify(|view| view.tried = true);
+        let long = Duration::from_secs(600);
+        let begun = agreement.begin_within(long, &mut allocator);
+        let begun = tokio::time::timeout(Duration::from_secs(20), begun).await;
+        begun.expect("etcd was asked in vain, so there is no wait");
+    }
+
+    #[tokio::test]
+    async fn what_is_agreed_is_taken_and_what_is_in_use_is_claimed() {
+        let (claims, view, wanted) = etcd::channels();
+        let mut agreement = Agreement::new(Some(claims));
+        let mut allocator = Allocator::new(Pools::default(), Leases::default());
+        let asked: BTreeSet<_> = [(Family::V4, name("redis.marathon"))].into();
+        allocator.allocate(&asked, &BTreeSet::new());
+        let names = BTreeMap::from([(name("redis.marathon"), NameAddresses::default())]);
+        agreement.claim(&names, &allocator);
+        let key = (name("redis.marathon"), Family::V4);
+        assert_eq!(wanted.borrow().get(&key), Some(&addr("11.202.66.36")));
+
+        let mut shared = Shared::default();
+        shared.add(name("redis.marathon"), addr("11.0.0.9"));
+        shared.add(name("x.y"), addr("10.0.0.9"));
+        view.send_modify(|view| view.shared = Some(Arc::new(shared)));
+        agreement.changed().await;
+        agreement.take(&mut allocator);
+        assert_eq!(allocator.address(&key.0, key.1), Some(addr("11.0.0.9")));
+        let trouble = agreement.trouble();
+        assert!(trouble[0].starts_with("1 addresses that"), "{trouble:?}");
+    }
+}

@@ -1,0 +1,238 @@
+//! What orchestrator and checks make of a backend together.
+
+use super::*;
+use crate::{
+    catalog::{Check, Port, Probe, Protocol},
+    plan::{Kernel, KernelState, Limits, Op, Planner, Reach, WantedBackend, WantedService},
+    provider::ProviderId,
+};
+
+const ADDR: &str = "10.0.0.1:80";
+
+fn backend(weight: Weight) -> CatalogBackend {
+    CatalogBackend {
+        addr: ADDR.parse().expect("an address"),
+        weight,
+        max_flows: 0,
+        backup: false,
+        zone: None,
+        task: "task".into(),
+        app: "app".into(),
+        provider: ProviderId::new("test", "a"),
+        draining: (weight == Weight::DRAIN).then(|| "unhealthy".into()),
+    }
+}
+
+fn checked() -> Properties {
+    Properties {
+        check: Some(Arc::new(Check::new(Probe::Tcp))),
+        ..Properties::default()
+    }
+}
+
+fn verdicts(verdict: Verdict, reason: Option<&str>) -> Verdicts {
+    let target = Target {
+        addr: ADDR.parse().expect("an address"),
+        check: Arc::new(Check::new(Probe::Tcp)),
+    };
+    let reason = reason.map(Into::into);
+    let judged = Judged { verdict, reason };
+    Verdicts::new([(Arc::new(target), judged)], BTreeSet::new())
+}
+
+/// State in the kernel, state shown, and why.
+fn stands(of: &Properties, weight: Weight, verdicts: Option<&Verdicts>) -> String {
+    let voices = Voices { verdicts };
+    let standing = voices.standing(of, &backend(weight));
+    let why = standing.why.as_deref().unwrap_or("-");
+    format!("{:?} {} {why}", standing.state, standing.shown)
+}
+
+#[test]
+fn both_must_agree_that_a_backend_takes_flows() {
+    let up = verdicts(Verdict::Up, None);
+    let down = verdicts(Verdict::Down, Some("connection refused"));
+    let unknown = Verdicts::default();
+    let at = |weight, verdicts| stands(&checked(), weight, Some(verdicts));
+    assert_eq!(at(Weight::ONE, &up), "Up active -");
+    assert_eq!(at(Weight::ONE, &down), "Down down connection refused");
+    assert_eq!(at(Weight::ONE, &unknown), "Up active no check result yet");
+    // Weight 0 keeps its flows whatever the checks say.
+    for verdicts in [&up, &down, &unknown] {
+        assert_eq!(at(Weight::DRAIN, verdicts), "Draining draining unhealthy");
+    }
+}
+
+#[test]
+fn who_is_not_checked_is_what_his_orchestrator_says() {
+    let down = verdicts(Verdict::Down, Some("connection refused"));
+    let usual = Properties::default();
+    assert_eq!(stands(&usual, Weight::ONE, Some(&down)), "Up active -");
+    let off = "Up active not checked: checks are turned off";
+    assert_eq!(stands(&checked(), Weight::ONE, None), off);
+}
+
+/// Maps that only remember what was done.
+#[derive(Default)]
+struct Maps(KernelState, Vec<String>);
+
+impl Kernel for Maps {
+    fn state(&mut self) -> anyhow::Result<KernelState> {
+        Ok(self.0.clone())
+    }
+
+    fn apply(&mut self, op: &Op) -> anyhow::Result<()> {
+        let text = op.to_string();
+        let kind = text.split_whitespace().take(2).collect::<Vec<_>>();
+        self.1.push(kind.join(" "));
+        self.0.record(op.clone());
+        Ok(())
+    }
+}
+
+#[test]
+fn a_backend_that_goes_down_and_comes_back_is_one_write_each_and_the_last_one_two() {
+    let service = |states: [plan::BackendState; 2]| {
+        let backends = states.iter().zip(1..).map(|(state, n)| WantedBackend {
+            addr: format!("10.0.0.{n}:80").parse().expect("an address"),
+            weight: Weight::ONE,
+            max_flows: 0,
+            tier: 0,
+            state: *state,
+            reach: Reach::Host,
+            peer: lb_common::Peer::default(),
+        });
+        let service = WantedService {
+            fail_open: true,
+            backends: backends.collect(),
+            ..WantedService::default()
+        };
+        let at = |port| Endpoint {
+            addr: "11.0.0.1".parse().expect("an address"),
+            port,
+            proto: 6,
+        };
+        let service = Arc::new(service);
+        // Also at another port, as at a port of the node.
+        let services = [(at(80), Arc::clone(&service)), (at(81), service)];
+        Wanted {
+            services: services.into(),
+            vips: ["11.0.0.1".parse().expect("an address")].into(),
+            ..Wanted::default()
+        }
+    };
+    let limits = Limits {
+        services: 10,
+        backends: 10,
+        tables: [10; 3],
+        addresses: 10,
+        sources: 10,
+        listed: 10,
+        locals: 10,
+    };
+    let (mut maps, mut planner) = (Maps::default(), Planner::default());
+    let mut done = |states| {
+        maps.1.clear();
+        let want = service(states);
+        let report = plan::reconcile(&mut maps, &want, &limits, &mut planner).expect("it plans");
+        assert_eq!((report.failed, report.problems), (vec![], vec![]));
+        maps.1.clone()
+    };
+    use plan::BackendState::{Down, Up};
+    done([Up, Up]);
+    assert_eq!(done([Down, Up]), ["put backend"]);
+    assert_eq!(done([Up, Up]), ["put backend"]);
+    done([Down, Up]);
+    let last = ["put service", "put service", "put backend"];
+    assert_eq!(done([Down, Down]), last, "it fails open first");
+}
+
+#[test]
+fn each_backend_of_a_checked_service_is_a_target_and_equal_ones_are_one() {
+    let key = |port| ServiceKey {
+        addr: "11.0.0.1".parse().expect("an address"),
+        port: Port::new(port).expect("a port"),
+        protocol: Protocol::Tcp,
+    };
+    let service = |properties| Service {
+        name: None,
+        properties: Arc::new(properties),
+        backends: vec![backend(Weight::ONE)],
+    };
+    let services = [
+        (key(1), service(checked())),
+        (key(2), service(checked())),
+        (key(3), service(Properties::default())),
+    ];
+    let desired = Desired {
+        services: services.into(),
+        ..Desired::default()
+    };
+    let found = targets(&desired);
+    assert_eq!(found.len(), 1);
+    assert_eq!(
+        found.first().map(|one| one.addr.to_string()),
+        Some(ADDR.to_owned())
+    );
+}
+
+#[test]
+fn what_is_translated_is_the_vips_and_the_ports_of_the_node() {
+    let at = |addr: &str, proto| {
+        let addr: SocketAddr = addr.parse().expect("an address");
+        let service = Arc::new(WantedService::default());
+        (Endpoint::new(addr, proto), service)
+    };
+    let want = Wanted {
+        services: [
+            at("11.0.0.1:80", 6),
+            at("10.0.0.1:10000", 6),
+            at("10.0.0.1:53", 17),
+        ]
+        .into(),
+        vips: ["11.0.0.1".parse().expect("an address")].into(),
+        node_addresses: ["10.0.0.1".parse().expect("an address")].into(),
+        ..Wanted::default()
+    };
+    let ours = ours(&want);
+    assert_eq!(ours.vips.len(), 1);
+    let ports = ["10.0.0.1:10000".parse().expect("an address")];
+    assert_eq!(ours.ports, ports.into());
+}
+
+#[test]
+fn since_when_is_kept_until_the_state_is_another() {
+    let key = ServiceKey {
+        addr: "11.0.0.1".parse().expect("an address"),
+        port: Port::new(80).expect("a port"),
+        protocol: Protocol::Tcp,
+    };
+    let service = Service {
+        name: None,
+        properties: Arc::default(),
+        backends: Vec::new(),
+    };
+    let report = |state, why: Option<&str>| BackendReport {
+        addr: ADDR.parse().expect("an address"),
+        weight: 1,
+        state,
+        why: why.map(str::to_owned),
+        since: None,
+        provider: String::new(),
+        app: String::new(),
+        task: String::new(),
+        traffic: Default::default(),
+    };
+    let mut since = Since::default();
+    let long_ago = Timestamp(1);
+    let at = (key, ADDR.parse().expect("an address"));
+    since.states.insert(at, (BackendState::Down, long_ago));
+    let mut note = |mut report: BackendReport| {
+        since.note(&key, &service, &mut report);
+        since.turn_over();
+        report.since
+    };
+    assert_eq!(note(report(BackendState::Down, Some("a"))), Some(long_ago));
+    assert_eq!(note(report(BackendState::Down, Some("b"))), Some(long_ago));
+    assert!(note(report(BackendState::Active, None)) > Some(long_ago));
+}

@@ -1,0 +1,179 @@
+//! Nodes that share an etcd give every name the same address, also names whose hashes collide.
+#![allow(clippy::expect_used, reason = "a test says what it expects")]
+
+use std::{fs, net::IpAddr, time::Duration};
+
+use lb_tests::{
+    etcd::Etcd,
+    lab::{retry, wait_until},
+    topology::{MASTER, Topology, Wishes},
+};
+use serde_json::Value;
+
+/// The hashes of these two names collide: both want the first address.
+const NAMES: [&str; 2] = ["svc1265", "svc4703"];
+const FIRST: &str = "11.29.210.66";
+const SECOND: &str = "11.29.210.67";
+const PATIENCE: Duration = Duration::from_secs(30);
+/// The nodes that disagree.
+const ONE: usize = 1;
+const OTHER: usize = 2;
+/// Of etcd, on the master.
+const AT: &str = "10.77.0.1:2379";
+
+fn services(names: &[&str]) -> String {
+    let each = names.iter().map(|name| {
+        format!("- {{name: {name}, framework: marathon, port: 80, backends: ['10.77.0.11:80']}}\n")
+    });
+    format!("services:\n{}", each.collect::<String>())
+}
+
+/// Two nodes that read files of their own, beside an etcd that may be down.
+struct Pair {
+    etcd: Etcd,
+    topology: Topology,
+}
+
+impl Pair {
+    fn up(etcd_first: bool) -> Self {
+        let wishes = Wishes {
+            agent_flags: ["--etcd", &format!("http://{AT}"), "--resync", "2"]
+                .map(String::from)
+                .into(),
+            ..Wishes::default()
+        };
+        let topology = Topology::without_agents(wishes).expect("a topology");
+        let mut etcd = Etcd::new(topology.master(), AT.parse().expect("an address"), None);
+        if etcd_first {
+            etcd.start(topology.master()).expect("etcd");
+        }
+        let mut pair = Self { etcd, topology };
+        // Each meets another name first.
+        for (node, name) in [(ONE, NAMES[0]), (OTHER, NAMES[1])] {
+            pair.topology.put_services(&services(&[name]));
+            pair.topology.start_agent(node).expect("an agent");
+            pair.topology.agent_answers(node).expect("it answers");
+        }
+        pair
+    }
+
+    /// The file of one node.
+    fn write(&self, node: usize, names: &[&str]) {
+        let path = self.topology.nodes[node].dir().join("services.yaml");
+        let next = path.with_extension("next");
+        fs::write(&next, services(names)).expect("written");
+        fs::rename(next, path).expect("put in place");
+    }
+
+    fn vip(&self, node: usize, name: &str) -> IpAddr {
+        self.topology.vip(node, name, false).expect(name)
+    }
+
+    /// Both names have the same addresses on both nodes; which.
+    fn agreed(&self) -> [IpAddr; 2] {
+        retry("the nodes agree", PATIENCE, || {
+            let at = |node| NAMES.map(|name| self.vip(node, name));
+            let (one, other) = (at(ONE), at(OTHER));
+            anyhow::ensure!(one == other, "{one:?} on one, {other:?} on the other");
+            Ok(one)
+        })
+        .expect("agreement")
+    }
+
+    /// What etcd says of an address.
+    fn holder(&self, addr: &str) -> String {
+        let key = format!("/lb-agent/addresses/{addr}");
+        self.etcd
+            .get(self.topology.master(), &key)
+            .unwrap_or_default()
+    }
+
+    fn not_agreed(&self, node: usize) -> usize {
+        let agent = self.topology.purge_argv(node).expect("an agent")[0].clone();
+        let run = self.topology.nodes[node]
+            .dir()
+            .join("run")
+            .display()
+            .to_string();
+        let status =
+            self.topology.nodes[node].run(&[&agent, "status", "--json", "--run-dir", &run]);
+        let status: Value =
+            serde_json::from_str(&status.expect("it runs").stdout).unwrap_or_default();
+        let services = status["services"].as_array().cloned().unwrap_or_default();
+        services
+            .iter()
+            .filter(|service| service["address_not_agreed"] == true)
+            .count()
+    }
+}
+
+#[test]
+fn two_nodes_agree_on_names_that_collide() {
+    let pair = Pair::up(true);
+    // Whoever came first has the first address, the other one moved on.
+    wait_until("both are claimed", PATIENCE, || {
+        !pair.holder(SECOND).is_empty()
+    })
+    .expect("claims");
+    for node in [ONE, OTHER] {
+        pair.write(node, &NAMES);
+    }
+    let agreed = pair.agreed();
+    let mut sorted = agreed;
+    sorted.sort();
+    assert_eq!(sorted.map(|addr| addr.to_string()), [FIRST, SECOND]);
+    for (name, addr) in NAMES.iter().zip(agreed) {
+        assert_eq!(pair.holder(&addr.to_string()), format!("{name}.marathon"));
+        let key = format!("/lb-agent/vips/ipv4/{name}.marathon");
+        let held = pair
+            .etcd
+            .get(pair.topology.master(), &key)
+            .expect("an answer");
+        assert_eq!(held, addr.to_string());
+    }
+    wait_until("nothing is contested", PATIENCE, || {
+        pair.not_agreed(ONE) + pair.not_agreed(OTHER) == 0
+    })
+    .expect("all is agreed");
+}
+
+#[test]
+fn a_node_that_chose_alone_takes_over_what_was_agreed_when_etcd_comes_back() {
+    let mut pair = Pair::up(false);
+    assert_eq!(pair.vip(ONE, NAMES[0]).to_string(), FIRST);
+    assert_eq!(
+        pair.vip(OTHER, NAMES[1]).to_string(),
+        FIRST,
+        "each is alone"
+    );
+    for node in [ONE, OTHER] {
+        pair.write(node, &NAMES);
+    }
+    for (node, second) in [(ONE, NAMES[1]), (OTHER, NAMES[0])] {
+        assert_eq!(pair.vip(node, second).to_string(), SECOND);
+        wait_until("both are contested", PATIENCE, || {
+            pair.not_agreed(node) == 2
+        })
+        .expect("it is shown");
+    }
+    pair.etcd.start(pair.topology.master()).expect("etcd");
+    let agreed = pair.agreed();
+    assert_ne!(agreed[0], agreed[1]);
+
+    // And it stays so while etcd is away, also over a restart.
+    pair.etcd.kill().expect("killed");
+    pair.topology.put_services(&services(&NAMES));
+    for node in [ONE, OTHER] {
+        pair.topology.kill_agent(node).expect("killed");
+        pair.topology.start_agent(node).expect("an agent");
+        pair.topology.agent_answers(node).expect("it answers");
+    }
+    assert_eq!(pair.agreed(), agreed);
+
+    // A newcomer without any memory learns it.
+    pair.etcd.start(pair.topology.master()).expect("etcd");
+    pair.topology.put_services(&services(&[NAMES[1]]));
+    pair.topology.start_agent(MASTER).expect("an agent");
+    pair.topology.agent_answers(MASTER).expect("it answers");
+    assert_eq!(pair.vip(MASTER, NAMES[1]), agreed[1]);
+}
