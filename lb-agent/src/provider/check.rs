@@ -116,8 +116,8 @@ impl Draft {
             check.timeout = check.interval.min(*TIMEOUT.end());
         }
         if let Probe::Http(http) = &check.probe {
-            let star = http.path == "*";
-            if !http.path.starts_with('/') && !(star && http.method == "OPTIONS") {
+            let star = http.path == "*" && http.method == "OPTIONS";
+            if !http.path.starts_with('/') && !star {
                 return Err(format!(
                     "{:?} is not a path that begins with a slash",
                     http.path
