@@ -4,9 +4,10 @@
 //! environment variable `LB_AGENT_SOME_NAME`; all three, `--help` and the README's table come from here.
 
 mod docker;
+mod ecs;
 mod marathon;
 
-pub(crate) use self::{docker::*, marathon::*};
+pub(crate) use self::{docker::*, ecs::*, marathon::*};
 
 /// One setting.
 #[derive(Debug)]
@@ -388,6 +389,11 @@ pub(crate) const KEYS: &[&Key] = &[
     &DOCKER_EXPOSE,
     &DOCKER_SERVICES,
     &DOCKER_NETWORKS,
+    &ECS,
+    &ECS_REGION,
+    &ECS_ENDPOINT,
+    &ECS_POLL,
+    &ECS_HOSTS,
     &SERVICES,
     &ZONE,
     &PEERS,

@@ -24,7 +24,7 @@ pub use self::{
     error::ConfigError,
     flags::Flags,
     types::{
-        AddrRange, Dns, Docker, Ipv4Range, Ipv6Range, Log, LogFormat, Marathon, MarathonAuth,
+        AddrRange, Dns, Docker, Ecs, Ipv4Range, Ipv6Range, Log, LogFormat, Marathon, MarathonAuth,
         NamePolicy, Paths, PortRange, Sizes, XdpMode,
     },
 };
@@ -47,6 +47,8 @@ pub struct Config {
     pub marathon: Option<Marathon>,
     /// The Docker Engine to read, if any.
     pub docker: Option<Docker>,
+    /// The ECS clusters to read, if any.
+    pub ecs: Option<Ecs>,
     /// The services file, if any; one that nobody asked for may not exist (yet).
     pub services: Option<PathBuf>,
     /// The zone that this node is in, if it is said.
@@ -107,7 +109,8 @@ impl Config {
             })
             .collect();
         let docker = check::docker(&sources)?;
-        let other = marathon.is_some() || docker.is_some();
+        let ecs = check::ecs(&sources)?;
+        let other = marathon.is_some() || docker.is_some() || ecs.is_some();
         let services = check::services(&sources, around, other, &mut warnings)?;
         let config = Self {
             interfaces: sources.many(&keys::IFACE, parse::interface)?,
@@ -121,6 +124,7 @@ impl Config {
             )?,
             marathon,
             docker,
+            ecs,
             services,
             zone: sources.one(&keys::ZONE, parse::word)?,
             peers: sources.many(&keys::PEERS, parse::peer)?,

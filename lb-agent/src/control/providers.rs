@@ -48,6 +48,22 @@ pub(super) fn start_providers(
         tokio::spawn(provider::docker::run(settings, tx));
         tokio::spawn(forward(id, rx, updates.clone()));
     }
+    #[cfg(feature = "ecs")]
+    if let Some(ecs) = &config.ecs {
+        for cluster in &ecs.clusters {
+            let mut settings = provider::ecs::EcsConfig::new(cluster);
+            settings.region.clone_from(&ecs.region);
+            settings.endpoint = ecs.endpoint.as_ref().map(ToString::to_string);
+            settings.hosts.clone_from(&ecs.hosts);
+            settings.timings.poll = ecs.poll;
+            settings.timings.services = 2 * config.resync;
+            let id = settings.id();
+            ids.push(id.clone());
+            let (tx, rx) = mpsc::channel(UPDATES);
+            tokio::spawn(provider::ecs::run(settings, tx));
+            tokio::spawn(forward(id, rx, updates.clone()));
+        }
+    }
     if let Some(path) = &config.services {
         let id = ProviderId::new("file", path.display());
         ids.push(id.clone());

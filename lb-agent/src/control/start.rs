@@ -461,14 +461,16 @@ fn reached_at(config: &Config, topology: &Topology) -> Vec<IpAddr> {
 /// Resolvers and orchestrators that are known by address.
 fn forbidden(config: &Config) -> BTreeSet<IpAddr> {
     let marathon = config.marathon.iter().flat_map(|marathon| &marathon.urls);
-    let marathon = marathon.filter_map(|url| url.host_str()?.trim_matches(['[', ']']).parse().ok());
+    let ecs = config.ecs.iter().filter_map(|ecs| ecs.endpoint.as_ref());
+    let urls = marathon.chain(ecs);
+    let named = urls.filter_map(|url| url.host_str()?.trim_matches(['[', ']']).parse().ok());
     let dns = config.dns.iter();
     let dns = dns.flat_map(|dns| {
         dns.sockets()
             .into_iter()
             .chain(dns.upstreams.clone().unwrap_or_default())
     });
-    marathon.chain(dns.map(|addr| addr.ip())).collect()
+    named.chain(dns.map(|addr| addr.ip())).collect()
 }
 
 fn xdp_mode(mode: config::XdpMode) -> XdpMode {

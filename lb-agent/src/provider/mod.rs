@@ -6,6 +6,8 @@
 
 mod backoff;
 pub mod docker;
+#[cfg(feature = "ecs")]
+pub mod ecs;
 pub mod file;
 pub mod marathon;
 mod pools;
