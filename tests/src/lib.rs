@@ -4,6 +4,7 @@ pub mod apps;
 pub mod asking;
 pub mod bench;
 pub mod docker;
+pub mod ecs;
 pub mod fixed;
 pub mod lab;
 pub mod marathon;

@@ -30,7 +30,7 @@ enum Command {
         /// What the lab benchmark compares with, too: HAProxy
         #[arg(long)]
         bench: bool,
-        /// What the tests with real orchestrators run: Docker Engine
+        /// What the tests with real orchestrators run: Docker Engine, moto and deployfish
         #[arg(long)]
         test: bool,
     },
@@ -42,7 +42,7 @@ enum Command {
     },
     /// Play the tutorial in a lab of network namespaces and show who answered (needs root or sudo)
     Demo,
-    /// Run all suites, or one: unit, packet, lab, docker (the last three need root or sudo)
+    /// Run all suites, or one: unit, packet, lab, docker, ecs (all but the first need root or sudo)
     Test {
         /// The suite; all of them if absent
         suite: Option<suites::Suite>,
@@ -84,6 +84,7 @@ fn run(command: Command) -> Result<ExitCode> {
             setup::bring(if bench { Need::Bench } else { Need::Lab })?;
             if test {
                 setup::bring(Need::Docker)?;
+                setup::bring(Need::Ecs)?;
             }
         }
         Command::Build { release } => {

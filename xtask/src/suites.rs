@@ -23,9 +23,17 @@ pub(crate) enum Suite {
     Lab,
     /// A real Docker Engine in such a namespace: `tests/tests/docker_*.rs`.
     Docker,
+    /// moto with a scheduler in its place, and deployfish: `tests/tests/ecs_*.rs`.
+    Ecs,
 }
 
-const ALL: [Suite; 4] = [Suite::Unit, Suite::Packet, Suite::Lab, Suite::Docker];
+const ALL: [Suite; 5] = [
+    Suite::Unit,
+    Suite::Packet,
+    Suite::Lab,
+    Suite::Docker,
+    Suite::Ecs,
+];
 
 /// Labs at a time; more only make each other slow.
 const THREADS: &str = "--test-threads=2";
@@ -44,6 +52,7 @@ pub(crate) fn run(suite: Option<Suite>, arguments: &[String]) -> Result<ExitCode
             // The ways of the benchmark are tested, too.
             Suite::Lab => Need::Bench,
             Suite::Docker => Need::Docker,
+            Suite::Ecs => Need::Ecs,
         })?;
     }
     let mut failed = Vec::new();
@@ -53,6 +62,7 @@ pub(crate) fn run(suite: Option<Suite>, arguments: &[String]) -> Result<ExitCode
             Suite::Packet => as_programs("packet", arguments)?,
             Suite::Lab => as_programs("lab", arguments)?,
             Suite::Docker => as_programs("docker", arguments)?,
+            Suite::Ecs => as_programs("ecs", arguments)?,
         };
         failed.extend(more);
     }
@@ -96,6 +106,7 @@ fn as_programs(name: &str, arguments: &[String]) -> Result<Vec<String>> {
         .remove("lb-agent")
         .context("lb-agent was not built")?;
     let floors = bench::floors()?;
+    let venv = setup::ecs()?;
     let mut build = cargo();
     build.args(["test", "--no-run"]);
     for test in &tests {
@@ -111,6 +122,7 @@ fn as_programs(name: &str, arguments: &[String]) -> Result<Vec<String>> {
         let kept = [
             ("LB_AGENT_BIN", agent.as_path()),
             ("LB_BENCH_OBJECT", &floors),
+            ("LB_ECS_VENV", &venv),
         ];
         let status = as_root(program, &kept)?
             .arg(THREADS)

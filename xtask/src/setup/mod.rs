@@ -3,7 +3,10 @@
 
 mod apt;
 mod linker;
+mod python;
 mod toolchain;
+
+pub(crate) use self::python::ecs;
 
 use std::{env, path::PathBuf};
 
@@ -20,6 +23,8 @@ pub(crate) enum Need {
     Bench,
     /// Build, and run a Docker Engine in the lab.
     Docker,
+    /// Build, and run an AWS stand-in in the lab.
+    Ecs,
 }
 
 /// Makes the machine ready.
@@ -36,6 +41,10 @@ pub(crate) fn bring(need: Need) -> Result<()> {
         Need::Lab => apt::bring(apt::LAB)?,
         Need::Bench => apt::bring(&[apt::LAB, apt::BENCH].concat())?,
         Need::Docker => apt::bring(&[apt::LAB, apt::DOCKER].concat())?,
+        Need::Ecs => {
+            apt::bring(apt::LAB)?;
+            python::bring()?;
+        }
     }
     Ok(())
 }
