@@ -4,6 +4,7 @@ pub mod apps;
 pub mod asking;
 pub mod bench;
 pub mod docker;
+pub mod ecs;
 pub mod etcd;
 pub mod fixed;
 pub mod lab;

@@ -46,6 +46,11 @@ pub struct Stage {
 impl Stage {
     /// Starts everything; `services`: the file, `flags`: more of the agent.
     pub fn up(services: &str, flags: &[&str]) -> Self {
+        Self::up_with(&[], services, flags)
+    }
+
+    /// As [`Stage::up`], with variables (`NAME=VALUE`) in the agent's environment.
+    pub fn up_with(variables: &[&str], services: &str, flags: &[&str]) -> Self {
         let lab = Lab::new().expect("a lab");
         let host =
             |name: &str, number: u8| HostSpec::new(name).address(&format!("10.77.0.{number}/24"));
@@ -72,13 +77,18 @@ impl Stage {
             ("--cgroup", text(node.cgroup().path().to_owned())),
             ("--services", text(file.clone())),
         ];
-        let mut argv = vec![
+        let mut argv = if variables.is_empty() {
+            vec![]
+        } else {
+            [&["env"], variables].concat()
+        };
+        argv.extend([
             program.as_str(),
             "--iface",
             "eth0",
             "--ip-vips",
             "10.99.0.0/16",
-        ];
+        ]);
         argv.extend(["--dns-listen", "none"]);
         argv.extend(["--flows", "65536", "--udp-flows", "16384"]);
         argv.extend(own.iter().flat_map(|(flag, value)| [*flag, value.as_str()]));

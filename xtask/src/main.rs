@@ -30,7 +30,7 @@ enum Command {
         /// What the lab benchmark compares with, too: HAProxy
         #[arg(long)]
         bench: bool,
-        /// What the tests with real orchestrators run: Docker Engine, etcd
+        /// What the tests with real orchestrators run: Docker Engine, etcd, moto and deployfish
         #[arg(long)]
         test: bool,
     },
@@ -42,7 +42,7 @@ enum Command {
     },
     /// Play the tutorial in a lab of network namespaces and show who answered (needs root or sudo)
     Demo,
-    /// Run all suites, or one: unit, packet, lab, docker, etcd, health (all but the first need root or sudo)
+    /// Run all suites, or one: unit, packet, lab, marathon, docker, ecs, etcd, health (all but the first need root or sudo)
     Test {
         /// The suite; all of them if absent
         suite: Option<suites::Suite>,
@@ -85,6 +85,7 @@ fn run(command: Command) -> Result<ExitCode> {
             if test {
                 setup::bring(Need::Docker)?;
                 setup::bring(Need::Etcd)?;
+                setup::bring(Need::Ecs)?;
             }
         }
         Command::Build { release } => {

@@ -25,18 +25,21 @@ pub(crate) enum Suite {
     Marathon,
     /// A real Docker Engine in such a namespace: `tests/tests/docker_*.rs`.
     Docker,
+    /// moto with a scheduler in its place, and deployfish: `tests/tests/ecs_*.rs`.
+    Ecs,
     /// A real etcd in such a namespace: `tests/tests/etcd_*.rs`.
     Etcd,
     /// Health checks and the operator's word about backends: `tests/tests/health_*.rs`.
     Health,
 }
 
-const ALL: [Suite; 7] = [
+const ALL: [Suite; 8] = [
     Suite::Unit,
     Suite::Packet,
     Suite::Lab,
     Suite::Marathon,
     Suite::Docker,
+    Suite::Ecs,
     Suite::Etcd,
     Suite::Health,
 ];
@@ -59,6 +62,7 @@ pub(crate) fn run(suite: Option<Suite>, arguments: &[String]) -> Result<ExitCode
             Suite::Lab => Need::Bench,
             Suite::Docker => Need::Docker,
             Suite::Etcd => Need::Etcd,
+            Suite::Ecs => Need::Ecs,
         })?;
     }
     let mut failed = Vec::new();
@@ -71,6 +75,7 @@ pub(crate) fn run(suite: Option<Suite>, arguments: &[String]) -> Result<ExitCode
             Suite::Docker => as_programs("docker", arguments)?,
             Suite::Etcd => as_programs("etcd", arguments)?,
             Suite::Health => as_programs("health", arguments)?,
+            Suite::Ecs => as_programs("ecs", arguments)?,
         };
         failed.extend(more);
     }
@@ -114,6 +119,7 @@ fn as_programs(name: &str, arguments: &[String]) -> Result<Vec<String>> {
         .remove("lb-agent")
         .context("lb-agent was not built")?;
     let floors = bench::floors()?;
+    let venv = setup::ecs()?;
     let mut build = cargo();
     build.args(["test", "--no-run"]);
     for test in &tests {
@@ -129,6 +135,7 @@ fn as_programs(name: &str, arguments: &[String]) -> Result<Vec<String>> {
         let kept = [
             ("LB_AGENT_BIN", agent.as_path()),
             ("LB_BENCH_OBJECT", &floors),
+            ("LB_ECS_VENV", &venv),
         ];
         let status = as_root(program, &kept)?
             .arg(THREADS)

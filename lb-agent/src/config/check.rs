@@ -1,9 +1,12 @@
 //! Settings that belong together, and what must not stand together.
 
+mod ecs;
+
 use std::{net::IpAddr, ops::RangeInclusive, path::PathBuf};
 
 use crate::datapath::SENDERS;
 
+pub(super) use self::ecs::ecs;
 use super::{
     Config, ConfigError, Dns, Docker, Etcd, Marathon, MarathonAuth, keys,
     keys::Key,
@@ -211,7 +214,7 @@ pub(super) fn services(
         return Ok(None);
     }
     warnings.push(format!(
-        "nothing to read services from: none of --marathon, --docker, --etcd and --services is given, and {} does not exist yet",
+        "nothing to read services from: none of --marathon, --docker, --ecs, --etcd and --services is given, and {} does not exist yet",
         around.services.display()
     ));
     Ok(Some(around.services.clone()))

@@ -4,11 +4,12 @@
 //! environment variable `LB_AGENT_SOME_NAME`; all three, `--help` and the README's table come from here.
 
 mod docker;
+mod ecs;
 mod etcd;
 mod health;
 mod marathon;
 
-pub(crate) use self::{docker::*, etcd::*, health::*, marathon::*};
+pub(crate) use self::{docker::*, ecs::*, etcd::*, health::*, marathon::*};
 
 /// One setting.
 #[derive(Debug)]
@@ -403,6 +404,11 @@ pub(crate) const KEYS: &[&Key] = &[
     &ETCD_CA_FILE,
     &ETCD_CERT_FILE,
     &ETCD_KEY_FILE,
+    &ECS,
+    &ECS_REGION,
+    &ECS_ENDPOINT,
+    &ECS_POLL,
+    &ECS_HOSTS,
     &SERVICES,
     &ZONE,
     &PEERS,

@@ -24,8 +24,8 @@ pub use self::{
     error::ConfigError,
     flags::Flags,
     types::{
-        AddrRange, Dns, Docker, Etcd, Ipv4Range, Ipv6Range, Log, LogFormat, Marathon, MarathonAuth,
-        NamePolicy, Paths, PortRange, Sizes, XdpMode,
+        AddrRange, Dns, Docker, Ecs, Etcd, Ipv4Range, Ipv6Range, Log, LogFormat, Marathon,
+        MarathonAuth, NamePolicy, Paths, PortRange, Sizes, XdpMode,
     },
 };
 use self::{
@@ -49,6 +49,8 @@ pub struct Config {
     pub docker: Option<Docker>,
     /// The etcd to share a catalog in, if any.
     pub etcd: Option<Etcd>,
+    /// The ECS clusters to read, if any.
+    pub ecs: Option<Ecs>,
     /// The services file or directory, if any; one that nobody asked for may not exist (yet).
     pub services: Option<PathBuf>,
     /// The zone that this node is in, if it is said.
@@ -112,7 +114,8 @@ impl Config {
             .collect();
         let docker = check::docker(&sources)?;
         let etcd = check::etcd(&sources)?;
-        let other = marathon.is_some() || docker.is_some() || etcd.is_some();
+        let ecs = check::ecs(&sources)?;
+        let other = marathon.is_some() || docker.is_some() || etcd.is_some() || ecs.is_some();
         let services = check::services(&sources, around, other, &mut warnings)?;
         let config = Self {
             interfaces: sources.many(&keys::IFACE, parse::interface)?,
@@ -127,6 +130,7 @@ impl Config {
             marathon,
             docker,
             etcd,
+            ecs,
             services,
             zone: sources.one(&keys::ZONE, parse::word)?,
             peers: sources.many(&keys::PEERS, parse::peer)?,

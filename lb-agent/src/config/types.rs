@@ -1,9 +1,11 @@
 //! The types that a checked configuration is made of.
 
 use std::{
+    collections::BTreeMap,
     fmt,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::PathBuf,
+    time::Duration,
 };
 
 use reqwest::Url;
@@ -109,6 +111,21 @@ pub struct Etcd {
     pub ca_file: Option<PathBuf>,
     /// PEM files with this node's certificate and its key.
     pub certificate: Option<(PathBuf, PathBuf)>,
+}
+
+/// The ECS clusters to read, if any.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ecs {
+    /// Names or ARNs, at least one.
+    pub clusters: Vec<String>,
+    /// `None`: each cluster's own, by its ARN, else what AWS's own tools find.
+    pub region: Option<String>,
+    /// `http://HOST:PORT`; `None`: Amazon's.
+    pub endpoint: Option<Url>,
+    /// Time between two readings.
+    pub poll: Duration,
+    /// Addresses of hosts that are no EC2 instances, by id.
+    pub hosts: BTreeMap<String, IpAddr>,
 }
 
 /// How to log in to Marathon. The files are read for every request, so that a renewed secret counts at once.

@@ -74,6 +74,22 @@ pub(super) fn start_providers(
         tokio::spawn(provider::etcd::run(settings, tx, view, wanted));
         tokio::spawn(forward(id, rx, updates.clone()));
     }
+    #[cfg(feature = "ecs")]
+    if let Some(ecs) = &config.ecs {
+        for cluster in &ecs.clusters {
+            let mut settings = provider::ecs::EcsConfig::new(cluster);
+            settings.region.clone_from(&ecs.region);
+            settings.endpoint = ecs.endpoint.as_ref().map(ToString::to_string);
+            settings.hosts.clone_from(&ecs.hosts);
+            settings.timings.poll = ecs.poll;
+            settings.timings.services = 2 * config.resync;
+            let id = settings.id();
+            ids.push(id.clone());
+            let (tx, rx) = mpsc::channel(UPDATES);
+            tokio::spawn(provider::ecs::run(settings, tx));
+            tokio::spawn(forward(id, rx, updates.clone()));
+        }
+    }
     if let Some(path) = &config.services {
         let id = ProviderId::new("file", path.display());
         ids.push(id.clone());
@@ -104,7 +120,8 @@ async fn forward(id: ProviderId, mut from: mpsc::Receiver<Update>, to: mpsc::Sen
 pub(super) fn forbidden(config: &Config) -> BTreeSet<IpAddr> {
     let marathon = config.marathon.iter().flat_map(|marathon| &marathon.urls);
     let etcd = config.etcd.iter().flat_map(|etcd| &etcd.urls);
-    let urls = marathon.chain(etcd);
+    let ecs = config.ecs.iter().filter_map(|ecs| ecs.endpoint.as_ref());
+    let urls = marathon.chain(etcd).chain(ecs);
     let orchestrators =
         urls.filter_map(|url| url.host_str()?.trim_matches(['[', ']']).parse().ok());
     let dns = config.dns.iter();

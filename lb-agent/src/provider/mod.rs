@@ -8,6 +8,8 @@ mod backoff;
 mod check;
 pub mod docker;
 mod documents;
+#[cfg(feature = "ecs")]
+pub mod ecs;
 pub mod etcd;
 pub mod file;
 pub mod marathon;

@@ -57,6 +57,15 @@ pub(super) fn bring(tools: &[(&str, &str)]) -> Result<()> {
     if packages.is_empty() {
         return Ok(());
     }
+    install(&packages)
+}
+
+/// Installs packages, whatever is there.
+///
+/// # Errors
+///
+/// As [`bring`].
+pub(super) fn install(packages: &[&str]) -> Result<()> {
     let by_hand = format!("apt-get update && apt-get install {}", packages.join(" "));
     if find("apt-get").is_none() {
         bail!(
@@ -68,7 +77,7 @@ pub(super) fn bring(tools: &[(&str, &str)]) -> Result<()> {
     let update = run(&mut apt(&["update", "-q"])?);
     let install = [
         &["install", "-y", "-q", "--no-install-recommends"],
-        packages.as_slice(),
+        packages,
     ]
     .concat();
     // A stale list of packages may be good enough, so only the second failure counts.

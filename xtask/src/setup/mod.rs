@@ -3,7 +3,10 @@
 
 mod apt;
 mod linker;
+mod python;
 mod toolchain;
+
+pub(crate) use self::python::ecs;
 
 use std::{env, path::PathBuf};
 
@@ -22,6 +25,8 @@ pub(crate) enum Need {
     Docker,
     /// Build, and run an etcd in the lab.
     Etcd,
+    /// Build, and run an AWS stand-in in the lab.
+    Ecs,
 }
 
 /// Makes the machine ready.
@@ -39,6 +44,10 @@ pub(crate) fn bring(need: Need) -> Result<()> {
         Need::Bench => apt::bring(&[apt::LAB, apt::BENCH].concat())?,
         Need::Docker => apt::bring(&[apt::LAB, apt::DOCKER].concat())?,
         Need::Etcd => apt::bring(&[apt::LAB, apt::ETCD].concat())?,
+        Need::Ecs => {
+            apt::bring(apt::LAB)?;
+            python::bring()?;
+        }
     }
     Ok(())
 }

@@ -18,7 +18,7 @@ pub(super) type Target = (Port, Protocol);
 
 /// One container.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Container {
+pub(in crate::provider) struct Container {
     /// The full id.
     pub(super) id: Arc<str>,
     /// Its name, without the slash.
@@ -77,6 +77,23 @@ pub(super) enum Network {
 // === impl Container ===
 
 impl Container {
+    /// One of which only the labels are known, as those of an ECS service.
+    #[cfg(feature = "ecs")]
+    pub(in crate::provider) fn of_labels(labels: BTreeMap<String, String>) -> Self {
+        Self {
+            id: "".into(),
+            name: "".into(),
+            labels,
+            env: BTreeMap::new(),
+            exposed: BTreeSet::new(),
+            phase: Phase::Absent,
+            health: None,
+            network: Network::Own(BTreeMap::new()),
+            stop_signal: signal::TERM,
+            started: String::new(),
+        }
+    }
+
     /// Reads the answer to an inspection.
     ///
     /// # Errors

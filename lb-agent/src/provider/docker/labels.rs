@@ -62,42 +62,42 @@ const DEACTIVATE: &str = "com.docker.dockercloud.haproxy.deactivate";
 
 /// What a container asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Wish {
+pub(in crate::provider) struct Wish {
     /// `false`: it is left out, whatever else it says.
-    pub(super) enabled: bool,
+    pub(in crate::provider) enabled: bool,
     /// Whether it asks for a VIP.
-    pub(super) asks: bool,
+    pub(in crate::provider) asks: bool,
     /// Names of its own choice.
-    pub(super) vips: Vec<Vip>,
+    pub(in crate::provider) vips: Vec<Vip>,
     /// Its ports that are served under the service's name; `None`: those that it exposes.
-    pub(super) ports: Option<BTreeSet<Port>>,
+    pub(in crate::provider) ports: Option<BTreeSet<Port>>,
     /// Of those, the ones that are meant as they are: they do not stand at port 80, too.
-    pub(super) plain: BTreeSet<Port>,
+    pub(in crate::provider) plain: BTreeSet<Port>,
     /// Its ports that are not served.
-    pub(super) excluded: BTreeSet<Port>,
+    pub(in crate::provider) excluded: BTreeSet<Port>,
     /// Its share of new flows.
-    pub(super) weight: Weight,
+    pub(in crate::provider) weight: Weight,
     /// Used only while no other takes flows.
-    pub(super) backup: bool,
+    pub(in crate::provider) backup: bool,
     /// Flows at a time; 0: no limit.
-    pub(super) max_flows: u32,
+    pub(in crate::provider) max_flows: u32,
     /// Whether the VIPs' ports stand at the node's own addresses, too.
-    pub(super) at_node: bool,
+    pub(in crate::provider) at_node: bool,
     /// What the VIPs are to be like.
-    pub(super) properties: Properties,
+    pub(in crate::provider) properties: Properties,
 }
 
 /// One entry of `lb.vip`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Vip {
+pub(in crate::provider) struct Vip {
     /// Its name or address.
-    pub(super) host: VipHost,
+    pub(in crate::provider) host: VipHost,
     /// Its port.
-    pub(super) port: Port,
+    pub(in crate::provider) port: Port,
     /// Its protocol.
-    pub(super) protocol: Protocol,
+    pub(in crate::provider) protocol: Protocol,
     /// The container's port.
-    pub(super) target: Port,
+    pub(in crate::provider) target: Port,
 }
 
 /// Reads a container's labels and environment. `notes`: what has no effect.
@@ -105,7 +105,10 @@ pub(super) struct Vip {
 /// # Errors
 /// The first label whose value cannot be used: then the container is left out, since to serve it in another way than it
 /// asks for may be to serve whom it keeps out.
-pub(super) fn wish(container: &Container, notes: &mut Vec<String>) -> Result<Wish, String> {
+pub(in crate::provider) fn wish(
+    container: &Container,
+    notes: &mut Vec<String>,
+) -> Result<Wish, String> {
     let mut wish = Wish::default();
     compat::read(&container.env, &mut wish, notes)?;
     for (name, value) in &container.labels {
@@ -170,7 +173,7 @@ fn read<T>(
 }
 
 /// Whether a label is read at all.
-pub(super) fn concerns_us(name: &str) -> bool {
+pub(in crate::provider) fn concerns_us(name: &str) -> bool {
     name.starts_with("lb.") || name.starts_with("com.docker.") || is_dcos_label(name)
 }
 

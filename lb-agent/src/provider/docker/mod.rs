@@ -8,10 +8,10 @@
 mod build;
 mod client;
 mod compat;
-mod container;
+pub(in crate::provider) mod container;
 mod engine;
 mod event;
-mod labels;
+pub(in crate::provider) mod labels;
 mod signal;
 mod watcher;
 

@@ -1,0 +1,392 @@
+//! What the query APIs answer, as far as it matters, and how it is read.
+
+use std::net::IpAddr;
+
+use serde::Deserialize;
+
+use super::Failure;
+use crate::{
+    catalog::Port,
+    provider::ecs::model::{self, Classic, ClassicListener, Group},
+};
+
+/// An answer that may have a next page.
+pub(super) trait Answered {
+    /// What asks for it.
+    fn next_page(&self) -> Option<String>;
+}
+
+/// A list; EC2 calls its members `item`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(bound = "T: Deserialize<'de>")]
+pub(super) struct List<T> {
+    #[serde(default = "Vec::new", alias = "item")]
+    pub(super) member: Vec<T>,
+}
+
+/// `DescribeInstances`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Instances {
+    #[serde(default)]
+    reservation_set: List<Reservation>,
+    #[serde(default)]
+    next_token: String,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Reservation {
+    #[serde(default)]
+    instances_set: List<Instance>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+#[derive(Default)]
+struct Instance {
+    instance_id: String,
+    private_ip_address: Option<String>,
+    ipv6_address: Option<String>,
+}
+
+/// `DescribeLoadBalancers` of 2012.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct Classics {
+    describe_load_balancers_result: ClassicsResult,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct ClassicsResult {
+    #[serde(default)]
+    load_balancer_descriptions: List<ClassicDescription>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct ClassicDescription {
+    load_balancer_name: String,
+    #[serde(default)]
+    listener_descriptions: List<ClassicListenerDescription>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct ClassicListenerDescription {
+    listener: ClassicListenerAnswer,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct ClassicListenerAnswer {
+    protocol: String,
+    load_balancer_port: u16,
+    instance_port: u16,
+}
+
+/// `DescribeTargetGroups`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct Groups {
+    describe_target_groups_result: GroupsResult,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct GroupsResult {
+    #[serde(default)]
+    target_groups: List<GroupAnswer>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct GroupAnswer {
+    target_group_name: String,
+    #[serde(default)]
+    protocol: String,
+    #[serde(default)]
+    load_balancer_arns: List<String>,
+}
+
+/// `DescribeTargetGroupAttributes`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct Attributes {
+    describe_target_group_attributes_result: AttributesResult,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct AttributesResult {
+    #[serde(default)]
+    attributes: List<Attribute>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Attribute {
+    key: String,
+    #[serde(default)]
+    value: String,
+}
+
+/// `DescribeLoadBalancers` of 2015.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct Balancers {
+    describe_load_balancers_result: BalancersResult,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct BalancersResult {
+    #[serde(default)]
+    load_balancers: List<BalancerAnswer>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct BalancerAnswer {
+    load_balancer_arn: String,
+    load_balancer_name: String,
+    #[serde(default)]
+    r#type: String,
+}
+
+/// A load balancer of the newer kinds.
+#[derive(Debug)]
+pub(super) struct Balancer {
+    pub(super) arn: String,
+    pub(super) name: String,
+    pub(super) is_application: bool,
+}
+
+/// `DescribeListeners`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct Listeners {
+    #[serde(rename = "DescribeListenersResult")]
+    pub(super) result: ListenersResult,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct ListenersResult {
+    #[serde(default)]
+    pub(super) listeners: List<Listener>,
+    #[serde(default)]
+    next_marker: String,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct Listener {
+    port: Option<u16>,
+    #[serde(default)]
+    protocol: String,
+    #[serde(default)]
+    default_actions: List<Action>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Action {
+    r#type: String,
+    #[serde(default)]
+    target_group_arn: String,
+    forward_config: Option<ForwardConfig>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct ForwardConfig {
+    #[serde(default)]
+    target_groups: List<Weighted>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Weighted {
+    target_group_arn: String,
+    weight: Option<u32>,
+}
+
+// === impl List ===
+
+impl<T> Default for List<T> {
+    fn default() -> Self {
+        Self { member: Vec::new() }
+    }
+}
+
+// === impl Instances ===
+
+impl Instances {
+    /// The first address of each family, by instance.
+    pub(super) fn addresses(self) -> impl Iterator<Item = (String, Vec<IpAddr>)> {
+        let reservations = self.reservation_set.member.into_iter();
+        reservations
+            .flat_map(|reservation| reservation.instances_set.member)
+            .map(|instance| {
+                let texts = [instance.private_ip_address, instance.ipv6_address];
+                let addresses = texts.into_iter().flatten();
+                let addresses = addresses.filter_map(|text| text.parse().ok()).collect();
+                (instance.instance_id, addresses)
+            })
+    }
+}
+
+impl Answered for Instances {
+    fn next_page(&self) -> Option<String> {
+        Some(self.next_token.clone()).filter(|token| !token.is_empty())
+    }
+}
+
+// === impl Classics ===
+
+impl Classics {
+    /// The load balancer of that name.
+    pub(super) fn read(self, name: &str) -> Result<Classic, Failure> {
+        let all = self
+            .describe_load_balancers_result
+            .load_balancer_descriptions;
+        let mut all = all.member.into_iter();
+        let found = all.find(|found| found.load_balancer_name == name);
+        let found = found.ok_or_else(|| {
+            Failure::of_answer("DescribeLoadBalancers", 400, "LoadBalancerNotFound", name)
+        })?;
+        let listeners = found.listener_descriptions.member.into_iter();
+        Ok(Classic {
+            listeners: listeners
+                .filter_map(|described| {
+                    Some(ClassicListener {
+                        port: Port::new(described.listener.load_balancer_port)?,
+                        instance_port: described.listener.instance_port,
+                        protocol: described.listener.protocol.to_ascii_uppercase(),
+                    })
+                })
+                .collect(),
+        })
+    }
+}
+
+// === impl Groups ===
+
+impl Groups {
+    /// The target group of that name, and the ARNs of its load balancers.
+    pub(super) fn read(self, name: &str) -> Result<(Group, Vec<String>), Failure> {
+        let mut all = self
+            .describe_target_groups_result
+            .target_groups
+            .member
+            .into_iter();
+        let found = all.find(|found| found.target_group_name == name);
+        let found = found.ok_or_else(|| {
+            Failure::of_answer("DescribeTargetGroups", 400, "TargetGroupNotFound", name)
+        })?;
+        let group = Group {
+            name: found.target_group_name,
+            protocol: found.protocol,
+            ..Group::default()
+        };
+        Ok((group, found.load_balancer_arns.member))
+    }
+}
+
+// === impl Attributes ===
+
+impl Attributes {
+    /// Takes what has a meaning here.
+    pub(super) fn read(self, group: &mut Group) {
+        let all = self
+            .describe_target_group_attributes_result
+            .attributes
+            .member;
+        let value = |key: &str| {
+            let found = all.iter().find(|attribute| attribute.key == key);
+            found.map(|attribute| attribute.value.as_str())
+        };
+        if value("stickiness.enabled") == Some("true") {
+            match value("stickiness.type") {
+                Some("source_ip") => group.by_source = true,
+                kind => group.notes.push(format!(
+                    "stickiness by {} needs the payload and has no effect; `lb.affinity` keeps a client's address at its \
+                     backend",
+                    kind.unwrap_or("cookie")
+                )),
+            }
+        }
+        if value("proxy_protocol_v2.enabled") == Some("true") {
+            group.notes.push(
+                "proxy_protocol_v2 has no effect: packets keep the client's own address and port"
+                    .to_owned(),
+            );
+        }
+    }
+}
+
+// === impl Balancers ===
+
+impl Balancers {
+    pub(super) fn read(self) -> impl Iterator<Item = Balancer> {
+        let all = self.describe_load_balancers_result.load_balancers.member;
+        all.into_iter().map(|answer| Balancer {
+            arn: answer.load_balancer_arn,
+            name: answer.load_balancer_name,
+            is_application: answer.r#type == "application",
+        })
+    }
+}
+
+// === impl Listeners ===
+
+impl Answered for Listeners {
+    fn next_page(&self) -> Option<String> {
+        Some(self.result.next_marker.clone()).filter(|marker| !marker.is_empty())
+    }
+}
+
+impl Listener {
+    /// Adds itself to a target group if it forwards to it.
+    pub(super) fn read(self, group_arn: &str, balancer: &Balancer, group: &mut Group) {
+        let Some(port) = self.port.and_then(Port::new) else {
+            return;
+        };
+        for action in &self.default_actions.member {
+            if action.r#type.starts_with("authenticate") {
+                group.notes.push(format!(
+                    "{}:{port} asks clients who they are ({}), which needs the payload; nobody is asked here",
+                    balancer.name, action.r#type
+                ));
+            }
+        }
+        let mut actions = self.default_actions.member.iter();
+        let Some(forward) = actions.find(|action| action.r#type == "forward") else {
+            return;
+        };
+        let all = forward.forward_config.iter();
+        let all: Vec<_> = all
+            .flat_map(|config| &config.target_groups.member)
+            .collect();
+        let share = match all
+            .iter()
+            .find(|weighted| weighted.target_group_arn == group_arn)
+        {
+            Some(_) if all.len() == 1 => None,
+            Some(own) => Some(own.weight.unwrap_or(1)),
+            None if forward.target_group_arn == group_arn => None,
+            None => return,
+        };
+        group.listeners.push(model::Listener {
+            balancer: balancer.name.clone(),
+            port,
+            protocol: self.protocol,
+            share,
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests;

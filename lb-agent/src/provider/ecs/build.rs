@@ -1,0 +1,416 @@
+//! From what is known of a cluster to pools. Pure.
+//!
+//! A service stands under the names and ports of what is in front of it at AWS, under those that it asks for by tag or
+//! docker label (`lb.vip`), and at the same ports under its own name, `SERVICE.CLUSTER`.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use super::{
+    EcsConfig, FRAMEWORK,
+    fronts::{self, FrontVip},
+    model::{Definition, Entry, Known, Service, Task, last},
+};
+use crate::{
+    catalog::{Port, Properties, Protocol, Weight},
+    provider::{
+        Backend, PoolKey, Pools, Problem, Snapshot, VipHost,
+        docker::{
+            container::Container,
+            labels::{Vip, Wish, concerns_us, wish},
+        },
+    },
+};
+
+/// How long a client stays with its backend where a target group says so, s. A load balancer of AWS names no time; this
+/// is the one of its cookies.
+const STICKY: u32 = 86_400;
+
+/// All pools and problems of a cluster.
+pub(super) fn build(known: &Known, config: &EcsConfig) -> Snapshot {
+    let mut builder = Builder {
+        known,
+        cluster: config.name(),
+        declared: BTreeSet::new(),
+        shapes: BTreeMap::new(),
+        members: BTreeMap::new(),
+        problems: BTreeSet::new(),
+    };
+    let mut tasks = BTreeMap::<&str, Vec<(&Arc<str>, &Task)>>::new();
+    for (arn, task) in &known.tasks {
+        if let Some(service) = &task.service {
+            tasks.entry(service).or_default().push((arn, task));
+        }
+    }
+    for (name, service) in &known.services {
+        let tasks = tasks.remove(&**name).unwrap_or_default();
+        let part = Part {
+            name,
+            service,
+            tasks,
+            definition: known.definitions.get(&service.definition),
+        };
+        builder.add(&part);
+    }
+    builder.finish()
+}
+
+/// A service with what belongs to it.
+struct Part<'a> {
+    name: &'a Arc<str>,
+    service: &'a Service,
+    tasks: Vec<(&'a Arc<str>, &'a Task)>,
+    definition: Option<&'a Definition>,
+}
+
+/// A VIP of a service, and what is behind it.
+#[derive(Clone, Debug)]
+struct Wanted<'a> {
+    host: VipHost,
+    port: Port,
+    protocol: Protocol,
+    share: Option<(Arc<str>, u32)>,
+    by_source: bool,
+    container: Arc<str>,
+    target: Port,
+    /// Of the tasks only those that it is in front of.
+    entry: Option<&'a Entry>,
+}
+
+/// What tells one VIP from another.
+type Place = (VipHost, Port, Protocol);
+
+/// A backend before its share is known.
+struct Member {
+    key: PoolKey,
+    backend: Backend,
+    share: Option<(Arc<str>, u32)>,
+}
+
+struct Builder<'a> {
+    known: &'a Known,
+    cluster: &'a str,
+    declared: BTreeSet<PoolKey>,
+    shapes: BTreeMap<PoolKey, Arc<Properties>>,
+    members: BTreeMap<Place, Vec<Member>>,
+    problems: BTreeSet<Problem>,
+}
+
+// === impl Builder ===
+
+impl<'a> Builder<'a> {
+    fn problem(&mut self, service: &str, reason: String) {
+        self.problems.insert(Problem {
+            subject: service.into(),
+            reason,
+        });
+    }
+
+    fn add(&mut self, part: &Part<'a>) {
+        let mut notes = Vec::new();
+        let asked = Container::of_labels(part.labels());
+        match wish(&asked, &mut notes) {
+            Ok(wish) if wish.enabled => {
+                let wanted = part.wanted(self.known, &wish, self.cluster, &mut notes);
+                for vip in wanted {
+                    self.add_vip(part, &wish, vip, &mut notes);
+                }
+            }
+            Ok(_) => {}
+            Err(why) => notes.push(format!("{why}; service left out")),
+        }
+        for note in notes {
+            self.problem(part.name, note);
+        }
+    }
+
+    fn add_vip(&mut self, part: &Part<'a>, wish: &Wish, vip: Wanted<'a>, notes: &mut Vec<String>) {
+        let key = PoolKey {
+            app: format!("/{}/{}", self.cluster, part.name).into(),
+            host: vip.host.clone(),
+            port: vip.port,
+            protocol: vip.protocol,
+        };
+        let mut properties = wish.properties.clone();
+        if wish.at_node {
+            properties.external.insert(vip.port);
+        }
+        if vip.by_source && !part.says("lb.affinity") {
+            properties.affinity = STICKY;
+        }
+        self.declared.insert(key.clone());
+        if properties != Properties::default() {
+            self.shapes
+                .entry(key.clone())
+                .or_insert_with(|| Arc::new(properties));
+        }
+        let place = (vip.host.clone(), vip.port, vip.protocol);
+        let mut members = Vec::new();
+        for (arn, task) in &part.tasks {
+            let behind = |entry: &Entry| part.service.entries_of(task).contains(entry);
+            let checked = part.is_checked(self.known, task, &vip.container);
+            let (true, Some(draining)) = (vip.entry.is_none_or(behind), task.draining(checked))
+            else {
+                continue;
+            };
+            let reached = task.reached(self.known, &vip.container, vip.target, vip.protocol);
+            let addresses = match reached {
+                Ok(addresses) => addresses,
+                Err(why) => {
+                    notes.push(format!("task {} is left out: {why}", last(arn)));
+                    continue;
+                }
+            };
+            let draining = draining.or((wish.weight == Weight::DRAIN).then_some("weight 0"));
+            members.extend(addresses.into_iter().map(|addr| Member {
+                key: key.clone(),
+                share: vip.share.clone(),
+                backend: Backend {
+                    addr,
+                    weight: if draining.is_some() {
+                        Weight::DRAIN
+                    } else {
+                        wish.weight
+                    },
+                    max_flows: wish.max_flows,
+                    backup: wish.backup,
+                    zone: task.zone.clone(),
+                    task: last(arn).into(),
+                    draining: draining.map(Arc::from),
+                },
+            }));
+        }
+        self.members.entry(place).or_default().extend(members);
+    }
+
+    fn finish(self) -> Snapshot {
+        let mut pools = Pools::default();
+        for key in self.declared {
+            pools.declare(key.clone());
+            if let Some(properties) = self.shapes.get(&key) {
+                pools.shape(&key, properties);
+            }
+        }
+        for (_, mut members) in self.members {
+            spread(&mut members);
+            for member in members {
+                // An IP VIP takes backends of its own family alone.
+                pools.add(member.key, member.backend);
+            }
+        }
+        Snapshot {
+            pools: pools.into_vec(),
+            problems: self.problems.into_iter().collect(),
+            partial: false,
+        }
+    }
+}
+
+/// Gives each target group its share of the clients, however many tasks it has.
+fn spread(members: &mut [Member]) {
+    let mut groups = BTreeMap::<Arc<str>, (f64, f64)>::new();
+    for member in members.iter() {
+        if let Some((group, share)) = &member.share {
+            let (of, sum) = groups.entry(Arc::clone(group)).or_default();
+            *of = f64::from(*share);
+            *sum += f64::from(member.backend.weight.get());
+        }
+    }
+    if groups.len() < 2 {
+        // Whoever else has a share is not here.
+        return;
+    }
+    let part = |member: &Member| {
+        let (group, _) = member.share.as_ref()?;
+        let (of, sum) = groups.get(group)?;
+        let weight = f64::from(member.backend.weight.get());
+        (*sum > 0.0).then(|| of * weight / sum)
+    };
+    let parts: Vec<_> = members.iter().map(part).collect();
+    let most = parts.iter().flatten().copied().fold(0.0, f64::max);
+    for (member, part) in members.iter_mut().zip(parts) {
+        let Some(part) = part.filter(|_| member.backend.weight != Weight::DRAIN) else {
+            continue;
+        };
+        let scaled = part / most * f64::from(Weight::MAX.get());
+        member.backend.weight = if part > 0.0 {
+            weight(scaled.round().max(1.0))
+        } else {
+            member.backend.draining = Some("its target group has weight 0".into());
+            Weight::DRAIN
+        };
+    }
+}
+
+/// Of a number from 1 to 256.
+fn weight(number: f64) -> Weight {
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "it is between 1 and 256"
+    )]
+    let number = number as u16;
+    Weight::new(number).unwrap_or(Weight::MAX)
+}
+
+// === impl Part ===
+
+impl<'a> Part<'a> {
+    /// Docker labels of all containers of the definition, and over them the service's tags.
+    fn labels(&self) -> BTreeMap<String, String> {
+        let containers = self
+            .definition
+            .into_iter()
+            .flat_map(|found| found.containers.values());
+        let labels = containers.flat_map(|container| &container.labels);
+        labels
+            .filter(|(name, _)| concerns_us(name))
+            .chain(&self.service.tags)
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect()
+    }
+
+    fn says(&self, label: &str) -> bool {
+        self.labels().contains_key(label)
+    }
+
+    /// Every VIP that it is to have, each once.
+    fn wanted(
+        &self,
+        known: &Known,
+        wish: &Wish,
+        cluster: &str,
+        notes: &mut Vec<String>,
+    ) -> Vec<Wanted<'a>> {
+        let mut wanted = Vec::new();
+        for entry in self.service.all_entries() {
+            let ports = self.host_ports(&entry.container, entry.port);
+            match fronts::vips(known, entry, &ports, notes) {
+                Ok(vips) => wanted.extend(vips.into_iter().map(|vip| Wanted::of(entry, vip))),
+                Err(why) => notes.push(why),
+            }
+        }
+        for vip in &wish.vips {
+            match self.container_at(vip.target) {
+                Some(container) => wanted.push(Wanted::chosen(vip, container)),
+                None => notes.push(format!(
+                    "lb.vip: no container of its task definition has port {}",
+                    vip.target
+                )),
+            }
+        }
+        self.add_own_name(&mut wanted, cluster, notes);
+        wanted
+    }
+
+    /// The same ports under the service's own name.
+    fn add_own_name(&self, wanted: &mut Vec<Wanted<'a>>, cluster: &str, notes: &mut Vec<String>) {
+        let host = named(&format!("{}.{cluster}", self.name));
+        let mut taken = BTreeMap::new();
+        let mut own = Vec::new();
+        for vip in wanted.iter() {
+            let behind = (Arc::clone(&vip.container), vip.target);
+            let first = taken
+                .entry((vip.port, vip.protocol))
+                .or_insert_with(|| behind.clone());
+            if *first != behind {
+                notes.push(format!(
+                    "under its own name, port {}/{} leads to port {} of container {} alone",
+                    vip.port, vip.protocol, first.1, first.0
+                ));
+            } else if vip.host != host {
+                own.push(Wanted {
+                    host: host.clone(),
+                    ..vip.clone()
+                });
+            }
+        }
+        wanted.append(&mut own);
+    }
+
+    /// Ports of hosts that lead to this port: those that the definition fixes and those that are bound.
+    fn host_ports(&self, container: &str, port: Port) -> BTreeSet<Port> {
+        let defined = self
+            .definition
+            .and_then(|found| found.containers.get(container));
+        let fixed = defined.into_iter().flat_map(|found| &found.ports);
+        let fixed = fixed
+            .filter(|(inside, ..)| *inside == port)
+            .filter_map(|(_, outside, _)| *outside);
+        let found = self
+            .tasks
+            .iter()
+            .filter_map(|(_, task)| task.containers.get(container));
+        let bound = found
+            .flat_map(|found| &found.bindings)
+            .filter(|binding| binding.container == port)
+            .map(|binding| binding.host);
+        fixed.chain(bound).collect()
+    }
+
+    /// The container that has this port; of several the first by name.
+    fn container_at(&self, port: Port) -> Option<Arc<str>> {
+        let mut containers = self.definition?.containers.iter();
+        let found = containers.find(|(_, defined)| {
+            let mut ports = defined.ports.iter();
+            ports.any(|(inside, ..)| *inside == port)
+        });
+        found.map(|(name, _)| Arc::clone(name))
+    }
+
+    /// Whether a task's container has a health check: by its own definition, which may be an older one.
+    fn is_checked(&self, known: &Known, task: &Task, container: &str) -> bool {
+        let definition = known.definitions.get(&task.definition);
+        let defined = definition.and_then(|found| found.containers.get(container));
+        defined.is_some_and(|defined| defined.checked)
+    }
+}
+
+// === impl Wanted ===
+
+impl<'a> Wanted<'a> {
+    fn of(entry: &'a Entry, vip: FrontVip) -> Self {
+        let FrontVip {
+            name,
+            port,
+            protocol,
+            share,
+            by_source,
+        } = vip;
+        Self {
+            host: named(&name),
+            port,
+            protocol,
+            share,
+            by_source,
+            container: Arc::clone(&entry.container),
+            target: entry.port,
+            entry: Some(entry),
+        }
+    }
+
+    fn chosen(vip: &Vip, container: Arc<str>) -> Self {
+        Self {
+            host: match &vip.host {
+                VipHost::Named { name, .. } => named(name),
+                addr => addr.clone(),
+            },
+            port: vip.port,
+            protocol: vip.protocol,
+            share: None,
+            by_source: false,
+            container,
+            target: vip.target,
+            entry: None,
+        }
+    }
+}
+
+fn named(name: &str) -> VipHost {
+    VipHost::Named {
+        name: name.into(),
+        framework: FRAMEWORK.into(),
+    }
+}

@@ -1,0 +1,79 @@
+//! What tests run from PyPI, in a virtual environment of its own.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context, Result};
+
+use super::{apt, cache};
+use crate::shell::{find, root, run};
+
+/// (program, Debian package).
+const PYTHON: &[(&str, &str)] = &[("python3", "python3")];
+/// Debian has this part of Python in a package of its own.
+const VENV: &str = "python3-venv";
+
+/// The environment with what `tests/ecs/requirements.txt` names.
+///
+/// # Errors
+///
+/// There is no cache folder.
+pub(crate) fn ecs() -> Result<PathBuf> {
+    Ok(cache()?.join("python-ecs"))
+}
+
+/// Makes it, unless it is there with the same requirements.
+///
+/// # Errors
+///
+/// What is missing, and the command that brings it.
+pub(super) fn bring() -> Result<()> {
+    let wanted = root().join("tests/ecs/requirements.txt");
+    let requirements =
+        fs::read_to_string(&wanted).with_context(|| format!("no {}", wanted.display()))?;
+    let place = ecs()?;
+    let installed = place.join("requirements.txt");
+    if fs::read_to_string(&installed).is_ok_and(|there| there == requirements) {
+        return Ok(());
+    }
+    apt::bring(PYTHON)?;
+    if !has_venv() {
+        apt::install(&[VENV])?;
+    }
+    eprintln!(
+        "setup: installing into {}:\n{requirements}",
+        place.display()
+    );
+    let python = find("python3").context("python3 is not installed")?;
+    run(Command::new(python)
+        .args(["-m", "venv", "--clear"])
+        .arg(&place))?;
+    install(&place, &wanted)?;
+    fs::write(&installed, requirements)
+        .with_context(|| format!("cannot write {}", installed.display()))
+}
+
+fn install(place: &Path, wanted: &Path) -> Result<()> {
+    let mut pip = Command::new(place.join("bin/python"));
+    pip.args(["-m", "pip", "install", "--quiet", "--requirement"]);
+    run(pip.arg(wanted)).with_context(|| {
+        format!(
+            "cannot install {} from PyPI; by hand: {}/bin/pip install -r {0}",
+            wanted.display(),
+            place.display()
+        )
+    })
+}
+
+/// Without this module an environment has no pip.
+fn has_venv() -> bool {
+    let mut probe = Command::new("python3");
+    probe.args(["-c", "import ensurepip, venv"]);
+    probe
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success())
+}
