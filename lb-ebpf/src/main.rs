@@ -40,6 +40,7 @@ mod suspect;
 mod tables;
 mod tc;
 mod tc_odd;
+mod tc_reply;
 mod trace;
 mod views;
 mod way;

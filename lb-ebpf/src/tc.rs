@@ -10,33 +10,30 @@ use aya_ebpf::{
 use lb_common::{
     Addr4, Addr6, Flow, FlowKey, Reason, backend_kind,
     checksum::Delta,
-    direction, flow_flag,
+    direction,
     headers::{
-        ETH_IPV4, ETH_IPV6, ETH_LEN, IPV4_CHECKSUM, Packet as _, PacketMut as _, TCP, UDP,
-        checksum_offset, flow_key, tcp_flag, tcp_flags,
+        ETH_IPV4, ETH_IPV6, ETH_LEN, IPV4_CHECKSUM, Packet as _, PacketMut as _, UDP,
+        checksum_offset,
     },
     trace_hook,
 };
 
 use crate::{
     counters, dsr,
-    flows::{self, Known, find},
     geneve::{self, BACKEND, GENEVE},
     ingress::{Action, Layout, Stages, Translation, decide, staged},
     maps::LB_BACKENDS,
-    mss,
     open::open_for,
     peer,
     rewrite::count,
-    suspect,
-    tables::{FROM_PEER, Table, Tables},
-    tc_odd::{
-        FIRST, NOT_OURS, SHOT, lb_tc_first4, lb_tc_first6, lb_tc_odd4, lb_tc_odd6, lb_tc_reply4,
-        lb_tc_reply6,
+    tables::{FROM_PEER, Tables},
+    tc_odd::{FIRST, lb_tc_odd4, lb_tc_odd6, lb_tc_reply4, lb_tc_reply6},
+    tc_reply::{
+        host_reply, lb_tc_host4, lb_tc_host6, lb_tc_link4, lb_tc_link6, lb_tc_settled4,
+        lb_tc_settled6, link_reply,
     },
     trace,
     views::Buffer,
-    way::way_back,
 };
 
 /// Takes what XDP left: next hops that the kernel must resolve, containers behind a bridge, bridges
@@ -57,7 +54,7 @@ pub fn lb_tc_ingress(ctx: TcContext) -> i32 {
 
 /// Not tc actions: the packet has no flow yet; it is none of the plain kind.
 const OPEN: i32 = 1 << 8;
-const ODD: i32 = 1 << 10;
+pub const ODD: i32 = 1 << 10;
 /// It is for the node at the port of Geneve.
 const PEER: i32 = 1 << 12;
 
@@ -276,183 +273,6 @@ pub fn way_out<A>(flow: &Flow<A>) -> u32 {
     }
 }
 
-/// Translates a plain reply; [`ODD`] if it is none; [`REFUSAL`] if it is one, unless told not to ask.
-type PlainReply = extern "C" fn(*mut __sk_buff, u32) -> i32;
-/// Whether a refusal is settled by dropping it ([`suspect::settled`]).
-type Settled = extern "C" fn(*mut __sk_buff) -> u32;
-/// Translates what is no plain packet; gives where it goes ([`crate::tc_odd`]).
-type OddReply = extern "C" fn(*mut __sk_buff, u32) -> u32;
-
-#[inline(always)]
-fn link_reply(skb: *mut __sk_buff, plain: PlainReply, settled: Settled, odd: OddReply) -> i32 {
-    match plain(skb, ASK) {
-        REFUSAL | ODD if settled(skb) != 0 => TC_ACT_SHOT,
-        REFUSAL => plain(skb, 0),
-        ODD => match odd(skb, 1) {
-            NOT_OURS => TC_ACT_OK,
-            SHOT => TC_ACT_SHOT,
-            out => send(skb, out),
-        },
-        action => action,
-    }
-}
-
-#[inline(always)]
-fn host_reply(skb: *mut __sk_buff, plain: PlainReply, settled: Settled, odd: OddReply) -> i32 {
-    match plain(skb, ASK) {
-        REFUSAL | ODD if settled(skb) != 0 => TC_ACT_SHOT,
-        REFUSAL => plain(skb, 0),
-        ODD if odd(skb, 0) == SHOT => TC_ACT_SHOT,
-        ODD => TC_ACT_OK,
-        action => action,
-    }
-}
-
-/// Not a tc action: the reply may be a refusal, see [`suspect::settled`].
-const REFUSAL: i32 = 1 << 9;
-/// To a plain reply: whether it is to be told of refusals.
-const ASK: u32 = 1;
-
-macro_rules! replies {
-    ($addr:ty, $link:ident, $host:ident, $first:ident, $settled:ident) => {
-        /// Whether a refusal is settled by dropping it. A function of its own: the stack does not hold it beside the
-        /// others.
-        #[unsafe(no_mangle)]
-        #[inline(never)]
-        pub extern "C" fn $settled(ctx: *mut __sk_buff) -> u32 {
-            if ctx.is_null() {
-                return 0;
-            }
-            u32::from(suspect::settled::<$addr, _>(&Buffer(ctx), ETH_LEN) == Some(true))
-        }
-
-        /// A plain reply from behind a link.
-        #[unsafe(no_mangle)]
-        #[inline(never)]
-        pub extern "C" fn $link(ctx: *mut __sk_buff, ask: u32) -> i32 {
-            if ctx.is_null() {
-                return TC_ACT_OK;
-            }
-            plain_link_reply::<$addr>(&TcContext::new(ctx), $first, ask).unwrap_or(TC_ACT_OK)
-        }
-
-        /// A plain reply of a socket of this host.
-        #[unsafe(no_mangle)]
-        #[inline(never)]
-        pub extern "C" fn $host(ctx: *mut __sk_buff, ask: u32) -> i32 {
-            if ctx.is_null() {
-                return TC_ACT_OK;
-            }
-            plain_host_reply::<$addr>(&TcContext::new(ctx), $first, ask).unwrap_or(TC_ACT_OK)
-        }
-    };
-}
-
-replies!(
-    Addr4,
-    lb_tc_link4,
-    lb_tc_host4,
-    lb_tc_first4,
-    lb_tc_settled4
-);
-replies!(
-    Addr6,
-    lb_tc_link6,
-    lb_tc_host6,
-    lb_tc_first6,
-    lb_tc_settled6
-);
-
-/// Remembers the ports of a first fragment.
-type First = extern "C" fn(*mut __sk_buff) -> u32;
-
-#[inline(always)]
-fn plain_link_reply<A: Tables>(ctx: &TcContext, first: First, ask: u32) -> Option<i32> {
-    let (at, key, flow) = match reply::<A>(ctx, first, ask)? {
-        Reply::Plain(at, key, flow) => (at, key, flow),
-        Reply::Odd => return Some(ODD),
-        Reply::Refusal => return Some(REFUSAL),
-    };
-    if at.ttl <= 1 {
-        counters::count(Reason::TtlExceeded);
-        return Some(TC_ACT_SHOT);
-    }
-    let out = way_back(ctx.skb.skb, flow);
-    if is_too_big(ctx.skb.skb, out) {
-        // A bridge with connection tracking joins fragments. The stack takes the packet apart again, and the
-        // egress program translates the parts.
-        counters::count(Reason::ToSlowPath);
-        return None;
-    }
-    let done = translate(ctx, &at, &key, flow, true);
-    Some(done.map_or(TC_ACT_SHOT, |()| send(ctx.skb.skb, out)))
-}
-
-#[inline(always)]
-fn plain_host_reply<A: Tables>(ctx: &TcContext, first: First, ask: u32) -> Option<i32> {
-    let (at, key, flow) = match reply::<A>(ctx, first, ask)? {
-        Reply::Plain(at, key, flow) => (at, key, flow),
-        Reply::Odd => return Some(ODD),
-        Reply::Refusal => return Some(REFUSAL),
-    };
-    let done = translate(ctx, &at, &key, flow, false).is_some();
-    Some(if done { TC_ACT_OK } else { TC_ACT_SHOT })
-}
-
-/// What a backend of this node sends to an outside client.
-enum Reply<A: 'static> {
-    /// A segment or a datagram of a flow.
-    Plain(Layout, FlowKey<A>, &'static Flow<A>),
-    /// What may be something about one.
-    Odd,
-    /// A reset in answer to a SYN.
-    Refusal,
-}
-
-/// A server's acceptance of a connection.
-const BOTH: u8 = tcp_flag::SYN | tcp_flag::ACK;
-
-/// A packet from a backend of this node to an outside client.
-#[inline(always)]
-fn reply<A: Tables>(ctx: &TcContext, remember: First, ask: u32) -> Option<Reply<A>> {
-    let packet = Buffer(ctx.skb.skb);
-    let ip = A::parse(&packet, ETH_LEN)?;
-    let first = ip.fragment && A::fragment(&packet, ETH_LEN, &ip)?.is_first();
-    if ip.fragment != first || (ip.proto != TCP && ip.proto != UDP) {
-        return Some(Reply::Odd);
-    }
-    let key = flow_key(&packet, &ip)?;
-    let at = Layout {
-        l4: ip.l4,
-        len: ip.len,
-        ttl: ip.ttl,
-    };
-    let (table, flow) = find(&key)?;
-    if flow.direction != direction::REVERSE || flow.kind == backend_kind::NET {
-        return None;
-    }
-    if first {
-        remember(ctx.skb.skb);
-    }
-    let flags = if key.proto == u32::from(TCP) {
-        tcp_flags(&packet, at.l4)?
-    } else {
-        0
-    };
-    if ask != 0 && table == Table::Half && flags & tcp_flag::RST != 0 {
-        return Some(Reply::Refusal);
-    }
-    if flags & BOTH == BOTH && flow.flags & flow_flag::PEER != 0 {
-        mss::clamp::<A>(ctx.skb.skb, at.l4);
-    }
-    match flows::follow(&key, flow, flags, || flows::fails_open(&key)) {
-        Known::Go(..) => {}
-        Known::Touch(..) => Tables::touch(table, &key, flags),
-        Known::Stale | Known::Gone => return None,
-    }
-    Some(Reply::Plain(at, key, flow))
-}
-
 /// Out of `ifindex`, with the next hop resolved by the kernel. A tag is that of the network that the
 /// packet came from.
 #[inline(always)]
@@ -469,7 +289,7 @@ pub fn send(skb: *mut __sk_buff, ifindex: u32) -> i32 {
 /// header alone, so the addresses' difference goes in with `BPF_F_PSEUDO_HDR` and the ports' without. A
 /// packet that is `forwarded` past the stack has one hop less.
 #[inline(always)]
-fn translate<A: Tables>(
+pub fn translate<A: Tables>(
     ctx: &TcContext,
     at: &Layout,
     key: &FlowKey<A>,
