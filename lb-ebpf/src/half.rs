@@ -14,6 +14,10 @@ use crate::{
     tables::{ANY, Table, Tables},
 };
 
+/// A SYN that comes again is at least so much later, ns; the first time-out is 1 s (RFC 6298 section 2.1). One that is
+/// seen again before is the same, handed from XDP to its twin.
+const SENT_AGAIN: u64 = 200_000_000;
+
 /// Finds the half-open flow of a segment, and moves it to the main table when the segment is the
 /// client's first ACK.
 #[inline(always)]
@@ -33,6 +37,10 @@ fn half<A: Tables>(key: &FlowKey<A>, flags: u8) -> u32 {
         if is_over(flow) || !served {
             forget(Table::Half, key, flow);
             return NO_FLOW;
+        }
+        if flows::now().saturating_sub(flow.last_seen) < SENT_AGAIN {
+            // Seen by XDP before it came here.
+            return HALF_OPEN;
         }
         counters::connections(flow.backend, |stats| stats.syn_retransmits += 1);
         let accepted = flow.flags & flow_flag::TWO_WAY != 0;

@@ -343,32 +343,6 @@ fn a_killed_container_costs_a_client_outside_one_syn_at_most() {
 }
 
 #[test]
-fn a_local_client_of_a_killed_container_is_told_at_once_and_goes_elsewhere() {
-    let yard = Yard::up("local", &[]);
-    for n in 1..=3 {
-        yard.run(&format!("web-{n}"), &LABEL);
-    }
-    let vip = yard.expect("web", 3);
-    for name in ["web-1", "web-2"] {
-        let answers = Steady::during(&yard.stage.node, vip, || {
-            yard.docker(&["kill", name]);
-            thread::sleep(Duration::from_millis(1_500));
-        });
-        assert!(answers.len() > 20, "{} connections", answers.len());
-        let mut failed = 0;
-        for pair in answers.windows(2) {
-            let took = pair[1].0 - pair[0].0;
-            if let Err(why) = &pair[0].1 {
-                failed += 1;
-                assert!(took < Duration::from_millis(1_200), "{took:?}: {why}");
-                assert!(pair[1].1.is_ok(), "the next one, too: {:?}", pair[1].1);
-            }
-        }
-        assert!(failed <= 2, "{:?}", failures(&answers));
-    }
-}
-
-#[test]
 fn what_happens_to_containers_is_followed() {
     let yard = Yard::up("follow", &[]);
     let client = &yard.stage.clients[0];

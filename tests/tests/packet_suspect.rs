@@ -156,6 +156,9 @@ fn silence_sends_the_next_syn_elsewhere(way: Way) {
         let (mut rig, _net) = two(way, kind);
         let client = client_of_first(&rig, way, 1_000);
         from_client(&rig, way, client, Segment::Syn);
+        assert_eq!(backend_of(&rig, way, client), 1, "the twin sees it, too");
+        rig.age_flow(way, client, way.vip(1), OUT);
+        from_client(&rig, way, client, Segment::Syn);
         assert_eq!(backend_of(&rig, way, client), 2);
         assert_eq!(rig.suspect(1).why, suspicion::SILENT);
         assert_eq!(rig.counter(Reason::BackendSilent), 1);
@@ -169,6 +172,7 @@ fn a_syn_sent_again_after_an_answer_stays(way: Way) {
         let client = client_of_first(&rig, way, 1_000);
         answer(&rig, way, kind, client, Segment::SynAck);
         rig.age_suspect(1, 10 * OUT);
+        rig.age_flow(way, client, way.vip(1), OUT);
         from_client(&rig, way, client, Segment::Syn);
         assert_eq!(backend_of(&rig, way, client), 1);
         assert_eq!(rig.suspect(1).times, 0);
@@ -181,6 +185,7 @@ fn silence_is_no_suspicion_where_others_were_answered(way: Way) {
     let lost = client_of_first(&rig, way, 1_000);
     let other = client_of_first(&rig, way, 2_000);
     answer(&rig, way, kind, other, Segment::SynAck);
+    rig.age_flow(way, lost, way.vip(1), OUT);
     from_client(&rig, way, lost, Segment::Syn);
     assert_eq!(backend_of(&rig, way, lost), 1, "it works: the SYN was lost");
     rig.age_suspect(1, OUT);

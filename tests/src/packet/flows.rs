@@ -125,6 +125,12 @@ impl Rig {
         }
     }
 
+    /// Makes one half older by so much, ns.
+    pub fn age_flow(&mut self, way: Way, src: SocketAddr, dst: SocketAddr, ns: u64) {
+        let seen = self.last_seen(way, src, dst);
+        self.set_last_seen(way, src, dst, seen.saturating_sub(ns));
+    }
+
     /// When one half was last in use, ns since the start of the machine.
     pub fn last_seen(&mut self, way: Way, src: SocketAddr, dst: SocketAddr) -> u64 {
         let table = self.table_with(way, src, dst);
