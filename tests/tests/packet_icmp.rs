@@ -127,7 +127,7 @@ fn a_routers_error_about_a_packet_to_the_backend_reaches_the_client(way: Way) {
         let wanted = wanted.carried(|f| f.forwarded().between(FIRST_MAC, GATEWAY_MAC));
         given.expect(Hook::Xdp, &error, XDP_TX, &wanted);
     });
-    assert_eq!(given.rig.counters(), []);
+    assert_eq!(given.rig.counters(), [(Reason::BackendSuspect, 1)]);
 }
 
 fn a_routers_error_about_a_reply_reaches_the_backend(way: Way) {
@@ -170,7 +170,7 @@ fn the_tc_twin_sends_errors_to_both_sides(way: Way) {
             given.expect(Hook::Ingress, &error, TC_REDIRECT, &wanted);
         });
     }
-    assert_eq!(given.rig.counters(), []);
+    assert_eq!(given.rig.counters(), [(Reason::BackendSuspect, 1)]);
 }
 
 fn an_error_about_a_reply_of_this_host_goes_up_the_stack(way: Way) {
