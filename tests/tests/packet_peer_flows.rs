@@ -66,7 +66,7 @@ fn segments_are_made_to_fit_where_a_peer_wraps_them(way: Way) {
 }
 
 fn a_handshake_is_half_open_until_the_clients_ack(way: Way) {
-    let rig = receiving(way, backend_kind::HOST);
+    let mut rig = receiving(way, backend_kind::HOST);
     let open = way.opening(way.client(1), way.vip(1));
     for _ in 0..2 {
         rig.run_bytes(Hook::Xdp, &shim(way).around(&open.bytes()));
@@ -74,6 +74,8 @@ fn a_handshake_is_half_open_until_the_clients_ack(way: Way) {
             (rig.half_open(way).len(), rig.established(way).len()),
             (2, 0)
         );
+        // A SYN is sent again after 1 s.
+        rig.age_flow(way, way.client(1), way.vip(1), 1_000_000_000);
     }
     assert_eq!(rig.connections(1).syn_retransmits, 1);
     let frame = way.later(way.client(1), way.vip(1));
