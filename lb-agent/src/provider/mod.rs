@@ -5,6 +5,7 @@
 //! On failure it sends the reason and the last good snapshot stays in force.
 
 mod backoff;
+mod causes;
 mod check;
 pub mod docker;
 mod documents;

@@ -10,6 +10,7 @@ use bollard::{
 use futures_util::{Stream, StreamExt as _};
 
 use super::{container::Container, event::Event};
+use crate::provider::causes::with_causes;
 
 /// The longest that a request may take, s.
 const DEADLINE: u64 = 5;
@@ -25,8 +26,12 @@ pub(super) struct Client(Docker);
 impl Client {
     /// Connects, and agrees on the newest version of the API that both know.
     pub(super) async fn connect(socket: &str) -> Result<Self, String> {
-        let failed =
-            |error: Error| format!("cannot connect to Docker at {socket}: {}", reason(&error));
+        let failed = |error: Error| {
+            format!(
+                "cannot connect to Docker at {socket}: {}",
+                with_causes(&error)
+            )
+        };
         let docker = if socket.starts_with("tcp://") || socket.starts_with("http://") {
             Docker::connect_with_http(socket, DEADLINE, API_DEFAULT_VERSION)
         } else {
@@ -60,7 +65,7 @@ impl Client {
             Ok(Err(Error::DockerResponseServerError {
                 status_code: 404, ..
             })) => Ok(None),
-            Ok(Err(error)) => Err(reason(&error)),
+            Ok(Err(error)) => Err(with_causes(&error)),
             Err(_) => Err(late()),
         }
     }
@@ -69,7 +74,7 @@ impl Client {
     pub(super) async fn ping(&self) -> Result<(), String> {
         match tokio::time::timeout(PING, self.0.ping()).await {
             Ok(Ok(_)) => Ok(()),
-            Ok(Err(error)) => Err(format!("Docker does not answer: {}", reason(&error))),
+            Ok(Err(error)) => Err(format!("Docker does not answer: {}", with_causes(&error))),
             Err(_) => Err(format!(
                 "Docker does not answer within {} s",
                 PING.as_secs()
@@ -114,7 +119,7 @@ impl Client {
                     Err(error) => {
                         return Some(Err(format!(
                             "Docker's events broke off: {}",
-                            reason(&error)
+                            with_causes(&error)
                         )));
                     }
                 };
@@ -133,25 +138,11 @@ impl Client {
 
 async fn within<T>(asked: impl Future<Output = Result<T, Error>>) -> Result<T, String> {
     match tokio::time::timeout(Duration::from_secs(DEADLINE), asked).await {
-        Ok(answer) => answer.map_err(|error| reason(&error)),
+        Ok(answer) => answer.map_err(|error| with_causes(&error)),
         Err(_) => Err(late()),
     }
 }
 
 fn late() -> String {
     format!("no answer within {DEADLINE} s")
-}
-
-/// With the causes, which the library's own text leaves out.
-fn reason(error: &Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        let more = error.to_string();
-        if !text.contains(&more) {
-            text = format!("{text}: {more}");
-        }
-        cause = error.source();
-    }
-    text
 }

@@ -1,7 +1,6 @@
 //! HTTP towards etcd's gateway: bounded in time and size, several members, a token that is renewed.
 
 use std::{
-    error::Error,
     fmt, fs,
     path::Path,
     sync::{
@@ -19,6 +18,7 @@ use super::{
     config::{EtcdConfig, Login, Timings},
     wire::{Line, LoginAnswer, LoginRequest, Refusal, WatchAnswer},
 };
+use crate::provider::causes::with_causes;
 
 /// gRPC's codes, as far as they matter.
 const PERMISSION_DENIED: i64 = 7;
@@ -306,7 +306,7 @@ fn build(config: &EtcdConfig) -> Result<reqwest::Client, String> {
     }
     chosen
         .build()
-        .map_err(|e| format!("cannot set up an HTTP client: {}", chain(&e)))
+        .map_err(|e| format!("cannot set up an HTTP client: {}", with_causes(&e)))
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, String> {
@@ -322,7 +322,7 @@ fn authorities(path: &Path) -> Result<Vec<Certificate>, String> {
         Err(e) => Err(format!(
             "cannot use CA file {}: {}",
             path.display(),
-            chain(&e)
+            with_causes(&e)
         )),
     }
 }
@@ -333,23 +333,9 @@ fn identity(certificate: &Path, key: &Path) -> Result<Identity, String> {
     pem.extend(read(key)?);
     let failed = |e: reqwest::Error| {
         let (certificate, key) = (certificate.display(), key.display());
-        format!("cannot use {certificate} with {key}: {}", chain(&e))
+        format!("cannot use {certificate} with {key}: {}", with_causes(&e))
     };
     Identity::from_pem(&pem).map_err(failed)
-}
-
-/// reqwest's messages say what happened only in their sources.
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        let inner = error.to_string();
-        if !text.contains(&inner) {
-            text = format!("{text}: {inner}");
-        }
-        source = error.source();
-    }
-    text
 }
 
 // === impl Stream ===
@@ -410,7 +396,7 @@ impl Failure {
     fn transport(url: &Url, error: &reqwest::Error) -> Self {
         // The address is said once.
         let said = error.url().map(|url| format!(" for url ({url})"));
-        let text = chain(error).replace(&said.unwrap_or_default(), "");
+        let text = with_causes(error).replace(&said.unwrap_or_default(), "");
         Self::new(url, Kind::Member, &text)
     }
 

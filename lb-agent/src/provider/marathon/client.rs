@@ -16,6 +16,7 @@ use super::{
     config::{Auth, MarathonConfig, Timings},
     login::Login,
 };
+use crate::provider::causes::with_causes;
 
 /// A standby sends the stream to the leader; more hops than this are a loop.
 const MAX_HOPS: usize = 3;
@@ -284,7 +285,7 @@ fn build(
             built => built,
         },
     };
-    built.map_err(|e| format!("cannot set up an HTTP client: {}", with_sources(&e)))
+    built.map_err(|e| format!("cannot set up an HTTP client: {}", with_causes(&e)))
 }
 
 fn read_ca(path: &std::path::Path) -> Result<Vec<Certificate>, String> {
@@ -295,7 +296,7 @@ fn read_ca(path: &std::path::Path) -> Result<Vec<Certificate>, String> {
         Ok(roots) => Ok(roots),
         Err(e) => Err(format!(
             "cannot use CA file {path_text}: {}",
-            with_sources(&e)
+            with_causes(&e)
         )),
     }
 }
@@ -348,20 +349,6 @@ fn header<'a>(response: &'a Response, name: &str) -> Option<&'a str> {
         .headers()
         .get(name)
         .and_then(|value| value.to_str().ok())
-}
-
-/// reqwest's messages say what happened only in their sources.
-fn with_sources(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        let inner = error.to_string();
-        if !text.contains(&inner) {
-            text = format!("{text}: {inner}");
-        }
-        source = error.source();
-    }
-    text
 }
 
 // === impl EventStream ===
@@ -418,7 +405,7 @@ impl Failure {
 fn sources(error: &dyn std::error::Error) -> String {
     error
         .source()
-        .map(|source| format!(": {}", with_sources(source)))
+        .map(|source| format!(": {}", with_causes(source)))
         .unwrap_or_default()
 }
 
