@@ -13,7 +13,9 @@ use rustix::process::Signal;
 use serde_json::Value;
 use socket2::{Domain, Socket, Type};
 
-use crate::lab::{Host, HostSpec, Lab, Process, programs::agent, servers::Server, wait_until};
+use crate::lab::{
+    Finished, Host, HostSpec, Lab, Process, programs::agent, servers::Server, wait_until,
+};
 
 /// How long anything may take.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -160,9 +162,14 @@ impl Stage {
 
     /// What a subcommand prints.
     pub fn print(&self, words: &[&str]) -> String {
+        self.run(words).stdout
+    }
+
+    /// Runs a subcommand.
+    pub fn run(&self, words: &[&str]) -> Finished {
         let argv = self.subcommand(words);
         let argv: Vec<_> = argv.iter().map(String::as_str).collect();
-        self.node.run(&argv).expect("it runs").stdout
+        self.node.run(&argv).expect("it runs")
     }
 
     /// A connection of the first client from this port, and the backend that it came to.

@@ -1,11 +1,12 @@
 //! The agent's admin socket: status, DNS answers, single flows and DC/OS's list of VIPs, as JSON over HTTP/1 on a
 //! unix socket.
 //!
-//! It only reads: from a snapshot that the control loop replaces, so that no reader ever holds the loop up, and from
-//! the kernel's maps.
+//! It reads from a snapshot that the control loop replaces, so that no reader ever holds the loop up, and from
+//! the kernel's maps. What the operator orders about backends it hands to the loop.
 //! Who may connect is decided by the socket's mode, 0600.
 
 mod flows;
+pub mod orders;
 pub mod report;
 mod server;
 mod socket;

@@ -30,6 +30,9 @@ pub struct StatusReport {
     pub services: Arc<Vec<ServiceReport>>,
     /// One entry per orchestrator or file.
     pub providers: Vec<ProviderReport>,
+    /// What the operator said of backends, and still holds.
+    #[serde(default)]
+    pub operator: Vec<OperatorReport>,
     /// The kernel side.
     pub datapath: DatapathReport,
     /// The DNS side; `None`: turned off.
@@ -189,6 +192,21 @@ pub enum BackendState {
     Standby,
     /// Does not answer.
     Down,
+}
+
+/// A word of the operator about backends.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OperatorReport {
+    /// Which backends.
+    pub which: String,
+    /// What holds for them: `draining`, `maintenance`, `weight 5`.
+    pub says: String,
+    /// When it was said.
+    pub since: Timestamp,
+    /// When connections that are left are reset.
+    pub deadline: Option<Timestamp>,
+    /// Since when no such backend has been there, as far as this agent knows.
+    pub unused_since: Option<Timestamp>,
 }
 
 /// One orchestrator or file.

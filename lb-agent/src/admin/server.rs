@@ -8,13 +8,14 @@ use axum::{
     extract::{Query, State},
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
-    routing::get,
+    routing::{get, post},
 };
 use serde::{Deserialize, Serialize};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::{
     flows::{self, Doubt, Wish},
+    orders::{Act, Asked, Ordered},
     report::{Resolution, StatusReport, Timestamp},
     socket::AdminSocket,
     trace, vips,
@@ -58,6 +59,7 @@ struct Admin {
     resolve: Resolve,
     count: Count,
     look: Arc<dyn Look>,
+    orders: mpsc::Sender<Ordered>,
 }
 
 /// Answers until `shutdown` is ready, then removes the socket.
@@ -70,6 +72,7 @@ pub async fn serve(
     resolve: Resolve,
     count: Count,
     look: Arc<dyn Look>,
+    orders: mpsc::Sender<Ordered>,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
     let (listener, _claim) = socket.into_listener()?;
@@ -78,6 +81,7 @@ pub async fn serve(
         resolve,
         count,
         look,
+        orders,
     };
     axum::serve(listener, router(admin))
         .with_graceful_shutdown(shutdown)
@@ -94,10 +98,14 @@ fn router(admin: Admin) -> Router {
         .route("/v1/trace", get(follow))
         .route("/v1/capture", get(capture))
         .route("/v1/vips", get(list_vips))
+        .route("/v1/drain", post(async |s, q| order(s, q, Act::Drain).await))
+        .route("/v1/maintenance", post(async |s, q| order(s, q, Act::Maintenance).await))
+        .route("/v1/ready", post(async |s, q| order(s, q, Act::Ready).await))
+        .route("/v1/weight", post(async |s, q| order(s, q, Act::Weight(0)).await))
         .fallback(|| async {
             (
                 StatusCode::NOT_FOUND,
-                "no such page; there are /v1/status, /v1/resolve, /v1/flows, /v1/explain, /v1/trace, /v1/capture, /v1/vips, /healthz\n",
+                "no such page; there are /v1/status, /v1/resolve, /v1/flows, /v1/explain, /v1/trace, /v1/capture, /v1/vips, /healthz, and to be posted /v1/drain, /v1/maintenance, /v1/ready, /v1/weight\n",
             )
         })
         .with_state(admin)
@@ -128,6 +136,25 @@ async fn resolve(State(admin): State<Admin>, Query(sought): Query<Sought>) -> Re
             "say which name: /v1/resolve?name=NAME\n",
         )
             .into_response(),
+    }
+}
+
+/// Comes back when the kernel's maps are as ordered.
+async fn order(State(admin): State<Admin>, Query(asked): Query<Asked>, act: Act) -> Response {
+    let refuse = |code: StatusCode, why: &str| (code, format!("{why}\n")).into_response();
+    let order = match asked.read(act) {
+        Ok(order) => order,
+        Err(why) => return refuse(StatusCode::BAD_REQUEST, &why),
+    };
+    let (answer, answered) = oneshot::channel();
+    let gone = "the agent is about to stop";
+    if admin.orders.send((order, answer)).await.is_err() {
+        return refuse(StatusCode::SERVICE_UNAVAILABLE, gone);
+    }
+    match answered.await {
+        Ok(Ok(lines)) => Json(lines).into_response(),
+        Ok(Err(why)) => refuse(StatusCode::CONFLICT, &why),
+        Err(_) => refuse(StatusCode::SERVICE_UNAVAILABLE, gone),
     }
 }
 

@@ -1,6 +1,7 @@
 //! The admin socket over a temporary run directory, and the bodies it serves.
 
 mod look;
+mod ordering;
 
 use std::{
     fs,
@@ -57,6 +58,7 @@ impl Agent {
                 service.traffic.flows_new = 7;
             }
         });
+        let (orders, ordered) = tokio::sync::mpsc::channel::<orders::Ordered>(1);
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
@@ -65,6 +67,7 @@ impl Agent {
             let shutdown = async {
                 let _ = stopped.await;
             };
+            runtime.spawn(ordering::obey(ordered));
             runtime
                 .block_on(serve(
                     socket,
@@ -72,6 +75,7 @@ impl Agent {
                     resolve,
                     count,
                     Arc::new(look::Flows),
+                    orders,
                     shutdown,
                 ))
                 .unwrap();
@@ -102,11 +106,15 @@ impl Agent {
     }
 
     fn ask(&self, target: &str, headers: &str) -> Answer {
+        self.send("GET", target, headers)
+    }
+
+    fn send(&self, method: &str, target: &str, headers: &str) -> Answer {
         let mut stream = UnixStream::connect(self.dir.path().join(SOCKET_NAME)).unwrap();
         stream
             .set_read_timeout(Some(Duration::from_secs(10)))
             .unwrap();
-        write!(stream, "GET {target} HTTP/1.0\r\n{headers}\r\n").unwrap();
+        write!(stream, "{method} {target} HTTP/1.0\r\n{headers}\r\n").unwrap();
         let mut text = String::new();
         stream.read_to_string(&mut text).unwrap();
         let (head, body) = text.split_once("\r\n\r\n").unwrap();

@@ -37,6 +37,8 @@ pub struct Properties {
     pub check: Option<Arc<Check>>,
     /// Whether new flows are refused while every backend is down, instead of going to them all the same.
     pub fail_closed: bool,
+    /// How long the share of a backend that comes up grows until it is whole, s; 0: it is at once.
+    pub slow_start: u32,
 }
 
 /// How packets from outside get to backends that are elsewhere. A backend on this node is always reached by
@@ -109,6 +111,7 @@ impl Properties {
             external,
             check,
             fail_closed,
+            slow_start,
         } = self;
         let of = |rule| {
             let mine = sources.iter().filter(move |(_, held)| **held == rule);
@@ -128,6 +131,7 @@ impl Properties {
             ("external", *external != other.external),
             ("check", *check != other.check),
             ("fail-open", *fail_closed != other.fail_closed),
+            ("slow-start", *slow_start != other.slow_start),
         ]
         .into_iter()
         .filter_map(|(name, differs)| differs.then_some(name))

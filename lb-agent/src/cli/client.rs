@@ -1,4 +1,4 @@
-//! Asks the running agent: one HTTP/1.0 GET over its unix socket.
+//! Asks the running agent: one HTTP/1.0 request over its unix socket.
 //!
 //! HTTP/1.0 because the answer then ends with the connection: no chunks, no runtime, no HTTP library.
 
@@ -61,6 +61,15 @@ pub(super) fn flows(socket: &Path, query: &[(&str, String)]) -> Result<FlowsRepo
 /// What becomes of a flow; `query`: which.
 pub(super) fn explain(socket: &Path, query: &[(&str, String)]) -> Result<Explanation, ClientError> {
     get(socket, &format!("/v1/explain?{}", encoded(query)))
+}
+
+/// Gives an order about backends; what then holds, in lines.
+pub(super) fn order(
+    socket: &Path,
+    page: &str,
+    query: &[(&str, String)],
+) -> Result<Vec<String>, ClientError> {
+    ask(socket, "POST", &format!("{page}?{}", encoded(query)))
 }
 
 /// An answer that goes on until one side ends it.
@@ -171,8 +180,12 @@ fn encoded(query: &[(&str, String)]) -> String {
 }
 
 fn get<T: DeserializeOwned>(socket: &Path, target: &str) -> Result<T, ClientError> {
+    ask(socket, "GET", target)
+}
+
+fn ask<T: DeserializeOwned>(socket: &Path, method: &str, target: &str) -> Result<T, ClientError> {
     let path = || socket.to_owned();
-    let answer = exchange(socket, target).map_err(|error| failed(socket, error))?;
+    let answer = exchange(socket, method, target).map_err(|error| failed(socket, error))?;
     let malformed = |reason: String| ClientError::Malformed {
         path: path(),
         reason,
@@ -203,11 +216,12 @@ fn failed(socket: &Path, error: io::Error) -> ClientError {
     }
 }
 
-fn exchange(socket: &Path, target: &str) -> io::Result<Vec<u8>> {
+fn exchange(socket: &Path, method: &str, target: &str) -> io::Result<Vec<u8>> {
     let mut stream = UnixStream::connect(socket)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
-    stream.write_all(format!("GET {target} HTTP/1.0\r\nHost: lb-agent\r\n\r\n").as_bytes())?;
+    let head = format!("{method} {target} HTTP/1.0\r\nHost: lb-agent\r\nContent-Length: 0\r\n\r\n");
+    stream.write_all(head.as_bytes())?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer)?;
     Ok(answer)

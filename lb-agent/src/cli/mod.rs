@@ -6,6 +6,7 @@ mod ask;
 mod check;
 mod client;
 mod follow;
+mod orders;
 mod render;
 mod text;
 mod usage;
@@ -25,6 +26,7 @@ use clap::{Parser, Subcommand};
 pub use self::ask::{CaptureArgs, ExplainArgs, FlowsArgs, TraceArgs};
 pub use self::check::CheckArgs;
 use self::client::ClientError;
+pub use self::orders::{OutArgs, WeightArgs, WhichArgs};
 use crate::{
     admin::{ClaimError, RunDir, report::Resolution},
     config::{ConfigError, Flags, Paths},
@@ -90,6 +92,17 @@ pub enum Command {
     Capture(CaptureArgs),
     /// Tell what a services file would serve, and everything that is wrong with it; needs neither agent nor root
     Check(CheckArgs),
+    /// Give a backend no new connections; those that it has go on
+    ///
+    /// This wins over what its orchestrator says and outlives the agent, until `lb-agent ready`. It is this node's
+    /// alone: say it on every node that sends to the backend.
+    Drain(OutArgs),
+    /// As `drain`, but shown as maintenance
+    Maintenance(OutArgs),
+    /// Take back what was said of a backend by `drain`, `maintenance` and `weight`
+    Ready(WhichArgs),
+    /// Give a backend another share of new connections than its orchestrator says
+    Weight(WeightArgs),
     /// Remove everything the agent ever put into the kernel, and end the traffic it carries; the agent must be stopped
     Purge,
 }
@@ -204,6 +217,7 @@ fn execute(
     purge: impl FnOnce(&Paths) -> anyhow::Result<Purged>,
     out: &mut dyn Write,
 ) -> Result<(), CliError> {
+    let socket = &paths.admin_socket();
     match command {
         Command::Status { json } => {
             let report = client::status(&paths.admin_socket())?;
@@ -245,6 +259,10 @@ fn execute(
         Command::Check(args) => check::check(args, out),
         Command::Trace { which, json } => follow::trace(&paths.admin_socket(), which, *json, out),
         Command::Capture(args) => follow::capture(&paths.admin_socket(), args, out),
+        Command::Drain(args) => orders::order(socket, "/v1/drain", &args.query(), out),
+        Command::Maintenance(args) => orders::order(socket, "/v1/maintenance", &args.query(), out),
+        Command::Ready(which) => orders::order(socket, "/v1/ready", &which.query(), out),
+        Command::Weight(args) => orders::order(socket, "/v1/weight", &args.query(), out),
         Command::Purge => {
             let _claim = RunDir::claim(&paths.run_dir)?;
             let Purged { removed, failed } = purge(paths).map_err(CliError::Purge)?;

@@ -12,8 +12,8 @@ use comfy_table::{ContentArrangement, Table, presets::NOTHING};
 
 pub(super) use self::{explain::explanation, flows::flows, trace::traced};
 use crate::admin::report::{
-    BackendReport, DatapathReport, DnsReport, ProviderReport, Resolution, ServiceReport,
-    StatusReport, Timestamp,
+    BackendReport, DatapathReport, DnsReport, OperatorReport, ProviderReport, Resolution,
+    ServiceReport, StatusReport, Timestamp,
 };
 
 /// The whole of `lb-agent status`. No lines or colours: it must read well through `grep`, too.
@@ -33,6 +33,7 @@ pub(super) fn status(report: &StatusReport) -> String {
         "none",
         backends(&report.services, agent.now),
     );
+    optional(&mut page, "OPERATOR", operator(&report.operator, agent.now));
     optional(&mut page, "TRAFFIC", traffic::traffic(&report.services));
     section(
         &mut page,
@@ -160,6 +161,27 @@ fn backends(services: &[ServiceReport], now: Timestamp) -> Table {
                 plain(provider),
             ]);
         }
+    }
+    table
+}
+
+fn operator(words: &[OperatorReport], now: Timestamp) -> Table {
+    let mut table = table(&["BACKEND", "SAYS", "SINCE", "WHAT IS LEFT", "CONCERNS"]);
+    for word in words {
+        let left = word.deadline.map(|deadline| match deadline > now {
+            true => format!("is reset in {}", duration(deadline.since(now))),
+            false => "was reset".to_owned(),
+        });
+        let unused = word
+            .unused_since
+            .map(|since| format!("nobody for {}", duration(now.since(since))));
+        table.add_row([
+            plain(&word.which),
+            plain(&word.says),
+            duration(now.since(word.since)),
+            left.unwrap_or_else(|| "goes on".to_owned()),
+            unused.unwrap_or_else(|| "some".to_owned()),
+        ]);
     }
     table
 }

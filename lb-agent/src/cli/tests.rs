@@ -2,6 +2,7 @@
 
 mod follow;
 mod look;
+mod orders;
 
 use std::{
     io::{Read, Write},
@@ -451,6 +452,7 @@ fn example() -> StatusReport {
         },
         services: vec![app2, ip_vip].into(),
         providers: vec![marathon, file],
+        operator: orders::example(),
         datapath: DatapathReport {
             interfaces: vec![InterfaceReport {
                 name: "eth0".into(),

@@ -24,6 +24,10 @@ Examples:
     lb-agent resolve dcos-101app2.marathon
     lb-agent purge
 
+  Take a backend out for an hour's work, and reset what it still has after a minute:
+    lb-agent maintenance 10.0.1.5:28543 --deadline 60
+    lb-agent ready 10.0.1.5:28543
+
   See which flows a backend has, and why a client gets the one that it gets:
     lb-agent flows --backend 10.0.1.5
     lb-agent explain 192.0.2.7:40000 11.68.84.23:10000

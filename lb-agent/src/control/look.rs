@@ -9,7 +9,7 @@ use tracing::error;
 
 use super::{Published, counted, names::resolution, report, trace::Tracing};
 use crate::{
-    admin::{self, AdminSocket, Count, Look, Resolve},
+    admin::{self, AdminSocket, Count, Look, Resolve, orders::Ordered},
     datapath::{Explainer, Stats, Tracer, flows::FlowTables},
     look::{Explanation, Filter, FlowsReport, Question, Told, TraceWish},
 };
@@ -55,6 +55,7 @@ pub(super) fn start_admin(
     published: &Published,
     stats: Stats,
     looker: Looker,
+    orders: mpsc::Sender<Ordered>,
     stop: &CancellationToken,
 ) {
     let table = Arc::clone(&published.dns);
@@ -76,7 +77,8 @@ pub(super) fn start_admin(
     tokio::spawn(async move {
         let done = async move { stop.cancelled().await };
         let looker = Arc::new(looker);
-        if let Err(error) = admin::serve(socket, status, resolve, count, looker, done).await {
+        if let Err(error) = admin::serve(socket, status, resolve, count, looker, orders, done).await
+        {
             error!("the admin socket ended: {error}");
         }
     });

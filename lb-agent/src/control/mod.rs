@@ -5,15 +5,18 @@ mod collector;
 mod counted;
 mod external;
 mod hops;
+mod judges;
 mod look;
 mod made;
 mod modes;
 mod names;
+mod operator;
 mod orphans;
 mod owners;
 mod providers;
 mod purge;
 mod report;
+mod slow;
 mod standing;
 mod start;
 mod suspects;
@@ -37,11 +40,13 @@ pub use purge::purge;
 pub use start::run;
 
 use crate::{
-    admin::report::{MapReport, ServiceReport, StatusReport},
+    admin::{
+        orders::Ordered,
+        report::{MapReport, ServiceReport, StatusReport},
+    },
     catalog::{Catalog, Desired, Policy},
     datapath::{Datapath, Interface, flows::Census},
     dns,
-    health::Monitor,
     net::{Change, NeighbourWatch, Netlink, Routes, Topology, Watch, listeners},
     plan::{self, Endpoint, Planner},
     provider::Update,
@@ -50,9 +55,9 @@ use crate::{
 use claims::Agreement;
 use external::{Ground, Holders};
 use hops::Hops;
+use judges::Judges;
 use owners::Owners;
 use report::Fixed;
-use standing::{Since, Voices, ours, targets};
 use wanted::{Node, endpoint, hold, link_indices, node_addresses, wanted};
 
 /// Updates that may wait for the control loop.
@@ -102,9 +107,7 @@ struct Control {
     desired: Desired,
     owners: Owners,
     holders: Holders,
-    /// Whoever checks the backends.
-    health: Monitor,
-    since: Since,
+    judges: Judges,
     /// Services of an earlier life that no provider has spoken of yet.
     adopted: BTreeSet<Endpoint>,
     failures: Vec<String>,
@@ -154,7 +157,7 @@ impl Control {
                     self.hear(news).await;
                     continue;
                 }
-                () = self.health.changed() => self.heed_checks().await,
+                order = self.judges.news(&self.desired) => self.heed(order).await,
                 _ = resync.tick() => {
                     self.planner.distrust();
                     self.check_hops().await;
@@ -230,6 +233,9 @@ impl Control {
         }
         // Only what outlives the agent is told to others.
         self.agreement.claim(&desired.names, &self.allocator);
+        if let Err(error) = self.judges.turn_over(&desired) {
+            failures.push(format!("{error:#}"));
+        }
         self.owners.note(&desired, &held);
         if let Err(error) = self.owners.save() {
             failures.push(format!("{error:#}"));
@@ -254,9 +260,10 @@ impl Control {
         self.desired = desired;
     }
 
-    /// Some backend went up or down: nothing but states is written, and nothing else looked at.
-    async fn heed_checks(&mut self) {
+    /// Some backend went up or down, or the operator said something of it: nothing else is looked at.
+    async fn heed(&mut self, order: Option<Ordered>) {
         let desired = std::mem::take(&mut self.desired);
+        let answer = order.map(|(order, answer)| (self.judges.obey(&order, &desired), answer));
         let held = self.held(&desired);
         let mut failures = Vec::new();
         if let Err(error) = self.program(&desired, &held, &mut failures).await {
@@ -270,16 +277,16 @@ impl Control {
         }
         self.report_services(&desired);
         self.desired = desired;
+        if let Some((obeyed, answer)) = answer {
+            // Who ordered may have gone meanwhile.
+            let _ = answer.send(obeyed);
+        }
     }
 
     fn report_services(&mut self, desired: &Desired) {
-        let verdicts = self.health.verdicts();
-        let voices = Voices {
-            verdicts: verdicts.as_deref(),
-        };
         let zone = self.node.zone.as_deref();
-        let services = report::services(desired, zone, &voices, &mut self.since);
-        self.services = Arc::new(services);
+        let (voices, since) = self.judges.voices_and_since();
+        self.services = Arc::new(report::services(desired, zone, &voices, since));
     }
 
     /// The services of an earlier life that may be of a provider which was not read yet: they stay.
@@ -341,10 +348,8 @@ impl Control {
         failures: &mut Vec<String>,
     ) -> Result<()> {
         let mut reach = self.hops.reach(&self.topology, &self.node.ifaces);
-        let verdicts = self.health.verdicts();
-        let voices = Voices {
-            verdicts: verdicts.as_deref(),
-        };
+        self.judges.look(desired, &mut reach);
+        let voices = self.judges.voices();
         let mut want = wanted(desired, &self.topology, &self.node, &voices, &mut reach);
         if !desired.waiting.is_empty() {
             let have = self.planner.state(self.datapath.kernel())?;
@@ -353,8 +358,7 @@ impl Control {
         drop(reach);
         want.node.route_epoch = self.hops.epoch();
         // Before anything is translated.
-        self.health.beware(ours(&want));
-        self.health.follow(targets(desired));
+        self.judges.follow(desired, &want);
         // Before any backend names them.
         if let Err(error) = self.hops.write(&mut self.datapath) {
             failures.push(format!("{error:#}"));
@@ -412,6 +416,7 @@ impl Control {
             &self.services,
             &self.failures,
         );
+        report.operator = self.judges.report();
         report.datapath.maps.clone_from(&self.fill);
         self.published.status.store(Arc::new(report));
     }

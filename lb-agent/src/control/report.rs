@@ -11,7 +11,7 @@ use crate::{
         InterfaceReport, MapReport, ProblemReport, ProviderReport, ServiceReport, ServiceTraffic,
         StatusReport, Traffic,
     },
-    catalog::{Catalog, CatalogBackend, Desired, Notice, NoticeKind, Port, Protocol, Weight},
+    catalog::{Catalog, CatalogBackend, Desired, Notice, NoticeKind, Port, Protocol},
     datapath::flows::Census,
     plan::{Endpoint, Limits, Wanted},
     vip::VipName,
@@ -49,6 +49,7 @@ pub(super) fn report(
         agent: fixed.agent.clone(),
         services: Arc::clone(services),
         providers: providers(catalog, desired),
+        operator: Vec::new(),
         datapath: DatapathReport {
             interfaces: fixed.interfaces.clone(),
             ..fixed.datapath.clone()
@@ -149,11 +150,11 @@ pub(super) fn services(
         entry.external.sort_unstable();
         entry.external.dedup();
         let standings = service.backends.iter().map(|backend| {
-            let standing = voices.standing(&service.properties, backend);
+            let standing = voices.standing(key, service, backend);
             (backend, tier(backend, zone), standing)
         });
         let standings: Vec<_> = standings.collect();
-        let taking = standings.iter().filter(|(_, _, s)| takes_flows(s));
+        let taking = standings.iter().filter(|(_, _, one)| one.takes_flows());
         let used = taking.map(|(_, tier, _)| *tier).min();
         let is_down = |(_, _, standing): &(_, _, Standing)| standing.shown == BackendState::Down;
         entry.fail_open |=
@@ -169,15 +170,12 @@ pub(super) fn services(
     merged.into_values().collect()
 }
 
-/// Whether new flows come to it, if it is its tier's turn.
-fn takes_flows(standing: &Standing) -> bool {
-    standing.shown == BackendState::Active && standing.weight != Weight::DRAIN
-}
-
 /// `stands_by`: others are to be used before it, and one of them takes flows.
 fn backend_report(backend: &CatalogBackend, standing: Standing, stands_by: bool) -> BackendReport {
     let Standing {
         weight,
+        share: _,
+        gone: _,
         state: _,
         shown,
         why,
@@ -241,6 +239,7 @@ fn problem(notice: &Notice) -> ProblemReport {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::catalog::Weight;
     use crate::plan::{Endpoint, WantedBackend, WantedService};
 
     #[test]

@@ -4,11 +4,16 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
     sync::Arc,
+    time::Instant,
 };
 
 use lb_common::backend_state;
 use tracing::{info, warn};
 
+use super::{
+    operator::{Operator, Said},
+    slow::SlowStart,
+};
 use crate::{
     admin::report::{BackendReport, BackendState, Timestamp},
     catalog::{CatalogBackend, Desired, Properties, Service, ServiceKey, Weight},
@@ -16,11 +21,20 @@ use crate::{
     plan::{self, Endpoint, KernelState, Wanted},
 };
 
+/// Why a backend is as the operator says.
+const OPERATOR: &str = "by the operator";
+/// Why a backend drains whose declared weight says so, as all providers word it.
+const WEIGHT_0: &str = "weight 0";
+
 /// Where a backend stands in one service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Standing {
-    /// Its share of new flows.
+    /// Its weight.
     pub(super) weight: Weight,
+    /// Its share of new flows at this moment.
+    pub(super) share: Weight,
+    /// The kernel is to know it no more: what it has is reset.
+    pub(super) gone: bool,
     /// What the kernel makes of it; with weight 0 it drains all the same.
     pub(super) state: plan::BackendState,
     /// What `status` says.
@@ -30,29 +44,91 @@ pub(super) struct Standing {
 }
 
 /// Who says something about backends besides the catalog.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Voices<'a> {
     /// What checks say; `None`: there are none.
     pub(super) verdicts: Option<&'a Verdicts>,
+    pub(super) operator: Option<&'a Operator>,
+    pub(super) slow: Option<&'a SlowStart>,
+    /// The moment that it is.
+    pub(super) at: (Timestamp, Instant),
 }
 
 // === impl Voices ===
 
 impl Voices<'_> {
-    /// Both must agree that a backend takes flows: who runs it and who checks it. What the orchestrator takes out
-    /// keeps its flows, whatever the checks say.
-    pub(super) fn standing(&self, of: &Properties, backend: &CatalogBackend) -> Standing {
-        let judged = self.judged(of, backend.addr);
-        let (state, shown, why) = if backend.weight == Weight::DRAIN {
+    /// All must agree that a backend takes flows: who runs it, who checks it and the operator. What is taken out on
+    /// purpose keeps its flows, whatever the checks say.
+    ///
+    /// The operator's weight is one for a backend that takes flows: it does not bring back what its orchestrator takes
+    /// out, as the backend may be about to end.
+    pub(super) fn standing(
+        &self,
+        key: &ServiceKey,
+        service: &Service,
+        backend: &CatalogBackend,
+    ) -> Standing {
+        let said = self
+            .operator
+            .map(|operator| operator.says(key, service, backend));
+        let Said {
+            out,
+            weight: wished,
+        } = said.unwrap_or_default();
+        let declared = backend
+            .draining
+            .as_deref()
+            .is_none_or(|why| why == WEIGHT_0);
+        let own = wished.filter(|_| declared);
+        let weight = own.unwrap_or(backend.weight);
+        if let Some(out) = out {
+            let gone = out.is_over(self.at.0);
+            return Standing {
+                weight,
+                share: Weight::DRAIN,
+                gone,
+                state: plan::BackendState::Draining,
+                shown: match out.maintenance {
+                    true => BackendState::Maintenance,
+                    false => BackendState::Draining,
+                },
+                why: Some(match gone {
+                    true => format!("{OPERATOR}; what was left was reset").into(),
+                    false => OPERATOR.into(),
+                }),
+            };
+        }
+        let judged = self.judged(&service.properties, backend.addr);
+        let (state, shown, mut why) = if weight == Weight::DRAIN {
             let state = plan::BackendState::Draining;
-            (state, BackendState::Draining, backend.draining.clone())
+            let why = match own {
+                Some(_) => Some(WEIGHT_0.into()),
+                None => backend.draining.clone(),
+            };
+            (state, BackendState::Draining, why)
         } else if judged.verdict == Verdict::Down {
             (plan::BackendState::Down, BackendState::Down, judged.reason)
         } else {
             (plan::BackendState::Up, BackendState::Active, judged.reason)
         };
+        if own.is_some_and(|own| own != backend.weight) {
+            let weight = format!("weight {OPERATOR}");
+            why = Some(match why {
+                Some(why) => format!("{why}; {weight}").into(),
+                None => weight.into(),
+            });
+        }
+        let mut share = weight;
+        if let Some(slow) = self.slow {
+            share = slow.share(key, service, backend.addr, weight, self.at.1);
+            if slow.is_starting(key, service, backend.addr, self.at.1) && why.is_none() {
+                why = Some("slow start".into());
+            }
+        }
         Standing {
-            weight: backend.weight,
+            weight,
+            share,
+            gone: false,
             state,
             shown,
             why,
@@ -76,6 +152,29 @@ impl Voices<'_> {
                 },
                 Some(judged) => judged,
             },
+        }
+    }
+}
+
+// === impl Standing ===
+
+impl Standing {
+    /// Whether new flows come to it, if it is its tier's turn.
+    pub(super) fn takes_flows(&self) -> bool {
+        self.shown == BackendState::Active && self.weight != Weight::DRAIN
+    }
+}
+
+// === impl Voices ===
+
+impl Default for Voices<'_> {
+    /// Nobody says anything.
+    fn default() -> Self {
+        Self {
+            verdicts: None,
+            operator: None,
+            slow: None,
+            at: (Timestamp::now(), Instant::now()),
         }
     }
 }

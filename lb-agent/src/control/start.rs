@@ -24,6 +24,7 @@ use super::{
     collector,
     external::Holders,
     hops::Hops,
+    judges::Judges,
     look::{Looker, start_admin},
     made::Made,
     names::{open_dns, serve_dns},
@@ -31,7 +32,7 @@ use super::{
     owners::Owners,
     providers::{forbidden, start_providers},
     report::Fixed,
-    standing::{Since, Voices, known_down},
+    standing::Voices,
     suspects,
     wanted::{Node, hold, wanted},
 };
@@ -44,7 +45,6 @@ use crate::{
     config::{self, Config},
     datapath::{Datapath, DatapathConfig, Interface, Sizes, TcMode, XdpMode},
     dns,
-    health::Monitor,
     net::{LinkKind, Netlink, Routes, Topology, local_port_range, reserve_ports},
     plan::{self, Planner},
     preflight,
@@ -252,7 +252,7 @@ async fn set_up(parts: Parts) -> Result<Ready> {
         pins = %config.paths.pin_dir.display(), "attached"
     );
 
-    let health = Monitor::start(config.checks as usize, known_down(&have), &stop);
+    let (judges, orders) = Judges::start(&config, &have, &stop)?;
     let fixed = Fixed {
         agent: AgentReport {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -284,7 +284,7 @@ async fn set_up(parts: Parts) -> Result<Ready> {
         datapath.explainer(),
         datapath.tracer()?,
     );
-    start_admin(socket, &published, datapath.stats()?, looker, &stop);
+    start_admin(socket, &published, datapath.stats()?, looker, orders, &stop);
     tokio::spawn(collector::run(
         datapath.flow_tables()?,
         Arc::clone(&published.census),
@@ -322,8 +322,7 @@ async fn set_up(parts: Parts) -> Result<Ready> {
         desired: Desired::default(),
         owners,
         holders,
-        health,
-        since: Since::default(),
+        judges,
         adopted,
         failures: Vec::new(),
         services: Arc::default(),

@@ -82,18 +82,21 @@ pub(super) fn wanted(
         .services
         .iter()
         .map(|(key, service)| {
-            let backends = service.backends.iter().map(|backend| {
+            let backends = service.backends.iter().filter_map(|backend| {
+                let standing = voices.standing(key, service, backend);
+                if standing.gone {
+                    return None;
+                }
                 let reach = reach(backend.addr.ip());
-                let standing = voices.standing(&service.properties, backend);
-                WantedBackend {
+                Some(WantedBackend {
                     addr: backend.addr,
-                    weight: standing.weight,
+                    weight: standing.share,
                     max_flows: backend.max_flows,
                     tier: tier(backend, node.zone.as_deref()),
                     state: standing.state,
                     reach,
                     peer: node.peer(backend.addr.ip(), reach),
-                }
+                })
             });
             let service = WantedService {
                 shape: shape(&service.properties, node.dsr),
@@ -186,6 +189,7 @@ fn shape(properties: &Properties, dsr: bool) -> Service {
         external: _,
         check: _,
         fail_closed: _,
+        slow_start: _,
     } = properties;
     let flags = if sources.values().any(|source| *source == Source::Allow) {
         service_flag::ALLOW_LISTED

@@ -15,6 +15,8 @@ use crate::{
 
 /// The longest time-out, s: 30 days.
 const LONGEST: u32 = 30 * 86_400;
+/// The longest slow start, s.
+const LONGEST_START: u32 = 3_600;
 /// The shortest one, s.
 const SHORTEST: u32 = 10;
 
@@ -56,6 +58,11 @@ pub(in crate::provider) fn properties<'l>(
     }
     if let Some(open) = read(&label, "lb.fail-open", yes_or_no)? {
         to.fail_closed = !open;
+    }
+    if let Some(over) = read(&label, "lb.slow-start", |text| {
+        seconds(text, 1..=LONGEST_START)
+    })? {
+        to.slow_start = over;
     }
     let mut sources = BTreeMap::new();
     for (name, rule) in [("lb.allow", Source::Allow), ("lb.deny", Source::Deny)] {

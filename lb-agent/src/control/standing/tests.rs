@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::{
+    admin::orders::{Act, Order, Which},
     catalog::{Check, Port, Probe, Protocol},
     plan::{Kernel, KernelState, Limits, Op, Planner, Reach, WantedBackend, WantedService},
     provider::ProviderId,
@@ -40,10 +41,30 @@ fn verdicts(verdict: Verdict, reason: Option<&str>) -> Verdicts {
     Verdicts::new([(Arc::new(target), judged)], BTreeSet::new())
 }
 
+fn key() -> ServiceKey {
+    ServiceKey {
+        addr: "11.0.0.1".parse().expect("an address"),
+        port: Port::new(80).expect("a port"),
+        protocol: Protocol::Tcp,
+    }
+}
+
+fn service(of: &Properties, backend: CatalogBackend) -> Service {
+    Service {
+        name: None,
+        properties: Arc::new(of.clone()),
+        backends: vec![backend],
+    }
+}
+
 /// State in the kernel, state shown, and why.
 fn stands(of: &Properties, weight: Weight, verdicts: Option<&Verdicts>) -> String {
-    let voices = Voices { verdicts };
-    let standing = voices.standing(of, &backend(weight));
+    let voices = Voices {
+        verdicts,
+        ..Voices::default()
+    };
+    let service = service(of, backend(weight));
+    let standing = voices.standing(&key(), &service, &service.backends[0]);
     let why = standing.why.as_deref().unwrap_or("-");
     format!("{:?} {} {why}", standing.state, standing.shown)
 }
@@ -70,6 +91,85 @@ fn who_is_not_checked_is_what_his_orchestrator_says() {
     assert_eq!(stands(&usual, Weight::ONE, Some(&down)), "Up active -");
     let off = "Up active not checked: checks are turned off";
     assert_eq!(stands(&checked(), Weight::ONE, None), off);
+}
+
+/// State in the kernel, weight, state shown, and why, after an order.
+fn ordered(act: Act, deadline: Option<u64>, backend: CatalogBackend) -> String {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut operator = Operator::load(dir.path()).expect("there is none yet");
+    let service = service(&checked(), backend);
+    let desired = Desired {
+        services: [(key(), service.clone())].into(),
+        ..Desired::default()
+    };
+    let which = Which {
+        backend: Some(ADDR.parse().expect("a backend")),
+        service: None,
+    };
+    let order = Order {
+        act,
+        which,
+        deadline,
+    };
+    operator
+        .obey(&order, &desired, Timestamp(1_000))
+        .expect("obeyed");
+    let down = verdicts(Verdict::Down, Some("connection refused"));
+    let voices = Voices {
+        verdicts: Some(&down),
+        operator: Some(&operator),
+        slow: None,
+        at: (Timestamp(2_000), Instant::now()),
+    };
+    let standing = voices.standing(&key(), &service, &service.backends[0]);
+    let Standing {
+        weight,
+        share,
+        gone,
+        state,
+        shown,
+        why,
+    } = standing;
+    let why = why.as_deref().unwrap_or("-");
+    format!("{state:?} {weight}/{share} gone {gone}: {shown} {why}")
+}
+
+#[test]
+fn the_operator_wins_but_brings_nobody_back_who_is_about_to_end() {
+    let whole = || backend(Weight::ONE);
+    assert_eq!(
+        ordered(Act::Drain, None, whole()),
+        "Draining 1/0 gone false: draining by the operator"
+    );
+    assert_eq!(
+        ordered(Act::Maintenance, Some(2), whole()),
+        "Draining 1/0 gone false: maintenance by the operator"
+    );
+    assert_eq!(
+        ordered(Act::Drain, Some(1), whole()),
+        "Draining 1/0 gone true: draining by the operator; what was left was reset"
+    );
+    assert_eq!(
+        ordered(Act::Weight(5), None, whole()),
+        "Down 5/5 gone false: down connection refused; weight by the operator"
+    );
+    assert_eq!(
+        ordered(Act::Weight(0), None, whole()),
+        "Draining 0/0 gone false: draining weight 0; weight by the operator"
+    );
+    let unhealthy = backend(Weight::DRAIN);
+    assert_eq!(
+        ordered(Act::Weight(5), None, unhealthy),
+        "Draining 0/0 gone false: draining unhealthy"
+    );
+    let declared = CatalogBackend {
+        draining: Some("weight 0".into()),
+        ..backend(Weight::DRAIN)
+    };
+    assert_eq!(
+        ordered(Act::Weight(5), None, declared),
+        "Down 5/5 gone false: down connection refused; weight by the operator"
+    );
 }
 
 /// Maps that only remember what was done.

@@ -17,6 +17,7 @@
 //! | `lb.allow`, `lb.deny` | prefixes of clients, by blanks | all allowed |
 //! | `lb.check` | `tcp` or `http:/path`, then `interval=2s`, `rise=2`, ...: see `docs/health.md` | no check of our own |
 //! | `lb.fail-open` | `no`: refused, not tried all the same, while every container is down | `yes` |
+//! | `lb.slow-start` | how long a container's share grows, such as `30s` | at once |
 //! | `lb.service` | the service's name | Compose's, Swarm's, or the container's |
 //! | `lb.enable` | `false`: left out | `true` |
 
@@ -36,7 +37,7 @@ use crate::{
 const MOST_BYTES: usize = 4_096;
 
 /// Every label of ours.
-const NAMES: [&str; 19] = [
+const NAMES: [&str; 20] = [
     "lb.vip",
     "lb.port",
     "lb.address",
@@ -54,6 +55,7 @@ const NAMES: [&str; 19] = [
     "lb.deny",
     "lb.check",
     "lb.fail-open",
+    "lb.slow-start",
     "lb.service",
     "lb.enable",
 ];

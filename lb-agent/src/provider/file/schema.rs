@@ -55,6 +55,7 @@ keys! {
         external: Spanned<OneOrMany>,
         check: Spanned<CheckKeys>,
         fail_open: Spanned<String>,
+        slow_start: Spanned<String>,
     }
 }
 

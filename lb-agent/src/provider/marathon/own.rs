@@ -13,7 +13,7 @@ use crate::{
 use super::label::{Labels, said, text};
 
 /// Every label that is read.
-const NAMES: [&str; 14] = [
+const NAMES: [&str; 15] = [
     "lb.allow",
     "lb.affinity",
     "lb.backup",
@@ -26,6 +26,7 @@ const NAMES: [&str; 14] = [
     "lb.maxflows-backend",
     "lb.mode",
     "lb.rate",
+    "lb.slow-start",
     "lb.source-rate",
     "lb.weight",
 ];

@@ -20,6 +20,8 @@ const LONGEST: u32 = 30 * 86_400;
 /// The shortest ones, s: the time stamp of a flow may lag behind by [`lb_common::touch_interval`].
 const SHORTEST_TCP: u32 = 10;
 const SHORTEST_UDP: u32 = 2;
+/// The longest slow start, s.
+const LONGEST_START: u32 = 3_600;
 
 keys! {
     /// The key `idle`.
@@ -51,6 +53,7 @@ pub(super) fn properties(service: &Service) -> Result<Option<Properties>, Wrong>
         external: external_key,
         check: check_keys,
         fail_open,
+        slow_start,
     } = service;
     let said = [
         mode_key,
@@ -60,6 +63,7 @@ pub(super) fn properties(service: &Service) -> Result<Option<Properties>, Wrong>
         rate,
         source_rate,
         fail_open,
+        slow_start,
     ]
     .iter()
     .any(|key| key.is_some());
@@ -83,6 +87,10 @@ pub(super) fn properties(service: &Service) -> Result<Option<Properties>, Wrong>
         external: external(external_key.as_ref())?,
         check: check_keys.as_ref().map(check).transpose()?.map(Arc::new),
         fail_closed: read("fail-open", fail_open, yes_or_no)?.is_some_and(|open| !open),
+        slow_start: read("slow-start", slow_start, |text| {
+            seconds(text, 1..=LONGEST_START)
+        })?
+        .unwrap_or(usual.slow_start),
     }))
 }
 

@@ -73,7 +73,7 @@ mod tests {
              rate: '4294967295', source-rate: 20, idle: {tcp: 10s, udp: 2s, udp-two-way: 1h30m}, \
              allow: [10.0.0.0/8, 'fd00::1'], deny: [], external: 10000}]",
             "services: [{name: /a, port: 1, external: [10000, '10001'], deny: [10.9.0.7]}]",
-            "services: [{name: /a, port: 1, check: tcp, fail-open: yes}]",
+            "services: [{name: /a, port: 1, check: tcp, fail-open: yes, slow-start: 30s}]",
             "services: [{name: /a, port: 1, check: 'http:/h interval=1s fall=2', fail-open: 'no'}]",
             "services: [{name: /a, port: 1, check: {http: /h, interval: 500ms, timeout: 1s, rise: 2, fall: '3', \
              grace: 10s, port: 81, host: www, method: HEAD, expect: '200-299,404'}}]",
@@ -129,6 +129,7 @@ mod tests {
             "{name: /a, port: 1, check: {rise: 0}}",
             "{name: /a, port: 1, check: {interval: 5}}",
             "{name: /a, port: 1, fail-open: maybe}",
+            "{name: /a, port: 1, slow-start: 30}",
             "{name: /a, port: 1, backends: 10.0.0.1}",
             "{name: /a, port: 1, backends: [10.0.0.1]}",
             "{name: /a, port: 1, backends: ['host:80']}",

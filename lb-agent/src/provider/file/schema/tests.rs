@@ -189,6 +189,7 @@ services:
     let expected = Properties {
         check: None,
         fail_closed: false,
+        slow_start: 0,
         mode: Mode::DsrL2,
         balance: Balance::LeastConn,
         affinity: 600,
