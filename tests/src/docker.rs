@@ -89,10 +89,29 @@ impl Docker {
     ///
     /// It does not come back.
     pub fn restart(&mut self, host: &Host) -> Result<()> {
+        self.kill()?;
+        self.revive(host)
+    }
+
+    /// Kills the engine, not its containers.
+    ///
+    /// # Errors
+    ///
+    /// It does not end.
+    pub fn kill(&mut self) -> Result<()> {
         if let Some(mut daemon) = self.daemon.take() {
             daemon.signal(Signal::KILL)?;
             wait_until("the engine is gone", PATIENCE, || daemon.has_ended())?;
         }
+        Ok(())
+    }
+
+    /// Starts a killed engine again.
+    ///
+    /// # Errors
+    ///
+    /// It does not come back.
+    pub fn revive(&mut self, host: &Host) -> Result<()> {
         // Killed, they leave behind what their next run would wait for.
         for stale in [
             "docker.pid",

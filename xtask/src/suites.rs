@@ -29,11 +29,13 @@ pub(crate) enum Suite {
     Ecs,
     /// A real etcd in such a namespace: `tests/tests/etcd_*.rs`.
     Etcd,
+    /// All orchestrators at once, killed in turn and together: `tests/tests/together_*.rs`.
+    Together,
     /// Health checks and the operator's word about backends: `tests/tests/health_*.rs`.
     Health,
 }
 
-const ALL: [Suite; 8] = [
+const ALL: [Suite; 9] = [
     Suite::Unit,
     Suite::Packet,
     Suite::Lab,
@@ -41,6 +43,7 @@ const ALL: [Suite; 8] = [
     Suite::Docker,
     Suite::Ecs,
     Suite::Etcd,
+    Suite::Together,
     Suite::Health,
 ];
 
@@ -63,6 +66,7 @@ pub(crate) fn run(suite: Option<Suite>, arguments: &[String]) -> Result<ExitCode
             Suite::Docker => Need::Docker,
             Suite::Etcd => Need::Etcd,
             Suite::Ecs => Need::Ecs,
+            Suite::Together => Need::Orchestrators,
         })?;
     }
     let mut failed = Vec::new();
@@ -74,6 +78,7 @@ pub(crate) fn run(suite: Option<Suite>, arguments: &[String]) -> Result<ExitCode
             Suite::Marathon => as_programs("marathon", arguments)?,
             Suite::Docker => as_programs("docker", arguments)?,
             Suite::Etcd => as_programs("etcd", arguments)?,
+            Suite::Together => as_programs("together", arguments)?,
             Suite::Health => as_programs("health", arguments)?,
             Suite::Ecs => as_programs("ecs", arguments)?,
         };

@@ -27,6 +27,8 @@ pub(crate) enum Need {
     Etcd,
     /// Build, and run an AWS stand-in in the lab.
     Ecs,
+    /// All three.
+    Orchestrators,
 }
 
 /// Makes the machine ready.
@@ -46,6 +48,10 @@ pub(crate) fn bring(need: Need) -> Result<()> {
         Need::Etcd => apt::bring(&[apt::LAB, apt::ETCD].concat())?,
         Need::Ecs => {
             apt::bring(apt::LAB)?;
+            python::bring()?;
+        }
+        Need::Orchestrators => {
+            apt::bring(&[apt::LAB, apt::DOCKER, apt::ETCD].concat())?;
             python::bring()?;
         }
     }
