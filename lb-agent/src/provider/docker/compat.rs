@@ -2,9 +2,12 @@
 //!
 //! What has a meaning for connections is taken over; what needs the payload (HTTP, TLS) is named once as having no effect.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
-use super::labels::Wish;
+use super::{labels::Wish, probes};
 use crate::{
     catalog::{Balance, Port},
     provider::{
@@ -14,7 +17,7 @@ use crate::{
 };
 
 /// Variables that are read.
-const READ: [&str; 8] = [
+const READ: [&str; 10] = [
     "TCP_PORTS",
     "SERVICE_PORTS",
     "EXCLUDE_PORTS",
@@ -23,17 +26,17 @@ const READ: [&str; 8] = [
     "FAILOVER",
     "COOKIE",
     "EXTRA_ROUTE_SETTINGS",
+    "HEALTH_CHECK",
+    "HTTP_CHECK",
 ];
 
 /// Variables without a meaning for connections. Their values may be secrets, and are not kept.
-const IGNORED: [&str; 11] = [
+const IGNORED: [&str; 9] = [
     "VIRTUAL_HOST_WEIGHT",
     "SSL_CERT",
     "FORCE_SSL",
     "GZIP_COMPRESSION_TYPE",
     "HSTS_MAX_AGE",
-    "HTTP_CHECK",
-    "HEALTH_CHECK",
     "OPTION",
     "EXTRA_SETTINGS",
     "HTTP_BASIC_AUTH",
@@ -115,6 +118,8 @@ pub(super) fn read(
     if let Some(text) = get("EXTRA_ROUTE_SETTINGS") {
         route_settings(text, wish, notes).map_err(wrong("EXTRA_ROUTE_SETTINGS"))?;
     }
+    let check = probes::check(get("HEALTH_CHECK"), get("HTTP_CHECK"), notes)?;
+    wish.tcp_check = check.map(Arc::new);
     for name in IGNORED.iter().filter(|name| env.contains_key(**name)) {
         notes.push(format!(
             "{name} of the environment has no effect: connections are balanced, not requests"

@@ -21,11 +21,11 @@
 //! | `lb.service` | the service's name | Compose's, Swarm's, or the container's |
 //! | `lb.enable` | `false`: left out | `true` |
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
 use super::{FRAMEWORK, compat, container::Container};
 use crate::{
-    catalog::{Port, Properties, Protocol, Weight},
+    catalog::{Check, Port, Properties, Protocol, Weight},
     provider::{
         VipHost,
         shape::{self, parts},
@@ -85,6 +85,8 @@ pub(in crate::provider) struct Wish {
     pub(in crate::provider) max_flows: u32,
     /// Whether the VIPs' ports stand at the node's own addresses, too.
     pub(in crate::provider) at_node: bool,
+    /// How those of TCP are checked if `properties` does not say.
+    pub(in crate::provider) tcp_check: Option<Arc<Check>>,
     /// What the VIPs are to be like.
     pub(in crate::provider) properties: Properties,
 }
@@ -247,6 +249,7 @@ impl Default for Wish {
             backup: false,
             max_flows: 0,
             at_node: false,
+            tcp_check: None,
             properties: Properties::default(),
         }
     }

@@ -12,6 +12,7 @@ pub(in crate::provider) mod container;
 mod engine;
 mod event;
 pub(in crate::provider) mod labels;
+mod probes;
 mod signal;
 mod watcher;
 
