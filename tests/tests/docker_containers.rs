@@ -2,7 +2,7 @@
 #![allow(clippy::expect_used, reason = "a test says what it expects")]
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
     sync::{
         Mutex,
@@ -310,6 +310,41 @@ fn new_connections_leave_a_stopping_container_in_no_time() {
         .filter(|(began, answer)| answer.is_err() && in_a_stop(began))
         .count();
     assert_eq!(failed, 0, "{:?}", failures(&answers));
+}
+
+#[test]
+fn the_names_below_a_service_drop_a_container_within_a_second_of_its_stop() {
+    let yard = Yard::up("names", &[]);
+    yard.run("web-1", &LABEL);
+    yard.run("web-2", &LABEL);
+    let vip = yard.expect("web", 2).ip().to_string();
+    let resolved = |name: &str| {
+        let answer = yard.stage.ask(&["resolve", name]);
+        let addrs = answer["addrs"].as_array().cloned().unwrap_or_default();
+        let addrs = addrs
+            .iter()
+            .filter_map(|addr| addr.as_str().map(str::to_owned));
+        addrs.collect::<BTreeSet<String>>()
+    };
+    let first = resolved("web-1.web.docker");
+    let second = resolved("web-2.web.docker");
+    assert_eq!((first.len(), second.len()), (1, 1));
+    assert_eq!(resolved("tasks.web.docker"), &first | &second);
+    let path = "/containers/web-1/kill?signal=SIGTERM";
+    yard.docker.post(path).expect("it is told");
+    let told = Instant::now();
+    wait_until("it is dropped", Duration::from_secs(1), || {
+        resolved("tasks.web.docker") == second
+    })
+    .expect("the one that goes on alone");
+    println!("dropped {:?} after the signal", told.elapsed());
+    assert_eq!(resolved("web-1.web.docker"), first, "while it drains");
+    assert_eq!(resolved("web.docker"), [vip].into());
+    yard.docker(&["rm", "--force", "web-1"]);
+    wait_until("it is gone", PATIENCE, || {
+        resolved("web-1.web.docker").is_empty()
+    })
+    .expect("gone");
 }
 
 #[test]

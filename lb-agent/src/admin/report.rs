@@ -117,6 +117,9 @@ pub struct BackendReport {
     pub app: String,
     /// The orchestrator's id of the instance.
     pub task: String,
+    /// What it is called below the VIP's name in DNS, if the orchestrator has a word for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instance: Option<String>,
     /// What came to it and from it, for all services that name it together; filled in on request.
     #[serde(default)]
     pub traffic: Traffic,

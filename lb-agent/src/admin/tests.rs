@@ -6,7 +6,6 @@ mod ordering;
 use std::{
     fs,
     io::{Read, Write},
-    net::SocketAddr,
     os::unix::{fs::PermissionsExt, net::UnixListener, net::UnixStream},
     path::{Path, PathBuf},
     process::Command,
@@ -169,18 +168,15 @@ fn service(name: Option<&str>, addr: &str, port: u16, backends: &[&str]) -> Serv
         address_not_agreed: false,
         check: None,
         fail_open: false,
-        backends: backends
-            .iter()
-            .map(|addr| backend(addr.parse().unwrap()))
-            .collect(),
+        backends: backends.iter().copied().map(backend).collect(),
         traffic: ServiceTraffic::default(),
         stands_at: Vec::new(),
     }
 }
 
-fn backend(addr: SocketAddr) -> BackendReport {
+fn backend(addr: &str) -> BackendReport {
     BackendReport {
-        addr,
+        addr: addr.parse().unwrap(),
         weight: 1,
         state: BackendState::Active,
         since: None,
@@ -188,6 +184,7 @@ fn backend(addr: SocketAddr) -> BackendReport {
         provider: "marathon:marathon".into(),
         app: "/app".into(),
         task: "app.1".into(),
+        instance: None,
         traffic: Traffic::default(),
     }
 }

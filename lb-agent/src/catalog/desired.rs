@@ -68,6 +68,8 @@ pub struct CatalogBackend {
     pub zone: Option<Arc<str>>,
     /// The orchestrator's id of the instance.
     pub task: Arc<str>,
+    /// What it is called below the VIP's name in DNS; `None`: by its address.
+    pub instance: Option<Arc<str>>,
     /// Who declares it.
     pub app: Arc<str>,
     /// Where it was read.

@@ -410,6 +410,7 @@ impl<'a> Resolution<'a> {
                 backup: backend.backup,
                 zone: backend.zone.clone(),
                 task: backend.task.clone(),
+                instance: backend.instance.clone(),
                 app: pool.app.clone(),
                 provider: provider.clone(),
                 draining: backend.draining.clone(),

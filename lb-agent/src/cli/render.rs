@@ -147,6 +147,7 @@ fn backends(services: &[ServiceReport], now: Timestamp) -> Table {
                 provider,
                 app,
                 task,
+                instance: _,
                 traffic: _,
             } = backend;
             table.add_row([

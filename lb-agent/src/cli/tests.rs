@@ -347,6 +347,7 @@ fn example() -> StatusReport {
         provider: "marathon:marathon".into(),
         app: "/dcos-101/app2".into(),
         task: "dcos-101_app2.1".into(),
+        instance: None,
         traffic: Traffic::default(),
     };
     let mut app2 = ServiceReport {

@@ -135,6 +135,7 @@ mod tests {
                 provider: String::new(),
                 app: String::new(),
                 task: String::new(),
+                instance: None,
                 traffic: Traffic::default(),
             }],
             traffic: ServiceTraffic::default(),

@@ -254,8 +254,6 @@ impl Control {
         }
         self.failures = failures;
         self.published.dns_allow.store(Arc::new(self.dns_clients()));
-        let table = dns::Table::new(&self.zones, &desired.names);
-        self.published.dns.store(Arc::new(table));
         self.report_services(&desired);
         self.desired = desired;
     }
@@ -283,10 +281,14 @@ impl Control {
         }
     }
 
+    /// Says what now is: to whoever asks for the status, and to DNS.
     fn report_services(&mut self, desired: &Desired) {
         let zone = self.node.zone.as_deref();
         let (voices, since) = self.judges.voices_and_since();
         self.services = Arc::new(report::services(desired, zone, &voices, since));
+        let instances = names::instances(&self.services);
+        let table = dns::Table::new(&self.zones, &desired.names, instances);
+        self.published.dns.store(Arc::new(table));
     }
 
     /// The services of an earlier life that may be of a provider which was not read yet: they stay.

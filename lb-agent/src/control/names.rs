@@ -1,9 +1,6 @@
 //! DNS as the agent runs it: where it listens, whom it asks, and what `resolve` says of a name.
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
-};
+use std::{collections::HashMap, net::SocketAddr, sync::Arc};
 
 use anyhow::Result;
 use tokio_util::sync::CancellationToken;
@@ -11,7 +8,7 @@ use tracing::{error, warn};
 
 use super::Published;
 use crate::{
-    admin::report::Resolution,
+    admin::report::{BackendState, Resolution, ServiceReport},
     config::Config,
     dns::{self, DnsConfig, Lookup},
 };
@@ -86,6 +83,24 @@ fn usable(addresses: Vec<SocketAddr>, inherited: &dns::Inherited) -> Result<Vec<
     }
 }
 
+/// Who is behind each name, for the names below it.
+pub(super) fn instances(services: &[ServiceReport]) -> HashMap<Box<str>, Vec<dns::Instance>> {
+    let mut all = HashMap::<Box<str>, Vec<dns::Instance>>::new();
+    for service in services {
+        let Some(name) = &service.name else { continue };
+        let of_name = all.entry(name.as_str().into()).or_default();
+        of_name.extend(service.backends.iter().map(|backend| dns::Instance {
+            addr: backend.addr,
+            port: service.port.get(),
+            protocol: service.protocol,
+            weight: backend.weight,
+            ready: backend.state == BackendState::Active && backend.weight > 0,
+            label: dns::Instance::label(backend.instance.as_deref(), backend.addr.ip()),
+        }));
+    }
+    all
+}
+
 /// What DNS would answer.
 pub(super) fn resolution(table: &dns::Table, name: &str) -> Resolution {
     let found = match dns::lookup(table, name) {
@@ -110,12 +125,7 @@ pub(super) fn resolution(table: &dns::Table, name: &str) -> Resolution {
         name: format!("{}.", found.fqdn),
         code: "NOERROR".to_owned(),
         authoritative: true,
-        addrs: found
-            .v4
-            .map(IpAddr::V4)
-            .into_iter()
-            .chain(found.v6.map(IpAddr::V6))
-            .collect(),
+        addrs: found.addrs,
         ttl: dns::TTL,
     }
 }
@@ -133,7 +143,7 @@ mod tests {
             v6: None,
         };
         let name = VipName::mangle("/app", "marathon").unwrap();
-        let table = dns::Table::new(&zones, &[(name, addresses)].into());
+        let table = dns::Table::new(&zones, &[(name, addresses)].into(), HashMap::new());
         let said = |name| {
             let Resolution {
                 name,

@@ -154,6 +154,7 @@ mod tests {
                     backup: false,
                     zone: None,
                     task: "task".into(),
+                    instance: None,
                     app: "app".into(),
                     provider: provider(name),
                     draining: None,

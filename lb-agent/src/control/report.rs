@@ -200,6 +200,7 @@ fn backend_report(backend: &CatalogBackend, standing: Standing, stands_by: bool)
         provider: backend.provider.to_string(),
         app: backend.app.to_string(),
         task: backend.task.to_string(),
+        instance: backend.instance.as_deref().map(str::to_owned),
         traffic: Traffic::default(),
     }
 }
@@ -251,6 +252,7 @@ mod tests {
             backup,
             zone: zone.map(Into::into),
             task: "task".into(),
+            instance: None,
             app: "app".into(),
             provider: crate::provider::ProviderId::new("test", "a"),
             draining: None,

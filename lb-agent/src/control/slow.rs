@@ -134,6 +134,7 @@ mod tests {
             backup: false,
             zone: None,
             task: "task".into(),
+            instance: None,
             app: "app".into(),
             provider: ProviderId::new("test", "a"),
             draining: None,

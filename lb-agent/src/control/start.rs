@@ -196,6 +196,7 @@ async fn set_up(parts: Parts) -> Result<Ready> {
         dns: Arc::new(ArcSwap::from_pointee(dns::Table::new(
             &zones,
             &Default::default(),
+            Default::default(),
         ))),
         dns_allow: Arc::default(),
         dns_upstreams: Arc::default(),

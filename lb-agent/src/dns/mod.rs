@@ -7,6 +7,7 @@ mod activation;
 mod config;
 mod forward;
 mod handler;
+mod instances;
 mod reply;
 mod server;
 mod sockets;
@@ -17,6 +18,7 @@ mod zones;
 
 pub use activation::Inherited;
 pub use config::{DnsConfig, LOOPBACK, Stats};
+pub use instances::Instance;
 pub use server::serve;
 pub use sockets::Sockets;
 pub use table::{Answer, Found, Lookup, Table, answer, lookup};

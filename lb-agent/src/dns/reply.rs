@@ -4,6 +4,7 @@ use hickory_server::{
     net::xfer::Protocol,
     proto::{
         op::{Edns, Header, HeaderCounts, Metadata},
+        rr::{RData, Record},
         serialize::binary::BinEncoder,
     },
     server::{Request, ResponseHandler, ResponseInfo},
@@ -100,12 +101,19 @@ fn fits(
 fn upper_bound(request: &Request, answer: &Answer) -> Option<usize> {
     /// Header, and an OPT record without options.
     const FIXED: usize = 12 + 11;
-    /// Type, class, TTL and length of a record, and the longest data in our zone (its SOA) uncompressed.
-    const RECORD: usize = 10 + 80;
+    /// Type, class, TTL and length of a record.
+    const RECORD: usize = 10;
+    /// The longest data in our zone but that of SRV: its SOA, uncompressed.
+    const DATA: usize = 80;
     if !answer.authoritative {
         return None;
     }
     let records = answer.answers.iter().chain(&answer.authority);
-    let records: usize = records.map(|record| record.name.len() + 2 + RECORD).sum();
+    let data = |record: &Record| match &record.data {
+        RData::SRV(srv) => 6 + srv.target.len() + 2,
+        _ => DATA,
+    };
+    let bound = |record: &Record| RECORD + record.name.len() + 2 + data(record);
+    let records: usize = records.map(bound).sum();
     Some(FIXED + request.queries.as_bytes().len() + records)
 }

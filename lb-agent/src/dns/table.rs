@@ -2,18 +2,21 @@
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
-    net::{Ipv4Addr, Ipv6Addr},
+    net::IpAddr,
 };
 
 use hickory_server::proto::{
     op::ResponseCode,
     rr::{
         DNSClass, Name, RData, Record, RecordType,
-        rdata::{A, AAAA},
+        rdata::{A, AAAA, SRV},
     },
 };
 
-use super::Zones;
+use super::{
+    Zones,
+    instances::{self, Asked, Instance},
+};
 use crate::{
     catalog::NameAddresses,
     vip::{self, VipName},
@@ -27,6 +30,8 @@ pub struct Table {
     names: HashMap<Box<str>, NameAddresses>,
     /// Nodes between the zone and a name that have no records of their own.
     inner_nodes: HashSet<Box<str>>,
+    /// Who is behind a name.
+    instances: HashMap<Box<str>, Vec<Instance>>,
 }
 
 /// The sections of a reply.
@@ -47,10 +52,8 @@ pub struct Answer {
 pub struct Found {
     /// The name in the zone, without the trailing dot.
     pub fqdn: String,
-    /// Its A record.
-    pub v4: Option<Ipv4Addr>,
-    /// Its AAAA record.
-    pub v6: Option<Ipv6Addr>,
+    /// Its A and AAAA records, in this order.
+    pub addrs: Vec<IpAddr>,
 }
 
 /// What DNS says of a name, in short.
@@ -67,12 +70,17 @@ pub enum Lookup {
 // === impl Table ===
 
 impl Table {
-    /// A snapshot of `names`.
-    pub fn new(zones: &Zones, names: &BTreeMap<VipName, NameAddresses>) -> Self {
+    /// A snapshot of `names`, and of who is behind them.
+    pub fn new(
+        zones: &Zones,
+        names: &BTreeMap<VipName, NameAddresses>,
+        instances: HashMap<Box<str>, Vec<Instance>>,
+    ) -> Self {
         let mut table = Self {
             zones: zones.clone(),
             names: HashMap::with_capacity(names.len()),
             inner_nodes: HashSet::new(),
+            instances,
         };
         for (name, &addresses) in names {
             let mut node = name.as_str();
@@ -87,9 +95,44 @@ impl Table {
         table
     }
 
-    fn find(&self, node: &str) -> Option<&NameAddresses> {
-        self.names.get(node)
+    /// What is said of `node`; `None`: it is none, or has no records of its own.
+    fn find(&self, node: &str) -> Option<Records<'_>> {
+        if let Some(NameAddresses { v4, v6 }) = self.names.get(node) {
+            let addrs = v4.map(IpAddr::V4).into_iter();
+            let addrs = addrs.chain(v6.map(IpAddr::V6)).collect();
+            return Some(Records {
+                addrs,
+                ..Records::default()
+            });
+        }
+        let labels: Vec<&str> = node.split('.').collect();
+        let (asked, name) = Asked::read(&labels)?;
+        let name = name.join(".");
+        let (name, _) = self.names.get_key_value(name.as_str())?;
+        let all = self
+            .instances
+            .get(name)
+            .map(Vec::as_slice)
+            .unwrap_or_default();
+        let mut addrs = instances::addresses(all, asked)?;
+        addrs.sort_by_key(IpAddr::is_ipv6);
+        let services = instances::services(all, asked)?;
+        Some(Records {
+            addrs,
+            services,
+            name,
+        })
     }
+}
+
+/// What a name stands for.
+#[derive(Clone, Debug, Default)]
+struct Records<'t> {
+    addrs: Vec<IpAddr>,
+    /// For SRV records.
+    services: Vec<&'t Instance>,
+    /// The VIP's name, which their targets are below.
+    name: &'t str,
 }
 
 /// The answer to a query; `None` if the name is not ours, whoever else may know it.
@@ -117,7 +160,7 @@ pub fn answer(
         return Some(Answer::existing(table, answers, apex));
     }
     let node = node(name, above);
-    let Some(addresses) = node.as_deref().and_then(|node| table.find(node)) else {
+    let Some(records) = node.as_deref().and_then(|node| table.find(node)) else {
         // RFC 8020: NXDOMAIN here would deny the names below.
         let code = match node.is_some_and(|node| table.inner_nodes.contains(node.as_str())) {
             true => ResponseCode::NoError,
@@ -125,16 +168,26 @@ pub fn answer(
         };
         return Some(Answer::negative(table, code, apex));
     };
-    let mut answers = Vec::new();
-    if any || record_type == RecordType::A {
-        let rdata = addresses.v4.map(|addr| RData::A(A(addr)));
-        answers.extend(rdata.map(|rdata| table.zones.address(name.clone(), rdata)));
-    }
-    if any || record_type == RecordType::AAAA {
-        let rdata = addresses.v6.map(|addr| RData::AAAA(AAAA(addr)));
-        answers.extend(rdata.map(|rdata| table.zones.address(name.clone(), rdata)));
-    }
+    let addrs = records.addrs.iter().map(|addr| match addr {
+        IpAddr::V4(v4) => RData::A(A(*v4)),
+        IpAddr::V6(v6) => RData::AAAA(AAAA(*v6)),
+    });
+    let services = records.services.iter();
+    let services = services.filter_map(|one| Some(RData::SRV(service(one, records.name, &apex)?)));
+    let answers = addrs
+        .chain(services)
+        .filter(|rdata| any || rdata.record_type() == record_type)
+        .map(|rdata| table.zones.record(name.clone(), rdata))
+        .collect();
     Some(Answer::existing(table, answers, apex))
+}
+
+/// The target is spelt under the suffix that was asked. `None`: it would be too long for a name.
+fn service(one: &Instance, name: &str, apex: &Name) -> Option<SRV> {
+    let below = Name::from_ascii(format!("{}.{name}", one.label)).ok()?;
+    let mut target = below.append_domain(apex).ok()?;
+    target.set_fqdn(true);
+    Some(SRV::new(0, one.weight, one.addr.port(), target))
 }
 
 /// What DNS would say for a name as a person types it: with the zone, with an alias of it, or the
@@ -151,11 +204,10 @@ pub fn lookup(table: &Table, name: &str) -> Lookup {
     let found = node
         .as_ref()
         .and_then(|node| Some((node, table.find(node)?)));
-    if let Some((node, addresses)) = found {
+    if let Some((node, records)) = found {
         return Lookup::Found(Found {
             fqdn: format!("{node}.{}", vip::ZONE),
-            v4: addresses.v4,
-            v6: addresses.v6,
+            addrs: records.addrs,
         });
     }
     let framework = node.as_deref().and_then(|node| node.rsplit('.').next());
@@ -169,7 +221,7 @@ pub fn lookup(table: &Table, name: &str) -> Lookup {
 }
 
 /// The first `count` labels of `name` in lower case, joined by dots. `None` if a label has other
-/// characters than canonical names have: one with a dot in it is not two labels.
+/// characters than our names have: one with a dot in it is not two labels.
 fn node(name: &Name, count: usize) -> Option<String> {
     let mut node = String::with_capacity(name.len());
     for label in name.iter().take(count) {
@@ -178,7 +230,7 @@ fn node(name: &Name, count: usize) -> Option<String> {
         }
         for byte in label {
             match byte.to_ascii_lowercase() {
-                byte @ (b'a'..=b'z' | b'0'..=b'9' | b'-') => node.push(char::from(byte)),
+                byte @ (b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_') => node.push(char::from(byte)),
                 _ => return None,
             }
         }
@@ -243,7 +295,7 @@ mod tests {
             (name("app.marathon"), four),
             (name("dispatcher.spark.marathon"), both),
         ]);
-        Table::new(&zones, &names)
+        Table::new(&zones, &names, HashMap::new())
     }
 
     fn ask(name: &str, record_type: RecordType) -> Option<Answer> {
@@ -385,8 +437,7 @@ mod tests {
                 panic!("{name} exists");
             };
             assert_eq!(found.fqdn, "app.marathon.l4lb.thisdcos.directory");
-            assert_eq!(found.v4, Some([11, 0, 0, 1].into()));
-            assert_eq!(found.v6, None);
+            assert_eq!(found.addrs, [IpAddr::from([11, 0, 0, 1])]);
         }
         for (name, fqdn) in [
             ("marathon", "marathon.l4lb.thisdcos.directory"),

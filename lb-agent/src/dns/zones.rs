@@ -94,8 +94,8 @@ impl Zones {
         Record::from_rdata(apex, NS_TTL, self.0.ns.clone())
     }
 
-    /// An address record.
-    pub(super) fn address(&self, owner: Name, rdata: RData) -> Record {
+    /// A record of a name that is not the apex.
+    pub(super) fn record(&self, owner: Name, rdata: RData) -> Record {
         Record::from_rdata(owner, TTL, rdata)
     }
 }

@@ -103,6 +103,8 @@ pub struct Backend {
     pub zone: Option<Arc<str>>,
     /// The orchestrator's id of the instance (task id).
     pub task: Arc<str>,
+    /// What it is called below the VIP's name in DNS, if the orchestrator has a word for it.
+    pub instance: Option<Arc<str>>,
     /// Why the weight is 0, in the field's words: `unhealthy`, `TASK_KILLING`, `no health result yet`.
     pub draining: Option<Arc<str>>,
 }

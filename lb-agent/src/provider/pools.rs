@@ -153,6 +153,7 @@ mod tests {
             backup: false,
             zone: None,
             task: task.into(),
+            instance: None,
             draining: None,
         }
     }

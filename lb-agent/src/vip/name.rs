@@ -74,6 +74,12 @@ impl fmt::Display for VipName {
     }
 }
 
+/// `text` as one label of such a name; `None` if nothing of it can stay.
+pub fn label(text: &str) -> Option<String> {
+    let label = mangle_label(&text.replace('.', "-"));
+    (!label.is_empty()).then_some(label)
+}
+
 /// Appends the labels of `fragment` to `out`. Dots survive as separators, empty pieces do not.
 fn mangle_fragment(fragment: &str, out: &mut String) -> Result<(), NameError> {
     let empty = |piece: &str| NameError::EmptyLabel {

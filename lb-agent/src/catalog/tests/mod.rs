@@ -27,6 +27,7 @@ fn backend(addr: &str) -> Backend {
         backup: false,
         zone: None,
         task: format!("task at {addr}").into(),
+        instance: None,
         draining: None,
     }
 }

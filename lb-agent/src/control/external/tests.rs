@@ -24,6 +24,7 @@ fn service(vip: &str, external: &[u16], backend: &str) -> (ServiceKey, Service) 
         backup: false,
         zone: None,
         task: "task".into(),
+        instance: None,
         app: vip.to_string().into(),
         provider: ProviderId::new("test", "a"),
         draining: None,

@@ -85,6 +85,7 @@ fn refusal(mode: Mode, vip: &str, backends: &[&str]) -> Option<String> {
         backup: false,
         zone: None,
         task: "task".into(),
+        instance: None,
         app: "app".into(),
         provider: ProviderId::new("test", "a"),
         draining: None,

@@ -25,6 +25,7 @@ fn backend(addr: &str, task: &str) -> CatalogBackend {
         backup: false,
         zone: None,
         task: task.into(),
+        instance: None,
         app: "app".into(),
         provider: ProviderId::new("test", "a"),
         draining: None,

@@ -18,6 +18,7 @@ fn backend(weight: Weight) -> CatalogBackend {
         backup: false,
         zone: None,
         task: "task".into(),
+        instance: None,
         app: "app".into(),
         provider: ProviderId::new("test", "a"),
         draining: (weight == Weight::DRAIN).then(|| "unhealthy".into()),
@@ -321,6 +322,7 @@ fn since_when_is_kept_until_the_state_is_another() {
         provider: String::new(),
         app: String::new(),
         task: String::new(),
+        instance: None,
         traffic: Default::default(),
     };
     let mut since = Since::default();

@@ -134,6 +134,7 @@ fn a_node_asks_its_zone_first_and_backups_last() {
         backup,
         zone: zone.map(Into::into),
         task: "task".into(),
+        instance: None,
         app: "app".into(),
         provider: crate::provider::ProviderId::new("test", "a"),
         draining: None,

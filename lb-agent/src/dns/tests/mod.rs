@@ -1,11 +1,12 @@
 //! DNS as a client sees it: a live server on loopback, and made-up upstreams.
 
+mod below;
 mod bounds;
 mod forwarding;
 mod wire;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::{Arc, atomic::AtomicUsize, atomic::Ordering},
     time::Duration,
@@ -14,7 +15,7 @@ use std::{
 use arc_swap::ArcSwap;
 use hickory_server::proto::{
     op::{Edns, Message, MessageType, OpCode, Query, ResponseCode},
-    rr::{Name, RData, Record, RecordType, rdata},
+    rr::{DNSClass, Name, RData, Record, RecordType, rdata},
     serialize::binary::{BinDecodable, BinDecoder},
 };
 use ipnet::IpNet;
@@ -138,7 +139,7 @@ fn table(names: &[(&str, u8)]) -> Table {
         (name, addresses)
     });
     let zones = Zones::new(None).expect("zones");
-    Table::new(&zones, &names.collect::<BTreeMap<_, _>>())
+    Table::new(&zones, &names.collect::<BTreeMap<_, _>>(), HashMap::new())
 }
 
 fn long_name() -> String {

@@ -26,6 +26,9 @@ const SERVICE: &str = "com.docker.compose.service";
 const ONE_OFF: &str = "com.docker.compose.oneoff";
 const SWARM_SERVICE: &str = "com.docker.swarm.service.name";
 const STACK: &str = "com.docker.stack.namespace";
+const NUMBER: &str = "com.docker.compose.container-number";
+/// `service.slot.id`, or `service.node id.id` where there is one on each node.
+const SWARM_TASK: &str = "com.docker.swarm.task.name";
 
 /// The port at which a service with one port stands, too.
 const HTTP: u16 = 80;
@@ -147,6 +150,9 @@ impl Builder<'_> {
             if wish.at_node {
                 properties.external.insert(vip.port);
             }
+            if properties.check.is_none() && vip.protocol == Protocol::Tcp {
+                properties.check.clone_from(&wish.tcp_check);
+            }
             if self.shaped.insert(key.clone()) && properties != Properties::default() {
                 self.pools.shape(&key, &Arc::new(properties));
             }
@@ -154,14 +160,15 @@ impl Builder<'_> {
                 continue;
             }
             for addr in &addresses {
-                let backend = self.backend(member, SocketAddr::new(*addr, vip.target.get()));
+                let backend =
+                    self.backend(identity, member, SocketAddr::new(*addr, vip.target.get()));
                 // An IP VIP takes backends of its own family alone.
                 self.pools.add(key.clone(), backend);
             }
         }
     }
 
-    fn backend(&self, member: &Member<'_>, addr: SocketAddr) -> Backend {
+    fn backend(&self, identity: &Identity, member: &Member<'_>, addr: SocketAddr) -> Backend {
         let Member { container, wish } = member;
         let draining = match (container.phase, container.health) {
             _ if self.engine.is_stopping(&container.id) => Some("told to stop"),
@@ -182,6 +189,7 @@ impl Builder<'_> {
             backup: wish.backup,
             zone: None,
             task: Arc::clone(&container.name),
+            instance: Some(identity.instance(container).into()),
             draining: draining.map(Arc::from),
         }
     }
@@ -312,6 +320,19 @@ impl Identity {
         match &self.project {
             Some(project) => format!("/{project}/{}", self.service),
             None => format!("/{}", self.service),
+        }
+    }
+
+    /// What one of its containers is called below its name: `web-1`, else as the container.
+    fn instance(&self, container: &Container) -> String {
+        let slot = |task: &str| task.rsplit('.').nth(1).map(str::to_owned);
+        let number = match container.label(NUMBER) {
+            Some(number) => Some(number.to_owned()),
+            None => container.label(SWARM_TASK).and_then(slot),
+        };
+        match number.filter(|number| !number.is_empty()) {
+            Some(number) => format!("{}-{number}", self.service),
+            None => container.name.to_string(),
         }
     }
 

@@ -204,6 +204,8 @@ fn ports_come_from_what_haproxy_users_wrote() {
 fn settings_of_haproxy_have_their_equivalents() {
     let env = [
         "TCP_PORTS=80",
+        "HTTP_CHECK=GET /up",
+        "HEALTH_CHECK=check inter 500",
         "BALANCE=leastconn",
         "FAILOVER=yes",
         "COOKIE=SRV insert indirect nocache",
@@ -225,6 +227,11 @@ fn settings_of_haproxy_have_their_equivalents() {
         (properties.balance, properties.affinity),
         (Balance::LeastConn, 3_600)
     );
+    let check = properties.check.as_deref().expect("a check");
+    assert_eq!(
+        (check.to_string(), check.interval.as_millis()),
+        ("http GET /up".to_owned(), 500)
+    );
     let backend = &pool.backends[0];
     assert_eq!(
         (backend.weight.get(), backend.max_flows, backend.backup),
@@ -233,6 +240,53 @@ fn settings_of_haproxy_have_their_equivalents() {
     let told = reasons(&all).join("\n");
     for word in ["COOKIE", "send-proxy", "SSL_CERT"] {
         assert!(told.contains(word), "{word} in {told}");
+    }
+}
+
+#[test]
+fn a_check_that_haproxy_made_is_none_of_udp() {
+    let env = ["VIRTUAL_HOST=a.example", "HEALTH_CHECK=check"];
+    let mut one = with_env(container("dns", "172.17.0.2", &[]), &env);
+    one.exposed = ["53/tcp", "53/udp"]
+        .iter()
+        .filter_map(|port| target(port))
+        .collect();
+    let pools = snapshot([one]).pools;
+    let checked = |pool: &Pool| {
+        let properties = pool.properties.as_ref();
+        (
+            pool.protocol,
+            properties.is_some_and(|one| one.check.is_some()),
+        )
+    };
+    let checked: Vec<_> = pools.iter().map(checked).collect();
+    use crate::catalog::Protocol::{Tcp, Udp};
+    assert_eq!(checked, [(Tcp, true), (Udp, false), (Tcp, true)]);
+}
+
+#[test]
+fn a_container_is_called_by_its_number_below_the_name_of_its_service() {
+    let swarm = |task| {
+        let name = ("com.docker.swarm.service.name", "shop_web");
+        let stack = ("com.docker.stack.namespace", "shop");
+        [
+            name,
+            stack,
+            ("com.docker.swarm.task.name", task),
+            ("lb.vip", "web:80"),
+        ]
+    };
+    let number = ("com.docker.compose.container-number", "2");
+    let compose = [&compose("web")[..], &[number, ("lb.vip", "web:80")]].concat();
+    for (labels, expected) in [
+        (&compose[..], "web-2"),
+        (&swarm("shop_web.3.r4nd0m"), "web-3"),
+        (&swarm("shop_web.n0de.r4nd0m"), "web-n0de"),
+        (&[("lb.vip", "web:80")], "shop-web-9"),
+    ] {
+        let all = snapshot([container("shop-web-9", "172.17.0.2", labels)]);
+        let instance = all.pools[0].backends[0].instance.as_deref();
+        assert_eq!(instance, Some(expected), "{labels:?}");
     }
 }
 

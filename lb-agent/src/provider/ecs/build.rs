@@ -178,6 +178,7 @@ impl<'a> Builder<'a> {
                     backup: wish.backup,
                     zone: task.zone.clone(),
                     task: last(arn).into(),
+                    instance: None,
                     draining: draining.map(Arc::from),
                 },
             }));

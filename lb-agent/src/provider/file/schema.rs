@@ -338,6 +338,7 @@ impl Entry {
             backup: false,
             zone: None,
             task: address.into(),
+            instance: None,
             draining: None,
         };
         if let Some(keys) = keys {

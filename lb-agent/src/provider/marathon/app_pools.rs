@@ -381,6 +381,7 @@ impl Common<'_> {
             backup: self.labels.backup,
             zone: None,
             task: task.id.as_str().into(),
+            instance: None,
             draining: draining.map(Arc::from),
         };
         match reached {

@@ -119,6 +119,7 @@ fn join_container(
                         backup: false,
                         zone: None,
                         task: Arc::clone(&task),
+                        instance: None,
                         draining,
                     };
                     own.pools
