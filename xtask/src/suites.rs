@@ -119,18 +119,17 @@ fn as_programs(name: &str, arguments: &[String]) -> Result<Vec<String>> {
         !tests.is_empty(),
         "the suite {name} has no tests: tests/tests/{name}_*.rs"
     );
-    let mut agent = cargo();
-    let agent = programs(agent.args(["build", "--bins"]))?
-        .remove("lb-agent")
-        .context("lb-agent was not built")?;
     let floors = bench::floors()?;
     let venv = setup::ecs()?;
     let mut build = cargo();
-    build.args(["test", "--no-run"]);
+    // Together: without the tests' own dependencies many crates would get other features, and be compiled once more.
+    build.args(["build", "--bins"]);
     for test in &tests {
         build.args(["--test", test]);
     }
-    let built = programs(&mut build)?;
+    let mut built = programs(&mut build)?;
+    let agent = built.remove("lb-agent");
+    let agent = agent.context("lb-agent was not built")?;
     let mut failed = Vec::new();
     for test in tests {
         announce(&format!("{name}: tests/tests/{test}.rs"));
