@@ -74,16 +74,6 @@ pub struct Bucket {
     pub tokens: u64,
 }
 
-/// The coarse time that a CPU read last, and when: it changes with the jiffies alone.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[repr(C)]
-pub struct Clock {
-    /// Jiffies since boot.
-    pub jiffies: u64,
-    /// `CLOCK_MONOTONIC_COARSE`, ns.
-    pub now: u64,
-}
-
 const _: () = assert!(size_of::<BackendLimit>() == 4 + 4);
 const _: () = assert!(size_of::<AffinityKey>() == 16 + 4 + 4);
 const _: () = assert!(size_of::<Affinity>() == 8 + 4 + 4);

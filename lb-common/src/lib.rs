@@ -27,8 +27,8 @@ pub mod tunnel;
 
 pub use addr::{Addr4, Addr6, Address, Be16};
 pub use balance::{
-    Affinity, AffinityKey, BackendLimit, Bucket, Clock, ServiceState, WALK_STEPS, algorithm,
-    is_lighter, turn_hash,
+    Affinity, AffinityKey, BackendLimit, Bucket, ServiceState, WALK_STEPS, algorithm, is_lighter,
+    turn_hash,
 };
 pub use dry_run::{DryRun, opening};
 pub use flow::{Flow, FlowKey, direction, flow_flag, tcp_state, touch_interval};

@@ -5,8 +5,8 @@ use lb_common::{
 };
 
 use crate::{
+    clock::now,
     dry_run,
-    flows::now,
     maps::{LB_SERVICE_STATES, LB_SOURCE_RATES},
     tables::{ANY, Tables},
 };

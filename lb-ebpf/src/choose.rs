@@ -10,9 +10,8 @@ use lb_common::{
 };
 
 use crate::{
-    counters, dry_run,
-    flows::now,
-    load,
+    clock::now,
+    counters, dry_run, load,
     maps::{LB_AFFINITY, LB_BACKENDS, LB_LIMITS, LB_SERVICE_STATES},
     maps::{LB_TABLES_L, LB_TABLES_M, LB_TABLES_S},
     suspect,

@@ -1,6 +1,5 @@
 //! Following and ending flows.
 
-use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_ktime_get_coarse_ns, bpf_ktime_get_ns};
 use lb_common::{
     Addr4, Addr6, Backend, Flow, FlowKey, Service, ServiceKey, backend_kind, direction, flow_flag,
     headers::{TCP, UDP, tcp_flag},
@@ -9,8 +8,9 @@ use lb_common::{
 
 use crate::{
     choose::keeps_flows,
+    clock::{now, precisely},
     counters, load,
-    maps::{LB_BACKENDS, LB_CLOCK, LB_NODE},
+    maps::{LB_BACKENDS, LB_NODE},
     suspect,
     tables::{NOEXIST, Table, Tables},
 };
@@ -29,34 +29,6 @@ pub fn find<A: Tables>(key: &FlowKey<A>) -> Option<(Table, &'static mut Flow<A>)
         None if key.proto == u32::from(TCP) => Some((Table::Half, A::flow(Table::Half, key)?)),
         None => None,
     }
-}
-
-/// Coarse monotonic time, ns.
-///
-/// The kernel moves it with the jiffies, which are read without a call: the verifier turns that helper into
-/// a load.
-#[inline(always)]
-pub fn now() -> u64 {
-    // SAFETY: no arguments, no side effects.
-    let jiffies = unsafe { bpf_jiffies64() };
-    let Some(clock) = LB_CLOCK.get_ptr_mut(0) else {
-        return 0;
-    };
-    // SAFETY: a per-CPU value. Where one hook interrupts another, the time is that of a tick before.
-    let clock = unsafe { &mut *clock };
-    if clock.jiffies != jiffies {
-        // SAFETY: no arguments, no side effects.
-        clock.now = unsafe { bpf_ktime_get_coarse_ns() };
-        clock.jiffies = jiffies;
-    }
-    clock.now
-}
-
-/// The time to the ns, for what is measured. It is never behind [`now`].
-#[inline(always)]
-pub fn precisely() -> u64 {
-    // SAFETY: no arguments, no side effects.
-    unsafe { bpf_ktime_get_ns() }
 }
 
 /// What is to be done with a packet whose flow is known.

@@ -7,8 +7,9 @@ use lb_common::{
 };
 
 use crate::{
+    clock::now,
     counters,
-    flows::{find, is_served, now},
+    flows::{find, is_served},
     ingress::is_our_port,
     tables::Tables,
 };

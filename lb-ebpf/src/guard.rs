@@ -4,7 +4,7 @@
 use aya_ebpf::Global;
 use lb_common::Bucket;
 
-use crate::{dry_run, flows::now, maps::LB_GUARD};
+use crate::{clock::now, dry_run, maps::LB_GUARD};
 
 /// New flows a second on each CPU; 0: no limit.
 // Used: the compiler may otherwise let an equal constant share its place, which the agent overwrites.

@@ -7,8 +7,8 @@ use lb_common::{
 };
 
 use crate::{
-    counters,
-    flows::{self, begins, forget, is_over, is_served},
+    clock, counters,
+    flows::{begins, forget, is_over, is_served},
     open::{HALF_OPEN, NO_FLOW, OPENED, REFUSAL},
     suspect,
     tables::{ANY, Table, Tables},
@@ -38,7 +38,7 @@ fn half<A: Tables>(key: &FlowKey<A>, flags: u8) -> u32 {
             forget(Table::Half, key, flow);
             return NO_FLOW;
         }
-        if flows::now().saturating_sub(flow.last_seen) < SENT_AGAIN {
+        if clock::now().saturating_sub(flow.last_seen) < SENT_AGAIN {
             // Seen by XDP before it came here.
             return HALF_OPEN;
         }
@@ -61,7 +61,7 @@ fn half<A: Tables>(key: &FlowKey<A>, flags: u8) -> u32 {
     }
     // Both halves stand in one table or the other at every moment, so that the claim of the source port
     // holds; the claim of another flow looks into both.
-    flow.last_seen = flows::now();
+    flow.last_seen = clock::now();
     if backend_kind::is_dsr(flow.kind) {
         if A::insert_flow(Table::Main, key, flow, ANY).is_err() {
             counters::count(Reason::FlowTableFull);

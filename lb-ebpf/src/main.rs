@@ -13,6 +13,7 @@
 mod admit;
 mod answer;
 mod choose;
+mod clock;
 mod counters;
 mod dry_run;
 mod dsr;

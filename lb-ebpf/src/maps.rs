@@ -8,7 +8,7 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use lb_common::{
-    Addr4, Addr6, Affinity, AffinityKey, Backend, BackendLimit, BackendStats, Bucket, Clock,
+    Addr4, Addr6, Affinity, AffinityKey, Backend, BackendLimit, BackendStats, Bucket,
     ConnectionStats, DryRun, FILTER_SLOTS, Flow, FlowKey, GUARDS, LocalKey, Neighbour, NextHop,
     NodeConfig, Peer, SLOTS_LARGE, SLOTS_MEDIUM, SLOTS_SMALL, Service, ServiceKey, ServiceState,
     ServiceStats, ServiceTraffic, SockKey, SockPeer, SourceKey, Suspect, TraceConfig, TraceGuard,
@@ -132,10 +132,6 @@ pub static LB_FRAGMENTS6: LruHashMap<FragmentKey<Addr6>, FragmentPorts, FRAGMENT
 /// What a CPU may still do of what is limited, see `guard`.
 #[btf_map]
 pub static LB_GUARD: PerCpuArray<Bucket, GUARDS> = PerCpuArray::new();
-
-/// What `flows::now` read last.
-#[btf_map]
-pub static LB_CLOCK: PerCpuArray<Clock, 1> = PerCpuArray::new();
 
 /// (socket, backend) to the VIP that the socket believes it talks to.
 #[btf_map]

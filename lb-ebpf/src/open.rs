@@ -13,8 +13,9 @@ use lb_common::{
 use crate::{
     admit::{self, ADMITTED},
     choose::choose,
+    clock::precisely,
     counters, dry_run,
-    flows::{begins, precisely, service_of},
+    flows::{begins, service_of},
     geneve, guard,
     ingress::is_for_peers,
     load,

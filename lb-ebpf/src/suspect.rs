@@ -23,7 +23,7 @@ pub fn is_out(id: u32, generation: u32) -> bool {
         .is_some_and(|suspect| suspect.times != 0 && suspect.is_out(generation, coarse()))
 }
 
-/// Coarse monotonic time, ns, for what is rare: by the helper it takes less of the stack than from [`flows::now`].
+/// Coarse monotonic time, ns, for what is rare: by the helper it takes less of the stack than from [`clock::now`].
 #[inline(always)]
 fn coarse() -> u64 {
     // SAFETY: no arguments, no side effects.

@@ -21,8 +21,9 @@ use lb_common::{
 pub use call::call;
 
 use crate::{
+    clock::{now, precisely},
     extensions::HEADER_MASK,
-    flows::{find, now, precisely},
+    flows::find,
     ingress::is_our_port,
     maps::{LB_BACKENDS, LB_COUNTERS, LB_TRACE, LB_TRACE_EVENTS, LB_TRACE_GUARD, LB_TRACE_NOTE},
     tables::Tables,

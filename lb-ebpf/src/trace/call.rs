@@ -5,7 +5,7 @@ use lb_common::{Reason, SockPeer, TraceEvent, trace_flag, trace_verdict};
 
 use super::{asked, is_sampled, may_tell, put, tell_bytes};
 use crate::{
-    flows::precisely,
+    clock::precisely,
     maps::{LB_BACKENDS, LB_TRACE},
     tables::Tables,
 };
