@@ -302,7 +302,11 @@ fn new_connections_leave_a_stopping_container_in_no_time() {
         "the last new connection after a stop: median {median:?}, longest of {} {longest:?}",
         delays.len()
     );
-    assert!(longest < Duration::from_millis(200), "{delays:?}");
+    // As wide as a machine with other work needs: what is looked for are the seconds until the container is gone.
+    assert!(
+        median < Duration::from_millis(100) && longest < Duration::from_millis(500),
+        "{delays:?}"
+    );
     // Between the rounds a container may be told of before it listens.
     let in_a_stop = |began: &Instant| told.iter().any(|(_, from, to)| began > from && began < to);
     let failed = answers

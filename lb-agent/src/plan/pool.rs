@@ -3,7 +3,8 @@
 //! The kernel's backend is shared by all services that name it and has one state, so:
 //! - it is *active* if any service would use it; a service that would not keeps it out of its table;
 //! - else *down* if any service says so, and stays in that service's table, so that a state change is one
-//!   write and the service can fail open;
+//!   write, as long as those that are active have half of it: a search that ends after so many steps must find
+//!   one of them;
 //! - else *draining*.
 //!
 //! Weight 0 is draining, whatever the checks say: its flows are kept and it is never failed open.
@@ -117,15 +118,21 @@ impl Pool {
         let all_down = willing().count() > 0 && willing().all(|s| s == backend_state::DOWN);
         let fail_open = service.fail_open && all_down;
         let serving = serving_tier(views);
+        let share = |of: u8| -> u32 {
+            let weights = views.values().filter(|view| state(view) == of);
+            weights.map(|view| u32::from(view.weight.get())).sum()
+        };
+        let few = share(backend_state::ACTIVE) < share(backend_state::DOWN);
         let in_table = |endpoint: &Endpoint, view: &WantedBackend| {
             let here = state(view);
             view.weight.get() > 0
                 && serving.is_none_or(|tier| view.tier == tier)
                 && (here == backend_state::ACTIVE
                     || (here == backend_state::DOWN && fail_open)
-                    || backends
-                        .get(endpoint)
-                        .is_some_and(|member| member.state == here))
+                    || (!few || all_down)
+                        && backends
+                            .get(endpoint)
+                            .is_some_and(|member| member.state == here))
         };
         let mut shape = service.shape;
         shape.flags &= !service_flag::FAIL_OPEN;

@@ -94,3 +94,38 @@ fn a_backend_given_twice_counts_once_with_the_larger_weight_and_the_better_state
     assert_eq!(have.backends[&1].state, backend_state::ACTIVE);
     assert_eq!(slots(&have, ONE), [766, 255]);
 }
+
+#[test]
+fn backends_that_are_down_leave_the_table_where_they_would_have_most_of_it() {
+    let of = |up: usize, down: usize| {
+        let state = |n: usize| match n < up {
+            true => BackendState::Up,
+            false => BackendState::Down,
+        };
+        let addr = |n: usize| format!("10.0.0.{}:8080", n + 1);
+        let backends: Vec<_> = (0..up + down)
+            .map(|n| in_state(state(n), &addr(n), 1))
+            .collect();
+        let (mut have, mut want) = (KernelState::default(), Wanted::default());
+        serve(&mut want, ONE, &backends);
+        carry_out(&mut have, &want);
+        // And back, and down again: no opinion of an earlier plan stays.
+        for backend in [backend(A, 1), backends[0]] {
+            let mut next = backends.clone();
+            next[0] = backend;
+            serve(&mut want, ONE, &next);
+            carry_out(&mut have, &want);
+        }
+        let service = have.services[&tcp(ONE)];
+        let table = TableId {
+            service: service.id,
+            slots: service.slots,
+        };
+        (have.tables[&table].ids().count(), have.backends.len())
+    };
+    assert_eq!(of(20, 0), (20, 20));
+    assert_eq!(of(10, 10), (20, 20));
+    assert_eq!(of(9, 11), (9, 20));
+    assert_eq!(of(1, 19), (1, 20));
+    assert_eq!(of(0, 20), (20, 20));
+}
