@@ -1,6 +1,6 @@
 //! Services, backends and the node's own settings as the kernel programs see them.
 
-use crate::{Addr4, Addr6, Address, Be16};
+use crate::{Addr4, Addr6, Address, Be16, Reason};
 
 /// Slots of the smallest Maglev table; prime, as all three.
 pub const SLOTS_SMALL: usize = 1_021;
@@ -335,6 +335,8 @@ pub struct ConnectionStats {
     pub client_resets: u64,
     /// Connections that the backend reset, refused ones included.
     pub backend_resets: u64,
+    /// Of those: the ones that it reset before it accepted them.
+    pub refused: u64,
     /// SYNs that the client sent again.
     pub syn_retransmits: u64,
     /// Connections that the backend accepted: its SYN-ACK came by.
@@ -351,8 +353,38 @@ pub struct ServiceStats {
     pub flows: u64,
     /// First packets that opened none.
     pub refused: u64,
+    /// Of those: the source may not use the service.
+    pub denied: u64,
+    /// Of those: the service or the source has as many flows, or as many new ones a second, as it may.
+    pub limited: u64,
+    /// Of those: a table was full, or no port was left.
+    pub lost: u64,
     /// Handshakes by time, see [`handshake_bucket`].
     pub handshakes: [u64; HANDSHAKE_BUCKETS],
+}
+
+impl ServiceStats {
+    /// Counts a first packet that opened no flow, by the number of the reason.
+    #[inline(always)]
+    pub fn refuse(&mut self, reason: u32) {
+        self.refused += 1;
+        if reason == Reason::SourceNotAllowed as u32 {
+            self.denied += 1;
+        } else if reason == Reason::ServiceFull as u32
+            || reason == Reason::ServiceRate as u32
+            || reason == Reason::SourceRate as u32
+            || reason == Reason::NewFlowGuard as u32
+        {
+            self.limited += 1;
+        } else if reason == Reason::FlowTableFull as u32
+            || reason == Reason::FlowCollision as u32
+            || reason == Reason::NoSnatAddress as u32
+            || reason == Reason::NoSnatPort as u32
+            || reason == Reason::SockTableFull as u32
+        {
+            self.lost += 1;
+        }
+    }
 }
 
 /// Buckets of the handshake histogram.
@@ -391,9 +423,9 @@ pub const fn handshake_bucket(ns: u64) -> usize {
     }
 }
 
-const _: () = assert!(size_of::<ConnectionStats>() == 6 * 8);
+const _: () = assert!(size_of::<ConnectionStats>() == 7 * 8);
 const _: () = assert!(size_of::<ServiceTraffic>() == 4 * 8);
-const _: () = assert!(size_of::<ServiceStats>() == (2 + HANDSHAKE_BUCKETS) * 8);
+const _: () = assert!(size_of::<ServiceStats>() == (5 + HANDSHAKE_BUCKETS) * 8);
 const _: () = assert!(size_of::<ServiceKey<Addr4>>() == 8);
 const _: () = assert!(size_of::<ServiceKey<Addr6>>() == 20);
 const _: () = assert!(size_of::<Service>() == 11 * 4);

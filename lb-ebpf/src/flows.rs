@@ -137,11 +137,13 @@ fn touch<A: Tables>(table: Table, key: &FlowKey<A>, flags: u8) {
     flow.last_seen = now;
     if ended & tcp_flag::RST != 0 && flow.tcp & tcp_state::RST == 0 {
         let by_client = flow.direction == direction::FORWARD;
+        let accepted = table == Table::Main || flow.flags & flow_flag::TWO_WAY != 0;
         counters::connections(flow.backend, |stats| {
             if by_client {
                 stats.client_resets += 1;
             } else {
                 stats.backend_resets += 1;
+                stats.refused += u64::from(!accepted);
             }
         });
     }

@@ -97,12 +97,9 @@ fn open<A: Tables>(key: &FlowKey<A>, flags: u8, ifindex: u32) -> u32 {
         refused => refused,
     };
     if !dry_run::is_on() {
-        counters::service(service.id, |stats| {
-            if opened.is_ok() {
-                stats.flows += 1;
-            } else {
-                stats.refused += 1;
-            }
+        counters::service(service.id, |stats| match opened {
+            Ok(()) => stats.flows += 1,
+            Err(reason) => stats.refuse(reason),
         });
     }
     match opened {

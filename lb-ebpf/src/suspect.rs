@@ -114,7 +114,10 @@ fn refused<A: Tables>(key: &FlowKey<A>, why: u8) -> bool {
         return false;
     }
     if why == suspicion::REFUSED {
-        counters::connections(flow.backend, |stats| stats.backend_resets += 1);
+        counters::connections(flow.backend, |stats| {
+            stats.backend_resets += 1;
+            stats.refused += 1;
+        });
     }
     forget(table, key, flow);
     true

@@ -187,6 +187,7 @@ fn a_refused_connection_is_a_reset_of_the_backend_and_no_handshake(way: Way) {
         ConnectionStats {
             closed: 1,
             backend_resets: 1,
+            refused: 1,
             ..none()
         }
     );

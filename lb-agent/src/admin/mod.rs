@@ -6,19 +6,22 @@
 //! Who may connect is decided by the socket's mode, 0600.
 
 mod flows;
+pub mod haproxy;
 pub mod orders;
 pub mod report;
 mod server;
 mod socket;
+pub mod stats;
 mod trace;
 mod vips;
+pub mod web;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use self::{
     report::StatusReport,
-    server::{Count, Look, Resolve, serve},
+    server::{Admin, Alive, Count, Look, Resolve, Sources, serve},
     socket::{AdminSocket, ClaimError, RunDir, SOCKET_NAME},
     vips::ZONE,
 };

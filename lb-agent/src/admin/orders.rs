@@ -133,6 +133,19 @@ impl Asked {
     }
 }
 
+// === impl Act ===
+
+impl fmt::Display for Act {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Drain => f.write_str("drain"),
+            Self::Maintenance => f.write_str("maintenance"),
+            Self::Ready => f.write_str("ready"),
+            Self::Weight(weight) => write!(f, "weight {weight}"),
+        }
+    }
+}
+
 // === impl Which ===
 
 impl fmt::Display for Which {

@@ -11,7 +11,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    catalog::{Port, Protocol},
+    catalog::{Check, Port, Protocol},
     plan::Endpoint,
 };
 
@@ -92,9 +92,18 @@ pub struct ServiceReport {
     /// What its flows came to; filled in on request.
     #[serde(default)]
     pub traffic: ServiceTraffic,
+    /// The kernel's number of it, the least one where it has several; 0: not known (yet). Filled in on request.
+    #[serde(default)]
+    pub id: u32,
+    /// What it takes at most.
+    #[serde(default)]
+    pub limits: LimitsReport,
     /// Where it stands in the kernel's maps: VIPs and the node's own addresses.
     #[serde(skip)]
     pub stands_at: Vec<Endpoint>,
+    /// The check that [`Self::check`] tells of.
+    #[serde(skip)]
+    pub probe: Option<Arc<Check>>,
 }
 
 /// One instance behind a VIP.
@@ -123,6 +132,72 @@ pub struct BackendReport {
     /// What came to it and from it, for all services that name it together; filled in on request.
     #[serde(default)]
     pub traffic: Traffic,
+    /// What its orchestrator says of it.
+    #[serde(default)]
+    pub declared: DeclaredReport,
+    /// How it has been.
+    #[serde(default)]
+    pub health: HealthReport,
+}
+
+/// What a service takes at most; 0: no limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LimitsReport {
+    /// Flows at a time.
+    pub flows: u32,
+    /// New flows a second.
+    pub rate: u32,
+    /// New flows a second of one client address.
+    pub source_rate: u32,
+}
+
+/// What the orchestrator says of a backend.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeclaredReport {
+    /// Its weight, 0..=256.
+    pub weight: u16,
+    /// It is used only while no other takes flows.
+    pub backup: bool,
+    /// Flows at a time; 0: no limit.
+    pub max_flows: u32,
+}
+
+/// How a backend has been since this agent knows it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HealthReport {
+    /// How often it went down.
+    pub downs: u64,
+    /// How long it was down or in maintenance before the state in which it is now, ms.
+    pub down_ms: u64,
+    /// The share of its weight that it has while it starts slowly, percent.
+    pub starting: Option<u8>,
+    /// The latest probe; `None`: there was none. Filled in on request.
+    pub probe: Option<ProbeReport>,
+}
+
+/// The latest probe of a backend, and those before it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProbeReport {
+    /// When it ended.
+    pub at: Timestamp,
+    /// In the words of HAProxy: `L4OK`, `L4CON`, `L4TOUT`, `L7OK`, `L7STS`, `L7RSP`, `L7TOUT`.
+    pub result: String,
+    /// The status code of an HTTP answer.
+    pub code: Option<u16>,
+    /// How long it took, ms.
+    pub took_ms: u64,
+    /// Why it failed; `None`: it did not.
+    pub why: Option<String>,
+    /// Probes that failed since this agent asks.
+    pub failed: u64,
+    /// Probes in a row that speak against the state which the checks gave it.
+    pub against: u32,
+    /// Probes in a row that bring it back, and that take it down.
+    pub rise: u32,
+    /// As `rise`.
+    pub fall: u32,
+    /// The checks hold it for up.
+    pub up: bool,
 }
 
 /// What was counted since the backend came. A number that cannot be known is missing: where a backend answers
@@ -147,6 +222,9 @@ pub struct Traffic {
     pub client_resets: u64,
     /// Connections that the backend reset, refused ones from outside included.
     pub backend_resets: Option<u64>,
+    /// Of those: connections from outside that it refused.
+    #[serde(default)]
+    pub refused: Option<u64>,
     /// Local connections that it did not accept.
     pub failed: u64,
     /// SYNs that were sent again.
@@ -168,6 +246,15 @@ pub struct ServiceTraffic {
     pub flows_new: u64,
     /// First packets and calls that opened none: no backend, not allowed, too many.
     pub flows_refused: u64,
+    /// Of those: the client may not use the service.
+    #[serde(default)]
+    pub flows_denied: u64,
+    /// Of those: too many flows, or too many new ones a second.
+    #[serde(default)]
+    pub flows_limited: u64,
+    /// Of those: a table was full, or no port was left.
+    #[serde(default)]
+    pub flows_lost: u64,
     /// Packets from clients, as in [`Traffic`].
     pub packets_in: u64,
     /// Packets to clients; `None`: some backends answer them directly.
@@ -354,12 +441,43 @@ impl StatusReport {
     }
 }
 
+// === impl ServiceTraffic ===
+
+impl ServiceTraffic {
+    /// First packets and calls that opened no flow since no backend took it.
+    pub fn flows_unserved(&self) -> u64 {
+        let known = self.flows_denied + self.flows_limited + self.flows_lost;
+        self.flows_refused.saturating_sub(known)
+    }
+}
+
 // === impl BackendReport ===
 
 impl BackendReport {
     /// Whether new flows may come here.
     pub fn is_up(&self) -> bool {
         self.state == BackendState::Active && self.weight > 0
+    }
+
+    /// Whether it takes new flows, or would if it were its tier's turn.
+    pub fn takes_flows(&self) -> bool {
+        matches!(self.state, BackendState::Active | BackendState::Standby) && self.weight > 0
+    }
+
+    /// For how long it was down or in maintenance, as far as this agent knows.
+    pub fn downtime(&self, now: Timestamp) -> Duration {
+        let present = match (self.state.is_out(), self.since) {
+            (true, Some(since)) => now.since(since),
+            _ => Duration::ZERO,
+        };
+        Duration::from_millis(self.health.down_ms) + present
+    }
+}
+
+impl BackendState {
+    /// Whether the time in it is downtime.
+    pub fn is_out(self) -> bool {
+        matches!(self, Self::Down | Self::Maintenance)
     }
 }
 

@@ -1,6 +1,14 @@
-//! The routes of the admin socket.
+//! The pages of the admin socket, and what all pages need.
 
-use std::{future::Future, io, sync::Arc};
+use std::{
+    future::Future,
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use arc_swap::ArcSwap;
 use axum::{
@@ -11,14 +19,15 @@ use axum::{
     routing::{get, post},
 };
 use serde::{Deserialize, Serialize};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 
 use super::{
     flows::{self, Doubt, Wish},
-    orders::{Act, Asked, Ordered},
+    orders::{Act, Asked, Order, Ordered},
     report::{Resolution, StatusReport, Timestamp},
     socket::AdminSocket,
-    trace, vips,
+    stats::{Events, Stats},
+    trace, vips, web,
 };
 use crate::look::{Explanation, Filter, FlowsReport, Question, Told, TraceWish};
 
@@ -53,13 +62,119 @@ pub trait Look: Send + Sync + 'static {
     fn trace(&self, wish: TraceWish) -> anyhow::Result<mpsc::Receiver<Told>>;
 }
 
+/// What every page needs.
 #[derive(Clone)]
-struct Admin {
-    report: Arc<ArcSwap<StatusReport>>,
+pub struct Admin {
+    pub(super) report: Arc<ArcSwap<StatusReport>>,
     resolve: Resolve,
     count: Count,
     look: Arc<dyn Look>,
     orders: mpsc::Sender<Ordered>,
+    pub(super) stats: Stats,
+    pub(super) alive: Arc<Alive>,
+    /// Long pages that may be under way.
+    pub(super) readers: Arc<Semaphore>,
+}
+
+/// Where pages get what they show, and where orders go.
+pub struct Sources {
+    /// Replaced by the control loop.
+    pub report: Arc<ArcSwap<StatusReport>>,
+    /// As DNS.
+    pub resolve: Resolve,
+    /// Of the kernel.
+    pub count: Count,
+    /// Into the flow tables.
+    pub look: Arc<dyn Look>,
+    /// To the control loop.
+    pub orders: mpsc::Sender<Ordered>,
+    /// What changed of late.
+    pub events: Events,
+    /// Of the control loop.
+    pub alive: Arc<Alive>,
+}
+
+/// A sign of life of the control loop, and how to wake it.
+#[derive(Debug)]
+pub struct Alive {
+    /// When it last turned, as a [`Timestamp`].
+    pub turned: AtomicU64,
+    /// It turns at least so often, ms.
+    pub resync_ms: u64,
+    /// Has it compare everything.
+    pub resync: Notify,
+}
+
+// === impl Alive ===
+
+impl Alive {
+    /// Of a loop that turns now.
+    pub fn new(resync: Duration) -> Self {
+        Self {
+            turned: AtomicU64::new(Timestamp::now().0),
+            resync_ms: u64::try_from(resync.as_millis()).unwrap_or(u64::MAX / 4),
+            resync: Notify::new(),
+        }
+    }
+
+    /// It turns.
+    pub fn turn(&self) {
+        self.turned.store(Timestamp::now().0, Ordering::Relaxed);
+    }
+}
+
+// === impl Admin ===
+
+impl Admin {
+    /// Begins to count, on the present runtime.
+    pub fn start(sources: Sources) -> Self {
+        let Sources {
+            report,
+            resolve,
+            count,
+            look,
+            orders,
+            events,
+            alive,
+        } = sources;
+        Self {
+            stats: Stats::start(Arc::clone(&report), Arc::clone(&count), events),
+            report,
+            resolve,
+            count,
+            look,
+            orders,
+            alive,
+            readers: Arc::new(Semaphore::new(web::READERS)),
+        }
+    }
+
+    /// Into the flow tables.
+    pub(super) fn look(&self) -> Arc<dyn Look> {
+        Arc::clone(&self.look)
+    }
+
+    /// Every page.
+    pub fn router(self) -> Router {
+        router(self)
+    }
+
+    /// Has the control loop carry an order out; comes back when the kernel's maps are as ordered.
+    pub(super) async fn order(&self, order: Order) -> Result<Vec<String>, (StatusCode, String)> {
+        let gone = || {
+            let why = "the agent is about to stop".to_owned();
+            (StatusCode::SERVICE_UNAVAILABLE, why)
+        };
+        let (answer, answered) = oneshot::channel();
+        if self.orders.send((order, answer)).await.is_err() {
+            return Err(gone());
+        }
+        match answered.await {
+            Ok(Ok(lines)) => Ok(lines),
+            Ok(Err(why)) => Err((StatusCode::CONFLICT, why)),
+            Err(_) => Err(gone()),
+        }
+    }
 }
 
 /// Answers until `shutdown` is ready, then removes the socket.
@@ -68,21 +183,10 @@ struct Admin {
 /// When the socket cannot be handed to the runtime.
 pub async fn serve(
     socket: AdminSocket,
-    report: Arc<ArcSwap<StatusReport>>,
-    resolve: Resolve,
-    count: Count,
-    look: Arc<dyn Look>,
-    orders: mpsc::Sender<Ordered>,
+    admin: Admin,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
     let (listener, _claim) = socket.into_listener()?;
-    let admin = Admin {
-        report,
-        resolve,
-        count,
-        look,
-        orders,
-    };
     axum::serve(listener, router(admin))
         .with_graceful_shutdown(shutdown)
         .await
@@ -90,24 +194,31 @@ pub async fn serve(
 
 fn router(admin: Admin) -> Router {
     Router::new()
-        .route("/healthz", get(|| async { "ok\n" }))
         .route("/v1/status", get(status))
+        .route("/_haproxy_getconfig", get(status))
         .route("/v1/resolve", get(resolve))
         .route("/v1/flows", get(list_flows))
         .route("/v1/explain", get(explain))
         .route("/v1/trace", get(follow))
         .route("/v1/capture", get(capture))
         .route("/v1/vips", get(list_vips))
-        .route("/v1/drain", post(async |s, q| order(s, q, Act::Drain).await))
-        .route("/v1/maintenance", post(async |s, q| order(s, q, Act::Maintenance).await))
-        .route("/v1/ready", post(async |s, q| order(s, q, Act::Ready).await))
-        .route("/v1/weight", post(async |s, q| order(s, q, Act::Weight(0)).await))
-        .fallback(|| async {
-            (
-                StatusCode::NOT_FOUND,
-                "no such page; there are /v1/status, /v1/resolve, /v1/flows, /v1/explain, /v1/trace, /v1/capture, /v1/vips, /healthz, and to be posted /v1/drain, /v1/maintenance, /v1/ready, /v1/weight\n",
-            )
-        })
+        .route(
+            "/v1/drain",
+            post(async |s, q| order(s, q, Act::Drain).await),
+        )
+        .route(
+            "/v1/maintenance",
+            post(async |s, q| order(s, q, Act::Maintenance).await),
+        )
+        .route(
+            "/v1/ready",
+            post(async |s, q| order(s, q, Act::Ready).await),
+        )
+        .route(
+            "/v1/weight",
+            post(async |s, q| order(s, q, Act::Weight(0)).await),
+        )
+        .merge(web::routes())
         .with_state(admin)
 }
 
@@ -146,15 +257,9 @@ async fn order(State(admin): State<Admin>, Query(asked): Query<Asked>, act: Act)
         Ok(order) => order,
         Err(why) => return refuse(StatusCode::BAD_REQUEST, &why),
     };
-    let (answer, answered) = oneshot::channel();
-    let gone = "the agent is about to stop";
-    if admin.orders.send((order, answer)).await.is_err() {
-        return refuse(StatusCode::SERVICE_UNAVAILABLE, gone);
-    }
-    match answered.await {
-        Ok(Ok(lines)) => Json(lines).into_response(),
-        Ok(Err(why)) => refuse(StatusCode::CONFLICT, &why),
-        Err(_) => refuse(StatusCode::SERVICE_UNAVAILABLE, gone),
+    match admin.order(order).await {
+        Ok(lines) => Json(lines).into_response(),
+        Err((code, why)) => refuse(code, &why),
     }
 }
 

@@ -1,6 +1,6 @@
 //! The admin socket over a temporary run directory, and the bodies it serves.
 
-mod look;
+pub(crate) mod look;
 mod ordering;
 
 use std::{
@@ -67,17 +67,19 @@ impl Agent {
                 let _ = stopped.await;
             };
             runtime.spawn(ordering::obey(ordered));
-            runtime
-                .block_on(serve(
-                    socket,
-                    served,
+            let serving = async {
+                let admin = Admin::start(Sources {
+                    report: served,
                     resolve,
                     count,
-                    Arc::new(look::Flows),
+                    look: Arc::new(look::Flows),
                     orders,
-                    shutdown,
-                ))
-                .unwrap();
+                    events: Default::default(),
+                    alive: Arc::new(Alive::new(Duration::from_secs(30))),
+                });
+                serve(socket, admin, shutdown).await
+            };
+            runtime.block_on(serving).unwrap();
         });
         Self {
             dir,
@@ -170,6 +172,9 @@ fn service(name: Option<&str>, addr: &str, port: u16, backends: &[&str]) -> Serv
         fail_open: false,
         backends: backends.iter().copied().map(backend).collect(),
         traffic: ServiceTraffic::default(),
+        id: 0,
+        limits: Default::default(),
+        probe: None,
         stands_at: Vec::new(),
     }
 }
@@ -186,6 +191,8 @@ fn backend(addr: &str) -> BackendReport {
         task: "app.1".into(),
         instance: None,
         traffic: Traffic::default(),
+        declared: Default::default(),
+        health: Default::default(),
     }
 }
 

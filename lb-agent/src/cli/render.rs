@@ -149,6 +149,8 @@ fn backends(services: &[ServiceReport], now: Timestamp) -> Table {
                 task,
                 instance: _,
                 traffic: _,
+                declared: _,
+                health: _,
             } = backend;
             table.add_row([
                 title(service),

@@ -349,6 +349,8 @@ fn example() -> StatusReport {
         task: "dcos-101_app2.1".into(),
         instance: None,
         traffic: Traffic::default(),
+        declared: Default::default(),
+        health: Default::default(),
     };
     let mut app2 = ServiceReport {
         name: Some("dcos-101app2.marathon".into()),
@@ -375,12 +377,18 @@ fn example() -> StatusReport {
             backend("[fd01:b::2]:8080", 1, BackendState::Down, Some("no answer")),
         ],
         traffic: ServiceTraffic::default(),
+        id: 0,
+        limits: Default::default(),
+        probe: None,
         stands_at: Vec::new(),
     };
     app2.traffic = ServiceTraffic {
         flows_active: 12,
         flows_new: 3_400,
         flows_refused: 5,
+        flows_denied: 1,
+        flows_limited: 1,
+        flows_lost: 1,
         packets_in: 61_000,
         packets_out: None,
         bytes_in: 4_100_000,
@@ -397,6 +405,7 @@ fn example() -> StatusReport {
         bytes_out: Some(5_000_000_000),
         client_resets: 1,
         backend_resets: Some(2),
+        refused: Some(1),
         failed: 3,
         syn_retransmits: 4,
         retransmits: 6,
@@ -422,6 +431,9 @@ fn example() -> StatusReport {
         fail_open: true,
         backends: vec![],
         traffic: ServiceTraffic::default(),
+        id: 0,
+        limits: Default::default(),
+        probe: None,
         stands_at: Vec::new(),
     };
     let marathon = ProviderReport {

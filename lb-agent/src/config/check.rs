@@ -1,12 +1,13 @@
 //! Settings that belong together, and what must not stand together.
 
+mod admin;
 mod ecs;
 
 use std::{net::IpAddr, ops::RangeInclusive, path::PathBuf};
 
 use crate::datapath::SENDERS;
 
-pub(super) use self::ecs::ecs;
+pub(super) use self::{admin::admin, ecs::ecs};
 use super::{
     Config, ConfigError, Dns, Docker, Etcd, Marathon, MarathonAuth, keys,
     keys::Key,

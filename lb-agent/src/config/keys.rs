@@ -3,13 +3,14 @@
 //! A setting `some-name` is the flag `--some-name`, the key `some-name` of the config file and the
 //! environment variable `LB_AGENT_SOME_NAME`; all three, `--help` and the README's table come from here.
 
+mod admin;
 mod docker;
 mod ecs;
 mod etcd;
 mod health;
 mod marathon;
 
-pub(crate) use self::{docker::*, ecs::*, etcd::*, health::*, marathon::*};
+pub(crate) use self::{admin::*, docker::*, ecs::*, etcd::*, health::*, marathon::*};
 
 /// One setting.
 #[derive(Debug)]
@@ -136,6 +137,7 @@ const SERVICES_: &str = "Services";
 const DNS: &str = "DNS";
 const ADDRESSES: &str = "Addresses";
 const SAFETY: &str = "Safety";
+const ADMIN: &str = "Statistics";
 const PATHS: &str = "Paths";
 const TUNING: &str = "Tuning";
 const LOGGING: &str = "Logging";
@@ -425,6 +427,14 @@ pub(crate) const KEYS: &[&Key] = &[
     &NODE_PORTS,
     &OUTSIDE_ALLOW,
     &NAME_POLICY,
+    &ADMIN_LISTEN,
+    &ADMIN_TOKEN_FILE,
+    &ADMIN_USERS_FILE,
+    &ADMIN_READ_AUTH,
+    &ADMIN_HOSTS,
+    &ADMIN_TLS_CERT,
+    &ADMIN_TLS_KEY,
+    &STATS_SOCKET,
     &CONFIG,
     &RUN_DIR,
     &STATE_DIR,

@@ -24,10 +24,12 @@ pub use self::{
     error::ConfigError,
     flags::Flags,
     types::{
-        AddrRange, Dns, Docker, Ecs, Etcd, Ipv4Range, Ipv6Range, Log, LogFormat, Marathon,
-        MarathonAuth, NamePolicy, Paths, PortRange, Sizes, XdpMode,
+        AddrRange, AdminHttp, Dns, Docker, Ecs, Etcd, Ipv4Range, Ipv6Range, Log, LogFormat,
+        Marathon, MarathonAuth, NamePolicy, Paths, PortRange, Sizes, XdpMode,
     },
 };
+use crate::admin::haproxy::Place;
+
 use self::{
     parse::{absolute, choice, number},
     sources::{Sources, Surroundings},
@@ -75,6 +77,10 @@ pub struct Config {
     pub outside_allow: Option<Vec<IpNet>>,
     /// Who may use which name.
     pub name_policy: NamePolicy,
+    /// The pages over TCP; `None`: turned off.
+    pub admin: Option<AdminHttp>,
+    /// The socket that speaks HAProxy's language; `None`: turned off.
+    pub stats_socket: Option<Place>,
     /// The agent's own places.
     pub paths: Paths,
     /// Sizes of the kernel tables.
@@ -152,6 +158,10 @@ impl Config {
                     ("owner", NamePolicy::Owner),
                 ]),
             )?,
+            admin: check::admin(&sources)?,
+            stats_socket: sources
+                .one(&keys::STATS_SOCKET, parse::stats_socket)?
+                .unwrap_or_else(|| Some(Place::default())),
             paths: Paths::read(&sources)?,
             sizes: Sizes {
                 flows: sources.preset(&keys::FLOWS, number(check::ENTRIES))?,

@@ -12,6 +12,8 @@ use std::{
 use ipnet::IpNet;
 use reqwest::Url;
 
+use crate::admin::haproxy::{Level, Place};
+
 use super::{
     DNS_PORT,
     types::{AddrRange, Ipv4Range, Ipv6Range, PortRange},
@@ -202,6 +204,56 @@ pub(crate) fn listen(text: &str) -> Result<SocketAddr, String> {
         return Err(format!("\"{text}\" has port 0"));
     }
     Ok(addr)
+}
+
+/// Where to answer HTTP; all addresses are possible.
+pub(crate) fn admin_listen(text: &str) -> Result<SocketAddr, String> {
+    let addr: SocketAddr = text.parse().map_err(|_| {
+        format!("\"{text}\" is not an address with a port, such as 127.0.0.1:9090 or [::1]:9090")
+    })?;
+    if addr.ip().is_multicast() {
+        return Err(format!("\"{text}\" is a multicast address"));
+    }
+    if addr.port() == 0 {
+        return Err(format!("\"{text}\" has port 0"));
+    }
+    Ok(addr)
+}
+
+/// A unix socket and who may open it, or `none`.
+pub(crate) fn stats_socket(text: &str) -> Result<Option<Place>, String> {
+    if text == super::sources::NONE {
+        return Ok(None);
+    }
+    let mut parts = text.split(',').map(str::trim);
+    let mut place = Place {
+        path: Some(absolute(parts.next().unwrap_or_default())?),
+        ..Place::default()
+    };
+    for part in parts {
+        let wrong = || {
+            format!(
+                "\"{part}\" is none of mode=0600, group=NAME and level=user, level=operator or level=admin"
+            )
+        };
+        match part.split_once('=').ok_or_else(wrong)? {
+            ("mode", mode) => {
+                let mode = u32::from_str_radix(mode, 8).ok();
+                place.mode = mode.filter(|mode| *mode <= 0o777).ok_or_else(wrong)?;
+            }
+            ("group", group) => place.group = Some(word(group)?),
+            ("level", level) => {
+                let levels = [
+                    ("user", Level::User),
+                    ("operator", Level::Operator),
+                    ("admin", Level::Admin),
+                ];
+                place.level = choice(&levels)(level)?;
+            }
+            _ => return Err(wrong()),
+        }
+    }
+    Ok(Some(place))
 }
 
 /// The address put on `lo`, or `none`.

@@ -169,6 +169,25 @@ pub struct Dns {
     pub cluster_key: Option<String>,
 }
 
+/// The pages over TCP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AdminHttp {
+    /// Where they are served; at least one.
+    pub listen: Vec<SocketAddr>,
+    /// Nobody asked for these addresses: one that cannot be had is left out with a warning, not an error.
+    pub by_default: bool,
+    /// Its first line is the token.
+    pub token_file: Option<PathBuf>,
+    /// Lines `user:password`.
+    pub users_file: Option<PathBuf>,
+    /// Reading needs a secret, too.
+    pub closed: bool,
+    /// Names by which the node is called in requests.
+    pub hosts: Vec<String>,
+    /// PEM files with the certificate and its key.
+    pub certificate: Option<(PathBuf, PathBuf)>,
+}
+
 /// The agent's own places, all absolute.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Paths {

@@ -29,6 +29,8 @@ fn fill_service(service: &mut ServiceReport, counted: &Counted) {
     let places: Vec<_> = stands_at
         .filter_map(|at| counted.services.get(at))
         .collect();
+    let ids = places.iter().map(|place| place.id);
+    service.id = ids.min().unwrap_or(0);
     let is_dsr = places.iter().any(|place| place.is_dsr);
     let elsewhere = service.backends.iter().any(|backend| {
         let endpoint = Endpoint::new(backend.addr, service.protocol.number());
@@ -62,6 +64,9 @@ fn service_traffic(places: &[&ServiceCounts], answers: bool) -> ServiceTraffic {
         traffic.flows_active += place.active;
         traffic.flows_new += place.stats.flows;
         traffic.flows_refused += place.stats.refused;
+        traffic.flows_denied += place.stats.denied;
+        traffic.flows_limited += place.stats.limited;
+        traffic.flows_lost += place.stats.lost;
         let handshakes = &place.stats.handshakes;
         traffic.handshakes.resize(handshakes.len(), 0);
         for (sum, more) in traffic.handshakes.iter_mut().zip(handshakes) {
@@ -91,6 +96,7 @@ fn backend_traffic(counts: &BackendCounts, is_dsr: bool) -> Traffic {
         bytes_out: seen(traffic.bytes_from),
         client_resets: connections.client_resets,
         backend_resets: seen(connections.backend_resets),
+        refused: seen(connections.refused),
         failed: traffic.failed,
         syn_retransmits: connections.syn_retransmits,
         retransmits: traffic.retransmits,
@@ -137,8 +143,13 @@ mod tests {
                 task: String::new(),
                 instance: None,
                 traffic: Traffic::default(),
+                declared: Default::default(),
+                health: Default::default(),
             }],
             traffic: ServiceTraffic::default(),
+            id: 0,
+            limits: Default::default(),
+            probe: None,
             stands_at: vec![endpoint("11.0.0.1:80"), endpoint("192.0.2.1:10000")],
         };
         StatusReport {
@@ -149,10 +160,14 @@ mod tests {
 
     fn counted(is_dsr: bool, is_elsewhere: bool) -> Counted {
         let place = |n| ServiceCounts {
+            id: 7,
             active: n,
             stats: ServiceStats {
                 flows: 10 * n,
                 refused: 100 * n,
+                denied: 40 * n,
+                limited: 30 * n,
+                lost: 20 * n,
                 handshakes: [n; 16],
             },
             traffic: lb_common::ServiceTraffic {
@@ -178,6 +193,7 @@ mod tests {
                 closed: 27,
                 client_resets: 1,
                 backend_resets: 2,
+                refused: 1,
                 syn_retransmits: 4,
                 handshakes: 25,
                 handshake_ns: 50_000,
@@ -208,6 +224,9 @@ mod tests {
                 flows_active: 3,
                 flows_new: 30,
                 flows_refused: 300,
+                flows_denied: 120,
+                flows_limited: 90,
+                flows_lost: 60,
                 packets_in: 3,
                 packets_out: Some(6),
                 bytes_in: 150,
@@ -240,6 +259,7 @@ mod tests {
                     bytes_out: seen(7_000),
                     client_resets: 1,
                     backend_resets: seen(2),
+                    refused: seen(1),
                     failed: 8,
                     syn_retransmits: 4,
                     retransmits: 9,

@@ -22,6 +22,7 @@ use crate::{
     admin::{
         orders::{Obeyed, Order, Ordered},
         report::{OperatorReport, Timestamp},
+        stats::Event,
     },
     catalog::Desired,
     config::Config,
@@ -103,7 +104,14 @@ impl Judges {
         let obeyed = self.operator.obey(order, desired, Timestamp::now());
         match &obeyed {
             Ok(_) => {
-                info!(which = %order.which, act = ?order.act, deadline = order.deadline, "the operator's order")
+                info!(which = %order.which, act = ?order.act, deadline = order.deadline, "the operator's order");
+                self.since.events.push(Event {
+                    what: "the operator's order".to_owned(),
+                    service: order.which.service.clone(),
+                    to: Some(order.act.to_string()),
+                    reason: order.which.to_string(),
+                    ..Event::default()
+                });
             }
             Err(why) => {
                 warn!(which = %order.which, act = ?order.act, why, "the operator's order was refused")

@@ -7,9 +7,9 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 
-use super::{Published, counted, names::resolution, report, trace::Tracing};
+use super::{Published, counted, names::resolution, report, trace::Tracing, web::Web};
 use crate::{
-    admin::{self, AdminSocket, Count, Look, Resolve, orders::Ordered},
+    admin::{self, Admin, AdminSocket, Count, Look, Resolve, Sources, orders::Ordered},
     datapath::{Explainer, Stats, Tracer, flows::FlowTables},
     look::{Explanation, Filter, FlowsReport, Question, Told, TraceWish},
 };
@@ -49,19 +49,18 @@ impl Look for Looker {
     }
 }
 
-/// Serves the admin socket until the agent stops.
+/// Counts from now on, and serves the pages on the admin socket and over TCP until the agent stops.
 pub(super) fn start_admin(
     socket: AdminSocket,
+    web: Web,
     published: &Published,
     stats: Stats,
     looker: Looker,
     orders: mpsc::Sender<Ordered>,
     stop: &CancellationToken,
-) {
+) -> Result<()> {
     let table = Arc::clone(&published.dns);
     let resolve: Resolve = Arc::new(move |name| resolution(&table.load(), name));
-    let stop = stop.clone();
-    let status = Arc::clone(&published.status);
     let read = published.clone();
     let count: Count = Arc::new(move |report| {
         let census = read.census.load();
@@ -74,12 +73,22 @@ pub(super) fn start_admin(
             Err(error) => report.warnings.push(format!("no counters: {error:#}")),
         }
     });
+    let admin = Admin::start(Sources {
+        report: Arc::clone(&published.status),
+        resolve,
+        count,
+        look: Arc::new(looker),
+        orders,
+        events: published.events.clone(),
+        alive: Arc::clone(&published.alive),
+    });
+    web.serve(&admin, stop)?;
+    let stop = stop.clone();
     tokio::spawn(async move {
         let done = async move { stop.cancelled().await };
-        let looker = Arc::new(looker);
-        if let Err(error) = admin::serve(socket, status, resolve, count, looker, orders, done).await
-        {
+        if let Err(error) = admin::serve(socket, admin, done).await {
             error!("the admin socket ended: {error}");
         }
     });
+    Ok(())
 }

@@ -1,5 +1,6 @@
 //! The control loop: takes what providers say, and brings kernel, routes, DNS and report in line with it.
 
+mod changes;
 mod claims;
 mod collector;
 mod counted;
@@ -22,6 +23,7 @@ mod start;
 mod suspects;
 mod trace;
 mod wanted;
+mod web;
 
 use std::{
     collections::BTreeSet,
@@ -33,7 +35,7 @@ use std::{
 use anyhow::Result;
 use arc_swap::ArcSwap;
 use ipnet::IpNet;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tracing::{debug, error, info, warn};
 
 pub use purge::purge;
@@ -41,8 +43,10 @@ pub use start::run;
 
 use crate::{
     admin::{
-        orders::Ordered,
+        Alive,
+        orders::{Obeyed, Ordered},
         report::{MapReport, ServiceReport, StatusReport},
+        stats::Events,
     },
     catalog::{Catalog, Desired, Policy},
     datapath::{Datapath, Interface, flows::Census},
@@ -65,6 +69,9 @@ const UPDATES: usize = 64;
 /// How long further updates are awaited once one is there, so that a burst costs one plan.
 const SETTLE: Duration = Duration::from_millis(5);
 
+/// Who ordered, and what became of it.
+type Answer = (oneshot::Sender<Obeyed>, Obeyed);
+
 /// What other tasks read.
 #[derive(Clone)]
 struct Published {
@@ -77,6 +84,10 @@ struct Published {
     census: Arc<ArcSwap<Census>>,
     /// Backends that the programs saw not to answer.
     suspects: suspects::Known,
+    /// What changed of late.
+    events: Events,
+    /// This loop's sign of life.
+    alive: Arc<Alive>,
 }
 
 /// Everything the loop owns. It is the only writer of the kernel's maps, the routes and the leases.
@@ -133,6 +144,8 @@ impl Control {
         let mut resync = tokio::time::interval(self.resync);
         resync.reset();
         loop {
+            self.published.alive.turn();
+            let mut answer = None;
             tokio::select! {
                 update = updates.recv() => {
                     let Some(update) = update else { return Ok(()) };
@@ -157,7 +170,13 @@ impl Control {
                     self.hear(news).await;
                     continue;
                 }
-                order = self.judges.news(&self.desired) => self.heed(order).await,
+                order = self.judges.news(&self.desired) => answer = self.heed(order).await,
+                () = self.published.alive.resync.notified() => {
+                    info!("asked to compare everything");
+                    self.planner.distrust();
+                    self.check_hops().await;
+                    self.look_around(true).await;
+                }
                 _ = resync.tick() => {
                     self.planner.distrust();
                     self.check_hops().await;
@@ -165,6 +184,11 @@ impl Control {
                 }
             }
             self.publish_report();
+            // Whoever asks for the status when the order is answered sees it done.
+            if let Some((answer, obeyed)) = answer {
+                // Who ordered may have gone meanwhile.
+                let _ = answer.send(obeyed);
+            }
         }
     }
 
@@ -223,7 +247,7 @@ impl Control {
         for notice in desired.new_problems(&before) {
             warn!("{notice}");
         }
-        log_changes(&before, &desired, &self.adopted);
+        changes::tell(&before, &desired, &self.adopted, &self.published.events);
         self.forget_adopted(&held, &desired);
         // Before anybody can resolve a name, its address is on disk.
         if self.allocator.unsaved()
@@ -258,10 +282,11 @@ impl Control {
         self.desired = desired;
     }
 
-    /// Some backend went up or down, or the operator said something of it: nothing else is looked at.
-    async fn heed(&mut self, order: Option<Ordered>) {
+    /// Some backend went up or down, or the operator said something of it: nothing else is looked at. What is to be
+    /// answered when the report is out.
+    async fn heed(&mut self, order: Option<Ordered>) -> Option<Answer> {
         let desired = std::mem::take(&mut self.desired);
-        let answer = order.map(|(order, answer)| (self.judges.obey(&order, &desired), answer));
+        let answer = order.map(|(order, answer)| (answer, self.judges.obey(&order, &desired)));
         let held = self.held(&desired);
         let mut failures = Vec::new();
         if let Err(error) = self.program(&desired, &held, &mut failures).await {
@@ -275,10 +300,7 @@ impl Control {
         }
         self.report_services(&desired);
         self.desired = desired;
-        if let Some((obeyed, answer)) = answer {
-            // Who ordered may have gone meanwhile.
-            let _ = answer.send(obeyed);
-        }
+        answer
     }
 
     /// Says what now is: to whoever asks for the status, and to DNS.
@@ -421,55 +443,5 @@ impl Control {
         report.operator = self.judges.report();
         report.datapath.maps.clone_from(&self.fill);
         self.published.status.store(Arc::new(report));
-    }
-}
-
-/// One line for each service or backend that came, went or changed its weight; those that were `adopted` did not
-/// come.
-fn log_changes(before: &Desired, now: &Desired, adopted: &BTreeSet<Endpoint>) {
-    for (key, service) in &now.services {
-        let name = service.fqdn().unwrap_or_default();
-        let old = before.services.get(key);
-        if old.is_none() && !adopted.contains(&endpoint(key)) {
-            info!(service = %key, name, backends = service.backends.len(), "service added");
-        }
-        let Some(old) = old else { continue };
-        for backend in &service.backends {
-            match old.backends.iter().find(|known| known.addr == backend.addr) {
-                None => {
-                    info!(service = %key, name, backend = %backend.addr, task = %backend.task, "backend added")
-                }
-                Some(known) if known.weight != backend.weight => info!(
-                    service = %key, name, backend = %backend.addr,
-                    from = known.weight.get(), to = backend.weight.get(),
-                    reason = backend.draining.as_deref().unwrap_or_default(), "backend weight changed"
-                ),
-                Some(_) => {}
-            }
-        }
-        for gone in &old.backends {
-            if !service
-                .backends
-                .iter()
-                .any(|backend| backend.addr == gone.addr)
-            {
-                info!(service = %key, name, backend = %gone.addr, "backend removed");
-            }
-        }
-    }
-    for (key, service) in &before.services {
-        if !now.services.contains_key(key) {
-            info!(service = %key, name = service.fqdn().unwrap_or_default(), "service removed");
-        }
-    }
-    for (at, of) in &now.external {
-        if before.external.get(at) != Some(of) && !adopted.contains(&endpoint(at)) {
-            info!(service = %of, %at, "port of this node added");
-        }
-    }
-    for (at, of) in &before.external {
-        if !now.external.contains_key(at) {
-            info!(service = %of, %at, "port of this node removed");
-        }
     }
 }

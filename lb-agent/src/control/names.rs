@@ -1,8 +1,12 @@
 //! DNS as the agent runs it: where it listens, whom it asks, and what `resolve` says of a name.
 
-use std::{collections::HashMap, net::SocketAddr, sync::Arc};
+use std::{
+    collections::HashMap,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::Arc,
+};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
@@ -12,6 +16,15 @@ use crate::{
     config::Config,
     dns::{self, DnsConfig, Lookup},
 };
+
+/// Where containers ask for names.
+pub(super) fn link_address(config: &Config) -> Result<Option<Ipv4Addr>> {
+    match config.dns.as_ref().and_then(|dns| dns.link_address) {
+        Some(IpAddr::V4(addr)) => Ok(Some(addr)),
+        Some(addr) => bail!("--dns-link-address {addr}: only an IPv4 address can be put on lo"),
+        None => Ok(None),
+    }
+}
 
 /// Takes the addresses before anything is attached: a port that another program holds ends the start.
 pub(super) fn open_dns(

@@ -7,9 +7,9 @@ use std::{
 
 use crate::{
     admin::report::{
-        AgentReport, BackendReport, BackendState, DatapathReport, DnsReport, ErrorReport,
-        InterfaceReport, MapReport, ProblemReport, ProviderReport, ServiceReport, ServiceTraffic,
-        StatusReport, Traffic,
+        AgentReport, BackendReport, BackendState, DatapathReport, DeclaredReport, DnsReport,
+        ErrorReport, HealthReport, InterfaceReport, LimitsReport, MapReport, ProblemReport,
+        ProviderReport, ServiceReport, ServiceTraffic, StatusReport, Traffic,
     },
     catalog::{Catalog, CatalogBackend, Desired, Notice, NoticeKind, Port, Protocol},
     datapath::flows::Census,
@@ -139,6 +139,13 @@ pub(super) fn services(
                 check: service.properties.check.as_ref().map(ToString::to_string),
                 backends: Vec::new(),
                 traffic: ServiceTraffic::default(),
+                id: 0,
+                limits: LimitsReport {
+                    flows: service.properties.max_flows,
+                    rate: service.properties.rate,
+                    source_rate: service.properties.source_rate,
+                },
+                probe: service.properties.check.clone(),
                 stands_at: Vec::new(),
             });
         entry.addrs.push(key.addr);
@@ -175,6 +182,7 @@ fn backend_report(backend: &CatalogBackend, standing: Standing, stands_by: bool)
     let Standing {
         weight,
         share: _,
+        starting,
         gone: _,
         state: _,
         shown,
@@ -202,6 +210,15 @@ fn backend_report(backend: &CatalogBackend, standing: Standing, stands_by: bool)
         task: backend.task.to_string(),
         instance: backend.instance.as_deref().map(str::to_owned),
         traffic: Traffic::default(),
+        declared: DeclaredReport {
+            weight: backend.weight.get(),
+            backup: backend.backup,
+            max_flows: backend.max_flows,
+        },
+        health: HealthReport {
+            starting,
+            ..HealthReport::default()
+        },
     }
 }
 

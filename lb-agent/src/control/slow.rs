@@ -89,6 +89,18 @@ impl SlowStart {
             .is_some()
     }
 
+    /// How much of its whole share it has while it starts, percent; `None`: it is done.
+    pub(super) fn percent(
+        &self,
+        key: &ServiceKey,
+        service: &Service,
+        addr: SocketAddr,
+        now: Instant,
+    ) -> Option<u8> {
+        let step = self.step(key, addr, service.properties.slow_start, now)?;
+        u8::try_from((step + 1) * 100 / STEPS).ok()
+    }
+
     /// The step that it is in, from 0 on; `None`: it is done.
     fn step(&self, key: &ServiceKey, addr: SocketAddr, over: u32, now: Instant) -> Option<u32> {
         let came = (*self.up.get(&(*key, addr))?)?;

@@ -15,7 +15,10 @@ use super::{
     slow::SlowStart,
 };
 use crate::{
-    admin::report::{BackendReport, BackendState, Timestamp},
+    admin::{
+        report::{BackendReport, BackendState, Timestamp},
+        stats::{Event, Events},
+    },
     catalog::{CatalogBackend, Desired, Properties, Service, ServiceKey, Weight},
     health::{Judged, Ours, Target, Verdict, Verdicts},
     plan::{self, Endpoint, KernelState, Wanted},
@@ -33,6 +36,8 @@ pub(super) struct Standing {
     pub(super) weight: Weight,
     /// Its share of new flows at this moment.
     pub(super) share: Weight,
+    /// While it starts slowly: how much of its whole share that is, percent.
+    pub(super) starting: Option<u8>,
     /// The kernel is to know it no more: what it has is reset.
     pub(super) gone: bool,
     /// What the kernel makes of it; with weight 0 it drains all the same.
@@ -86,6 +91,7 @@ impl Voices<'_> {
             return Standing {
                 weight,
                 share: Weight::DRAIN,
+                starting: None,
                 gone,
                 state: plan::BackendState::Draining,
                 shown: match out.maintenance {
@@ -118,9 +124,10 @@ impl Voices<'_> {
                 None => weight.into(),
             });
         }
-        let mut share = weight;
+        let (mut share, mut starting) = (weight, None);
         if let Some(slow) = self.slow {
             share = slow.share(key, service, backend.addr, weight, self.at.1);
+            starting = slow.percent(key, service, backend.addr, self.at.1);
             if slow.is_starting(key, service, backend.addr, self.at.1) && why.is_none() {
                 why = Some("slow start".into());
             }
@@ -128,6 +135,7 @@ impl Voices<'_> {
         Standing {
             weight,
             share,
+            starting,
             gone: false,
             state,
             shown,
@@ -218,15 +226,27 @@ pub(super) fn ours(want: &Wanted) -> Ours {
 /// Since when each backend has been in the state in which it is.
 #[derive(Debug, Default)]
 pub(super) struct Since {
-    states: BTreeMap<(ServiceKey, SocketAddr), (BackendState, Timestamp)>,
+    states: BTreeMap<(ServiceKey, SocketAddr), Been>,
     /// Those of the report under construction.
-    next: BTreeMap<(ServiceKey, SocketAddr), (BackendState, Timestamp)>,
+    next: BTreeMap<(ServiceKey, SocketAddr), Been>,
+    /// What changed is told there.
+    pub(super) events: Events,
+}
+
+/// How a backend has been.
+#[derive(Clone, Copy, Debug)]
+struct Been {
+    state: BackendState,
+    since: Timestamp,
+    downs: u64,
+    /// Before `since`, ms.
+    down_ms: u64,
 }
 
 // === impl Since ===
 
 impl Since {
-    /// Fills in since when, and logs a change with its reason.
+    /// Fills in since when and how it was before, and tells of a change with its reason.
     pub(super) fn note(
         &mut self,
         key: &ServiceKey,
@@ -235,41 +255,77 @@ impl Since {
     ) {
         let (now, to) = (Timestamp::now(), backend.state);
         let at = (*key, backend.addr);
-        let since = match self.states.get(&at) {
-            Some((state, since)) if *state == to => *since,
-            Some((from, _)) => {
-                tell(key, service, backend, *from);
-                now
+        let is_down = to == BackendState::Down;
+        let been = match self.states.get(&at) {
+            Some(been) if been.state == to => *been,
+            Some(been) => {
+                self.tell(key, service, backend, been.state);
+                let before = now.since(been.since).as_millis();
+                let before = u64::try_from(before).unwrap_or(u64::MAX);
+                Been {
+                    state: to,
+                    since: now,
+                    downs: been.downs + u64::from(is_down),
+                    down_ms: been.down_ms + if been.state.is_out() { before } else { 0 },
+                }
             }
             None => {
-                if to == BackendState::Down {
-                    tell(key, service, backend, BackendState::Active);
+                if is_down {
+                    self.tell(key, service, backend, BackendState::Active);
                 }
-                now
+                Been {
+                    state: to,
+                    since: now,
+                    downs: is_down.into(),
+                    down_ms: 0,
+                }
             }
         };
-        backend.since = Some(since);
-        self.next.insert(at, (to, since));
+        backend.since = Some(been.since);
+        backend.health.downs = been.downs;
+        backend.health.down_ms = been.down_ms;
+        self.next.insert(at, been);
     }
 
     /// The report is complete: who is not in it is forgotten.
     pub(super) fn turn_over(&mut self) {
         self.states = std::mem::take(&mut self.next);
     }
+
+    fn tell(
+        &self,
+        key: &ServiceKey,
+        service: &Service,
+        backend: &BackendReport,
+        from: BackendState,
+    ) {
+        let (to, addr) = (backend.state, backend.addr);
+        let name = service.fqdn().unwrap_or_default();
+        let reason = match (&backend.why, from) {
+            (Some(why), _) => why,
+            (None, BackendState::Down) => "it answers again",
+            (None, _) => "",
+        };
+        if to == BackendState::Down {
+            warn!(service = %key, name, backend = %addr, %from, %to, reason, "backend state changed");
+        } else {
+            info!(service = %key, name, backend = %addr, %from, %to, reason, "backend state changed");
+        }
+        self.events.push(Event {
+            backend: Some(addr),
+            from: Some(from.to_string()),
+            to: Some(to.to_string()),
+            reason: reason.to_owned(),
+            ..Event::of_service("backend state changed", title(key, service))
+        });
+    }
 }
 
-fn tell(key: &ServiceKey, service: &Service, backend: &BackendReport, from: BackendState) {
-    let (to, addr) = (backend.state, backend.addr);
-    let name = service.fqdn().unwrap_or_default();
-    let reason = match (&backend.why, from) {
-        (Some(why), _) => why,
-        (None, BackendState::Down) => "it answers again",
-        (None, _) => "",
-    };
-    if to == BackendState::Down {
-        warn!(service = %key, name, backend = %addr, %from, %to, reason, "backend state changed");
-    } else {
-        info!(service = %key, name, backend = %addr, %from, %to, reason, "backend state changed");
+/// What a service is called in events: its name, or its address, with port and protocol.
+pub(super) fn title(key: &ServiceKey, service: &Service) -> String {
+    match &service.name {
+        Some(name) => format!("{name}:{}/{}", key.port, key.protocol),
+        None => key.to_string(),
     }
 }
 

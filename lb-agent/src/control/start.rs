@@ -27,7 +27,7 @@ use super::{
     judges::Judges,
     look::{Looker, start_admin},
     made::Made,
-    names::{open_dns, serve_dns},
+    names::{link_address, open_dns, serve_dns},
     orphans,
     owners::Owners,
     providers::{forbidden, start_providers},
@@ -35,10 +35,11 @@ use super::{
     standing::Voices,
     suspects,
     wanted::{Node, hold, wanted},
+    web::Web,
 };
 use crate::{
     admin::{
-        AdminSocket,
+        AdminSocket, Alive,
         report::{AgentReport, DatapathReport, DnsReport, InterfaceReport, Timestamp},
     },
     catalog::{Catalog, Desired, Policy},
@@ -86,6 +87,7 @@ fn start(config: Config, inherited: dns::Inherited) -> Result<(Runtime, Ready)> 
         preflight::cgroup(path)?;
     }
     let socket = AdminSocket::open(&config.paths.run_dir)?;
+    let web = Web::open(&config)?;
     let cgroup = match &config.paths.cgroup {
         Some(path) => path.clone(),
         None => preflight::cgroup_root(&config.paths.run_dir)?,
@@ -121,6 +123,7 @@ fn start(config: Config, inherited: dns::Inherited) -> Result<(Runtime, Ready)> 
             interfaces,
             tc_mode,
             socket,
+            web,
             cgroup,
             lease_file,
             allocator,
@@ -144,6 +147,7 @@ struct Parts {
     interfaces: Vec<Interface>,
     tc_mode: TcMode,
     socket: AdminSocket,
+    web: Web,
     cgroup: std::path::PathBuf,
     lease_file: LeaseFile,
     allocator: Allocator,
@@ -168,6 +172,7 @@ async fn set_up(parts: Parts) -> Result<Ready> {
         interfaces,
         tc_mode,
         socket,
+        web,
         cgroup,
         lease_file,
         mut allocator,
@@ -203,6 +208,8 @@ async fn set_up(parts: Parts) -> Result<Ready> {
         status: Arc::default(),
         census: Arc::default(),
         suspects: Arc::default(),
+        events: Default::default(),
+        alive: Arc::new(Alive::new(config.resync)),
     };
     let (updates, inbox) = mpsc::channel(UPDATES);
     let (providers, claims) = start_providers(&config, reached_at(&config, &topology), &updates)?;
@@ -253,7 +260,8 @@ async fn set_up(parts: Parts) -> Result<Ready> {
         pins = %config.paths.pin_dir.display(), "attached"
     );
 
-    let (judges, orders) = Judges::start(&config, &have, &stop)?;
+    let (mut judges, orders) = Judges::start(&config, &have, &stop)?;
+    judges.since.events = published.events.clone();
     let fixed = Fixed {
         agent: AgentReport {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -285,7 +293,8 @@ async fn set_up(parts: Parts) -> Result<Ready> {
         datapath.explainer(),
         datapath.tracer()?,
     );
-    start_admin(socket, &published, datapath.stats()?, looker, orders, &stop);
+    let stats = datapath.stats()?;
+    start_admin(socket, web, &published, stats, looker, orders, &stop)?;
     tokio::spawn(collector::run(
         datapath.flow_tables()?,
         Arc::clone(&published.census),
@@ -414,15 +423,6 @@ async fn change_node(
         made.save(&config.paths.state_dir)?;
     }
     Ok(())
-}
-
-/// Where containers ask for names.
-fn link_address(config: &Config) -> Result<Option<Ipv4Addr>> {
-    match config.dns.as_ref().and_then(|dns| dns.link_address) {
-        Some(IpAddr::V4(addr)) => Ok(Some(addr)),
-        Some(addr) => bail!("--dns-link-address {addr}: only an IPv4 address can be put on lo"),
-        None => Ok(None),
-    }
 }
 
 fn interface_report(iface: &Interface, mode: config::XdpMode, tc: TcMode) -> InterfaceReport {

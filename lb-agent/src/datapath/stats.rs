@@ -68,6 +68,8 @@ pub struct BackendCounts {
 /// One service's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ServiceCounts {
+    /// The service's id, from 1 on.
+    pub id: u32,
     /// Flows at present.
     pub active: u64,
     /// New flows and handshakes.
@@ -168,6 +170,7 @@ impl Stats {
         let carried = self.carried.sums(len, add_carried)?;
         for (endpoint, service) in services {
             let counts = ServiceCounts {
+                id: service.id,
                 active: states
                     .get(&service.id)
                     .map(|state| state.flows)
@@ -211,6 +214,7 @@ fn add_connections(sum: &mut ConnectionStats, cpu: &ConnectionStats) {
     sum.closed += cpu.closed;
     sum.client_resets += cpu.client_resets;
     sum.backend_resets += cpu.backend_resets;
+    sum.refused += cpu.refused;
     sum.syn_retransmits += cpu.syn_retransmits;
     sum.handshakes += cpu.handshakes;
     sum.handshake_ns += cpu.handshake_ns;
@@ -219,6 +223,9 @@ fn add_connections(sum: &mut ConnectionStats, cpu: &ConnectionStats) {
 fn add_service(sum: &mut ServiceStats, cpu: &ServiceStats) {
     sum.flows += cpu.flows;
     sum.refused += cpu.refused;
+    sum.denied += cpu.denied;
+    sum.limited += cpu.limited;
+    sum.lost += cpu.lost;
     for (sum, cpu) in sum.handshakes.iter_mut().zip(&cpu.handshakes) {
         *sum += cpu;
     }

@@ -46,8 +46,8 @@ fn connect<A: Tables>(ctx: &SockAddrContext, call: &Call, vip: A, set: impl FnOn
     };
     let cookie = call.cookie(ctx);
     let Some((id, backend)) = draw(ctx, service, cookie, proto) else {
-        counters::service(service.id, |stats| stats.refused += 1);
         let reason = Reason::SockNoBackend;
+        counters::service(service.id, |stats| stats.refuse(reason as u32));
         return refuse::<A>(CONNECT, proto, &unserved(vip, port), reason, ECONNREFUSED);
     };
     let peer = peer_of(vip, port, id, backend, service);

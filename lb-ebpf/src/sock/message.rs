@@ -76,8 +76,8 @@ fn send<A: Tables>(ctx: &SockAddrContext, call: &Call, vip: A, set: impl FnOnce(
         return ALLOW;
     }
     let Some((id, backend)) = draw(ctx, service, cookie, proto) else {
-        counters::service(service.id, |stats| stats.refused += 1);
         let reason = Reason::SockNoBackend;
+        counters::service(service.id, |stats| stats.refuse(reason as u32));
         return refuse::<A>(SENDMSG, proto, &unserved(vip, port), reason, ECONNREFUSED);
     };
     let peer = peer_of(vip, port, id, backend, service);

@@ -333,6 +333,7 @@ impl Rig {
                 closed: sum.closed + cpu.closed,
                 client_resets: sum.client_resets + cpu.client_resets,
                 backend_resets: sum.backend_resets + cpu.backend_resets,
+                refused: sum.refused + cpu.refused,
                 syn_retransmits: sum.syn_retransmits + cpu.syn_retransmits,
                 handshakes: sum.handshakes + cpu.handshakes,
                 handshake_ns: sum.handshake_ns + cpu.handshake_ns,

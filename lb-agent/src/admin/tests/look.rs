@@ -12,7 +12,7 @@ use crate::look::{
 };
 
 /// Tables with two flows, of which as many are shown as match.
-pub(super) struct Flows;
+pub(crate) struct Flows;
 
 impl Look for Flows {
     fn flows(&self, filter: &Filter, limit: usize) -> anyhow::Result<FlowsReport> {

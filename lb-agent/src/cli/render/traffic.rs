@@ -62,6 +62,7 @@ fn line_of(service: &ServiceReport, backend: &BackendReport) -> Vec<String> {
         bytes_out,
         client_resets,
         backend_resets,
+        refused: _,
         failed,
         syn_retransmits,
         retransmits: _,

@@ -126,6 +126,7 @@ fn ordered(act: Act, deadline: Option<u64>, backend: CatalogBackend) -> String {
     let Standing {
         weight,
         share,
+        starting: _,
         gone,
         state,
         shown,
@@ -324,11 +325,19 @@ fn since_when_is_kept_until_the_state_is_another() {
         task: String::new(),
         instance: None,
         traffic: Default::default(),
+        declared: Default::default(),
+        health: Default::default(),
     };
     let mut since = Since::default();
     let long_ago = Timestamp(1);
     let at = (key, ADDR.parse().expect("an address"));
-    since.states.insert(at, (BackendState::Down, long_ago));
+    let been = Been {
+        state: BackendState::Down,
+        since: long_ago,
+        downs: 1,
+        down_ms: 0,
+    };
+    since.states.insert(at, been);
     let mut note = |mut report: BackendReport| {
         since.note(&key, &service, &mut report);
         since.turn_over();

@@ -1,0 +1,209 @@
+//! The commands' words, and who may use them.
+
+use std::{io, time::Duration};
+
+use super::{change, session::Session, show};
+
+/// What may be done over a socket; each may do what those before it may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// Look at numbers.
+    User,
+    /// See flows, reset maxima.
+    Operator,
+    /// Change backends.
+    Admin,
+}
+
+/// Whether more may come.
+pub(super) enum Reply {
+    /// The answer is sent.
+    Done,
+    /// The connection ends.
+    End,
+}
+
+/// An answer that is an error.
+pub(super) struct Wrong(pub(super) String);
+
+impl<T: Into<String>> From<T> for Wrong {
+    fn from(text: T) -> Self {
+        Self(text.into())
+    }
+}
+
+/// The commands that there are, for `help` and for those who got one wrong.
+const COMMANDS: &str = "\
+  clear counters [all]                    : reset max statistics counters
+  disable server <bk>/<srv>               : set a server in maintenance mode
+  enable server <bk>/<srv>                : enable a disabled server
+  get weight <bk>/<srv>                   : report a server's current weight
+  help                                    : list of all commands
+  prompt                                  : toggle interactive mode with prompt
+  quit                                    : disconnect
+  set server <bk>/<srv> state <state>     : set a server to ready, drain or maint
+  set server <bk>/<srv> weight <weight>   : change a server's weight
+  set timeout cli <delay>                 : change the timeout of this connection
+  set weight <bk>/<srv> <weight>          : change a server's weight
+  show backend                            : list backends
+  show info [json]                        : report information about the running process
+  show servers conn [<backend>]           : dump server connections status
+  show servers state [<backend>]          : dump volatile server information
+  show sess                               : report the list of current flows
+  show stat [<iid> <type> <sid>] [json]   : report counters for each proxy and server
+  show version                            : show version of the current process
+";
+
+/// Commands of HAProxy that this agent does not have; whoever uses them is told so.
+const MISSING: [&str; 12] = [
+    "set maxconn",
+    "add server",
+    "del server",
+    "shutdown sessions",
+    "shutdown session",
+    "enable health",
+    "disable health",
+    "enable frontend",
+    "disable frontend",
+    "enable agent",
+    "disable agent",
+    "shutdown frontend",
+];
+
+/// Runs one command and sends its answer.
+pub(super) async fn run(session: &mut Session, command: &str) -> io::Result<Reply> {
+    let words: Vec<&str> = command.split_whitespace().collect();
+    match words.as_slice() {
+        [] => session.end().await?,
+        ["quit"] => return Ok(Reply::End),
+        ["prompt"] => {
+            session.interactive = !session.interactive;
+            session
+                .send(if session.interactive { "\n> " } else { "\n" })
+                .await?;
+        }
+        words => {
+            if let Err(Wrong(text)) = answer(session, words).await? {
+                let end = if text.ends_with('\n') { "" } else { "\n" };
+                session.send(&format!("{text}{end}")).await?;
+            }
+            session.end().await?;
+        }
+    }
+    Ok(Reply::Done)
+}
+
+async fn answer(session: &mut Session, words: &[&str]) -> io::Result<Result<(), Wrong>> {
+    let needed = match words {
+        ["show", "sess", ..] => Level::Operator,
+        ["clear", "counters", "all", ..] => Level::Admin,
+        ["clear", "counters", ..] => Level::Operator,
+        ["set", "timeout", ..] | ["get", "weight", ..] | ["show", ..] | ["help", ..] => Level::User,
+        [
+            "set" | "enable" | "disable" | "add" | "del" | "shutdown",
+            ..,
+        ] => Level::Admin,
+        _ => Level::User,
+    };
+    if session.level < needed {
+        return Ok(Err("Permission denied".into()));
+    }
+    let done = match words {
+        ["help", ..] => {
+            session
+                .send(&format!(
+                    "The following commands are valid at this level:\n{COMMANDS}"
+                ))
+                .await?;
+            Ok(())
+        }
+        ["show", "info", "json", ..] => show::info_json(session).await?,
+        ["show", "info"] => show::info(session).await?,
+        ["show", "stat", rest @ ..] => show::stat(session, rest).await?,
+        ["show", "backend"] => show::backend(session).await?,
+        ["show", "servers", "state", rest @ ..] => show::servers_state(session, rest).await?,
+        ["show", "servers", "conn", rest @ ..] => show::servers_conn(session, rest).await?,
+        ["show", "sess", ..] => show::sess(session).await?,
+        ["show", "version"] => show::version(session).await?,
+        ["clear", "counters", ..] => {
+            session.admin.stats.clear().await;
+            Ok(())
+        }
+        ["set", "timeout", "cli", time] => match duration(time) {
+            Some(time) => {
+                session.idle = time;
+                Ok(())
+            }
+            None => Err("Invalid timeout value.".into()),
+        },
+        ["get", "weight", server] => show::weight(session, server).await?,
+        ["set", "weight", server, rest @ ..] => change::weight(session, server, rest).await,
+        ["set", "server", server, rest @ ..] => change::server(session, server, rest).await,
+        ["enable", "server", server] => change::state(session, server, "ready").await,
+        ["disable", "server", server] => change::state(session, server, "maint").await,
+        ["set", "weight"] | ["set" | "enable" | "disable", "server"] | ["get", "weight"] => {
+            Err("Require 'backend/server'.".into())
+        }
+        words => Err(unknown(words)),
+    };
+    Ok(done)
+}
+
+/// What HAProxy answers to what it does not know, and why.
+pub(super) fn unknown(words: &[&str]) -> Wrong {
+    let known = |missing: &&&str| {
+        let wanted: Vec<_> = missing.split(' ').collect();
+        words.starts_with(&wanted)
+    };
+    let shown: String = words
+        .join(" ")
+        .chars()
+        .filter(|c| !c.is_control())
+        .take(80)
+        .collect();
+    let why = match MISSING.iter().find(known) {
+        Some(missing) => format!("Unknown command: lb-agent has no '{missing}'"),
+        None => format!("Unknown command: '{shown}'"),
+    };
+    Wrong(format!(
+        "{why}, but maybe one of the following ones is a better match:\n{COMMANDS}"
+    ))
+}
+
+/// A time as HAProxy writes it: seconds, or with a unit.
+fn duration(text: &str) -> Option<Duration> {
+    const LONGEST: Duration = Duration::from_secs(86_400);
+    let digits = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let number: u64 = number.parse().ok()?;
+    let time = match unit {
+        "us" => Duration::from_micros(number),
+        "ms" => Duration::from_millis(number),
+        "" | "s" => Duration::from_secs(number),
+        "m" => Duration::from_secs(number.checked_mul(60)?),
+        "h" => Duration::from_secs(number.checked_mul(3_600)?),
+        "d" => Duration::from_secs(number.checked_mul(86_400)?),
+        _ => return None,
+    };
+    (!time.is_zero()).then(|| time.min(LONGEST))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_have_units() {
+        let seconds = Duration::from_secs;
+        assert_eq!(duration("60"), Some(seconds(60)));
+        assert_eq!(duration("5s"), Some(seconds(5)));
+        assert_eq!(duration("1500ms"), Some(Duration::from_millis(1_500)));
+        assert_eq!(duration("2m"), Some(seconds(120)));
+        assert_eq!(duration("99999999999d"), Some(seconds(86_400)));
+        for wrong in ["", "x", "5x", "0", "-1", "99999999999999999999"] {
+            assert_eq!(duration(wrong), None, "{wrong}");
+        }
+    }
+}

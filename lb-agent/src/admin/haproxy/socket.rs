@@ -1,0 +1,200 @@
+//! The socket's file: where it is, and who may open it.
+
+use std::{
+    fs, io,
+    os::{
+        fd::AsFd as _,
+        unix::{
+            fs::{FileTypeExt as _, chown},
+            net::{UnixListener, UnixStream},
+        },
+    },
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result, bail};
+use rustix::fs::{Mode, fchmod};
+use socket2::{Domain, SockAddr, Socket, Type};
+
+use super::Level;
+
+/// Connections that may wait to be accepted.
+const BACKLOG: i32 = 32;
+
+/// Where the socket is to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The file; `None`: `stats.sock` in the run directory.
+    pub path: Option<PathBuf>,
+    /// Its mode.
+    pub mode: u32,
+    /// The group that it is given to, by name or number.
+    pub group: Option<String>,
+    /// What may be done over it.
+    pub level: Level,
+}
+
+/// Bound, not yet served; the file goes with it.
+#[derive(Debug)]
+pub struct StatsSocket {
+    pub(super) listener: UnixListener,
+    pub(super) level: Level,
+    path: PathBuf,
+}
+
+impl Drop for StatsSocket {
+    fn drop(&mut self) {
+        // If this fails the next start finds it stale and removes it.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+// === impl Place ===
+
+impl Default for Place {
+    fn default() -> Self {
+        Self {
+            path: None,
+            mode: 0o600,
+            group: None,
+            level: Level::Admin,
+        }
+    }
+}
+
+// === impl StatsSocket ===
+
+impl StatsSocket {
+    /// Binds. A socket that nobody answers on is replaced.
+    ///
+    /// # Errors
+    ///
+    /// Somebody listens there, something else stands there, or the system refuses.
+    pub fn open(place: &Place, run_dir: &Path) -> Result<Self> {
+        let path = place.path.clone();
+        let path = path.unwrap_or_else(|| run_dir.join("stats.sock"));
+        remove_stale(&path)?;
+        let bind = || -> io::Result<Socket> {
+            let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+            // Before bind: the file then has this mode from its first moment.
+            fchmod(socket.as_fd(), Mode::from_raw_mode(0o600))?;
+            socket.bind(&SockAddr::unix(&path)?)?;
+            socket.listen(BACKLOG)?;
+            socket.set_nonblocking(true)?;
+            Ok(socket)
+        };
+        let socket = bind().with_context(|| {
+            format!(
+                "cannot listen on {}; --stats-socket names another path, --stats-socket none turns it off",
+                path.display()
+            )
+        })?;
+        let bound = Self {
+            listener: socket.into(),
+            level: place.level,
+            path,
+        };
+        if let Some(group) = &place.group {
+            give_to(&bound.path, group)?;
+        }
+        // The group first: before that, others must not get in.
+        let mode = fs::Permissions::from(std::os::unix::fs::PermissionsExt::from_mode(place.mode));
+        fs::set_permissions(&bound.path, mode)
+            .with_context(|| format!("cannot set the mode of {}", bound.path.display()))?;
+        Ok(bound)
+    }
+}
+
+fn give_to(path: &Path, group: &str) -> Result<()> {
+    let number = match group.parse() {
+        Ok(number) => number,
+        Err(_) => number_of(&fs::read_to_string("/etc/group").unwrap_or_default(), group)
+            .with_context(|| format!("--stats-socket: there is no group {group} in /etc/group"))?,
+    };
+    match chown(path, None, Some(number)) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => bail!(
+            "cannot give {} to the group {group}: the agent keeps no right to give files away, so it must be in that \
+             group itself (SupplementaryGroups={group} in its systemd unit)",
+            path.display()
+        ),
+        done => {
+            done.with_context(|| format!("cannot give {} to the group {group}", path.display()))
+        }
+    }
+}
+
+/// The number of a group, by group(5).
+fn number_of(file: &str, group: &str) -> Option<u32> {
+    file.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        (fields.next() == Some(group)).then(|| fields.nth(1)?.parse().ok())?
+    })
+}
+
+fn remove_stale(path: &Path) -> Result<()> {
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => {
+            return Err(error).with_context(|| format!("cannot look at {}", path.display()));
+        }
+        Ok(found) if !found.file_type().is_socket() => bail!(
+            "{} is not a socket; move it away, or give lb-agent another --stats-socket",
+            path.display()
+        ),
+        Ok(_) => {}
+    }
+    match UnixStream::connect(path) {
+        Ok(_) => bail!(
+            "another program listens on {}; stop it first, or give lb-agent another --stats-socket",
+            path.display()
+        ),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path)
+            .with_context(|| format!("cannot remove the stale socket {}", path.display())),
+        Err(error) => Err(error).with_context(|| format!("cannot try {}", path.display())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_are_found_by_name() {
+        let file = "root:x:0:\nhaproxy:x:107:ann\nbroken\n";
+        assert_eq!(number_of(file, "haproxy"), Some(107));
+        assert_eq!(number_of(file, "broken"), None);
+        assert_eq!(number_of(file, "none"), None);
+    }
+
+    #[test]
+    fn the_socket_has_its_mode_and_replaces_only_what_nobody_answers_on() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        let place = Place {
+            mode: 0o640,
+            ..Place::default()
+        };
+        let first = StatsSocket::open(&place, dir.path()).unwrap();
+        let path = dir.path().join("stats.sock");
+        assert_eq!(
+            fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+            0o640
+        );
+        let taken = StatsSocket::open(&place, dir.path()).unwrap_err();
+        assert!(
+            format!("{taken:#}").contains("another program listens"),
+            "{taken:#}"
+        );
+        drop(first);
+        assert!(!path.exists());
+        drop(UnixListener::bind(&path).unwrap());
+        assert!(path.exists(), "a stale one");
+        StatsSocket::open(&place, dir.path()).unwrap();
+        fs::write(&path, "").unwrap();
+        let other = StatsSocket::open(&place, dir.path()).unwrap_err();
+        assert!(
+            format!("{other:#}").contains("is not a socket"),
+            "{other:#}"
+        );
+    }
+}

@@ -1,0 +1,293 @@
+//! The stats socket as its clients use it.
+
+use std::{
+    io::{Read as _, Write as _},
+    os::unix::net::UnixStream,
+    path::PathBuf,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use tokio_util::sync::CancellationToken;
+
+use super::*;
+use crate::admin::{
+    Admin,
+    web::tests::{obey, sources},
+};
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A socket on a thread of its own.
+struct Desk {
+    path: PathBuf,
+    orders: Arc<Mutex<Vec<String>>>,
+    stop: CancellationToken,
+    thread: Option<std::thread::JoinHandle<()>>,
+    _dir: tempfile::TempDir,
+}
+
+impl Drop for Desk {
+    fn drop(&mut self) {
+        self.stop.cancel();
+        if let Some(thread) = self.thread.take() {
+            thread.join().unwrap();
+        }
+        assert!(!self.path.exists(), "the socket goes with the agent");
+    }
+}
+
+impl Desk {
+    fn open(level: Level) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let place = Place {
+            level,
+            ..Place::default()
+        };
+        let socket = StatsSocket::open(&place, dir.path()).unwrap();
+        let (stop, orders) = (CancellationToken::new(), Arc::default());
+        let (stopped, noted) = (stop.clone(), Arc::clone(&orders));
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
+            runtime.block_on(async {
+                let (sender, receiver) = tokio::sync::mpsc::channel(4);
+                tokio::spawn(obey(receiver, noted));
+                let admin = Admin::start(sources(sender));
+                admin.stats.fresh().await;
+                serve(socket, admin, stopped).await.unwrap();
+            });
+        });
+        Self {
+            path: dir.path().join("stats.sock"),
+            orders,
+            stop,
+            thread: Some(thread),
+            _dir: dir,
+        }
+    }
+
+    fn connect(&self) -> UnixStream {
+        let stream = UnixStream::connect(&self.path).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream
+    }
+
+    /// One line, and all that comes until the socket is closed.
+    fn ask(&self, line: &str) -> String {
+        let mut stream = self.connect();
+        let _ = stream.write_all(format!("{line}\n").as_bytes());
+        let mut bytes = Vec::new();
+        let _ = stream.read_to_end(&mut bytes);
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    fn ordered(&self) -> Vec<String> {
+        std::mem::take(&mut self.orders.lock().unwrap())
+    }
+}
+
+#[test]
+fn what_is_shown_ends_with_one_empty_line() {
+    let desk = Desk::open(Level::Admin);
+    let info = desk.ask("show info");
+    for line in [
+        "Name: HAProxy\n",
+        "Version: 1.2.3\n",
+        "Pid: 42\n",
+        "Nbproc: 1\n",
+        "Idle_pct: 100\n",
+        "node: n1\n",
+    ] {
+        assert!(info.contains(line), "{line}: {info}");
+    }
+    assert!(info.ends_with("description: lb-agent 1.2.3\n\n"), "{info}");
+    let stat = desk.ask("show stat");
+    assert!(stat.starts_with("# pxname,svname,"), "{stat}");
+    assert!(stat.ends_with(",\n\n"), "{stat}");
+    assert_eq!(stat.lines().count(), 6);
+    // The two of Datadog's check.
+    let both = desk.ask("show info;show stat");
+    assert_eq!(both, format!("{info}{stat}"));
+    assert_eq!(desk.ask("show stat 7 4 -1").lines().count(), 4);
+    assert_eq!(desk.ask("show stat -1 1 0").lines().count(), 3);
+    assert_eq!(desk.ask("show stat 8 -1 -1").lines().count(), 2);
+    assert_eq!(desk.ask("show backend"), "# name\nweb.x_80\n\n");
+    assert_eq!(
+        desk.ask("get weight web.x_80/10_0_0_1_80"),
+        "3 (initial 4)\n\n"
+    );
+    let state = desk.ask("show servers state web.x_80");
+    let lines: Vec<_> = state.lines().collect();
+    assert_eq!(lines[0], "1");
+    assert_eq!(lines[1].split(' ').count(), 26, "with the # before them");
+    assert!(
+        lines[2..4].iter().all(|line| line.split(' ').count() == 25),
+        "{state}"
+    );
+    assert_eq!(desk.ask("show servers conn").lines().count(), 4);
+    assert_eq!(
+        desk.ask("show servers conn other"),
+        "Can't find backend.\n\n"
+    );
+    assert_eq!(desk.ask("show version"), "1.2.3\n\n");
+    assert!(desk.ask("show sess").ends_with('\n'));
+    assert!(desk.ask("help").contains("set server <bk>/<srv> state"));
+    serde_json::from_str::<serde_json::Value>(&desk.ask("show stat json")).unwrap();
+    serde_json::from_str::<serde_json::Value>(&desk.ask("show info json")).unwrap();
+}
+
+#[test]
+fn changes_are_orders_and_answered_by_an_empty_line() {
+    let desk = Desk::open(Level::Admin);
+    let server = "web.x_80/10_0_0_1_80";
+    let of = "10.0.0.1:80 of web.x:80/tcp";
+    for (command, expected) in [
+        (
+            format!("set server {server} state drain"),
+            vec![format!("drain {of}")],
+        ),
+        (
+            format!("set server {server} state maint"),
+            vec![format!("maintenance {of}")],
+        ),
+        (
+            format!("disable server {server}"),
+            vec![format!("maintenance {of}")],
+        ),
+        // The weight that the operator gave it stays.
+        (
+            format!("enable server {server}"),
+            vec![format!("ready {of}"), format!("weight 3 {of}")],
+        ),
+        (
+            format!("set weight {server} 9"),
+            vec![format!("weight 9 {of}")],
+        ),
+        (
+            format!("set server {server} weight 50%"),
+            vec![format!("weight 2 {of}")],
+        ),
+    ] {
+        assert_eq!(desk.ask(&command), "\n", "{command}");
+        assert_eq!(desk.ordered(), expected, "{command}");
+    }
+    assert_eq!(
+        desk.ask(&format!("set weight {server} 13")),
+        "no such luck\n\n"
+    );
+    desk.ordered();
+    for (command, expected) in [
+        ("set server other/x state ready", "No such backend."),
+        ("set server web.x_80/x state ready", "No such server."),
+        (
+            "set server web.x_80 state ready",
+            "Require 'backend/server'.",
+        ),
+        ("disable server x", "Require 'backend/server'."),
+        (
+            "set weight web.x_80/10_0_0_1_80 257",
+            "Absolute weight can only be between 0 and 256 inclusive.",
+        ),
+        (
+            "set weight web.x_80/10_0_0_1_80",
+            "Require <weight> or <weight%>.",
+        ),
+        (
+            "set server web.x_80/10_0_0_1_80 state up",
+            "'set server 10_0_0_1_80 state' expects 'ready', 'drain' and 'maint'.",
+        ),
+        (
+            "set server web.x_80/10_0_0_1_80 health ill",
+            "'set server 10_0_0_1_80 health' expects 'up', 'stopping', or 'down'.",
+        ),
+        (
+            "shutdown sessions server web.x_80/10_0_0_1_80",
+            "Unknown command: lb-agent has no 'shutdown sessions'",
+        ),
+        ("dance", "Unknown command: 'dance'"),
+    ] {
+        let answer = desk.ask(command);
+        assert!(answer.starts_with(expected), "{command}: {answer}");
+        assert!(answer.ends_with("\n\n"), "{command}: {answer:?}");
+    }
+    assert_eq!(desk.ordered(), [""; 0]);
+    assert_eq!(desk.ask("clear counters"), "\n");
+}
+
+#[test]
+fn a_level_keeps_what_is_above_it() {
+    let change = "disable server web.x_80/10_0_0_1_80";
+    for (level, sess, clear, all) in [
+        (Level::User, false, false, false),
+        (Level::Operator, true, true, false),
+        (Level::Admin, true, true, true),
+    ] {
+        let desk = Desk::open(level);
+        let may = |command: &str| desk.ask(command) != "Permission denied\n\n";
+        assert!(may("show stat") && may("show info"));
+        assert_eq!(
+            (may("show sess"), may("clear counters")),
+            (sess, clear),
+            "{level:?}"
+        );
+        assert_eq!(
+            (may("clear counters all"), may(change)),
+            (all, all),
+            "{level:?}"
+        );
+        assert_eq!(desk.ordered().len(), usize::from(all));
+    }
+}
+
+#[test]
+fn after_prompt_it_goes_on_until_quit() {
+    let desk = Desk::open(Level::Admin);
+    let mut stream = desk.connect();
+    let mut next = |text: &str, end: &str| {
+        stream.write_all(text.as_bytes()).unwrap();
+        let mut bytes = Vec::new();
+        let mut one = [0];
+        while !bytes.ends_with(end.as_bytes()) {
+            assert_eq!(
+                stream.read(&mut one).unwrap(),
+                1,
+                "{}",
+                String::from_utf8_lossy(&bytes)
+            );
+            bytes.push(one[0]);
+        }
+        String::from_utf8_lossy(&bytes).into_owned()
+    };
+    assert_eq!(next("prompt\n", "> "), "\n> ");
+    assert_eq!(next("set timeout cli 60\n", "> "), "\n> ");
+    assert_eq!(next("show version\n", "> "), "1.2.3\n\n> ");
+    assert!(next("show stat\n", "> ").ends_with(",\n\n> "));
+    assert_eq!(next("disable server web.x_80/10_0_0_2_80\n", "> "), "\n> ");
+    let mut stream = stream;
+    stream.write_all(b"quit\n").unwrap();
+    assert_eq!(stream.read(&mut [0]).unwrap(), 0);
+    assert_eq!(desk.ordered().len(), 1);
+}
+
+#[test]
+fn nonsense_and_silence_harm_nobody() {
+    let desk = Desk::open(Level::Admin);
+    assert_eq!(desk.ask(&"x".repeat(100_000)), "");
+    let control = desk.ask("\u{1b}[2J\0\u{7}");
+    assert!(control.starts_with("Unknown command: '[2J'"), "{control:?}");
+    assert_eq!(desk.ask(""), "\n");
+    let idle: Vec<_> = (0..70).map(|_| UnixStream::connect(&desk.path)).collect();
+    // When the first have been silent for too long, there is room again.
+    let mut stream = desk.connect();
+    stream
+        .set_read_timeout(Some(Duration::from_secs(30)))
+        .unwrap();
+    stream.write_all(b"show version\n").unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    assert_eq!(text, "1.2.3\n\n");
+    drop(idle);
+}

@@ -1,0 +1,188 @@
+//! Statistics: what the counters came to over time, and the forms in which tools for HAProxy read it.
+//!
+//! A [`Sampler`](sampler::Sampler) reads the report and the kernel's counters once a second and publishes a
+//! [`Sample`]. Every form (CSV, JSON, metrics, page, socket) is written from the same sample, so that they agree, and
+//! none of them costs the kernel anything, however often it is asked for.
+#![forbid(unsafe_code)]
+
+pub(crate) mod csv;
+mod events;
+pub(crate) mod fields;
+mod history;
+pub(crate) mod json;
+mod meter;
+pub(crate) mod metrics;
+mod names;
+mod number;
+mod sample;
+mod sampler;
+pub(crate) mod status;
+
+#[cfg(test)]
+pub(crate) mod tests;
+
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use arc_swap::ArcSwap;
+use tokio::sync::{mpsc, oneshot};
+use tracing::error;
+
+use self::sampler::Sampler;
+pub use self::{
+    events::{Event, Events},
+    history::{History, Point},
+    sample::{Last, Load, Pool, Proxy, Sample, Server},
+};
+use super::{
+    report::{StatusReport, Timestamp},
+    server::Count,
+};
+
+/// Time between two samples.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// A sample rests this many times as long as it took: 5 % of a CPU at most, however many backends there are.
+const REST: u32 = 20;
+/// Who may wait for a new sample.
+const WAITING: usize = 64;
+
+/// What readers have of the statistics.
+#[derive(Clone)]
+pub struct Stats {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    sample: ArcSwap<Sample>,
+    history: Mutex<History>,
+    events: Events,
+    wanted: mpsc::Sender<oneshot::Sender<()>>,
+    forget: AtomicBool,
+}
+
+// === impl Stats ===
+
+impl Stats {
+    /// Starts to sample on the present runtime until the last handle is gone. `count`: as for the status page.
+    pub fn start(report: Arc<ArcSwap<StatusReport>>, count: Count, events: Events) -> Self {
+        let (wanted, wishes) = mpsc::channel(WAITING);
+        let inner = Arc::new(Inner {
+            sample: ArcSwap::default(),
+            history: Mutex::default(),
+            events,
+            wanted,
+            forget: AtomicBool::new(false),
+        });
+        tokio::spawn(run(Arc::downgrade(&inner), wishes, report, count));
+        Self { inner }
+    }
+
+    /// The latest sample.
+    pub fn sample(&self) -> Arc<Sample> {
+        self.inner.sample.load_full()
+    }
+
+    /// A sample that was begun after this was called; the latest one if that takes too long.
+    pub async fn fresh(&self) -> Arc<Sample> {
+        const PATIENCE: Duration = Duration::from_secs(5);
+        let (done, wait) = oneshot::channel();
+        if self.inner.wanted.try_send(done).is_ok() {
+            // Who samples may have ended: the latest one is all there is.
+            let _ = tokio::time::timeout(PATIENCE, wait).await;
+        }
+        self.sample()
+    }
+
+    /// What changed of late.
+    pub fn events(&self) -> &Events {
+        &self.inner.events
+    }
+
+    /// The last two minutes of a proxy, the oldest first; `None`: there is no such proxy.
+    pub fn history(&self, iid: u32) -> Option<Vec<Point>> {
+        let history = self
+            .inner
+            .history
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        history.of(iid)
+    }
+
+    /// Has every maximum begin anew.
+    pub async fn clear(&self) {
+        self.inner.forget.store(true, Ordering::Release);
+        self.fresh().await;
+    }
+}
+
+/// Samples until nobody is left to read it.
+async fn run(
+    inner: std::sync::Weak<Inner>,
+    mut wishes: mpsc::Receiver<oneshot::Sender<()>>,
+    report: Arc<ArcSwap<StatusReport>>,
+    count: Count,
+) {
+    let mut sampler = Some(Sampler::default());
+    let mut next = Instant::now();
+    loop {
+        let mut waiting = Vec::new();
+        let tick = tokio::select! {
+            () = tokio::time::sleep_until(next.into()) => true,
+            wish = wishes.recv() => match wish {
+                Some(wish) => {
+                    waiting.push(wish);
+                    false
+                }
+                None => return,
+            },
+        };
+        while let Ok(wish) = wishes.try_recv() {
+            waiting.push(wish);
+        }
+        let (Some(shared), Some(mut taken)) = (inner.upgrade(), sampler.take()) else {
+            return;
+        };
+        let forget = shared.forget.swap(false, Ordering::AcqRel);
+        let (report, count) = (report.load_full(), Arc::clone(&count));
+        let begun = Instant::now();
+        let taking = tokio::task::spawn_blocking(move || {
+            let mut report = StatusReport::clone(&report);
+            count(&mut report);
+            if forget {
+                taken.forget();
+            }
+            let sample = taken.take(report.at(Timestamp::now()), tick);
+            (taken, sample)
+        });
+        match taking.await {
+            Ok((taken, mut sample)) => {
+                sample.cost = begun.elapsed();
+                if tick {
+                    let mut history = shared
+                        .history
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner);
+                    history.note(&taken, sample.at);
+                }
+                sampler = Some(taken);
+                shared.sample.store(Arc::new(sample));
+            }
+            Err(panicked) => {
+                error!("the sampling of counters ended: {panicked}; statistics stand still");
+                return;
+            }
+        }
+        if tick {
+            next = begun + INTERVAL.max(begun.elapsed() * REST);
+        }
+        for wish in waiting {
+            // Who waited may have gone.
+            let _ = wish.send(());
+        }
+    }
+}

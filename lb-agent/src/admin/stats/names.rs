@@ -1,0 +1,159 @@
+//! Pure: what HAProxy's tools call services and backends.
+
+use std::{
+    collections::{BTreeSet, HashSet},
+    net::SocketAddr,
+    sync::Arc,
+};
+
+use sha2::{Digest as _, Sha256};
+
+use crate::{
+    admin::report::{BackendReport, ServiceReport},
+    catalog::Protocol,
+    vip::VipName,
+};
+
+/// The largest `sid`.
+const SIDS: u16 = 32_767;
+
+/// `pxname`: service ports of Marathon are called as Marathon-LB calls them, others by name and port.
+pub(super) fn proxy(service: &ServiceReport) -> String {
+    let port = service.port;
+    let name = match (&service.name, service.addrs.first()) {
+        (Some(name), _) => service_port(service, name).unwrap_or_else(|| name.clone()),
+        (None, Some(addr)) => addr.to_string(),
+        (None, None) => String::new(),
+    };
+    let udp = match service.protocol {
+        Protocol::Tcp => "",
+        Protocol::Udp => "_udp",
+    };
+    let name = format!("{name}_{port}{udp}");
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_.:-".contains(c);
+    name.chars()
+        .map(|c| if plain(c) { c } else { '_' })
+        .collect()
+}
+
+/// What Marathon-LB calls the app or the deployment group; `None`: this is no service port.
+fn service_port(service: &ServiceReport, name: &str) -> Option<String> {
+    let marathon = |backend: &&BackendReport| backend.provider.starts_with("marathon:");
+    let first = service.backends.iter().find(marathon)?;
+    if !service.external.contains(&service.port.get()) {
+        return None;
+    }
+    let (group, framework) = name.split_once('.')?;
+    let is_named = VipName::mangle(&first.app, framework).is_ok_and(|own| own.as_str() == name);
+    Some(match is_named {
+        true => first.app.trim_start_matches('/').replace('/', "_"),
+        // A deployment group, which has no slashes.
+        false => group.to_owned(),
+    })
+}
+
+/// Makes names unique: the second of one name is `name_2`.
+pub(super) fn unique(name: String, taken: &mut HashSet<Arc<str>>) -> Arc<str> {
+    let mut found: Arc<str> = name.as_str().into();
+    let mut number = 2;
+    while !taken.insert(Arc::clone(&found)) {
+        found = format!("{name}_{number}").into();
+        number += 1;
+    }
+    found
+}
+
+/// `svname` without what makes it unique.
+fn server(addr: SocketAddr) -> String {
+    let name = format!("{}_{}", addr.ip(), addr.port());
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '-';
+    name.chars()
+        .map(|c| if plain(c) { c } else { '_' })
+        .collect()
+}
+
+/// `sid`, `svname` and place of every backend, ascending by `sid`.
+pub(super) fn servers(addrs: &[SocketAddr]) -> Vec<(u16, Arc<str>, usize)> {
+    let mut taken = HashSet::new();
+    let names = addrs.iter().enumerate();
+    let mut names: Vec<_> = names
+        .map(|(place, addr)| (unique(server(*addr), &mut taken), place))
+        .collect();
+    names.sort();
+    let mut ids = BTreeSet::new();
+    let mut servers: Vec<_> = names
+        .into_iter()
+        // More than there are ids: nobody can tell them apart, so they are not shown.
+        .take(SIDS.into())
+        .map(|(name, place)| (id(&name, &mut ids), name, place))
+        .collect();
+    servers.sort();
+    servers
+}
+
+/// A hash of the name that nobody else has.
+fn id(name: &str, taken: &mut BTreeSet<u16>) -> u16 {
+    let mut text = name.to_owned();
+    loop {
+        let digest = Sha256::digest(text.as_bytes());
+        let id = digest.iter().fold(0_u32, |rest, byte| {
+            (rest * 256 + u32::from(*byte)) % u32::from(SIDS)
+        });
+        // Less than SIDS.
+        let id = id as u16;
+        if id > 0 && taken.insert(id) {
+            return id;
+        }
+        if taken.len() + 1 >= usize::from(SIDS) {
+            // All but the last are taken.
+            taken.insert(SIDS);
+            return SIDS;
+        }
+        let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        text = format!("{text} {hex}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn servers_are_called_and_numbered_as_by_marathon_lb() {
+        let addr = |text: &str| text.parse::<SocketAddr>().unwrap();
+        let found = servers(&[addr("10.0.0.1:31000"), addr("[fd00::1]:80")]);
+        let names: BTreeSet<_> = found
+            .iter()
+            .map(|(_, name, place)| (&**name, *place))
+            .collect();
+        assert_eq!(names, [("10_0_0_1_31000", 0), ("fd00__1_80", 1)].into());
+        // python3: int(hashlib.sha256(b"10_0_0_1_31000").hexdigest(), 16) % 32767
+        let first = found.iter().find(|(_, _, place)| *place == 0).unwrap();
+        assert_eq!(first.0, FIRST);
+        // The same name again, as a hash that is taken: "<name> <hex>".
+        let mut taken = BTreeSet::from([FIRST]);
+        assert_eq!(id("10_0_0_1_31000", &mut taken), SECOND);
+    }
+
+    /// By Python.
+    const FIRST: u16 = 28035;
+    const SECOND: u16 = 8455;
+
+    #[test]
+    fn many_servers_all_have_ids_of_their_own() {
+        let addrs: Vec<SocketAddr> = (0..2_000_u16)
+            .map(|n| SocketAddr::from(([10, 0, (n >> 8) as u8, n as u8], 80)))
+            .collect();
+        let found = servers(&addrs);
+        let ids: BTreeSet<_> = found.iter().map(|(sid, ..)| *sid).collect();
+        assert_eq!(ids.len(), addrs.len());
+        assert!(found.windows(2).all(|two| two[0].0 < two[1].0));
+    }
+
+    #[test]
+    fn names_that_become_alike_are_told_apart() {
+        let mut taken = HashSet::new();
+        let mut name = || unique("a".to_owned(), &mut taken);
+        assert_eq!([&*name(), &*name(), &*name()], ["a", "a_2", "a_3"]);
+    }
+}

@@ -1,0 +1,242 @@
+//! Pure: from one report to the next, what changed. Clock and report are passed in.
+
+use std::{
+    collections::{HashMap, HashSet},
+    net::SocketAddr,
+    sync::Arc,
+    time::Duration,
+};
+
+use super::{
+    meter::{Meter, Reading},
+    names,
+    sample::{Pool, Proxy, Sample, Server},
+};
+use crate::{
+    admin::report::{BackendReport, ServiceReport, StatusReport, Timestamp},
+    catalog::Protocol,
+};
+
+/// Ids of services that the kernel has no number for begin here.
+const OWN_IDS: u32 = 1_000_000;
+
+/// What tells a service from others for as long as it is there.
+type Identity = (String, u16, Protocol);
+
+/// Everything that must be remembered from one sample to the next.
+#[derive(Debug, Default)]
+pub(super) struct Sampler {
+    services: HashMap<Identity, Known>,
+    total: Meter,
+    ticked: Option<Timestamp>,
+}
+
+/// One service.
+#[derive(Debug)]
+struct Known {
+    iid: u32,
+    meter: Meter,
+    active: u64,
+    pool: Pool,
+    backends: HashMap<SocketAddr, Meter>,
+    /// Whose names are `servers`.
+    addrs: Vec<SocketAddr>,
+    servers: Vec<(u16, Arc<str>, usize)>,
+    rate: u64,
+    connect_us: Option<u64>,
+}
+
+// === impl Sampler ===
+
+impl Sampler {
+    /// The sample of this report. `tick`: rates are worked out, from the last tick to now.
+    pub(super) fn take(&mut self, report: StatusReport, tick: bool) -> Sample {
+        let at = report.agent.now;
+        let elapsed = match (tick, self.ticked) {
+            (true, Some(before)) => Some(millis(at.since(before))),
+            _ => None,
+        };
+        if tick {
+            self.ticked = Some(at);
+        }
+        let mut before = std::mem::take(&mut self.services);
+        let mut ids: HashSet<u32> = before.values().map(|known| known.iid).collect();
+        let mut proxies = Vec::with_capacity(report.services.len());
+        let mut total = Reading::default();
+        for (place, service) in report.services.iter().enumerate() {
+            let identity = identity(service);
+            let mut known = before
+                .remove(&identity)
+                .unwrap_or_else(|| Known::new(service, &mut ids, at));
+            let proxy = known.note(service, at, elapsed);
+            proxies.push(Proxy {
+                service: place,
+                ..proxy
+            });
+            total.flows += service.traffic.flows_new;
+            total.active += service.traffic.flows_active;
+            self.services.insert(identity, known);
+        }
+        proxies.sort_by_key(|proxy| proxy.iid);
+        let mut taken = HashSet::with_capacity(proxies.len());
+        for proxy in &mut proxies {
+            let service = &report.services[proxy.service];
+            proxy.name = names::unique(names::proxy(service), &mut taken);
+        }
+        Sample {
+            at,
+            proxies,
+            total: self.total.note(total, at, elapsed),
+            flows_new: total.flows,
+            flows_active: total.active,
+            report,
+            cost: Duration::ZERO,
+        }
+    }
+
+    /// Has every maximum begin anew.
+    pub(super) fn forget(&mut self) {
+        self.total.forget();
+        for known in self.services.values_mut() {
+            known.meter.forget();
+            known.backends.values_mut().for_each(Meter::forget);
+        }
+    }
+
+    /// `iid`, rate, flows and mean handshake of every service at the last tick.
+    pub(super) fn points(&self) -> impl Iterator<Item = (u32, u64, u64, Option<u64>)> {
+        let services = self.services.values();
+        services.map(|known| (known.iid, known.rate, known.active, known.connect_us))
+    }
+}
+
+// === impl Known ===
+
+impl Known {
+    fn new(service: &ServiceReport, ids: &mut HashSet<u32>, at: Timestamp) -> Self {
+        let free = |id: &u32| *id > 0 && !ids.contains(id);
+        let iid = Some(service.id)
+            .filter(free)
+            .or_else(|| (OWN_IDS..).find(free))
+            .unwrap_or(OWN_IDS);
+        ids.insert(iid);
+        Self {
+            iid,
+            meter: Meter::default(),
+            active: 0,
+            pool: Pool {
+                up: is_up(service),
+                since: at,
+                ..Pool::default()
+            },
+            backends: HashMap::new(),
+            addrs: Vec::new(),
+            servers: Vec::new(),
+            rate: 0,
+            connect_us: None,
+        }
+    }
+
+    /// The name of the proxy and its place are the caller's to fill.
+    fn note(&mut self, service: &ServiceReport, at: Timestamp, elapsed: Option<u64>) -> Proxy {
+        let same = self
+            .addrs
+            .iter()
+            .eq(service.backends.iter().map(|one| &one.addr));
+        if !same {
+            self.addrs = service.backends.iter().map(|one| one.addr).collect();
+            self.servers = names::servers(&self.addrs);
+        }
+        let mut meters = std::mem::take(&mut self.backends);
+        let mut handshakes = (0, 0);
+        let mut servers = Vec::with_capacity(self.servers.len());
+        for (sid, name, place) in &self.servers {
+            let backend = &service.backends[*place];
+            let reading = reading(backend);
+            handshakes.0 += reading.handshakes.0;
+            handshakes.1 += reading.handshakes.1;
+            let mut meter = meters.remove(&backend.addr).unwrap_or_default();
+            servers.push(Server {
+                sid: *sid,
+                name: Arc::clone(name),
+                backend: *place,
+                load: meter.note(reading, at, elapsed),
+            });
+            self.backends.insert(backend.addr, meter);
+        }
+        let traffic = &service.traffic;
+        let reading = Reading {
+            flows: traffic.flows_new,
+            active: traffic.flows_active,
+            handshakes,
+        };
+        let load = self.meter.note(reading, at, elapsed);
+        self.active = traffic.flows_active;
+        self.rate = load.rate;
+        self.connect_us = self.meter.tick_us;
+        self.note_pool(service, at);
+        Proxy {
+            iid: self.iid,
+            name: Arc::default(),
+            service: 0,
+            load,
+            pool: self.pool,
+            servers,
+        }
+    }
+
+    fn note_pool(&mut self, service: &ServiceReport, at: Timestamp) {
+        let pool = &mut self.pool;
+        let up = is_up(service);
+        if up != pool.up {
+            if up {
+                pool.down_ms += millis(at.since(pool.since));
+            } else {
+                pool.downs += 1;
+            }
+            pool.up = up;
+            pool.since = at;
+        }
+        let takes = service.backends.iter().filter(|one| one.takes_flows());
+        (pool.weight, pool.declared_weight) = (0, 0);
+        (pool.active, pool.backup) = (0, 0);
+        for backend in takes {
+            pool.weight += u64::from(backend.weight);
+            pool.declared_weight += u64::from(backend.declared.weight);
+            match backend.declared.backup {
+                true => pool.backup += 1,
+                false => pool.active += 1,
+            }
+        }
+    }
+}
+
+fn is_up(service: &ServiceReport) -> bool {
+    service.backends.iter().any(BackendReport::takes_flows)
+}
+
+fn reading(backend: &BackendReport) -> Reading {
+    let traffic = &backend.traffic;
+    Reading {
+        flows: traffic.flows_new,
+        active: traffic.flows_active,
+        handshakes: (
+            traffic.handshakes.unwrap_or(0),
+            traffic.handshake_ns.unwrap_or(0),
+        ),
+    }
+}
+
+fn identity(service: &ServiceReport) -> Identity {
+    let name = service.name.clone();
+    let name = name.or_else(|| service.addrs.first().map(ToString::to_string));
+    (
+        name.unwrap_or_default(),
+        service.port.get(),
+        service.protocol,
+    )
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,26 @@
+//! HTTP over TCP, for people and tools that know HAProxy or Marathon-LB: the same pages as on the admin socket, and
+//! who may use them.
+#![forbid(unsafe_code)]
+
+mod access;
+mod form;
+mod guard;
+mod listen;
+mod pages;
+mod patience;
+mod plain;
+mod statistics;
+mod tls;
+
+#[cfg(test)]
+pub(crate) mod tests;
+
+pub use self::{
+    access::Access,
+    listen::{Listening, WebError, serve},
+    tls::Certificate,
+};
+pub(super) use self::{
+    form::which,
+    pages::{READERS, routes},
+};

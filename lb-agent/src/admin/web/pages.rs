@@ -1,0 +1,283 @@
+//! The pages that tools for HAProxy, Marathon-LB and Prometheus ask for, besides those of the statistics.
+
+use std::{collections::BTreeMap, sync::atomic::Ordering};
+
+use axum::{
+    Json, Router,
+    body::Body,
+    extract::{Query, RawQuery, State},
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use futures_util::stream;
+use serde::{Deserialize, Serialize};
+
+use super::statistics;
+use crate::admin::{
+    report::Timestamp,
+    server::Admin,
+    stats::{
+        Event, Point, Sample,
+        fields::Front,
+        json,
+        metrics::{Pieces, Scope},
+    },
+    vips::ZONE,
+};
+
+/// The control loop turns at least so often besides its resync, ms.
+const TURN: u64 = 60_000;
+/// A sample that is older means that nobody samples, ms.
+const STALE: u64 = 60_000;
+/// A page is handed on in pieces of this size, bytes.
+const PIECE: usize = 64 * 1_024;
+/// A page up to this size is sent with its length, bytes.
+const WHOLE: usize = 256 * 1_024;
+/// Whoever takes longer to read a page is cut off, s.
+const READING: std::time::Duration = std::time::Duration::from_secs(120);
+/// Long pages that are sent at a time: each holds a sample.
+pub(in crate::admin) const READERS: usize = 16;
+
+/// What is added to the router of the admin socket.
+pub(in crate::admin) fn routes() -> Router<Admin> {
+    Router::new()
+        .route("/healthz", get(healthy))
+        .route("/_haproxy_health_check", get(healthy))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics))
+        .route("/v1/stats", get(stats))
+        .route("/v1/events", get(events))
+        .route("/v1/history", get(history))
+        .route("/_haproxy_getpids", get(pids))
+        .route("/_haproxy_getappmap", get(apps))
+        .route("/_haproxy_getvhostmap", get(|| async { "" }))
+        .route("/_mlb_signal/hup", get(resync))
+        .route(
+            "/_mlb_signal/usr1",
+            get(|| async { "there is nothing to reload\n" }),
+        )
+        .fallback(statistics::page)
+}
+
+/// Whether the data path is loaded and the agent's loops run.
+async fn healthy(State(admin): State<Admin>) -> Response {
+    let now = Timestamp::now();
+    let turned = Timestamp(admin.alive.turned.load(Ordering::Relaxed));
+    let limit = admin.alive.resync_ms * 2 + TURN;
+    let loop_runs = now.since(turned).as_millis() < u128::from(limit);
+    let sampled = admin.stats.sample().at;
+    let begun = admin.report.load().agent.started;
+    let last = sampled.max(begun);
+    if !loop_runs {
+        return (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the control loop stands still\n",
+        )
+            .into_response();
+    }
+    if now.since(last).as_millis() > u128::from(STALE) && last > Timestamp(0) {
+        return (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the counters are not read any more\n",
+        )
+            .into_response();
+    }
+    "ok\n".into_response()
+}
+
+/// Whether every orchestrator and file was read at least once.
+async fn ready(State(admin): State<Admin>) -> Response {
+    let report = admin.report.load();
+    let mut waiting = report
+        .providers
+        .iter()
+        .filter(|one| one.last_sync.is_none());
+    match waiting.next() {
+        None => "ready\n".into_response(),
+        Some(provider) => {
+            let text = format!("{} was not read yet\n", provider.id);
+            (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
+        }
+    }
+}
+
+async fn pids(State(admin): State<Admin>) -> String {
+    format!("{}\n", admin.report.load().agent.pid)
+}
+
+/// App -> its VIPs.
+async fn apps(State(admin): State<Admin>) -> Response {
+    let report = admin.report.load_full();
+    let mut apps = BTreeMap::<&str, Vec<String>>::new();
+    for service in report.services.iter() {
+        let mut vips = match &service.name {
+            Some(name) => vec![format!("{name}.{ZONE}:{}", service.port)],
+            None => Vec::new(),
+        };
+        let addrs = service.addrs.iter();
+        vips.extend(
+            addrs.map(|addr| std::net::SocketAddr::new(*addr, service.port.get()).to_string()),
+        );
+        let mut names: Vec<&str> = service.backends.iter().map(|one| &*one.app).collect();
+        names.sort_unstable();
+        names.dedup();
+        for app in names {
+            let known = apps.entry(app).or_default();
+            known.extend(vips.iter().cloned());
+        }
+    }
+    for vips in apps.values_mut() {
+        vips.sort();
+        vips.dedup();
+    }
+    Json(&apps).into_response()
+}
+
+async fn resync(State(admin): State<Admin>) -> &'static str {
+    admin.alive.resync.notify_one();
+    "a full comparison is queued\n"
+}
+
+#[derive(Deserialize)]
+struct After {
+    #[serde(default)]
+    after: u64,
+}
+
+#[derive(Serialize)]
+struct Events {
+    events: Vec<Event>,
+}
+
+async fn events(State(admin): State<Admin>, Query(ask): Query<After>) -> Json<Events> {
+    Json(Events {
+        events: admin.stats.events().after(ask.after),
+    })
+}
+
+#[derive(Deserialize)]
+struct Of {
+    service: Option<String>,
+}
+
+#[derive(Serialize)]
+struct History {
+    iid: u32,
+    pxname: String,
+    points: Vec<Point>,
+}
+
+/// By `pxname`, `iid`, or a service's name or address with its port.
+async fn history(State(admin): State<Admin>, Query(of): Query<Of>) -> Response {
+    let Some(wanted) = of.service.filter(|name| !name.is_empty()) else {
+        let how = "say which service: /v1/history?service=NAME\n";
+        return (StatusCode::BAD_REQUEST, how).into_response();
+    };
+    let sample = admin.stats.sample();
+    let is_it = |front: &Front<'_>| {
+        *front.proxy.name == *wanted
+            || front.proxy.iid.to_string() == wanted
+            || titles(front).any(|title| title == wanted)
+    };
+    let found = Front::all(&sample).find(is_it).map(|front| front.proxy);
+    let points = found.and_then(|proxy| Some((proxy, admin.stats.history(proxy.iid)?)));
+    match points {
+        Some((proxy, points)) => Json(History {
+            iid: proxy.iid,
+            pxname: proxy.name.to_string(),
+            points,
+        })
+        .into_response(),
+        None => (StatusCode::NOT_FOUND, "there is no such service\n").into_response(),
+    }
+}
+
+fn titles(front: &Front<'_>) -> impl Iterator<Item = String> {
+    let service = front.service;
+    let (port, protocol) = (service.port, service.protocol);
+    let named = service
+        .name
+        .iter()
+        .map(move |name| format!("{name}:{port}"));
+    let addrs = service.addrs.iter();
+    let by_addr = addrs.map(move |addr| std::net::SocketAddr::new(*addr, port.get()).to_string());
+    named
+        .chain(by_addr)
+        .flat_map(move |title| [format!("{title}/{protocol}"), title])
+}
+
+async fn stats(State(admin): State<Admin>) -> Response {
+    let mut next = 0;
+    let piece = move |sample: &Sample, out: &mut String| {
+        if next == 0 {
+            json::head(sample, out);
+        }
+        match sample.proxies.get(next) {
+            Some(proxy) => {
+                if next > 0 {
+                    out.push(',');
+                }
+                json::service(Front::of(sample, proxy), out);
+                next += 1;
+                true
+            }
+            None => {
+                out.push_str(json::TAIL);
+                false
+            }
+        }
+    };
+    send(&admin, "application/json", piece).await
+}
+
+async fn metrics(State(admin): State<Admin>, RawQuery(query): RawQuery) -> Response {
+    let scope = Scope::read(query.as_deref().unwrap_or_default(), &admin.stats.sample());
+    let mut pieces = Pieces::new(scope);
+    let piece = move |sample: &Sample, out: &mut String| pieces.next(sample, out);
+    send(&admin, "text/plain; version=0.0.4; charset=utf-8", piece).await
+}
+
+/// Sends the latest sample in pieces; `piece` appends the next one, and says whether more may come.
+pub(super) async fn send(
+    admin: &Admin,
+    kind: &'static str,
+    mut piece: impl FnMut(&Sample, &mut String) -> bool + Send + 'static,
+) -> Response {
+    let kind = [(header::CONTENT_TYPE, kind)];
+    // Where too many read too slowly, the latest wait: each of them holds a sample.
+    let Ok(permit) = std::sync::Arc::clone(&admin.readers).acquire_owned().await else {
+        return StatusCode::SERVICE_UNAVAILABLE.into_response();
+    };
+    let sample = admin.stats.sample();
+    let mut first = String::new();
+    let mut more = true;
+    while more && first.len() < WHOLE {
+        more = piece(&sample, &mut first);
+        tokio::task::consume_budget().await;
+    }
+    if !more {
+        return (kind, first).into_response();
+    }
+    let deadline = std::time::Instant::now() + READING;
+    let rest = stream::unfold(
+        (first, true, piece, sample, permit),
+        move |(mut text, more, mut piece, sample, permit)| async move {
+            if text.is_empty() && !more {
+                return None;
+            }
+            if std::time::Instant::now() > deadline {
+                let late = std::io::Error::from(std::io::ErrorKind::TimedOut);
+                return Some((Err(late), (String::new(), false, piece, sample, permit)));
+            }
+            let mut more = more;
+            while more && text.len() < PIECE {
+                more = piece(&sample, &mut text);
+            }
+            tokio::task::consume_budget().await;
+            let bytes = bytes::Bytes::from(std::mem::take(&mut text));
+            Some((Ok(bytes), (text, more, piece, sample, permit)))
+        },
+    );
+    (kind, Body::from_stream(rest)).into_response()
+}

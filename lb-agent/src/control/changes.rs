@@ -1,0 +1,78 @@
+//! Tells of services and backends that came, went or changed their weight: in the log, and to whoever looks at events.
+
+use std::collections::BTreeSet;
+
+use tracing::info;
+
+use super::{standing::title, wanted::endpoint};
+use crate::{
+    admin::stats::{Event, Events},
+    catalog::{CatalogBackend, Desired},
+    plan::Endpoint,
+};
+
+/// One line for each service or backend that came, went or changed its weight; those that were `adopted` did not
+/// come.
+pub(super) fn tell(before: &Desired, now: &Desired, adopted: &BTreeSet<Endpoint>, events: &Events) {
+    for (key, service) in &now.services {
+        let name = service.fqdn().unwrap_or_default();
+        let old = before.services.get(key);
+        if old.is_none() && !adopted.contains(&endpoint(key)) {
+            info!(service = %key, name, backends = service.backends.len(), "service added");
+            events.push(Event::of_service("service added", title(key, service)));
+        }
+        let Some(old) = old else { continue };
+        let event = |what, backend: &CatalogBackend| Event {
+            backend: Some(backend.addr),
+            ..Event::of_service(what, title(key, service))
+        };
+        for backend in &service.backends {
+            match old.backends.iter().find(|known| known.addr == backend.addr) {
+                None => {
+                    info!(service = %key, name, backend = %backend.addr, task = %backend.task, "backend added");
+                    events.push(event("backend added", backend));
+                }
+                Some(known) if known.weight != backend.weight => {
+                    let reason = backend.draining.as_deref().unwrap_or_default();
+                    info!(
+                        service = %key, name, backend = %backend.addr,
+                        from = known.weight.get(), to = backend.weight.get(), reason, "backend weight changed"
+                    );
+                    events.push(Event {
+                        from: Some(known.weight.to_string()),
+                        to: Some(backend.weight.to_string()),
+                        reason: reason.to_owned(),
+                        ..event("backend weight changed", backend)
+                    });
+                }
+                Some(_) => {}
+            }
+        }
+        for gone in &old.backends {
+            if !service
+                .backends
+                .iter()
+                .any(|backend| backend.addr == gone.addr)
+            {
+                info!(service = %key, name, backend = %gone.addr, "backend removed");
+                events.push(event("backend removed", gone));
+            }
+        }
+    }
+    for (key, service) in &before.services {
+        if !now.services.contains_key(key) {
+            info!(service = %key, name = service.fqdn().unwrap_or_default(), "service removed");
+            events.push(Event::of_service("service removed", title(key, service)));
+        }
+    }
+    for (at, of) in &now.external {
+        if before.external.get(at) != Some(of) && !adopted.contains(&endpoint(at)) {
+            info!(service = %of, %at, "port of this node added");
+        }
+    }
+    for (at, of) in &before.external {
+        if !now.external.contains_key(at) {
+            info!(service = %of, %at, "port of this node removed");
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! The pages over TCP and the stats socket, from their settings to their tasks.
+
+use anyhow::{Context as _, Result};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use crate::{
+    admin::{
+        Admin,
+        haproxy::{self, StatsSocket},
+        web::{self, Access, Certificate, Listening},
+    },
+    config::{AdminHttp, Config},
+};
+
+/// Everything that can fail was tried: addresses are bound, certificates read.
+#[derive(Default)]
+pub(super) struct Web {
+    pages: Option<Pages>,
+    stats: Option<StatsSocket>,
+}
+
+struct Pages {
+    listening: Listening,
+    certificate: Option<Certificate>,
+    access: Access,
+    node: String,
+}
+
+// === impl Web ===
+
+impl Web {
+    /// Takes addresses and socket before anything is attached: what another program holds ends the start, if it was
+    /// asked for.
+    pub(super) fn open(config: &Config) -> Result<Self> {
+        let pages = config.admin.as_ref().map(Pages::open).transpose()?;
+        let run_dir = &config.paths.run_dir;
+        let place = config.stats_socket.as_ref();
+        let stats = place.map(|place| StatsSocket::open(place, run_dir));
+        Ok(Self {
+            pages,
+            stats: stats.transpose()?,
+        })
+    }
+
+    /// Begins to answer.
+    pub(super) fn serve(self, admin: &Admin, stop: &CancellationToken) -> Result<()> {
+        if let Some(pages) = self.pages {
+            pages.serve(admin, stop)?;
+        }
+        if let Some(stats) = self.stats {
+            let serving = haproxy::serve(stats, admin.clone(), stop.clone());
+            tokio::spawn(async move {
+                if let Err(error) = serving.await {
+                    error!("the stats socket ended: {error}");
+                }
+            });
+        }
+        Ok(())
+    }
+}
+
+// === impl Pages ===
+
+impl Pages {
+    fn open(settings: &AdminHttp) -> Result<Self> {
+        let certificate = match &settings.certificate {
+            Some((chain, key)) => {
+                let certificate = Certificate::load(chain, key);
+                Some(certificate.context("--admin-tls-cert and --admin-tls-key")?)
+            }
+            None => None,
+        };
+        let listening = Listening::open(&settings.listen, settings.by_default)?;
+        Ok(Self {
+            listening,
+            certificate,
+            access: Access {
+                token_file: settings.token_file.clone(),
+                users_file: settings.users_file.clone(),
+                closed: settings.closed,
+                hosts: settings.hosts.clone(),
+            },
+            node: rustix::system::uname()
+                .nodename()
+                .to_string_lossy()
+                .into_owned(),
+        })
+    }
+
+    fn serve(self, admin: &Admin, stop: &CancellationToken) -> Result<()> {
+        let Self {
+            listening,
+            certificate,
+            access,
+            node,
+        } = self;
+        for warning in &listening.warnings {
+            warn!("{warning}");
+        }
+        for at in listening.addresses() {
+            info!(%at, tls = certificate.is_some(), "statistics are served");
+        }
+        let router = admin.clone().router();
+        web::serve(listening, certificate, router, access, node, stop)
+            .context("cannot serve the pages over TCP")
+    }
+}
