@@ -1,5 +1,6 @@
 //! The lab, stand-in orchestrators, and what end-to-end tests share.
 
+pub mod admin;
 pub mod apps;
 pub mod asking;
 pub mod bench;

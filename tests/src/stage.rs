@@ -150,6 +150,11 @@ impl Stage {
         .expect("it is read");
     }
 
+    /// The agent's run directory.
+    pub fn run_dir(&self) -> &std::path::Path {
+        &self.run_dir
+    }
+
     /// `null` while the agent does not answer.
     pub fn status(&self) -> Value {
         self.ask(&["status"])

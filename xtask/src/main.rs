@@ -86,6 +86,7 @@ fn run(command: Command) -> Result<ExitCode> {
                 setup::bring(Need::Docker)?;
                 setup::bring(Need::Etcd)?;
                 setup::bring(Need::Ecs)?;
+                setup::bring(Need::Haproxy)?;
             }
         }
         Command::Build { release } => {

@@ -33,9 +33,11 @@ pub(crate) enum Suite {
     Together,
     /// Health checks and the operator's word about backends: `tests/tests/health_*.rs`.
     Health,
+    /// Statistics, orders over HTTP and the stats socket, and tools made for HAProxy: `tests/tests/admin_*.rs`.
+    Admin,
 }
 
-const ALL: [Suite; 9] = [
+const ALL: [Suite; 10] = [
     Suite::Unit,
     Suite::Packet,
     Suite::Lab,
@@ -45,6 +47,7 @@ const ALL: [Suite; 9] = [
     Suite::Etcd,
     Suite::Together,
     Suite::Health,
+    Suite::Admin,
 ];
 
 /// Labs at a time; more only make each other slow.
@@ -67,6 +70,7 @@ pub(crate) fn run(suite: Option<Suite>, arguments: &[String]) -> Result<ExitCode
             Suite::Etcd => Need::Etcd,
             Suite::Ecs => Need::Ecs,
             Suite::Together => Need::Orchestrators,
+            Suite::Admin => Need::Haproxy,
         })?;
     }
     let mut failed = Vec::new();
@@ -81,6 +85,7 @@ pub(crate) fn run(suite: Option<Suite>, arguments: &[String]) -> Result<ExitCode
             Suite::Together => as_programs("together", arguments)?,
             Suite::Health => as_programs("health", arguments)?,
             Suite::Ecs => as_programs("ecs", arguments)?,
+            Suite::Admin => as_programs("admin", arguments)?,
         };
         failed.extend(more);
     }
@@ -120,7 +125,7 @@ fn as_programs(name: &str, arguments: &[String]) -> Result<Vec<String>> {
         "the suite {name} has no tests: tests/tests/{name}_*.rs"
     );
     let floors = bench::floors()?;
-    let venv = setup::ecs()?;
+    let (venv, haproxy) = (setup::ecs()?, setup::haproxy()?);
     let mut build = cargo();
     // Together: without the tests' own dependencies many crates would get other features, and be compiled once more.
     build.args(["build", "--bins"]);
@@ -140,6 +145,7 @@ fn as_programs(name: &str, arguments: &[String]) -> Result<Vec<String>> {
             ("LB_AGENT_BIN", agent.as_path()),
             ("LB_BENCH_OBJECT", &floors),
             ("LB_ECS_VENV", &venv),
+            ("LB_HAPROXY_VENV", &haproxy),
         ];
         let status = as_root(program, &kept)?
             .arg(THREADS)

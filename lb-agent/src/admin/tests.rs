@@ -2,6 +2,7 @@
 
 pub(crate) mod look;
 mod ordering;
+mod reports;
 
 use std::{
     fs,
@@ -18,13 +19,12 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::{
-    report::{
-        BackendReport, BackendState, ProviderReport, Resolution, ServiceReport, ServiceTraffic,
-        StatusReport, Timestamp, Traffic,
-    },
+    report::{ProviderReport, Resolution, ServiceTraffic, StatusReport, Timestamp},
     *,
 };
-use crate::catalog::{Port, Protocol};
+use reports::service;
+
+use crate::catalog::Protocol;
 
 /// Tells the helper process which directory to claim.
 const HELPER_DIR: &str = "TEST_CLAIM_DIR";
@@ -155,44 +155,6 @@ impl Answer {
             .lines()
             .find_map(|line| line.strip_prefix(&format!("{name}: ")));
         line.unwrap_or_else(|| panic!("no {name} in {}", self.head))
-    }
-}
-
-fn service(name: Option<&str>, addr: &str, port: u16, backends: &[&str]) -> ServiceReport {
-    ServiceReport {
-        name: name.map(str::to_owned),
-        addrs: vec![addr.parse().unwrap()],
-        port: Port::new(port).unwrap(),
-        protocol: Protocol::Tcp,
-        algorithm: "maglev".into(),
-        mode: "auto".into(),
-        external: Vec::new(),
-        address_not_agreed: false,
-        check: None,
-        fail_open: false,
-        backends: backends.iter().copied().map(backend).collect(),
-        traffic: ServiceTraffic::default(),
-        id: 0,
-        limits: Default::default(),
-        probe: None,
-        stands_at: Vec::new(),
-    }
-}
-
-fn backend(addr: &str) -> BackendReport {
-    BackendReport {
-        addr: addr.parse().unwrap(),
-        weight: 1,
-        state: BackendState::Active,
-        since: None,
-        why: None,
-        provider: "marathon:marathon".into(),
-        app: "/app".into(),
-        task: "app.1".into(),
-        instance: None,
-        traffic: Traffic::default(),
-        declared: Default::default(),
-        health: Default::default(),
     }
 }
 

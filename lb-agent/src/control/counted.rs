@@ -3,8 +3,12 @@
 use std::sync::Arc;
 
 use crate::{
-    admin::report::{DropReport, ServiceReport, ServiceTraffic, StatusReport, Traffic},
+    admin::report::{
+        DropReport, ProbeReport, ServiceReport, ServiceTraffic, StatusReport, Traffic,
+    },
+    catalog::Check,
     datapath::{BackendCounts, Counted, ServiceCounts},
+    health::{Fate, Latest, Latests, Outcome},
     plan::Endpoint,
 };
 
@@ -22,6 +26,55 @@ pub(super) fn fill(report: &mut StatusReport, counted: &Counted) {
     for service in Arc::make_mut(&mut report.services) {
         fill_service(service, counted);
     }
+}
+
+/// Fills in what the latest checks came to.
+pub(super) fn fill_checks(report: &mut StatusReport, checks: &Latests) {
+    if report
+        .services
+        .iter()
+        .all(|service| service.probe.is_none())
+    {
+        return;
+    }
+    for service in Arc::make_mut(&mut report.services) {
+        let Some(check) = &service.probe else {
+            continue;
+        };
+        for backend in &mut service.backends {
+            let latest = checks.of(backend.addr, check);
+            backend.health.probe = latest.and_then(|latest| probe_report(latest, check));
+        }
+    }
+}
+
+/// `None`: it was not asked.
+fn probe_report(latest: Latest, check: &Check) -> Option<ProbeReport> {
+    let result = match latest.asked.fate {
+        Fate::NotAsked => return None,
+        Fate::Connected => "L4OK",
+        Fate::Refused => "L4CON",
+        Fate::Silent => "L4TOUT",
+        Fate::Answered => "L7OK",
+        Fate::WrongStatus => "L7STS",
+        Fate::Garbled => "L7RSP",
+        Fate::Unanswered => "L7TOUT",
+    };
+    Some(ProbeReport {
+        at: latest.at.into(),
+        result: result.to_owned(),
+        code: latest.asked.status,
+        took_ms: u64::try_from(latest.took.as_millis()).unwrap_or(u64::MAX),
+        why: match latest.asked.outcome {
+            Outcome::Failed(why) => Some(why.to_string()),
+            Outcome::Passed | Outcome::NotAsked(_) => None,
+        },
+        failed: latest.failed,
+        against: latest.against,
+        rise: check.rise,
+        fall: check.fall,
+        up: latest.up,
+    })
 }
 
 fn fill_service(service: &mut ServiceReport, counted: &Counted) {

@@ -26,7 +26,7 @@ use crate::{
     },
     catalog::Desired,
     config::Config,
-    health::{Monitor, Verdicts},
+    health::{Latests, Monitor, Verdicts},
     plan::{KernelState, Reach, Wanted},
 };
 
@@ -182,6 +182,11 @@ impl Judges {
             self.operator.turn_over(desired, Timestamp::now())?;
         }
         Ok(())
+    }
+
+    /// What the latest checks came to.
+    pub(super) fn latests(&self) -> Arc<Latests> {
+        self.health.latests()
     }
 
     /// For `status`.

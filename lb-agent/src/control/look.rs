@@ -11,6 +11,7 @@ use super::{Published, counted, names::resolution, report, trace::Tracing, web::
 use crate::{
     admin::{self, Admin, AdminSocket, Count, Look, Resolve, Sources, orders::Ordered},
     datapath::{Explainer, Stats, Tracer, flows::FlowTables},
+    health::Latests,
     look::{Explanation, Filter, FlowsReport, Question, Told, TraceWish},
 };
 
@@ -49,12 +50,18 @@ impl Look for Looker {
     }
 }
 
+/// What is read when somebody asks for numbers.
+pub(super) struct Counters {
+    pub(super) stats: Stats,
+    pub(super) checks: Arc<Latests>,
+}
+
 /// Counts from now on, and serves the pages on the admin socket and over TCP until the agent stops.
 pub(super) fn start_admin(
     socket: AdminSocket,
     web: Web,
     published: &Published,
-    stats: Stats,
+    counters: Counters,
     looker: Looker,
     orders: mpsc::Sender<Ordered>,
     stop: &CancellationToken,
@@ -68,7 +75,8 @@ pub(super) fn start_admin(
         if let Some(dns) = &mut report.dns {
             dns.upstreams = read.dns_upstreams.load().to_vec();
         }
-        match stats.read() {
+        counted::fill_checks(report, &counters.checks);
+        match counters.stats.read() {
             Ok(counted) => counted::fill(report, &counted),
             Err(error) => report.warnings.push(format!("no counters: {error:#}")),
         }

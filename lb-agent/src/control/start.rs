@@ -25,7 +25,7 @@ use super::{
     external::Holders,
     hops::Hops,
     judges::Judges,
-    look::{Looker, start_admin},
+    look::{Counters, Looker, start_admin},
     made::Made,
     names::{link_address, open_dns, serve_dns},
     orphans,
@@ -293,8 +293,11 @@ async fn set_up(parts: Parts) -> Result<Ready> {
         datapath.explainer(),
         datapath.tracer()?,
     );
-    let stats = datapath.stats()?;
-    start_admin(socket, web, &published, stats, looker, orders, &stop)?;
+    let counters = Counters {
+        stats: datapath.stats()?,
+        checks: judges.latests(),
+    };
+    start_admin(socket, web, &published, counters, looker, orders, &stop)?;
     tokio::spawn(collector::run(
         datapath.flow_tables()?,
         Arc::clone(&published.census),

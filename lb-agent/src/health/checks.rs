@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Health, Judged, Outcome, Verdicts};
+use super::{Health, Judged, Outcome, Verdict, Verdicts};
 use crate::catalog::Check;
 
 /// A new backend is first probed within this time.
@@ -18,7 +18,7 @@ const REMEMBERED: Duration = Duration::from_secs(600);
 const JITTER: f64 = 0.2;
 
 /// One probe: a backend and what it is asked.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Target {
     /// Where the backend listens.
     pub addr: SocketAddr,
@@ -110,6 +110,12 @@ impl Checks {
         let due = (began + pause).max(now);
         self.queue.insert((due, Arc::clone(target)));
         health.observe(check, outcome, now)
+    }
+
+    /// Probes in a row that speak against the verdict of one, and whether it is *up*.
+    pub fn tendency(&self, target: &Target) -> Option<(u32, bool)> {
+        let health = self.healths.get(target)?;
+        Some((health.against(), health.verdict() == Verdict::Up))
     }
 
     /// What is known of all of them.

@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod checks;
+mod latest;
 mod monitor;
 mod probe;
 mod state;
@@ -14,8 +15,9 @@ mod verdicts;
 
 pub use self::{
     checks::{Checks, Target},
+    latest::{Latest, Latests},
     monitor::Monitor,
-    probe::Ours,
+    probe::{Asked, Fate, Ours},
     state::{Health, Outcome, Verdict},
     verdicts::{Judged, Verdicts},
 };

@@ -5,7 +5,7 @@ use std::{
     future::pending,
     net::SocketAddr,
     sync::Arc,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use arc_swap::ArcSwap;
@@ -16,7 +16,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
-use super::{Checks, Ours, Outcome, Target, Verdicts, probe::ask};
+use super::{Asked, Checks, Fate, Latest, Latests, Ours, Outcome, Target, Verdicts, probe::ask};
 
 /// Verdicts are told so often at most: a node that lost its network has thousands at once.
 const TELL: Duration = Duration::from_millis(5);
@@ -26,7 +26,7 @@ const LATE: Duration = Duration::from_secs(5);
 const SAY_AGAIN: Duration = Duration::from_secs(600);
 
 /// A probe that is done, or that failed itself.
-type Done = Result<(Id, Outcome), JoinError>;
+type Done = Result<(Id, Asked), JoinError>;
 
 /// The side of the control loop: says what is to be checked, and reads what is known.
 #[derive(Debug)]
@@ -36,6 +36,7 @@ pub struct Monitor {
     ours: Arc<ArcSwap<Ours>>,
     verdicts: Arc<ArcSwap<Verdicts>>,
     changed: Arc<Notify>,
+    latests: Arc<Latests>,
 }
 
 /// The task.
@@ -46,9 +47,10 @@ struct Probing {
     ours: Arc<ArcSwap<Ours>>,
     verdicts: Arc<ArcSwap<Verdicts>>,
     changed: Arc<Notify>,
-    probes: JoinSet<Outcome>,
-    /// What each of them asks.
-    asked: HashMap<Id, Arc<Target>>,
+    latests: Arc<Latests>,
+    probes: JoinSet<Asked>,
+    /// What each of them asks, and since when.
+    asked: HashMap<Id, (Arc<Target>, Instant)>,
     said_late: Option<Instant>,
 }
 
@@ -65,6 +67,7 @@ impl Monitor {
             ours: Arc::default(),
             verdicts: Arc::default(),
             changed: Arc::default(),
+            latests: Arc::default(),
         };
         if limit > 0 {
             let checks = Checks::new(known_down, Instant::now());
@@ -77,6 +80,7 @@ impl Monitor {
                 ours: Arc::clone(&monitor.ours),
                 verdicts: Arc::clone(&monitor.verdicts),
                 changed: Arc::clone(&monitor.changed),
+                latests: Arc::clone(&monitor.latests),
                 probes: JoinSet::new(),
                 asked: HashMap::new(),
                 said_late: None,
@@ -107,6 +111,11 @@ impl Monitor {
     /// What is known now; `None`: nothing is probed.
     pub fn verdicts(&self) -> Option<Arc<Verdicts>> {
         self.checking.then(|| self.verdicts.load_full())
+    }
+
+    /// What the latest probes came to.
+    pub fn latests(&self) -> Arc<Latests> {
+        Arc::clone(&self.latests)
     }
 
     /// Waits for verdicts that differ from those of the last time.
@@ -146,6 +155,7 @@ impl Probing {
         let wanted = Arc::clone(&self.wanted.borrow_and_update());
         self.checks
             .follow(&wanted, Instant::now(), rand::random::<f64>);
+        self.latests.keep(&wanted);
         self.tell();
     }
 
@@ -166,7 +176,7 @@ impl Probing {
         {
             let probe = ask(Arc::clone(&target), self.ours.load_full());
             let probe = self.probes.spawn(probe);
-            self.asked.insert(probe.id(), target);
+            self.asked.insert(probe.id(), (target, now));
         }
     }
 
@@ -183,19 +193,36 @@ impl Probing {
     }
 
     fn note(&mut self, done: Done) -> bool {
-        let (id, outcome) = match done {
-            Ok((id, outcome)) => (id, outcome),
+        let (id, asked) = match done {
+            Ok(done) => done,
             Err(error) => {
                 error!("a health check ended without an outcome: {error}");
-                let outcome = Outcome::NotAsked("the check itself failed".into());
-                (error.id(), outcome)
+                let asked = Asked {
+                    outcome: Outcome::NotAsked("the check itself failed".into()),
+                    fate: Fate::NotAsked,
+                    status: None,
+                };
+                (error.id(), asked)
             }
         };
-        let Some(target) = self.asked.remove(&id) else {
+        let Some((target, began)) = self.asked.remove(&id) else {
             return false;
         };
         let (now, chance) = (Instant::now(), rand::random());
-        self.checks.observe(&target, outcome, now, chance)
+        let outcome = asked.outcome.clone();
+        let changed = self.checks.observe(&target, outcome, now, chance);
+        if let Some((against, up)) = self.checks.tendency(&target) {
+            let latest = Latest {
+                at: SystemTime::now(),
+                took: now.saturating_duration_since(began),
+                asked,
+                failed: 0,
+                against,
+                up,
+            };
+            self.latests.note(&target, latest);
+        }
+        changed
     }
 
     fn tell(&self) {

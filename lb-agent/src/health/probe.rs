@@ -30,6 +30,57 @@ pub struct Ours {
     pub ports: BTreeSet<SocketAddr>,
 }
 
+/// How far a probe came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It was not asked.
+    NotAsked,
+    /// A connection was accepted, and that was all that was asked.
+    Connected,
+    /// None was accepted.
+    Refused,
+    /// The connection took too long.
+    Silent,
+    /// The answer is a good one.
+    Answered,
+    /// Its status is not.
+    WrongStatus,
+    /// It is none.
+    Garbled,
+    /// It took too long.
+    Unanswered,
+}
+
+/// What came of a probe.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// For the verdict.
+    pub outcome: Outcome,
+    /// How far it came.
+    pub fate: Fate,
+    /// The status code of an HTTP answer.
+    pub status: Option<u16>,
+}
+
+/// Why a probe failed.
+struct Failure {
+    why: String,
+    fate: Fate,
+    status: Option<u16>,
+}
+
+// === impl Failure ===
+
+impl Failure {
+    fn new(fate: Fate, why: String) -> Self {
+        Self {
+            why,
+            fate,
+            status: None,
+        }
+    }
+}
+
 // === impl Ours ===
 
 impl Ours {
@@ -46,24 +97,48 @@ impl Ours {
 }
 
 /// Asks, and gives up when the time is over.
-pub(super) async fn probe(target: &Target) -> Outcome {
+pub(super) async fn probe(target: &Target) -> Asked {
     let check = &target.check;
     let at = check.at(target.addr);
+    let connected = std::sync::atomic::AtomicBool::new(false);
     let asked = async {
+        let stream = connect(at).await?;
+        connected.store(true, std::sync::atomic::Ordering::Relaxed);
         match &check.probe {
-            Probe::Tcp => connect(at).await.map(drop),
-            Probe::Http(http) => request(at, http).await,
+            Probe::Tcp => Ok(None),
+            Probe::Http(http) => request(stream, at, http).await.map(Some),
         }
     };
-    match tokio::time::timeout(check.timeout, asked).await {
-        Ok(Ok(())) => Outcome::Passed,
-        Ok(Err(why)) => Outcome::Failed(why.into()),
-        Err(_) => Outcome::Failed(format!("no answer within {:?}", check.timeout).into()),
+    let outcome = match tokio::time::timeout(check.timeout, asked).await {
+        Ok(outcome) => outcome,
+        Err(_) => Err(Failure::new(
+            match connected.into_inner() {
+                true => Fate::Unanswered,
+                false => Fate::Silent,
+            },
+            format!("no answer within {:?}", check.timeout),
+        )),
+    };
+    match outcome {
+        Ok(status) => Asked {
+            outcome: Outcome::Passed,
+            fate: match status {
+                Some(_) => Fate::Answered,
+                None => Fate::Connected,
+            },
+            status,
+        },
+        Err(Failure { why, fate, status }) => Asked {
+            outcome: Outcome::Failed(why.into()),
+            fate,
+            status,
+        },
     }
 }
 
-async fn connect(at: SocketAddr) -> Result<TcpStream, String> {
-    TcpStream::connect(at).await.map_err(|error| words(&error))
+async fn connect(at: SocketAddr) -> Result<TcpStream, Failure> {
+    let connected = TcpStream::connect(at).await;
+    connected.map_err(|error| Failure::new(Fate::Refused, words(&error)))
 }
 
 /// The system's words without its number.
@@ -74,9 +149,9 @@ fn words(error: &io::Error) -> String {
 }
 
 /// One request on a connection of its own: no redirect is followed and no proxy asked.
-async fn request(at: SocketAddr, http: &Http) -> Result<(), String> {
-    let stream = connect(at).await?;
-    let broken = |error: hyper::Error| format!("no answer that is HTTP: {error}");
+async fn request(stream: TcpStream, at: SocketAddr, http: &Http) -> Result<u16, Failure> {
+    let garbled = |why| Failure::new(Fate::Garbled, why);
+    let broken = |error: hyper::Error| garbled(format!("no answer that is HTTP: {error}"));
     let (mut sender, connection) = http1::Builder::new()
         .max_buf_size(LARGEST_HEAD)
         .handshake(TokioIo::new(stream))
@@ -91,26 +166,30 @@ async fn request(at: SocketAddr, http: &Http) -> Result<(), String> {
         .header(header::ACCEPT, "*/*")
         .header(header::CONNECTION, "close")
         .body(Empty::<Bytes>::new())
-        .map_err(|error| format!("cannot ask: {error}"))?;
+        .map_err(|error| garbled(format!("cannot ask: {error}")))?;
     let asked = async {
         let answer = sender.send_request(request).await.map_err(broken)?;
         let status = answer.status().as_u16();
         // What is in it does not matter, nor how it ends.
         let _ = Limited::new(answer.into_body(), BODY).collect().await;
-        Ok::<_, String>(status)
+        Ok::<_, Failure>(status)
     };
     let status = drive(asked, connection).await?;
     if http.expects(status) {
-        return Ok(());
+        return Ok(status);
     }
-    Err(format!("HTTP status {status}, not {}", http.expected()))
+    let why = format!("HTTP status {status}, not {}", http.expected());
+    Err(Failure {
+        status: Some(status),
+        ..Failure::new(Fate::WrongStatus, why)
+    })
 }
 
 /// Runs a request and its connection together.
 async fn drive<T>(
-    asked: impl Future<Output = Result<T, String>>,
+    asked: impl Future<Output = Result<T, Failure>>,
     connection: impl Future<Output = hyper::Result<()>>,
-) -> Result<T, String> {
+) -> Result<T, Failure> {
     let mut asked = std::pin::pin!(asked);
     tokio::select! {
         biased;
@@ -121,9 +200,13 @@ async fn drive<T>(
 }
 
 /// As [`probe`], but nothing is sent that our own programs would translate.
-pub(super) async fn ask(target: Arc<Target>, ours: Arc<Ours>) -> Outcome {
+pub(super) async fn ask(target: Arc<Target>, ours: Arc<Ours>) -> Asked {
     match ours.settle(target.check.at(target.addr)) {
-        Some(settled) => settled,
+        Some(outcome) => Asked {
+            outcome,
+            fate: Fate::NotAsked,
+            status: None,
+        },
         None => probe(&target).await,
     }
 }

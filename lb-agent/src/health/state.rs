@@ -85,6 +85,11 @@ impl Health {
         self.verdict
     }
 
+    /// Probes in a row that speak against the verdict.
+    pub fn against(&self) -> u32 {
+        self.against
+    }
+
     /// Why it is not up.
     pub fn reason(&self) -> Option<&Arc<str>> {
         self.reason.as_ref()

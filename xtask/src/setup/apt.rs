@@ -32,11 +32,20 @@ pub(super) const ETCD: &[(&str, &str)] = &[
     ("openssl", "openssl"),
 ];
 
+/// What is made for HAProxy and must work with the agent.
+pub(super) const HAPROXY_TOOLS: &[(&str, &str)] = &[
+    ("prometheus-haproxy-exporter", EXPORTER),
+    ("hatop", "hatop"),
+    ("python3", "python3"),
+];
+
+const EXPORTER: &str = "prometheus-haproxy-exporter";
 const HAPROXY: &str = "haproxy";
 const ENGINE: &str = "docker.io";
 const ETCD_SERVER: &str = "etcd-server";
 /// (package, units): it starts services that nobody asked for.
-const SERVICES: [(&str, &[&str]); 3] = [
+const SERVICES: [(&str, &[&str]); 4] = [
+    (EXPORTER, &[EXPORTER]),
     (HAPROXY, &["haproxy"]),
     (ENGINE, &["docker.socket", "docker", "containerd"]),
     (ETCD_SERVER, &["etcd"]),

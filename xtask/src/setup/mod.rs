@@ -6,7 +6,7 @@ mod linker;
 mod python;
 mod toolchain;
 
-pub(crate) use self::python::ecs;
+pub(crate) use self::python::{ecs, haproxy};
 
 use std::{env, path::PathBuf};
 
@@ -29,6 +29,8 @@ pub(crate) enum Need {
     Ecs,
     /// All three.
     Orchestrators,
+    /// Build, and run tools for HAProxy in the lab.
+    Haproxy,
 }
 
 /// Makes the machine ready.
@@ -48,11 +50,15 @@ pub(crate) fn bring(need: Need) -> Result<()> {
         Need::Etcd => apt::bring(&[apt::LAB, apt::ETCD].concat())?,
         Need::Ecs => {
             apt::bring(apt::LAB)?;
-            python::bring()?;
+            python::bring(python::Venv::Ecs)?;
+        }
+        Need::Haproxy => {
+            apt::bring(&[apt::LAB, apt::HAPROXY_TOOLS].concat())?;
+            python::bring(python::Venv::Haproxy)?;
         }
         Need::Orchestrators => {
             apt::bring(&[apt::LAB, apt::DOCKER, apt::ETCD].concat())?;
-            python::bring()?;
+            python::bring(python::Venv::Ecs)?;
         }
     }
     Ok(())

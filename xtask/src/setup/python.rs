@@ -16,13 +16,49 @@ const PYTHON: &[(&str, &str)] = &[("python3", "python3")];
 /// Debian has this part of Python in a package of its own.
 const VENV: &str = "python3-venv";
 
-/// The environment with what `tests/ecs/requirements.txt` names.
+/// An environment, by what it is for.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Venv {
+    /// With what `tests/ecs/requirements.txt` names.
+    Ecs,
+    /// With what `tests/admin/requirements.txt` names.
+    Haproxy,
+}
+
+/// The environment with an AWS stand-in.
 ///
 /// # Errors
 ///
 /// There is no cache folder.
 pub(crate) fn ecs() -> Result<PathBuf> {
-    Ok(cache()?.join("python-ecs"))
+    Venv::Ecs.place()
+}
+
+/// The environment with tools for HAProxy.
+///
+/// # Errors
+///
+/// There is no cache folder.
+pub(crate) fn haproxy() -> Result<PathBuf> {
+    Venv::Haproxy.place()
+}
+
+// === impl Venv ===
+
+impl Venv {
+    fn place(self) -> Result<PathBuf> {
+        Ok(cache()?.join(match self {
+            Self::Ecs => "python-ecs",
+            Self::Haproxy => "python-haproxy",
+        }))
+    }
+
+    fn wanted(self) -> PathBuf {
+        root().join(match self {
+            Self::Ecs => "tests/ecs/requirements.txt",
+            Self::Haproxy => "tests/admin/requirements.txt",
+        })
+    }
 }
 
 /// Makes it, unless it is there with the same requirements.
@@ -30,11 +66,11 @@ pub(crate) fn ecs() -> Result<PathBuf> {
 /// # Errors
 ///
 /// What is missing, and the command that brings it.
-pub(super) fn bring() -> Result<()> {
-    let wanted = root().join("tests/ecs/requirements.txt");
+pub(super) fn bring(venv: Venv) -> Result<()> {
+    let wanted = venv.wanted();
     let requirements =
         fs::read_to_string(&wanted).with_context(|| format!("no {}", wanted.display()))?;
-    let place = ecs()?;
+    let place = venv.place()?;
     let installed = place.join("requirements.txt");
     if fs::read_to_string(&installed).is_ok_and(|there| there == requirements) {
         return Ok(());

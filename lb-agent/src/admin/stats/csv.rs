@@ -5,8 +5,7 @@
 
 use super::{
     fields::{Back, Front},
-    number,
-    status,
+    number, status,
 };
 
 /// Every field, in its place.

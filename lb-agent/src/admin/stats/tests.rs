@@ -28,6 +28,7 @@ pub(crate) fn backend(addr: &str, state: BackendState, why: Option<&str>) -> Bac
         provider: "file:/etc/a".into(),
         app: "<b>&\"".into(),
         task: "t".into(),
+        instance: None,
         traffic: Traffic {
             flows_active: 2,
             flows_new: 40,

@@ -48,7 +48,7 @@ fn answering(answer: &'static [u8]) -> (SocketAddr, thread::JoinHandle<String>) 
 
 async fn outcome(answer: &'static [u8], http: Http) -> (Outcome, String) {
     let (at, server) = answering(answer);
-    let outcome = probe(&asking(at, Probe::Http(http))).await;
+    let outcome = probe(&asking(at, Probe::Http(http))).await.outcome;
     (outcome, server.join().expect("it ends"))
 }
 
@@ -63,9 +63,9 @@ fn why(outcome: &Outcome) -> &str {
 async fn a_listener_passes_a_tcp_check_and_a_closed_port_does_not() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
     let target = asking(listener.local_addr().expect("its address"), Probe::Tcp);
-    assert_eq!(probe(&target).await, Outcome::Passed);
+    assert_eq!(probe(&target).await.outcome, Outcome::Passed);
     drop(listener);
-    assert_eq!(why(&probe(&target).await), "connection refused");
+    assert_eq!(why(&probe(&target).await.outcome), "connection refused");
 }
 
 #[tokio::test]
@@ -78,7 +78,10 @@ async fn another_port_is_asked_where_the_check_says_so() {
     };
     let check = Arc::new(check);
     let addr = "127.0.0.1:1".parse().expect("an address");
-    assert_eq!(probe(&Target { addr, check }).await, Outcome::Passed);
+    assert_eq!(
+        probe(&Target { addr, check }).await.outcome,
+        Outcome::Passed
+    );
 }
 
 #[tokio::test]
@@ -131,7 +134,7 @@ async fn what_is_not_http_fails_and_silence_does_in_time() {
     );
     let silent = TcpListener::bind("127.0.0.1:0").expect("a listener");
     let at = silent.local_addr().expect("its address");
-    let outcome = probe(&asking(at, Probe::Http(http()))).await;
+    let outcome = probe(&asking(at, Probe::Http(http()))).await.outcome;
     assert_eq!(why(&outcome), "no answer within 300ms");
 }
 

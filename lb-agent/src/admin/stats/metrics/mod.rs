@@ -5,6 +5,8 @@
 
 mod haproxy;
 mod own;
+mod proxies;
+mod servers;
 mod write;
 
 use super::{fields::Front, sample::Sample};
@@ -105,7 +107,7 @@ impl Pieces {
             self.family = 1;
             return true;
         }
-        let families = haproxy::FRONTEND.len() + haproxy::BACKEND.len() + haproxy::SERVER.len();
+        let families = proxies::FRONTEND.len() + proxies::BACKEND.len() + servers::SERVER.len();
         let index = self.family - 1;
         if index >= families + own::SERVICE.len() {
             return false;
@@ -131,27 +133,27 @@ impl Pieces {
         out: &mut Writer<'_>,
     ) -> bool {
         let mut index = index;
-        if let Some(family) = haproxy::FRONTEND.get(index) {
+        if let Some(family) = proxies::FRONTEND.get(index) {
             if self.scope.frontend {
                 family.of_fronts(begins, fronts, out);
             }
             return self.scope.frontend;
         }
-        index -= haproxy::FRONTEND.len();
-        if let Some(family) = haproxy::BACKEND.get(index) {
+        index -= proxies::FRONTEND.len();
+        if let Some(family) = proxies::BACKEND.get(index) {
             if self.scope.backend {
                 family.of_fronts(begins, fronts, out);
             }
             return self.scope.backend;
         }
-        index -= haproxy::BACKEND.len();
-        if let Some(family) = haproxy::SERVER.get(index) {
+        index -= proxies::BACKEND.len();
+        if let Some(family) = servers::SERVER.get(index) {
             if self.scope.server {
                 family.of_servers(begins, fronts, out);
             }
             return self.scope.server;
         }
-        index -= haproxy::SERVER.len();
+        index -= servers::SERVER.len();
         if let Some(family) = own::SERVICE.get(index)
             && self.scope.frontend
         {

@@ -1,0 +1,207 @@
+//! Tools that are made for HAProxy, as Debian and PyPI have them, against a running agent.
+#![allow(clippy::expect_used, reason = "a test says what it expects")]
+
+use lb_tests::{
+    admin::{
+        PROXY, SERVERS, VIP, ask, expect_status, finish, page, rows, run, services, socket, venv,
+    },
+    lab::wait_until,
+    stage::{PATIENCE, Stage, connect},
+};
+
+/// New connections come to these servers alone.
+fn only(stage: &Stage, name: &str) {
+    for _ in 0..20 {
+        let (_, came) = connect(&stage.clients[0], VIP).expect("a connection");
+        assert_eq!(came, name);
+    }
+}
+
+fn both(stage: &Stage) {
+    let mut seen = std::collections::BTreeSet::new();
+    let all = wait_until("both take connections", PATIENCE, || {
+        seen.insert(connect(&stage.clients[0], VIP).expect("a connection").1);
+        seen.len() == 2
+    });
+    all.expect("they do");
+}
+
+#[test]
+fn the_exporter_reads_pages_and_socket() {
+    let stage = Stage::up(&services(""), &[]);
+    for uri in [
+        "http://127.0.0.1:9090/haproxy?stats;csv".to_owned(),
+        format!("unix:{}", socket(&stage)),
+    ] {
+        let flags = [
+            "prometheus-haproxy-exporter",
+            &format!("--haproxy.scrape-uri={uri}"),
+            "--web.listen-address=127.0.0.1:9101",
+        ];
+        let exporter = stage.node.start("exporter", &flags).expect("started");
+        let scrape = || {
+            let got = finish(
+                &stage,
+                &[
+                    "curl",
+                    "-sSf",
+                    "--max-time",
+                    "5",
+                    "http://127.0.0.1:9101/metrics",
+                ],
+            );
+            (got.status.code() == Some(0)).then_some(got.stdout)
+        };
+        let mut text = String::new();
+        let up = wait_until("it has read", PATIENCE, || {
+            text = scrape().unwrap_or_default();
+            text.contains("haproxy_up 1")
+        });
+        assert!(up.is_ok(), "{uri}: {text}\n{}", exporter.stderr());
+        for server in SERVERS {
+            let line = format!("haproxy_server_up{{backend=\"{PROXY}\",server=\"{server}\"}} 1");
+            assert!(text.contains(&line), "{uri}: no {line} in\n{text}");
+        }
+        assert!(
+            text.contains(&format!("haproxy_backend_up{{backend=\"{PROXY}\"}} 1")),
+            "{text}"
+        );
+        assert!(
+            text.contains(&format!(
+                "haproxy_frontend_current_sessions{{frontend=\"{PROXY}\"}}"
+            )),
+            "{text}"
+        );
+        assert!(
+            text.contains("haproxy_exporter_csv_parse_failures_total 0"),
+            "{text}"
+        );
+        drop(exporter);
+    }
+}
+
+#[test]
+fn haproxytool_lists_drains_and_brings_back() {
+    let stage = Stage::up(&services(""), &[]);
+    let (path, program) = (socket(&stage), venv().join("bin/haproxytool"));
+    let program = program.display().to_string();
+    let tool = |kind: &str, words: &[&str]| {
+        let head = [program.as_str(), kind, "-F", &path];
+        run(&stage, &[&head, words].concat())
+    };
+    let listed = tool("server", &["-l"]);
+    for server in SERVERS {
+        assert!(listed.contains(server), "{listed}");
+    }
+    assert!(tool("backend", &["-l"]).contains(PROXY));
+    assert!(tool("frontend", &["-l"]).contains(PROXY));
+    assert!(tool("haproxy", &["-i"]).contains("HAProxy"));
+    both(&stage);
+    for (flag, status) in [
+        ("-n", "DRAIN"),
+        ("-R", "UP"),
+        ("-t", "MAINT"),
+        ("-R", "UP"),
+        ("-d", "MAINT"),
+        ("-e", "UP"),
+    ] {
+        tool("server", &[flag, SERVERS[0]]);
+        expect_status(&stage, SERVERS[0], status);
+        match status {
+            "UP" => both(&stage),
+            _ => only(&stage, "s2"),
+        }
+    }
+}
+
+/// hatop on a terminal of its own: keys are sent one after the other, and what it has drawn is printed.
+const TERMINAL: &str = r#"
+import os, pty, select, struct, fcntl, sys, termios, time
+keys = [k.encode().decode('unicode_escape').encode('latin-1') for k in sys.argv[2:]]
+pid, fd = pty.fork()
+if pid == 0:
+    os.environ['TERM'] = 'xterm'
+    os.execvp('hatop', ['hatop', '-s', sys.argv[1], '-i', '1'])
+fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack('HHHH', 40, 160, 0, 0))
+seen, deadline = b'', time.time() + 40
+def read(seconds):
+    global seen
+    end = time.time() + seconds
+    while time.time() < min(end, deadline):
+        if select.select([fd], [], [], 0.2)[0]:
+            try:
+                seen += os.read(fd, 65536)
+            except OSError:
+                return
+read(4)
+for key in keys:
+    os.write(fd, key)
+    read(2.5)
+try:
+    os.write(fd, b'q')
+except OSError:
+    pass
+read(2)
+sys.stdout.buffer.write(seen)
+"#;
+
+#[test]
+fn hatop_shows_all_and_takes_one_out_and_back() {
+    let stage = Stage::up(&services(""), &[]);
+    let path = socket(&stage);
+    let hatop = |keys: &[&str]| {
+        run(
+            &stage,
+            &[&["python3", "-c", TERMINAL, &path], keys].concat(),
+        )
+    };
+    let drawn = hatop(&[]);
+    for word in [PROXY, SERVERS[0], SERVERS[1], "BACKEND", "HAProxy"] {
+        assert!(drawn.contains(word), "no {word} in {drawn:?}");
+    }
+    // Down to the first server, then F10: out; F9: in again.
+    let first = SERVERS.iter().min_by_key(|server| {
+        let rows = rows(&page(&stage, "/;csv"));
+        rows[**server]["sid"].parse::<u32>().expect("a number")
+    });
+    let first = first.expect("a server");
+    let (down, f9, f10) = ("\\x1b[B", "\\x1b[20~", "\\x1b[21~");
+    hatop(&[down, f10]);
+    expect_status(&stage, first, "MAINT");
+    hatop(&[down, f9]);
+    expect_status(&stage, first, "UP");
+    both(&stage);
+}
+
+#[test]
+fn the_stats_socket_drains_and_weighs_for_real() {
+    let stage = Stage::up(&services(""), &[]);
+    both(&stage);
+    let server = format!("{PROXY}/{}", SERVERS[0]);
+    assert_eq!(
+        ask(&stage, &format!("set server {server} state drain")),
+        "\n"
+    );
+    // The answer comes when it is so.
+    only(&stage, "s2");
+    let shown = rows(&ask(&stage, "show stat"));
+    assert_eq!(shown[SERVERS[0]]["status"], "DRAIN");
+    assert_eq!(
+        ask(&stage, &format!("set server {server} state ready")),
+        "\n"
+    );
+    both(&stage);
+    assert_eq!(ask(&stage, &format!("set weight {server} 0")), "\n");
+    only(&stage, "s2");
+    assert_eq!(
+        ask(&stage, &format!("get weight {server}")),
+        "0 (initial 1)\n\n"
+    );
+    assert_eq!(ask(&stage, &format!("set weight {server} 100%")), "\n");
+    both(&stage);
+    let events = page(&stage, "/v1/events");
+    assert!(
+        events.contains("by the operator") && events.contains("10.77.0.11:80"),
+        "{events}"
+    );
+}
