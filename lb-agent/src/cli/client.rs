@@ -45,6 +45,12 @@ pub(super) fn status(socket: &Path) -> Result<StatusReport, ClientError> {
     get(socket, "/v1/status")
 }
 
+/// Statistics, or those parts of them that `T` has.
+#[cfg(feature = "tui")]
+pub(super) fn stats<T: DeserializeOwned>(socket: &Path) -> Result<T, ClientError> {
+    get(socket, "/v1/stats")
+}
+
 /// What the agent's DNS says of a name.
 pub(super) fn resolve(socket: &Path, name: &str) -> Result<Resolution, ClientError> {
     get(

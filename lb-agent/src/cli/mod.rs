@@ -9,6 +9,8 @@ mod follow;
 mod orders;
 mod render;
 mod text;
+#[cfg(feature = "tui")]
+mod top;
 mod usage;
 
 #[cfg(test)]
@@ -27,6 +29,8 @@ pub use self::ask::{CaptureArgs, ExplainArgs, FlowsArgs, TraceArgs};
 pub use self::check::CheckArgs;
 use self::client::ClientError;
 pub use self::orders::{OutArgs, WeightArgs, WhichArgs};
+#[cfg(feature = "tui")]
+pub use self::top::TopArgs;
 use crate::{
     admin::{ClaimError, RunDir, report::Resolution},
     config::{ConfigError, Flags, Paths},
@@ -103,6 +107,9 @@ pub enum Command {
     Ready(WhichArgs),
     /// Give a backend another share of new connections than its orchestrator says
     Weight(WeightArgs),
+    /// Watch services and backends, the busiest first, and drain them by single keys
+    #[cfg(feature = "tui")]
+    Top(TopArgs),
     /// Remove everything the agent ever put into the kernel, and end the traffic it carries; the agent must be stopped
     Purge,
 }
@@ -120,6 +127,9 @@ enum CliError {
         "packets are no text: say with -w FILE where to write them, or send standard output to a file or program"
     )]
     Terminal,
+    #[cfg(feature = "tui")]
+    #[error("top needs a terminal to draw on; `lb-agent status` prints")]
+    NoTerminal,
     #[error("cannot write {}: {error}", .path.display())]
     File { path: PathBuf, error: io::Error },
     #[error("{0} has no address")]
@@ -263,6 +273,8 @@ fn execute(
         Command::Maintenance(args) => orders::order(socket, "/v1/maintenance", &args.query(), out),
         Command::Ready(which) => orders::order(socket, "/v1/ready", &which.query(), out),
         Command::Weight(args) => orders::order(socket, "/v1/weight", &args.query(), out),
+        #[cfg(feature = "tui")]
+        Command::Top(args) => top::top(socket, args),
         Command::Purge => {
             let _claim = RunDir::claim(&paths.run_dir)?;
             let Purged { removed, failed } = purge(paths).map_err(CliError::Purge)?;
@@ -305,6 +317,8 @@ impl CliError {
         match self {
             Self::Config(_) => EXIT_USAGE,
             Self::Client(error) if error.not_running() => EXIT_NOT_RUNNING,
+            #[cfg(feature = "tui")]
+            Self::NoTerminal => EXIT_USAGE,
             Self::Client(_)
             | Self::Claim(_)
             | Self::Terminal
