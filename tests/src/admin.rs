@@ -31,6 +31,15 @@ pub fn services(keys: &str) -> String {
     )
 }
 
+/// A stage with those, as soon as its statistics show them.
+pub fn stage(keys: &str) -> Stage {
+    let stage = Stage::up(&services(keys), &[]);
+    for server in SERVERS {
+        expect_status(&stage, server, "UP");
+    }
+    stage
+}
+
 /// Runs a program on the node that must succeed; what it printed.
 pub fn run(stage: &Stage, argv: &[&str]) -> String {
     let done = finish(stage, argv);

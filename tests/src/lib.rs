@@ -4,6 +4,7 @@ pub mod admin;
 pub mod apps;
 pub mod asking;
 pub mod bench;
+pub mod browser;
 pub mod docker;
 pub mod ecs;
 pub mod etcd;

@@ -3,7 +3,7 @@
 
 use lb_tests::{
     admin::{
-        PROXY, SERVERS, VIP, ask, expect_status, finish, page, rows, run, services, socket, venv,
+        PROXY, SERVERS, VIP, ask, expect_status, finish, page, rows, run, socket, stage, venv,
     },
     lab::wait_until,
     stage::{PATIENCE, Stage, connect},
@@ -28,7 +28,7 @@ fn both(stage: &Stage) {
 
 #[test]
 fn the_exporter_reads_pages_and_socket() {
-    let stage = Stage::up(&services(""), &[]);
+    let stage = stage("");
     for uri in [
         "http://127.0.0.1:9090/haproxy?stats;csv".to_owned(),
         format!("unix:{}", socket(&stage)),
@@ -82,7 +82,7 @@ fn the_exporter_reads_pages_and_socket() {
 
 #[test]
 fn haproxytool_lists_drains_and_brings_back() {
-    let stage = Stage::up(&services(""), &[]);
+    let stage = stage("");
     let (path, program) = (socket(&stage), venv().join("bin/haproxytool"));
     let program = program.display().to_string();
     let tool = |kind: &str, words: &[&str]| {
@@ -147,7 +147,7 @@ sys.stdout.buffer.write(seen)
 
 #[test]
 fn hatop_shows_all_and_takes_one_out_and_back() {
-    let stage = Stage::up(&services(""), &[]);
+    let stage = stage("");
     let path = socket(&stage);
     let hatop = |keys: &[&str]| {
         run(
@@ -175,7 +175,7 @@ fn hatop_shows_all_and_takes_one_out_and_back() {
 
 #[test]
 fn the_stats_socket_drains_and_weighs_for_real() {
-    let stage = Stage::up(&services(""), &[]);
+    let stage = stage("");
     both(&stage);
     let server = format!("{PROXY}/{}", SERVERS[0]);
     assert_eq!(

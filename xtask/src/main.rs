@@ -87,6 +87,7 @@ fn run(command: Command) -> Result<ExitCode> {
                 setup::bring(Need::Etcd)?;
                 setup::bring(Need::Ecs)?;
                 setup::bring(Need::Haproxy)?;
+                setup::bring(Need::Browser)?;
             }
         }
         Command::Build { release } => {

@@ -35,9 +35,11 @@ pub(crate) enum Suite {
     Health,
     /// Statistics, orders over HTTP and the stats socket, and tools made for HAProxy: `tests/tests/admin_*.rs`.
     Admin,
+    /// The stats page in Debian's chromium: `tests/tests/browser_*.rs`.
+    Browser,
 }
 
-const ALL: [Suite; 10] = [
+const ALL: [Suite; 11] = [
     Suite::Unit,
     Suite::Packet,
     Suite::Lab,
@@ -48,6 +50,7 @@ const ALL: [Suite; 10] = [
     Suite::Together,
     Suite::Health,
     Suite::Admin,
+    Suite::Browser,
 ];
 
 /// Labs at a time; more only make each other slow.
@@ -71,6 +74,7 @@ pub(crate) fn run(suite: Option<Suite>, arguments: &[String]) -> Result<ExitCode
             Suite::Ecs => Need::Ecs,
             Suite::Together => Need::Orchestrators,
             Suite::Admin => Need::Haproxy,
+            Suite::Browser => Need::Browser,
         })?;
     }
     let mut failed = Vec::new();
@@ -86,6 +90,7 @@ pub(crate) fn run(suite: Option<Suite>, arguments: &[String]) -> Result<ExitCode
             Suite::Health => as_programs("health", arguments)?,
             Suite::Ecs => as_programs("ecs", arguments)?,
             Suite::Admin => as_programs("admin", arguments)?,
+            Suite::Browser => as_programs("browser", arguments)?,
         };
         failed.extend(more);
     }
@@ -125,7 +130,7 @@ fn as_programs(name: &str, arguments: &[String]) -> Result<Vec<String>> {
         "the suite {name} has no tests: tests/tests/{name}_*.rs"
     );
     let floors = bench::floors()?;
-    let (venv, haproxy) = (setup::ecs()?, setup::haproxy()?);
+    let (venv, haproxy, axe) = (setup::ecs()?, setup::haproxy()?, setup::axe()?);
     let mut build = cargo();
     // Together: without the tests' own dependencies many crates would get other features, and be compiled once more.
     build.args(["build", "--bins"]);
@@ -146,6 +151,7 @@ fn as_programs(name: &str, arguments: &[String]) -> Result<Vec<String>> {
             ("LB_BENCH_OBJECT", &floors),
             ("LB_ECS_VENV", &venv),
             ("LB_HAPROXY_VENV", &haproxy),
+            ("LB_AXE", &axe),
         ];
         let status = as_root(program, &kept)?
             .arg(THREADS)

@@ -40,6 +40,9 @@ pub(super) const HAPROXY_TOOLS: &[(&str, &str)] = &[
 ];
 
 const EXPORTER: &str = "prometheus-haproxy-exporter";
+/// What shows pages to the tests.
+pub(super) const BROWSER: &[(&str, &str)] = &[("chromium", "chromium")];
+
 const HAPROXY: &str = "haproxy";
 const ENGINE: &str = "docker.io";
 const ETCD_SERVER: &str = "etcd-server";

@@ -6,7 +6,7 @@ mod linker;
 mod python;
 mod toolchain;
 
-pub(crate) use self::python::{ecs, haproxy};
+pub(crate) use self::python::{axe, ecs, haproxy};
 
 use std::{env, path::PathBuf};
 
@@ -31,6 +31,8 @@ pub(crate) enum Need {
     Orchestrators,
     /// Build, and run tools for HAProxy in the lab.
     Haproxy,
+    /// Build, and run a browser in the lab.
+    Browser,
 }
 
 /// Makes the machine ready.
@@ -59,6 +61,10 @@ pub(crate) fn bring(need: Need) -> Result<()> {
         Need::Orchestrators => {
             apt::bring(&[apt::LAB, apt::DOCKER, apt::ETCD].concat())?;
             python::bring(python::Venv::Ecs)?;
+        }
+        Need::Browser => {
+            apt::bring(&[apt::LAB, apt::BROWSER].concat())?;
+            python::bring(python::Venv::Axe)?;
         }
     }
     Ok(())

@@ -23,6 +23,9 @@ pub(super) enum Venv {
     Ecs,
     /// With what `tests/admin/requirements.txt` names.
     Haproxy,
+    /// With what `tests/browser/requirements.txt` names: a package that carries axe-core's script, which is all that is
+    /// taken of it.
+    Axe,
 }
 
 /// The environment with an AWS stand-in.
@@ -43,6 +46,24 @@ pub(crate) fn haproxy() -> Result<PathBuf> {
     Venv::Haproxy.place()
 }
 
+/// The script of axe-core, which finds what keeps people from reading a page.
+///
+/// # Errors
+///
+/// There is no cache folder.
+pub(crate) fn axe() -> Result<PathBuf> {
+    let lib = Venv::Axe.place()?.join("lib");
+    // The folder between is named by Python's version; before it is there any name does.
+    let versions = fs::read_dir(&lib).into_iter().flatten().flatten();
+    let mut scripts = versions.map(|version| {
+        let packages = version.path().join("site-packages");
+        packages.join("axe_playwright_python/axe.min.js")
+    });
+    Ok(scripts
+        .find(|script| script.is_file())
+        .unwrap_or_else(|| lib.join("axe.min.js")))
+}
+
 // === impl Venv ===
 
 impl Venv {
@@ -50,6 +71,7 @@ impl Venv {
         Ok(cache()?.join(match self {
             Self::Ecs => "python-ecs",
             Self::Haproxy => "python-haproxy",
+            Self::Axe => "python-axe",
         }))
     }
 
@@ -57,6 +79,7 @@ impl Venv {
         root().join(match self {
             Self::Ecs => "tests/ecs/requirements.txt",
             Self::Haproxy => "tests/admin/requirements.txt",
+            Self::Axe => "tests/browser/requirements.txt",
         })
     }
 }
@@ -87,15 +110,19 @@ pub(super) fn bring(venv: Venv) -> Result<()> {
     run(Command::new(python)
         .args(["-m", "venv", "--clear"])
         .arg(&place))?;
-    install(&place, &wanted)?;
+    install(venv, &place, &wanted)?;
     fs::write(&installed, requirements)
         .with_context(|| format!("cannot write {}", installed.display()))
 }
 
-fn install(place: &Path, wanted: &Path) -> Result<()> {
+fn install(venv: Venv, place: &Path, wanted: &Path) -> Result<()> {
     let mut pip = Command::new(place.join("bin/python"));
-    pip.args(["-m", "pip", "install", "--quiet", "--requirement"]);
-    run(pip.arg(wanted)).with_context(|| {
+    pip.args(["-m", "pip", "install", "--quiet"]);
+    if matches!(venv, Venv::Axe) {
+        // A whole browser comes with it otherwise.
+        pip.arg("--no-deps");
+    }
+    run(pip.arg("--requirement").arg(wanted)).with_context(|| {
         format!(
             "cannot install {} from PyPI; by hand: {}/bin/pip install -r {0}",
             wanted.display(),
