@@ -8,6 +8,7 @@
 mod flows;
 pub mod haproxy;
 pub mod orders;
+mod page;
 pub mod report;
 mod server;
 mod socket;
@@ -16,6 +17,8 @@ mod trace;
 mod vips;
 pub mod web;
 
+#[cfg(test)]
+mod dashboards;
 #[cfg(test)]
 pub(crate) mod tests;
 

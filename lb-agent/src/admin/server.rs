@@ -24,6 +24,7 @@ use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 use super::{
     flows::{self, Doubt, Wish},
     orders::{Act, Asked, Order, Ordered},
+    page::{self, Feed},
     report::{Resolution, StatusReport, Timestamp},
     socket::AdminSocket,
     stats::{Events, Stats},
@@ -74,6 +75,8 @@ pub struct Admin {
     pub(super) alive: Arc<Alive>,
     /// Long pages that may be under way.
     pub(super) readers: Arc<Semaphore>,
+    /// What the stats page is told.
+    pub(super) feed: Arc<Feed>,
 }
 
 /// Where pages get what they show, and where orders go.
@@ -146,7 +149,13 @@ impl Admin {
             orders,
             alive,
             readers: Arc::new(Semaphore::new(web::READERS)),
+            feed: Arc::default(),
         }
+    }
+
+    /// Waits until there is something to tell.
+    pub async fn has_begun(&self) {
+        self.stats.begun().await;
     }
 
     /// Into the flow tables.
@@ -218,6 +227,7 @@ fn router(admin: Admin) -> Router {
             "/v1/weight",
             post(async |s, q| order(s, q, Act::Weight(0)).await),
         )
+        .merge(page::routes())
         .merge(web::routes())
         .with_state(admin)
 }

@@ -43,20 +43,22 @@ impl Web {
         })
     }
 
-    /// Begins to answer.
-    pub(super) fn serve(self, admin: &Admin, stop: &CancellationToken) -> Result<()> {
-        if let Some(pages) = self.pages {
-            pages.serve(admin, stop)?;
-        }
-        if let Some(stats) = self.stats {
-            let serving = haproxy::serve(stats, admin.clone(), stop.clone());
-            tokio::spawn(async move {
-                if let Err(error) = serving.await {
-                    error!("the stats socket ended: {error}");
-                }
-            });
-        }
-        Ok(())
+    /// Answers as soon as there is something to tell; who comes before waits.
+    pub(super) fn serve(self, admin: &Admin, stop: &CancellationToken) {
+        let (admin, stop) = (admin.clone(), stop.clone());
+        tokio::spawn(stop.clone().run_until_cancelled_owned(async move {
+            admin.has_begun().await;
+            if let Some(pages) = self.pages
+                && let Err(error) = pages.serve(&admin, &stop)
+            {
+                error!("{error:#}");
+            }
+            if let Some(stats) = self.stats
+                && let Err(error) = haproxy::serve(stats, admin, stop).await
+            {
+                error!("the stats socket ended: {error}");
+            }
+        }));
     }
 }
 

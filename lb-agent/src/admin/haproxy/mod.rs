@@ -12,6 +12,7 @@ mod socket;
 #[cfg(test)]
 mod tests;
 
+pub(super) use self::show::RELEASED;
 pub use self::{
     commands::Level,
     session::serve,

@@ -16,7 +16,7 @@ use crate::{
 /// Flows that are shown at most.
 const FLOWS: usize = 10_000;
 /// When this version of the agent was made, for tools that insist on a date.
-const RELEASED: &str = "2026/11/22";
+pub(in crate::admin) const RELEASED: &str = "2026/11/22";
 
 type Answer = io::Result<Result<(), Wrong>>;
 

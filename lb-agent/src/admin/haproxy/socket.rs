@@ -98,7 +98,7 @@ impl StatsSocket {
             give_to(&bound.path, group)?;
         }
         // The group first: before that, others must not get in.
-        let mode = fs::Permissions::from(std::os::unix::fs::PermissionsExt::from_mode(place.mode));
+        let mode: fs::Permissions = std::os::unix::fs::PermissionsExt::from_mode(place.mode);
         fs::set_permissions(&bound.path, mode)
             .with_context(|| format!("cannot set the mode of {}", bound.path.display()))?;
         Ok(bound)

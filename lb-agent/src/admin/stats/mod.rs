@@ -98,6 +98,14 @@ impl Stats {
         self.sample()
     }
 
+    /// Waits for the first sample of an agent that has looked around.
+    pub async fn begun(&self) {
+        const AGAIN: Duration = Duration::from_millis(20);
+        while self.fresh().await.report.agent.pid == 0 {
+            tokio::time::sleep(AGAIN).await;
+        }
+    }
+
     /// What changed of late.
     pub fn events(&self) -> &Events {
         &self.inner.events

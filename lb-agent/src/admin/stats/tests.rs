@@ -83,7 +83,7 @@ pub(crate) fn service(name: Option<&str>, id: u32, backends: Vec<BackendReport>)
     }
 }
 
-fn sample(services: Vec<ServiceReport>) -> Sample {
+pub(crate) fn sample(services: Vec<ServiceReport>) -> Sample {
     let mut report = StatusReport {
         agent: AgentReport {
             version: "1.2.3".into(),

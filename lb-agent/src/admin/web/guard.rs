@@ -15,6 +15,7 @@ use super::{
     form::MayWrite,
     statistics::form_of,
 };
+use crate::admin::page::Orders;
 
 /// Who brings a wrong secret waits so long for the answer.
 const WRONG: Duration = Duration::from_millis(500);
@@ -71,7 +72,9 @@ pub(super) async fn guard(
     }
     match guard.judge(&request, secret, ends) {
         Ok(may) => {
-            request.extensions_mut().insert(MayWrite(may));
+            let extensions = request.extensions_mut();
+            extensions.insert(MayWrite(may));
+            extensions.insert(Orders(guard.access.is_possible()));
             dressed(next.run(request).await)
         }
         Err(Refused::Secret) => dressed(unauthorized()),

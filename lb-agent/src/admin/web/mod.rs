@@ -8,7 +8,6 @@ mod guard;
 mod listen;
 mod pages;
 mod patience;
-mod plain;
 mod statistics;
 mod tls;
 

@@ -6,8 +6,9 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use super::{form, pages::send, plain};
+use super::{form, pages::send};
 use crate::admin::{
+    page::{self, Orders},
     server::Admin,
     stats::{
         Sample,
@@ -41,7 +42,10 @@ pub(super) async fn page(State(admin): State<Admin>, request: Request) -> Respon
     }
     let wish = wish_of(&target);
     match form {
-        Form::Html => plain::page(&admin, &target, &wish).await,
+        Form::Html => {
+            let orders = request.extensions().get::<Orders>().copied();
+            page::show(admin, orders, target).await
+        }
         Form::Csv => {
             let mut next = 0;
             let piece = move |sample: &Sample, out: &mut String| {
@@ -125,12 +129,6 @@ pub(in crate::admin) fn wish_of(target: &str) -> Wish {
     wish
 }
 
-/// The code of what a form did: `;st=DONE`.
-pub(in crate::admin) fn code_of(target: &str) -> Option<&str> {
-    let mut options = target.split(';').skip(1);
-    options.find_map(|option| option.strip_prefix("st="))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -161,7 +159,5 @@ mod tests {
         assert!(wish.up && wish.no_maint);
         assert_eq!(wish.scope, "a/b");
         assert_eq!(wish_of("/;csv"), Wish::default());
-        assert_eq!(code_of("/haproxy?stats;st=DONE;up"), Some("DONE"));
-        assert_eq!(code_of("/haproxy?stats"), None);
     }
 }

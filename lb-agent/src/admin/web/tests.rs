@@ -409,7 +409,7 @@ fn markup_in_names_is_shown_as_text() {
     );
     assert!(!page.contains("<script>"), "{page}");
     let answer = site.get("/", "");
-    assert!(header(&answer, "content-security-policy").contains("default-src 'self'"));
+    assert!(header(&answer, "content-security-policy").contains("default-src 'none'"));
 }
 
 #[test]
