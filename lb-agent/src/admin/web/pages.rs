@@ -181,12 +181,12 @@ async fn history(State(admin): State<Admin>, Query(of): Query<Of>) -> Response {
             || titles(front).any(|title| title == wanted)
     };
     let found = Front::all(&sample).find(is_it).map(|front| front.proxy);
-    let points = found.and_then(|proxy| Some((proxy, admin.stats.history(proxy.iid)?)));
-    match points {
-        Some((proxy, points)) => Json(History {
+    match found {
+        Some(proxy) => Json(History {
             iid: proxy.iid,
             pxname: proxy.name.to_string(),
-            points,
+            // One that is new has none yet.
+            points: admin.stats.history(proxy.iid).unwrap_or_default(),
         })
         .into_response(),
         None => (StatusCode::NOT_FOUND, "there is no such service\n").into_response(),

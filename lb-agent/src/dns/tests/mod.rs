@@ -190,14 +190,25 @@ async fn read_framed(stream: &mut TcpStream) -> std::io::Result<Vec<u8>> {
     Ok(message)
 }
 
+/// Sockets of both kinds at one port: what UDP found free may be taken on TCP.
+async fn pair() -> (UdpSocket, TcpListener) {
+    for _ in 0..50 {
+        let udp = UdpSocket::bind("127.0.0.1:0").await.expect("a socket");
+        let addr = udp.local_addr().expect("an address");
+        if let Ok(tcp) = TcpListener::bind(addr).await {
+            return (udp, tcp);
+        }
+    }
+    panic!("no port is free");
+}
+
 // === impl Upstream ===
 
 impl Upstream {
     /// Gives the sections of `answer` for every query; over UDP cut to nothing with TC above 512 bytes.
     async fn start(answer: impl Fn(&Query) -> Message + Send + Sync + 'static) -> Self {
-        let udp = UdpSocket::bind("127.0.0.1:0").await.expect("a socket");
+        let (udp, tcp) = pair().await;
         let addr = udp.local_addr().expect("an address");
-        let tcp = TcpListener::bind(addr).await.expect("a listener");
         let asked = Arc::new(AtomicUsize::new(0));
         let respond = {
             let asked = asked.clone();
