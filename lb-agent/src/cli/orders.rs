@@ -6,12 +6,15 @@ use clap::Args;
 
 use super::{CliError, client, render};
 
+const HOW: &str = "The backend: ADDR:PORT or [ADDR]:PORT, an address for all that listen there, or the id of its task";
+
 /// Which backends.
 #[derive(Args, Clone, Debug)]
 pub struct WhichArgs {
-    /// The backend: ADDR:PORT or [ADDR]:PORT, an address for all that listen there, or the id of its task
+    /// The backend.
     #[arg(
         value_name = "BACKEND",
+        help = HOW,
         required_unless_present = "node",
         conflicts_with = "node"
     )]
@@ -38,8 +41,8 @@ pub struct OutArgs {
 /// A backend and its weight.
 #[derive(Args, Clone, Debug)]
 pub struct WeightArgs {
-    /// The backend: ADDR:PORT or [ADDR]:PORT, an address for all that listen there, or the id of its task
-    #[arg(value_name = "BACKEND")]
+    /// The backend.
+    #[arg(value_name = "BACKEND", help = HOW)]
     pub backend: String,
     /// Its share of new connections, 0 to 256; `lb-agent ready` gives back what its orchestrator says
     #[arg(value_name = "N", value_parser = clap::value_parser!(u16).range(0..=256))]

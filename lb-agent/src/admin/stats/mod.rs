@@ -1,6 +1,6 @@
 //! Statistics: what the counters came to over time, and the forms in which tools for HAProxy read it.
 //!
-//! A [`Sampler`](sampler::Sampler) reads the report and the kernel's counters once a second and publishes a
+//! A sampler reads the report and the kernel's counters once a second and publishes a
 //! [`Sample`]. Every form (CSV, JSON, metrics, page, socket) is written from the same sample, so that they agree, and
 //! none of them costs the kernel anything, however often it is asked for.
 #![forbid(unsafe_code)]
