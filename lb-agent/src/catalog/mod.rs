@@ -18,4 +18,6 @@ pub use readings::{Catalog, Failure, Reading};
 pub use service::{Port, Protocol, Weight};
 
 #[cfg(test)]
+mod fixtures;
+#[cfg(test)]
 mod tests;

@@ -126,14 +126,10 @@ fn read(path: &Path) -> Result<Document> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::catalog::{CatalogBackend, Port, Protocol, Service, ServiceKey, Weight};
+    use crate::catalog::{CatalogBackend, Service, ServiceKey};
 
     fn key(vip: &str) -> ServiceKey {
-        ServiceKey {
-            addr: vip.parse().unwrap(),
-            port: Port::new(80).unwrap(),
-            protocol: Protocol::Tcp,
-        }
+        ServiceKey::tcp(&format!("{vip}:80"))
     }
 
     fn provider(name: &str) -> ProviderId {
@@ -148,16 +144,8 @@ mod tests {
             backends: providers
                 .iter()
                 .map(|name| CatalogBackend {
-                    addr: "10.0.0.1:80".parse().unwrap(),
-                    weight: Weight::ONE,
-                    max_flows: 0,
-                    backup: false,
-                    zone: None,
-                    task: "task".into(),
-                    instance: None,
-                    app: "app".into(),
                     provider: provider(name),
-                    draining: None,
+                    ..CatalogBackend::plain("10.0.0.1:80")
                 })
                 .collect(),
         };

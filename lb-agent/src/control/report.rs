@@ -263,16 +263,10 @@ mod tests {
     #[test]
     fn who_stands_by_is_shown_with_the_reason() {
         let backend = |addr: &str, weight, backup, zone: Option<&str>| CatalogBackend {
-            addr: addr.parse().unwrap(),
             weight,
-            max_flows: 0,
             backup,
             zone: zone.map(Into::into),
-            task: "task".into(),
-            instance: None,
-            app: "app".into(),
-            provider: crate::provider::ProviderId::new("test", "a"),
-            draining: None,
+            ..CatalogBackend::plain(addr)
         };
         let mut service = crate::catalog::Service {
             name: None,
@@ -284,11 +278,7 @@ mod tests {
             ],
         };
         let shown = |service: &crate::catalog::Service, zone| {
-            let key = crate::catalog::ServiceKey {
-                addr: "11.0.0.1".parse().unwrap(),
-                port: Port::new(80).unwrap(),
-                protocol: Protocol::Tcp,
-            };
+            let key = crate::catalog::ServiceKey::tcp("11.0.0.1:80");
             let desired = Desired {
                 services: [(key, service.clone())].into(),
                 ..Desired::default()

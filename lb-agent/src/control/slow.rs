@@ -140,16 +140,8 @@ mod tests {
 
     fn service(weights: &[u16]) -> Service {
         let backends = weights.iter().zip(1..).map(|(weight, n)| CatalogBackend {
-            addr: format!("10.0.0.{n}:80").parse().unwrap(),
             weight: Weight::new(*weight).unwrap(),
-            max_flows: 0,
-            backup: false,
-            zone: None,
-            task: "task".into(),
-            instance: None,
-            app: "app".into(),
-            provider: ProviderId::new("test", "a"),
-            draining: None,
+            ..CatalogBackend::plain(&format!("10.0.0.{n}:80"))
         });
         Service {
             name: None,
@@ -163,11 +155,7 @@ mod tests {
 
     #[test]
     fn a_backend_that_comes_grows_in_eight_steps_beside_those_that_were_there() {
-        let key = ServiceKey {
-            addr: "11.0.0.1".parse().unwrap(),
-            port: Port::new(80).unwrap(),
-            protocol: Protocol::Tcp,
-        };
+        let key = ServiceKey::tcp("11.0.0.1:80");
         let (service, start) = (service(&[1, 2]), Instant::now());
         let mut slow = SlowStart::default();
         let shares = |slow: &SlowStart, now| {
@@ -209,11 +197,7 @@ mod tests {
 
     #[test]
     fn large_weights_stay_within_bounds_and_zero_stays_zero() {
-        let key = ServiceKey {
-            addr: "11.0.0.1".parse().unwrap(),
-            port: Port::new(80).unwrap(),
-            protocol: Protocol::Tcp,
-        };
+        let key = ServiceKey::tcp("11.0.0.1:80");
         let service = service(&[256, 3, 0]);
         let slow = SlowStart::default();
         let shares = service.backends.iter().map(|one| {

@@ -11,23 +11,10 @@ const V6: &str = "fd00::1";
 
 /// A service at this VIP with ports of the node.
 fn service(vip: &str, external: &[u16], backend: &str) -> (ServiceKey, Service) {
-    let vip: SocketAddr = vip.parse().unwrap();
-    let key = ServiceKey {
-        addr: vip.ip(),
-        port: Port::new(vip.port()).unwrap(),
-        protocol: Protocol::Tcp,
-    };
+    let key = ServiceKey::tcp(vip);
     let backend = CatalogBackend {
-        addr: backend.parse().unwrap(),
-        weight: Weight::ONE,
-        max_flows: 0,
-        backup: false,
-        zone: None,
-        task: "task".into(),
-        instance: None,
-        app: vip.to_string().into(),
-        provider: ProviderId::new("test", "a"),
-        draining: None,
+        app: vip.into(),
+        ..CatalogBackend::plain(backend)
     };
     let properties = Properties {
         external: external

@@ -72,24 +72,8 @@ fn node() -> Node {
 
 /// What becomes of a service of this mode: `None`, or why it is refused.
 fn refusal(mode: Mode, vip: &str, backends: &[&str]) -> Option<String> {
-    let vip: SocketAddr = vip.parse().unwrap();
-    let key = |vip: SocketAddr| ServiceKey {
-        addr: vip.ip(),
-        port: Port::new(vip.port()).unwrap(),
-        protocol: Protocol::Tcp,
-    };
-    let backend = |addr: &&str| CatalogBackend {
-        addr: addr.parse().unwrap(),
-        weight: Weight::ONE,
-        max_flows: 0,
-        backup: false,
-        zone: None,
-        task: "task".into(),
-        instance: None,
-        app: "app".into(),
-        provider: ProviderId::new("test", "a"),
-        draining: None,
-    };
+    let key = ServiceKey::tcp;
+    let backend = |addr: &&str| CatalogBackend::plain(addr);
     let service = |mode| Service {
         name: None,
         properties: Properties {
@@ -99,7 +83,7 @@ fn refusal(mode: Mode, vip: &str, backends: &[&str]) -> Option<String> {
         .into(),
         backends: backends.iter().map(backend).collect(),
     };
-    let other = "10.99.0.2:80".parse().unwrap();
+    let other = "10.99.0.2:80";
     let mut desired = Desired {
         services: [(key(vip), service(mode)), (key(other), service(Mode::Auto))].into(),
         ..Desired::default()

@@ -10,25 +10,13 @@ use crate::{
 };
 
 fn key(port: u16) -> ServiceKey {
-    ServiceKey {
-        addr: "11.0.0.1".parse().unwrap(),
-        port: Port::new(port).unwrap(),
-        protocol: Protocol::Tcp,
-    }
+    ServiceKey::tcp(&format!("11.0.0.1:{port}"))
 }
 
 fn backend(addr: &str, task: &str) -> CatalogBackend {
     CatalogBackend {
-        addr: addr.parse().unwrap(),
-        weight: Weight::ONE,
-        max_flows: 0,
-        backup: false,
-        zone: None,
         task: task.into(),
-        instance: None,
-        app: "app".into(),
-        provider: ProviderId::new("test", "a"),
-        draining: None,
+        ..CatalogBackend::plain(addr)
     }
 }
 

@@ -12,16 +12,9 @@ const ADDR: &str = "10.0.0.1:80";
 
 fn backend(weight: Weight) -> CatalogBackend {
     CatalogBackend {
-        addr: ADDR.parse().expect("an address"),
         weight,
-        max_flows: 0,
-        backup: false,
-        zone: None,
-        task: "task".into(),
-        instance: None,
-        app: "app".into(),
-        provider: ProviderId::new("test", "a"),
         draining: (weight == Weight::DRAIN).then(|| "unhealthy".into()),
+        ..CatalogBackend::plain(ADDR)
     }
 }
 
@@ -43,11 +36,7 @@ fn verdicts(verdict: Verdict, reason: Option<&str>) -> Verdicts {
 }
 
 fn key() -> ServiceKey {
-    ServiceKey {
-        addr: "11.0.0.1".parse().expect("an address"),
-        port: Port::new(80).expect("a port"),
-        protocol: Protocol::Tcp,
-    }
+    ServiceKey::tcp("11.0.0.1:80")
 }
 
 fn service(of: &Properties, backend: CatalogBackend) -> Service {
@@ -251,11 +240,7 @@ fn a_backend_that_goes_down_and_comes_back_is_one_write_each_and_the_last_one_tw
 
 #[test]
 fn each_backend_of_a_checked_service_is_a_target_and_equal_ones_are_one() {
-    let key = |port| ServiceKey {
-        addr: "11.0.0.1".parse().expect("an address"),
-        port: Port::new(port).expect("a port"),
-        protocol: Protocol::Tcp,
-    };
+    let key = |port| ServiceKey::tcp(&format!("11.0.0.1:{port}"));
     let service = |properties| Service {
         name: None,
         properties: Arc::new(properties),
@@ -304,11 +289,7 @@ fn what_is_translated_is_the_vips_and_the_ports_of_the_node() {
 
 #[test]
 fn since_when_is_kept_until_the_state_is_another() {
-    let key = ServiceKey {
-        addr: "11.0.0.1".parse().expect("an address"),
-        port: Port::new(80).expect("a port"),
-        protocol: Protocol::Tcp,
-    };
+    let key = key();
     let service = Service {
         name: None,
         properties: Arc::default(),

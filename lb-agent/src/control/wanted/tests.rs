@@ -128,16 +128,9 @@ fn a_held_service_keeps_what_it_is_like_and_the_backends_that_drain() {
 #[test]
 fn a_node_asks_its_zone_first_and_backups_last() {
     let backend = |backup, zone: Option<&str>| CatalogBackend {
-        addr: "10.0.0.1:80".parse().unwrap(),
-        weight: Weight::ONE,
-        max_flows: 0,
         backup,
         zone: zone.map(Into::into),
-        task: "task".into(),
-        instance: None,
-        app: "app".into(),
-        provider: crate::provider::ProviderId::new("test", "a"),
-        draining: None,
+        ..CatalogBackend::plain("10.0.0.1:80")
     };
     let tiers = |node| {
         [
@@ -155,14 +148,6 @@ fn a_node_asks_its_zone_first_and_backups_last() {
 #[test]
 fn a_service_at_a_port_of_the_node_is_open_to_all_sources_and_always_translated() {
     let net: IpNet = "10.0.0.0/8".parse().unwrap();
-    let key = |at: &str| {
-        let at: std::net::SocketAddr = at.parse().unwrap();
-        ServiceKey {
-            addr: at.ip(),
-            port: crate::catalog::Port::new(at.port()).unwrap(),
-            protocol: crate::catalog::Protocol::Tcp,
-        }
-    };
     let properties = Properties {
         mode: Mode::DsrL2,
         rate: 9,
@@ -175,10 +160,16 @@ fn a_service_at_a_port_of_the_node_is_open_to_all_sources_and_always_translated(
         backends: Vec::new(),
     };
     let desired = Desired {
-        services: [(key("11.0.0.1:80"), service)].into(),
+        services: [(ServiceKey::tcp("11.0.0.1:80"), service)].into(),
         external: [
-            (key("10.0.0.1:10000"), key("11.0.0.1:80")),
-            (key("10.0.0.1:10001"), key("11.0.0.9:80")),
+            (
+                ServiceKey::tcp("10.0.0.1:10000"),
+                ServiceKey::tcp("11.0.0.1:80"),
+            ),
+            (
+                ServiceKey::tcp("10.0.0.1:10001"),
+                ServiceKey::tcp("11.0.0.9:80"),
+            ),
         ]
         .into(),
         ..Desired::default()
