@@ -18,8 +18,6 @@ mod vips;
 pub mod web;
 
 #[cfg(test)]
-mod dashboards;
-#[cfg(test)]
 pub(crate) mod tests;
 
 pub use self::{

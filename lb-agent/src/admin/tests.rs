@@ -1,8 +1,10 @@
 //! The admin socket over a temporary run directory, and the bodies it serves.
 
+mod dashboards;
 pub(crate) mod look;
 mod ordering;
 mod reports;
+pub(super) mod running;
 
 use std::{
     fs,

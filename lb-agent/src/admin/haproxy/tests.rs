@@ -4,35 +4,24 @@ use std::{
     io::{Read as _, Write as _},
     os::unix::net::UnixStream,
     path::PathBuf,
-    sync::{Arc, Mutex},
     time::Duration,
 };
 
-use tokio_util::sync::CancellationToken;
-
 use super::*;
-use crate::admin::{
-    Admin,
-    web::tests::{obey, sources},
-};
+use crate::admin::tests::running::Running;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A socket on a thread of its own.
+/// A socket that is served.
 struct Desk {
     path: PathBuf,
-    orders: Arc<Mutex<Vec<String>>>,
-    stop: CancellationToken,
-    thread: Option<std::thread::JoinHandle<()>>,
+    running: Running,
     _dir: tempfile::TempDir,
 }
 
 impl Drop for Desk {
     fn drop(&mut self) {
-        self.stop.cancel();
-        if let Some(thread) = self.thread.take() {
-            thread.join().unwrap();
-        }
+        self.running.end();
         assert!(!self.path.exists(), "the socket goes with the agent");
     }
 }
@@ -45,26 +34,10 @@ impl Desk {
             ..Place::default()
         };
         let socket = StatsSocket::open(&place, dir.path()).unwrap();
-        let (stop, orders) = (CancellationToken::new(), Arc::default());
-        let (stopped, noted) = (stop.clone(), Arc::clone(&orders));
-        let thread = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .unwrap();
-            runtime.block_on(async {
-                let (sender, receiver) = tokio::sync::mpsc::channel(4);
-                tokio::spawn(obey(receiver, noted));
-                let admin = Admin::start(sources(sender));
-                admin.stats.fresh().await;
-                serve(socket, admin, stopped).await.unwrap();
-            });
-        });
+        let running = Running::start(async |admin, stop| serve(socket, admin, stop).await.unwrap());
         Self {
             path: dir.path().join("stats.sock"),
-            orders,
-            stop,
-            thread: Some(thread),
+            running,
             _dir: dir,
         }
     }
@@ -85,7 +58,7 @@ impl Desk {
     }
 
     fn ordered(&self) -> Vec<String> {
-        std::mem::take(&mut self.orders.lock().unwrap())
+        self.running.ordered()
     }
 }
 

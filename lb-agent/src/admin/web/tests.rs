@@ -3,40 +3,20 @@
 use std::{
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpStream},
-    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
-use arc_swap::ArcSwap;
-use tokio_util::sync::CancellationToken;
-
 use super::*;
-use crate::admin::{
-    Admin, Alive, Count, Resolve, Sources,
-    orders::{Act, Ordered},
-    report::{AgentReport, BackendState, Resolution, StatusReport, Timestamp},
-    stats::tests::{backend, service},
-};
+use crate::admin::tests::running::Running;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 const TOKEN: &str = "Authorization: Bearer s3cret\r\n";
 
-/// Pages over TCP on a thread of their own.
+/// Pages over TCP.
 struct Site {
     at: SocketAddr,
-    orders: Arc<Mutex<Vec<String>>>,
-    stop: CancellationToken,
-    thread: Option<std::thread::JoinHandle<()>>,
+    running: Running,
     _dir: tempfile::TempDir,
-}
-
-impl Drop for Site {
-    fn drop(&mut self) {
-        self.stop.cancel();
-        if let Some(thread) = self.thread.take() {
-            thread.join().unwrap();
-        }
-    }
 }
 
 impl Site {
@@ -53,44 +33,16 @@ impl Site {
         change(&mut access);
         let listening = Listening::open(&["127.0.0.1:0".parse().unwrap()], false).unwrap();
         let at = listening.addresses()[0];
-        let (stop, orders) = (CancellationToken::new(), Arc::default());
-        let (stopped, noted) = (stop.clone(), Arc::clone(&orders));
-        let thread = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .unwrap();
-            runtime.block_on(async {
-                let (sender, receiver) = tokio::sync::mpsc::channel(4);
-                tokio::spawn(obey(receiver, noted));
-                let admin = Admin::start(sources(sender));
-                admin.stats.fresh().await;
-                serve(
-                    listening,
-                    None,
-                    admin.router(),
-                    access,
-                    "n1".to_owned(),
-                    &stopped,
-                )
-                .unwrap();
-                stopped.cancelled().await;
-            });
+        let running = Running::start(async |admin, stop| {
+            let node = "n1".to_owned();
+            serve(listening, None, admin.router(), access, node, &stop).unwrap();
+            stop.cancelled().await;
         });
-        let site = Self {
+        Self {
             at,
-            orders,
-            stop,
-            thread: Some(thread),
+            running,
             _dir: dir,
-        };
-        // It answers when the first sample is there.
-        let deadline = Instant::now() + PATIENCE;
-        let sampled = |headers| site.get("/;csv", headers).1.contains("BACKEND");
-        while !sampled("") && !sampled(TOKEN) {
-            assert!(Instant::now() < deadline, "nothing is sampled");
         }
-        site
     }
 
     fn connect(&self) -> TcpStream {
@@ -122,55 +74,7 @@ impl Site {
     }
 
     fn ordered(&self) -> Vec<String> {
-        std::mem::take(&mut self.orders.lock().unwrap())
-    }
-}
-
-pub(crate) async fn obey(
-    mut orders: tokio::sync::mpsc::Receiver<Ordered>,
-    noted: Arc<Mutex<Vec<String>>>,
-) {
-    while let Some((order, answer)) = orders.recv().await {
-        let which = order.which.to_string();
-        noted.lock().unwrap().push(format!("{} {which}", order.act));
-        let _ = answer.send(match order.act {
-            Act::Weight(13) => Err("no such luck".to_owned()),
-            _ => Ok(vec![which]),
-        });
-    }
-}
-
-pub(crate) fn sources(orders: tokio::sync::mpsc::Sender<Ordered>) -> Sources {
-    let backends = ["10.0.0.1:80", "10.0.0.2:80"];
-    let backends = backends.map(|addr| {
-        backend(
-            addr,
-            BackendState::Active,
-            Some("<script>alert(1)</script>"),
-        )
-    });
-    let report = StatusReport {
-        agent: AgentReport {
-            version: "1.2.3".into(),
-            pid: 42,
-            node: "n1".into(),
-            started: Timestamp::now(),
-            ..AgentReport::default()
-        },
-        services: Arc::new(vec![service(Some("web.x"), 7, backends.to_vec())]),
-        warnings: vec!["<script>".into()],
-        ..StatusReport::default()
-    };
-    let resolve: Resolve = Arc::new(|_| Resolution::default());
-    let count: Count = Arc::new(|_| {});
-    Sources {
-        report: Arc::new(ArcSwap::from_pointee(report)),
-        resolve,
-        count,
-        look: Arc::new(crate::admin::tests::look::Flows),
-        orders,
-        events: Default::default(),
-        alive: Arc::new(Alive::new(Duration::from_secs(30))),
+        self.running.ordered()
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{
+use crate::admin::{
     report::{
         BackendState, DnsReport, DropReport, MapReport, ProbeReport, ProviderReport, Timestamp,
     },
@@ -16,8 +16,8 @@ use super::{
     },
 };
 
-const GRAFANA: &str = include_str!("../../../docs/grafana.json");
-const ALERTS: &str = include_str!("../../../docs/alerts.yaml");
+const GRAFANA: &str = include_str!("../../../../docs/grafana.json");
+const ALERTS: &str = include_str!("../../../../docs/alerts.yaml");
 /// Words of Prometheus' language and labels that Prometheus itself sets.
 const ITS_OWN: [&str; 3] = ["up", "job", "instance"];
 
