@@ -313,9 +313,9 @@ fn without_queue(row: &mut Row<'_>) {
     }
 }
 
-fn frontend(front: Front<'_>) -> Row<'_> {
+/// What FRONTEND and BACKEND have in common: all traffic of the service.
+fn of_service<'a>(front: Front<'a>, row: &mut Row<'a>) {
     let (traffic, load) = (&front.service.traffic, &front.proxy.load);
-    let mut row = row(front, "FRONTEND", 0, 0);
     row[4] = Cell::Number(traffic.flows_active);
     row[5] = Cell::Number(load.active_max);
     row[6] = known(front.limit());
@@ -323,18 +323,27 @@ fn frontend(front: Front<'_>) -> Row<'_> {
     row[8] = Cell::Number(traffic.bytes_in);
     row[9] = known(traffic.bytes_out);
     row[10] = Cell::Number(traffic.flows_denied);
-    row[17] = text("OPEN");
     row[33] = Cell::Number(load.rate);
-    row[34] = Cell::Number(front.service.limits.rate.into());
     row[35] = Cell::Number(load.rate_max);
-    for place in [46, 47, 48, 51, 52, 53, 54, 82] {
+    row[94] = Cell::Number(traffic.flows_lost);
+    for place in [51, 52, 53, 54] {
+        row[place] = Cell::Number(0);
+    }
+}
+
+fn frontend(front: Front<'_>) -> Row<'_> {
+    let (traffic, load) = (&front.service.traffic, &front.proxy.load);
+    let mut row = row(front, "FRONTEND", 0, 0);
+    of_service(front, &mut row);
+    row[17] = text("OPEN");
+    row[34] = Cell::Number(front.service.limits.rate.into());
+    for place in [46, 47, 48, 82] {
         row[place] = Cell::Number(0);
     }
     row[77] = Cell::Number(load.rate);
     row[78] = Cell::Number(load.rate_max);
     row[79] = Cell::Number(traffic.flows_new);
     row[81] = Cell::Number(traffic.flows_limited);
-    row[94] = Cell::Number(traffic.flows_lost);
     row
 }
 
@@ -342,13 +351,7 @@ fn backend(front: Front<'_>) -> Row<'_> {
     let (traffic, load, pool) = (&front.service.traffic, &front.proxy.load, &front.proxy.pool);
     let mut row = row(front, "BACKEND", 1, 0);
     without_queue(&mut row);
-    row[4] = Cell::Number(traffic.flows_active);
-    row[5] = Cell::Number(load.active_max);
-    row[6] = known(front.limit());
-    row[7] = Cell::Number(traffic.flows_new);
-    row[8] = Cell::Number(traffic.bytes_in);
-    row[9] = known(traffic.bytes_out);
-    row[10] = Cell::Number(traffic.flows_denied);
+    of_service(front, &mut row);
     row[13] = Cell::Number(front.failed());
     row[14] = known(front.backend_resets());
     row[15] = Cell::Number(front.retries());
@@ -360,19 +363,14 @@ fn backend(front: Front<'_>) -> Row<'_> {
     row[23] = Cell::Number(front.last_change());
     row[24] = Cell::Number(front.downtime());
     row[30] = Cell::Number(front.chosen());
-    row[33] = Cell::Number(load.rate);
-    row[35] = Cell::Number(load.rate_max);
     row[49] = Cell::Number(front.client_resets());
     row[50] = known(front.backend_resets());
-    for place in [51, 52, 53, 54, 102] {
-        row[place] = Cell::Number(0);
-    }
+    row[102] = Cell::Number(0);
     row[55] = signed(front.last_new());
     row[59] = ms(load.connect_us);
     row[76] = text(status::algorithm(&front.service.algorithm));
     row[84] = known(front.connects());
     row[91] = ms(load.connect_us_max);
-    row[94] = Cell::Number(traffic.flows_lost);
     row[97] = Cell::Number(traffic.flows_active);
     row[99] = Cell::Number(pool.declared_weight);
     row
