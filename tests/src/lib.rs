@@ -17,3 +17,4 @@ pub mod stage;
 pub mod task;
 pub mod topology;
 pub mod upstream;
+pub mod yard;

@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{Port, Properties, Protocol, Weight};
+use super::{Drain, Port, Properties, Protocol, Weight};
 use crate::{provider::ProviderId, vip::VipName};
 
 /// The whole desired state. Equal input gives an equal value, whatever the order it came in.
@@ -75,7 +75,7 @@ pub struct CatalogBackend {
     /// Where it was read.
     pub provider: ProviderId,
     /// Why the weight is 0.
-    pub draining: Option<Arc<str>>,
+    pub draining: Option<Drain>,
 }
 
 /// The addresses of a name; each is there iff the name has a backend of that family, of whatever weight.

@@ -2,6 +2,7 @@
 
 mod check;
 mod desired;
+mod drain;
 mod policy;
 mod properties;
 mod readings;
@@ -12,6 +13,7 @@ pub use check::{Check, Http, Probe};
 pub use desired::{
     CatalogBackend, Desired, NameAddresses, Notice, NoticeKind, Service, ServiceKey,
 };
+pub use drain::Drain;
 pub use policy::{NamePolicy, Policy};
 pub use properties::{Balance, Idle, Mode, Properties, Source};
 pub use readings::{Catalog, Failure, Reading};

@@ -39,6 +39,8 @@ pub struct Properties {
     pub fail_closed: bool,
     /// How long the share of a backend that comes up grows until it is whole, s; 0: it is at once.
     pub slow_start: u32,
+    /// How long a backend that is about to end keeps the flows that it has, s; `None`: until they are over.
+    pub drain: Option<u32>,
 }
 
 /// How packets from outside get to backends that are elsewhere. A backend on this node is always reached by
@@ -112,6 +114,7 @@ impl Properties {
             check,
             fail_closed,
             slow_start,
+            drain,
         } = self;
         let of = |rule| {
             let mine = sources.iter().filter(move |(_, held)| **held == rule);
@@ -132,6 +135,7 @@ impl Properties {
             ("check", *check != other.check),
             ("fail-open", *fail_closed != other.fail_closed),
             ("slow-start", *slow_start != other.slow_start),
+            ("drain", *drain != other.drain),
         ]
         .into_iter()
         .filter_map(|(name, differs)| differs.then_some(name))

@@ -413,7 +413,7 @@ impl<'a> Resolution<'a> {
                 instance: backend.instance.clone(),
                 app: pool.app.clone(),
                 provider: provider.clone(),
-                draining: backend.draining.clone(),
+                draining: backend.draining,
             });
             added = true;
         }
@@ -471,7 +471,7 @@ fn merge_backends(backends: &mut Vec<CatalogBackend>) {
     backends.sort_by(|a, b| {
         let identity = |x: &CatalogBackend| {
             let provider = x.provider.clone();
-            (provider, x.app.clone(), x.task.clone(), x.draining.clone())
+            (provider, x.app.clone(), x.task.clone(), x.draining)
         };
         (a.addr.cmp(&b.addr))
             .then(b.weight.cmp(&a.weight))

@@ -7,7 +7,7 @@ use tracing::info;
 use super::{standing::title, wanted::endpoint};
 use crate::{
     admin::stats::{Event, Events},
-    catalog::{CatalogBackend, Desired},
+    catalog::{CatalogBackend, Desired, Drain},
     plan::Endpoint,
 };
 
@@ -33,7 +33,7 @@ pub(super) fn tell(before: &Desired, now: &Desired, adopted: &BTreeSet<Endpoint>
                     events.push(event("backend added", backend));
                 }
                 Some(known) if known.weight != backend.weight => {
-                    let reason = backend.draining.as_deref().unwrap_or_default();
+                    let reason = backend.draining.map_or("", Drain::why);
                     info!(
                         service = %key, name, backend = %backend.addr,
                         from = known.weight.get(), to = backend.weight.get(), reason, "backend weight changed"

@@ -1,4 +1,5 @@
-//! Whoever has a say about backends besides the catalog: checks, the operator, and how long they have been up.
+//! Whoever has a say about backends besides the catalog: checks, the operator, and how long they have been up or about
+//! to end.
 
 use std::{
     collections::BTreeSet,
@@ -14,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::{
+    ending::Ending,
     operator::Operator,
     slow::SlowStart,
     standing::{Since, Voices, known_down, ours, targets},
@@ -38,6 +40,7 @@ pub(super) struct Judges {
     health: Monitor,
     operator: Operator,
     slow: SlowStart,
+    ending: Ending,
     pub(super) since: Since,
     orders: mpsc::Receiver<Ordered>,
     /// What the checks say, as of the last look.
@@ -62,6 +65,7 @@ impl Judges {
             health,
             operator: Operator::load(&config.paths.state_dir)?,
             slow: SlowStart::default(),
+            ending: Ending::default(),
             since: Since::default(),
             orders,
             at: (Timestamp::now(), Instant::now()),
@@ -75,6 +79,7 @@ impl Judges {
             health,
             operator,
             slow,
+            ending,
             orders,
             ..
         } = self;
@@ -82,7 +87,8 @@ impl Judges {
         let step = slow.next_step(|key| desired.services.get(key), now.1);
         let deadline = operator.next_deadline(now.0);
         let deadline = deadline.map(|deadline| now.1 + deadline.since(now.0));
-        let next = [step, deadline].into_iter().flatten().min();
+        let end = ending.next(|key| desired.services.get(key), now.1);
+        let next = [step, deadline, end].into_iter().flatten().min();
         let clock = async {
             match next {
                 // Just after it: the moment itself is still before the change.
@@ -132,6 +138,7 @@ impl Judges {
         let local = |addr: &IpAddr| !matches!(reach(*addr), Reach::Net { .. });
         self.operator
             .know_locals(addrs.into_iter().filter(local).collect());
+        self.ending.note(desired.services.iter(), self.at.1);
         let mut slow = std::mem::take(&mut self.slow);
         let voices = self.voices();
         slow.note(
@@ -151,6 +158,7 @@ impl Judges {
             verdicts: self.verdicts.as_deref(),
             operator: Some(&self.operator),
             slow: Some(&self.slow),
+            ending: Some(&self.ending),
             at: self.at,
         }
     }
@@ -161,6 +169,7 @@ impl Judges {
             verdicts: self.verdicts.as_deref(),
             operator: Some(&self.operator),
             slow: Some(&self.slow),
+            ending: Some(&self.ending),
             at: self.at,
         };
         (voices, &mut self.since)

@@ -4,6 +4,7 @@ mod changes;
 mod claims;
 mod collector;
 mod counted;
+mod ending;
 mod external;
 mod hops;
 mod judges;

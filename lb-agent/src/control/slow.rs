@@ -133,10 +133,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::{
-        catalog::{CatalogBackend, Port, Properties, Protocol},
-        provider::ProviderId,
-    };
+    use crate::catalog::{CatalogBackend, Properties};
 
     fn service(weights: &[u16]) -> Service {
         let backends = weights.iter().zip(1..).map(|(weight, n)| CatalogBackend {

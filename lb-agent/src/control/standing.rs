@@ -11,6 +11,7 @@ use lb_common::backend_state;
 use tracing::{info, warn};
 
 use super::{
+    ending::Ending,
     operator::{Operator, Said},
     slow::SlowStart,
 };
@@ -19,15 +20,13 @@ use crate::{
         report::{BackendReport, BackendState, Timestamp},
         stats::{Event, Events},
     },
-    catalog::{CatalogBackend, Desired, Properties, Service, ServiceKey, Weight},
+    catalog::{CatalogBackend, Desired, Drain, Properties, Service, ServiceKey, Weight},
     health::{Judged, Ours, Target, Verdict, Verdicts},
     plan::{self, Endpoint, KernelState, Wanted},
 };
 
 /// Why a backend is as the operator says.
 const OPERATOR: &str = "by the operator";
-/// Why a backend drains whose declared weight says so, as all providers word it.
-const WEIGHT_0: &str = "weight 0";
 
 /// Where a backend stands in one service.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +54,7 @@ pub(super) struct Voices<'a> {
     pub(super) verdicts: Option<&'a Verdicts>,
     pub(super) operator: Option<&'a Operator>,
     pub(super) slow: Option<&'a SlowStart>,
+    pub(super) ending: Option<&'a Ending>,
     /// The moment that it is.
     pub(super) at: (Timestamp, Instant),
 }
@@ -80,10 +80,7 @@ impl Voices<'_> {
             out,
             weight: wished,
         } = said.unwrap_or_default();
-        let declared = backend
-            .draining
-            .as_deref()
-            .is_none_or(|why| why == WEIGHT_0);
+        let declared = backend.draining.is_none_or(Drain::is_declared);
         let own = wished.filter(|_| declared);
         let weight = own.unwrap_or(backend.weight);
         if let Some(out) = out {
@@ -104,13 +101,19 @@ impl Voices<'_> {
                 }),
             };
         }
+        let over = |ending: &Ending| ending.is_over(key, service, backend.addr, self.at.1);
+        let gone = self.ending.is_some_and(over);
         let judged = self.judged(&service.properties, backend.addr);
         let (state, shown, mut why) = if weight == Weight::DRAIN {
             let state = plan::BackendState::Draining;
-            let why = match own {
-                Some(_) => Some(WEIGHT_0.into()),
-                None => backend.draining.clone(),
+            let drain = match own {
+                Some(_) => Some(Drain::WEIGHT_0),
+                None => backend.draining,
             };
+            let why = drain.map(|drain| match gone {
+                true => format!("{drain}; what was left was reset").into(),
+                false => drain.why().into(),
+            });
             (state, BackendState::Draining, why)
         } else if judged.verdict == Verdict::Down {
             (plan::BackendState::Down, BackendState::Down, judged.reason)
@@ -136,7 +139,7 @@ impl Voices<'_> {
             weight,
             share,
             starting,
-            gone: false,
+            gone,
             state,
             shown,
             why,
@@ -182,6 +185,7 @@ impl Default for Voices<'_> {
             verdicts: None,
             operator: None,
             slow: None,
+            ending: None,
             at: (Timestamp::now(), Instant::now()),
         }
     }

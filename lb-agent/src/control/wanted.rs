@@ -190,6 +190,7 @@ fn shape(properties: &Properties, dsr: bool) -> Service {
         check: _,
         fail_closed: _,
         slow_start: _,
+        drain: _,
     } = properties;
     let flags = if sources.values().any(|source| *source == Source::Allow) {
         service_flag::ALLOW_LISTED

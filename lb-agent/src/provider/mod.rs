@@ -27,7 +27,7 @@ use std::{
     time::SystemTime,
 };
 
-use crate::catalog::{Port, Properties, Protocol, Weight};
+use crate::catalog::{Drain, Port, Properties, Protocol, Weight};
 
 /// Names one provider instance in logs, `status` and metrics: `file:/etc/lb-agent/services.yaml`,
 /// `marathon:marathon`.
@@ -105,8 +105,8 @@ pub struct Backend {
     pub task: Arc<str>,
     /// What it is called below the VIP's name in DNS, if the orchestrator has a word for it.
     pub instance: Option<Arc<str>>,
-    /// Why the weight is 0, in the field's words: `unhealthy`, `TASK_KILLING`, `no health result yet`.
-    pub draining: Option<Arc<str>>,
+    /// Why the weight is 0.
+    pub draining: Option<Drain>,
 }
 
 /// Something that was left out of a snapshot.

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 
 use super::{
     check::check,
-    values::{choice, count, decimal, seconds, yes_or_no},
+    values::{choice, count, decimal, drain, seconds, yes_or_no},
 };
 use crate::{
     catalog::{Balance, Idle, Mode, Properties, Source},
@@ -63,6 +63,9 @@ pub(in crate::provider) fn properties<'l>(
         seconds(text, 1..=LONGEST_START)
     })? {
         to.slow_start = over;
+    }
+    if let Some(drain) = read(&label, "lb.drain", drain)? {
+        to.drain = drain;
     }
     let mut sources = BTreeMap::new();
     for (name, rule) in [("lb.allow", Source::Allow), ("lb.deny", Source::Deny)] {

@@ -82,6 +82,21 @@ pub(in crate::provider) fn seconds(text: &str, range: RangeInclusive<u32>) -> Re
     Ok(seconds)
 }
 
+/// How long a backend that is about to end keeps its flows, s, with the values of dockercloud/haproxy's `RELOAD_TIMEOUT`:
+/// `-1` not at all, `0` as long as they last, which is `None`; a number of seconds, or as for [`seconds`], until then.
+pub(in crate::provider) fn drain(text: &str) -> Result<Option<u32>, String> {
+    const LONGEST: u32 = 30 * 86_400;
+    match (text, decimal(text)) {
+        ("-1", _) => Ok(Some(0)),
+        (_, Some(0)) => Ok(None),
+        (_, Some(number)) if number <= LONGEST => Ok(Some(number)),
+        (_, Some(_)) => Err(format!("{text:?} is more than 30 days")),
+        (_, None) => seconds(text, 1..=LONGEST)
+            .map(Some)
+            .map_err(|why| format!("{why}; -1 resets what is left at once, 0 leaves it alone")),
+    }
+}
+
 /// A time from text such as `500ms`, or as for [`seconds`].
 pub(in crate::provider) fn millis(
     text: &str,
@@ -138,6 +153,22 @@ fn shortest(seconds: u32) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_drain_has_the_values_of_reload_timeout() {
+        for (text, expected) in [
+            ("-1", Some(0)),
+            ("0", None),
+            ("90", Some(90)),
+            ("2m", Some(120)),
+            ("2592000", Some(2_592_000)),
+        ] {
+            assert_eq!(drain(text), Ok(expected), "{text}");
+        }
+        for text in ["", "-2", "never", "1.5", "2592001", "31d", "0s"] {
+            assert!(drain(text).is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn durations_are_numbers_with_units_the_larger_first() {

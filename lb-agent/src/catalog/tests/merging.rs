@@ -87,7 +87,7 @@ fn one_address_is_one_backend_with_the_higher_weight() {
         .expect("a service")
         .backends;
     assert_eq!(backends[0].draining, None);
-    assert_eq!(backends[1].draining.as_deref(), Some("unhealthy"));
+    assert_eq!(backends[1].draining, Some(Drain::unfit("unhealthy")));
 }
 
 fn shaped(pool: Pool, rate: u32) -> Pool {

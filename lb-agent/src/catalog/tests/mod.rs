@@ -35,7 +35,7 @@ fn backend(addr: &str) -> Backend {
 fn drained(addr: &str) -> Backend {
     Backend {
         weight: Weight::DRAIN,
-        draining: Some("unhealthy".into()),
+        draining: Some(Drain::unfit("unhealthy")),
         ..backend(addr)
     }
 }

@@ -1,10 +1,7 @@
 //! Who gets a port of the node, and who is told why not.
 
 use super::*;
-use crate::{
-    catalog::{CatalogBackend, Properties, Weight},
-    provider::ProviderId,
-};
+use crate::catalog::{CatalogBackend, Properties};
 
 const V4: &str = "10.0.0.1";
 const V6: &str = "fd00::1";
@@ -195,7 +192,7 @@ fn who_waits_for_his_provider_after_a_reboot_is_not_forgotten() {
     let given = Given::default();
     given.grant(&mut holders, desired([ours()]));
     let nothing_yet = Desired {
-        waiting: [ProviderId::new("test", "a")].into(),
+        waiting: [crate::provider::ProviderId::new("test", "a")].into(),
         ..Desired::default()
     };
     given.grant(&mut holders, nothing_yet);

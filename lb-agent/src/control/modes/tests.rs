@@ -5,10 +5,9 @@ use netlink_packet_route::route::{RouteScope, RouteType};
 
 use super::*;
 use crate::{
-    catalog::{CatalogBackend, Port, Properties, Protocol, Weight},
+    catalog::{CatalogBackend, Properties},
     config::PortRange,
     net::{Address, Link, LinkKind, Route, Via},
-    provider::ProviderId,
 };
 
 const VIP: &str = "10.99.0.1:80";

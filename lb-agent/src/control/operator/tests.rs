@@ -3,11 +3,7 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::{
-    catalog::{Port, Protocol},
-    provider::ProviderId,
-    vip::VipName,
-};
+use crate::vip::VipName;
 
 fn key(port: u16) -> ServiceKey {
     ServiceKey::tcp(&format!("11.0.0.1:{port}"))

@@ -3,9 +3,8 @@
 use super::*;
 use crate::{
     admin::orders::{Act, Order, Which},
-    catalog::{Check, Port, Probe, Protocol},
+    catalog::{Check, Probe},
     plan::{Kernel, KernelState, Limits, Op, Planner, Reach, WantedBackend, WantedService},
-    provider::ProviderId,
 };
 
 const ADDR: &str = "10.0.0.1:80";
@@ -13,7 +12,7 @@ const ADDR: &str = "10.0.0.1:80";
 fn backend(weight: Weight) -> CatalogBackend {
     CatalogBackend {
         weight,
-        draining: (weight == Weight::DRAIN).then(|| "unhealthy".into()),
+        draining: (weight == Weight::DRAIN).then_some(Drain::unfit("unhealthy")),
         ..CatalogBackend::plain(ADDR)
     }
 }
@@ -83,6 +82,31 @@ fn who_is_not_checked_is_what_his_orchestrator_says() {
     assert_eq!(stands(&checked(), Weight::ONE, None), off);
 }
 
+#[test]
+fn what_a_backend_that_ends_has_left_is_reset_when_its_drain_is_over() {
+    let of = Properties {
+        drain: Some(0),
+        ..Properties::default()
+    };
+    let backend = CatalogBackend {
+        draining: Some(Drain::ending("told to stop")),
+        ..backend(Weight::DRAIN)
+    };
+    let (service, mut ending) = (service(&of, backend), Ending::default());
+    let now = (Timestamp::now(), Instant::now());
+    ending.note([(&key(), &service)].into_iter(), now.1);
+    let voices = Voices {
+        ending: Some(&ending),
+        at: now,
+        ..Voices::default()
+    };
+    let standing = voices.standing(&key(), &service, &service.backends[0]);
+    assert!(standing.gone);
+    assert_eq!(standing.shown, BackendState::Draining);
+    let why = standing.why.as_deref();
+    assert_eq!(why, Some("told to stop; what was left was reset"));
+}
+
 /// State in the kernel, weight, state shown, and why, after an order.
 fn ordered(act: Act, deadline: Option<u64>, backend: CatalogBackend) -> String {
     let dir = tempfile::tempdir().expect("a directory");
@@ -109,6 +133,7 @@ fn ordered(act: Act, deadline: Option<u64>, backend: CatalogBackend) -> String {
         verdicts: Some(&down),
         operator: Some(&operator),
         slow: None,
+        ending: None,
         at: (Timestamp(2_000), Instant::now()),
     };
     let standing = voices.standing(&key(), &service, &service.backends[0]);
@@ -154,7 +179,7 @@ fn the_operator_wins_but_brings_nobody_back_who_is_about_to_end() {
         "Draining 0/0 gone false: draining unhealthy"
     );
     let declared = CatalogBackend {
-        draining: Some("weight 0".into()),
+        draining: Some(Drain::WEIGHT_0),
         ..backend(Weight::DRAIN)
     };
     assert_eq!(

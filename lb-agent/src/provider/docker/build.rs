@@ -17,7 +17,7 @@ use super::{
     labels::{Vip, Wish, named, wish},
 };
 use crate::{
-    catalog::{Port, Properties, Protocol, Weight},
+    catalog::{Drain, Port, Properties, Protocol, Weight},
     provider::{Backend, PoolKey, Pools, Problem, Snapshot},
 };
 
@@ -171,11 +171,11 @@ impl Builder<'_> {
     fn backend(&self, identity: &Identity, member: &Member<'_>, addr: SocketAddr) -> Backend {
         let Member { container, wish } = member;
         let draining = match (container.phase, container.health) {
-            _ if self.engine.is_stopping(&container.id) => Some("told to stop"),
-            (Phase::Paused, _) => Some("paused"),
-            (_, Some(Health::Unhealthy)) => Some("unhealthy"),
-            (_, Some(Health::Starting)) => Some("no health result yet"),
-            _ if wish.weight == Weight::DRAIN => Some("weight 0"),
+            _ if self.engine.is_stopping(&container.id) => Some(Drain::ending("told to stop")),
+            (Phase::Paused, _) => Some(Drain::unfit("paused")),
+            (_, Some(Health::Unhealthy)) => Some(Drain::unfit("unhealthy")),
+            (_, Some(Health::Starting)) => Some(Drain::unfit("no health result yet")),
+            _ if wish.weight == Weight::DRAIN => Some(Drain::WEIGHT_0),
             _ => None,
         };
         Backend {
@@ -190,7 +190,7 @@ impl Builder<'_> {
             zone: None,
             task: Arc::clone(&container.name),
             instance: Some(identity.instance(container).into()),
-            draining: draining.map(Arc::from),
+            draining,
         }
     }
 

@@ -302,6 +302,7 @@ fn labels_say_what_a_service_is_like() {
         ("lb.allow", "10.0.0.0/8 fd00::/8"),
         ("lb.deny", "10.1.0.0/16"),
         ("lb.idle", "1h"),
+        ("lb.drain", "2m"),
         ("lb.address", "node"),
     ];
     let all = snapshot([container("dns", "172.17.0.2", &labels)]);
@@ -318,6 +319,7 @@ fn labels_say_what_a_service_is_like() {
         (Mode::Nat, Balance::Source)
     );
     assert_eq!((properties.affinity, properties.max_flows), (600, 1_000));
+    assert_eq!(properties.drain, Some(120));
     assert_eq!((properties.idle.tcp, properties.idle.udp), (3_600, 3_600));
     let rules: Vec<_> = properties.sources.values().collect();
     assert_eq!(rules, [&Source::Allow, &Source::Deny, &Source::Allow]);
@@ -364,6 +366,7 @@ fn a_bad_label_costs_its_container_alone() {
         ("lb.allow", "", "empty"),
         ("lb.address", "no.de", "neither an IP address nor `node`"),
         ("lb.idle", "5", "not a duration"),
+        ("lb.drain", "-2", "-1 resets what is left at once"),
         ("lb.enable", "perhaps", "neither true nor false"),
     ] {
         let bad = [&compose("web")[..], &[("lb.vip", "www:80"), (name, value)]].concat();

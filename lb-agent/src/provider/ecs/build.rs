@@ -14,7 +14,7 @@ use super::{
     model::{Definition, Entry, Known, Service, Task, last},
 };
 use crate::{
-    catalog::{Port, Properties, Protocol, Weight},
+    catalog::{Drain, Port, Properties, Protocol, Weight},
     provider::{
         Backend, PoolKey, Pools, Problem, Snapshot, VipHost,
         docker::{
@@ -163,7 +163,7 @@ impl<'a> Builder<'a> {
                     continue;
                 }
             };
-            let draining = draining.or((wish.weight == Weight::DRAIN).then_some("weight 0"));
+            let draining = draining.or((wish.weight == Weight::DRAIN).then_some(Drain::WEIGHT_0));
             members.extend(addresses.into_iter().map(|addr| Member {
                 key: key.clone(),
                 share: vip.share.clone(),
@@ -179,7 +179,7 @@ impl<'a> Builder<'a> {
                     zone: task.zone.clone(),
                     task: last(arn).into(),
                     instance: None,
-                    draining: draining.map(Arc::from),
+                    draining,
                 },
             }));
         }
@@ -239,7 +239,7 @@ fn spread(members: &mut [Member]) {
         member.backend.weight = if part > 0.0 {
             weight(scaled.round().max(1.0))
         } else {
-            member.backend.draining = Some("its target group has weight 0".into());
+            member.backend.draining = Some(Drain::unfit("its target group has weight 0"));
             Weight::DRAIN
         };
     }

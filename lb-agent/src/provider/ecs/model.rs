@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use crate::catalog::{Port, Protocol};
+use crate::catalog::{Drain, Port, Protocol};
 
 /// Everything that is known of a cluster.
 #[derive(Clone, Debug, Default)]
@@ -250,13 +250,13 @@ impl Task {
     /// Why it takes no new flows, unless it does; `None` for one that is in no pool.
     ///
     /// `checked`: the container that counts has a health check.
-    pub(super) fn draining(&self, checked: bool) -> Option<Option<&'static str>> {
+    pub(super) fn draining(&self, checked: bool) -> Option<Option<Drain>> {
         match (self.last, self.stopping) {
-            (Last::Running | Last::Activating, true) => Some(Some("told to stop")),
-            (Last::Stopping, _) => Some(Some("stopping")),
+            (Last::Running | Last::Activating, true) => Some(Some(Drain::ending("told to stop"))),
+            (Last::Stopping, _) => Some(Some(Drain::ending("stopping"))),
             (Last::Running, false) => Some(match self.health {
-                Health::Unhealthy => Some("unhealthy"),
-                Health::Unknown if checked => Some("no health result yet"),
+                Health::Unhealthy => Some(Drain::unfit("unhealthy")),
+                Health::Unknown if checked => Some(Drain::unfit("no health result yet")),
                 Health::Unknown | Health::Healthy => None,
             }),
             (Last::Starting | Last::Activating | Last::Gone, _) => None,

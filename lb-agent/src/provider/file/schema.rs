@@ -19,7 +19,7 @@ use self::{
 };
 use super::node::{self, Faults, FromNode, Node, OneOrMany, Value, Wrong, keys};
 use crate::{
-    catalog::{Properties, Protocol, Weight},
+    catalog::{Drain, Properties, Protocol, Weight},
     provider::{
         Backend, PoolKey, Pools, Problem, Snapshot, VipHost,
         values::{self, count, flag, weight, word},
@@ -369,7 +369,7 @@ impl LongEntry {
             backend.task = name.into();
         }
         if backend.weight == Weight::DRAIN {
-            backend.draining = Some("weight 0".into());
+            backend.draining = Some(Drain::WEIGHT_0);
         }
         Ok(())
     }

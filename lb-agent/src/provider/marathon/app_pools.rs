@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{
-    catalog::{Port, Protocol, Weight},
+    catalog::{Drain, Port, Protocol, Weight},
     provider::{Backend, PoolKey, VipHost},
 };
 
@@ -26,7 +26,7 @@ use super::{
 };
 
 /// Why a task that a deployment replaces gets no new flows.
-const REPLACED: &str = "maintenance: replaced by a new task of its deployment group";
+const REPLACED: Drain = Drain::unfit("maintenance: replaced by a new task of its deployment group");
 
 /// A definition, ready to be joined with tasks.
 struct Declared<'a> {
@@ -360,7 +360,7 @@ impl Common<'_> {
         } else if self.deployments.maintains(&self.app.id, &task.id) {
             (Weight::DRAIN, Some(REPLACED))
         } else if self.labels.weight == Weight::DRAIN {
-            (Weight::DRAIN, Some("weight 0"))
+            (Weight::DRAIN, Some(Drain::WEIGHT_0))
         } else {
             (self.labels.weight, None)
         }
@@ -382,7 +382,7 @@ impl Common<'_> {
             zone: None,
             task: task.id.as_str().into(),
             instance: None,
-            draining: draining.map(Arc::from),
+            draining,
         };
         match reached {
             Reached::Nowhere => {}

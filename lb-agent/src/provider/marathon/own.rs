@@ -13,7 +13,7 @@ use crate::{
 use super::label::{Labels, said, text};
 
 /// Every label that is read.
-const NAMES: [&str; 15] = [
+const NAMES: [&str; 16] = [
     "lb.allow",
     "lb.affinity",
     "lb.backup",
@@ -27,6 +27,7 @@ const NAMES: [&str; 15] = [
     "lb.mode",
     "lb.rate",
     "lb.slow-start",
+    "lb.drain",
     "lb.source-rate",
     "lb.weight",
 ];

@@ -111,7 +111,6 @@ fn join_container(
         for protocol in ports::protocols(names(endpoint), &mut own.problems) {
             for target in &targets {
                 for &addr in &addrs {
-                    let draining = draining.map(Arc::from);
                     let backend = Backend {
                         addr,
                         weight,

@@ -3,7 +3,7 @@
 //! Weight 0 is a drain: no new flows, established ones go on. Tasks that are neither running nor
 //! being killed are not in a pool at all.
 
-use crate::catalog::Weight;
+use crate::catalog::{Drain, Weight};
 
 /// What is known about a task's health.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,12 +19,12 @@ pub(super) enum Health {
 }
 
 /// A weight, and the reason if it is 0.
-pub(super) type Share = (Weight, Option<&'static str>);
+pub(super) type Share = (Weight, Option<Drain>);
 
-const DRAIN_KILLING: Share = (Weight::DRAIN, Some("TASK_KILLING"));
-const DRAIN_UNHEALTHY: Share = (Weight::DRAIN, Some("unhealthy"));
-const DRAIN_NO_RESULT: Share = (Weight::DRAIN, Some("no health result yet"));
-const DRAIN_NOT_READY: Share = (Weight::DRAIN, Some("not ready"));
+const DRAIN_KILLING: Share = (Weight::DRAIN, Some(Drain::ending("TASK_KILLING")));
+const DRAIN_UNHEALTHY: Share = (Weight::DRAIN, Some(Drain::unfit("unhealthy")));
+const DRAIN_NO_RESULT: Share = (Weight::DRAIN, Some(Drain::unfit("no health result yet")));
+const DRAIN_NOT_READY: Share = (Weight::DRAIN, Some(Drain::unfit("not ready")));
 
 /// Whether a task in this state belongs into a pool; an absent state is `TASK_STAGING`.
 pub(super) fn is_active(state: Option<&str>) -> bool {

@@ -91,6 +91,8 @@ pub(super) fn properties(service: &Service) -> Result<Option<Properties>, Wrong>
             seconds(text, 1..=LONGEST_START)
         })?
         .unwrap_or(usual.slow_start),
+        // What a file names does not end: it is there or not.
+        drain: None,
     }))
 }
 

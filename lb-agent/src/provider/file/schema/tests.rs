@@ -190,6 +190,7 @@ services:
         check: None,
         fail_closed: false,
         slow_start: 0,
+        drain: None,
         mode: Mode::DsrL2,
         balance: Balance::LeastConn,
         affinity: 600,

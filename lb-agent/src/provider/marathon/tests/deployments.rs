@@ -69,11 +69,7 @@ fn up_and_maintained(snapshot: &Snapshot) -> (Vec<String>, Vec<String>) {
         backends.partition(|backend| backend.draining.is_none());
     for backend in &maintained {
         assert!(
-            backend
-                .draining
-                .as_deref()
-                .unwrap()
-                .starts_with("maintenance"),
+            backend.draining.unwrap().why().starts_with("maintenance"),
             "{backend:?}"
         );
         assert_eq!(backend.weight.get(), 0);
@@ -244,8 +240,7 @@ fn only_tasks_that_take_flows_replace_others_and_only_running_ones_are_replaced(
         let maintained = snapshot.pools.iter().flat_map(|pool| &pool.backends);
         let maintained = maintained.filter(|b| {
             b.draining
-                .as_deref()
-                .is_some_and(|why| why.starts_with("maintenance"))
+                .is_some_and(|drain| drain.why().starts_with("maintenance"))
         });
         assert_eq!(maintained.count(), out, "{state} {checks}");
     }
@@ -256,7 +251,7 @@ fn only_tasks_that_take_flows_replace_others_and_only_running_ones_are_replaced(
     let blues = &snapshot.pools[0].backends;
     let reasons: Vec<_> = blues
         .iter()
-        .map(|b| b.draining.as_deref().unwrap_or(""))
+        .map(|b| b.draining.map_or("", crate::catalog::Drain::why))
         .collect();
     assert_eq!(reasons[0], "TASK_KILLING");
     assert!(reasons[1].starts_with("maintenance"), "{reasons:?}");

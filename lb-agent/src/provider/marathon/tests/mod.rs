@@ -80,7 +80,6 @@ fn line(pool: &Pool) -> String {
     let backends = pool.backends.iter().map(|backend| {
         let why = backend
             .draining
-            .as_deref()
             .map(|why| format!(" ({why})"))
             .unwrap_or_default();
         format!("{} w{}{why}", backend.addr, backend.weight)

@@ -1,0 +1,93 @@
+//! A node with an engine and an agent that reads it, on the stage.
+#![allow(clippy::expect_used, reason = "a test says what it expects")]
+
+use std::net::SocketAddr;
+
+use serde_json::Value;
+
+use crate::{
+    docker::{Docker, place},
+    lab::wait_until,
+    stage::{PATIENCE, Stage},
+};
+
+/// VIPs are leased of what the stage's clients have a route to.
+const POOL: [&str; 2] = ["--vip-pool-v4", "10.99.1.1-10.99.255.254"];
+/// Port 80 of these containers is behind the VIP `web:80`.
+pub const LABEL: [&str; 2] = ["--label", "lb.vip=web:80"];
+/// The stage's own file has nothing.
+const NONE: &str = "services: []\n";
+
+/// A node with an engine and an agent that reads it.
+pub struct Yard {
+    /// Its containers end before the host does.
+    pub docker: Docker,
+    /// Node, clients and agent.
+    pub stage: Stage,
+}
+
+impl Yard {
+    /// The agent, with these flags besides, and the engine.
+    pub fn up(name: &str, flags: &[&str]) -> Self {
+        let dir = place(name).expect("a folder");
+        let socket = format!("--docker=unix://{}/docker.sock", dir.display());
+        // The engine comes later than the agent, which waits for it.
+        let stage = Stage::up(NONE, &[&[socket.as_str()], &POOL[..], flags].concat());
+        let docker = Docker::start(&stage.node, dir).expect("an engine");
+        Self { docker, stage }
+    }
+
+    /// Starts a container.
+    pub fn run(&self, name: &str, options: &[&str]) {
+        self.docker.run(name, options).expect(name);
+    }
+
+    /// Runs the engine's command.
+    pub fn docker(&self, words: &[&str]) {
+        self.docker.docker(words).expect("it is done");
+    }
+
+    /// The service of this name in `status`.
+    pub fn service(&self, name: &str) -> Value {
+        let status = self.stage.status();
+        let services = status["services"].as_array();
+        let found = services.into_iter().flatten().find(|service| {
+            service["name"]
+                .as_str()
+                .is_some_and(|full| full.starts_with(&format!("{name}.docker")))
+        });
+        found.cloned().unwrap_or_default()
+    }
+
+    /// Waits for so many backends that take new flows; the VIP.
+    pub fn expect(&self, name: &str, ready: usize) -> SocketAddr {
+        let seen = wait_until("the backends are ready", PATIENCE, || {
+            weights(&self.service(name))
+                .iter()
+                .filter(|weight| **weight > 0)
+                .count()
+                == ready
+        });
+        if seen.is_err() {
+            panic!(
+                "{name} never has {ready} backends: {:#}",
+                self.stage.status()
+            );
+        }
+        let vip = self.service(name)["addrs"][0]
+            .as_str()
+            .expect("an address")
+            .to_owned();
+        SocketAddr::new(vip.parse().expect("an address"), 80)
+    }
+}
+
+/// The weight of each of its backends.
+fn weights(service: &Value) -> Vec<u64> {
+    let backends = service["backends"].as_array();
+    backends
+        .into_iter()
+        .flatten()
+        .map(|backend| backend["weight"].as_u64().unwrap_or(0))
+        .collect()
+}
