@@ -12,8 +12,13 @@ use crate::datapath::flows::{Census, FlowTables};
 
 /// Time between two walks through the flow tables.
 const INTERVAL: Duration = Duration::from_secs(10);
-/// A walk rests this many times as long as it took: 2 % of a CPU at most, however many flows there are.
+/// After a walk there is a rest of so many times as long as it took: 2 % of a CPU at most, however many flows there are.
 const REST: u32 = 50;
+/// The same while the tables are as good as empty: what is in them can wait, and to walk through empty buckets takes its
+/// time, too.
+const REST_IDLE: u32 = 250;
+/// Tables up to this share are as good as empty, percent.
+const IDLE: u64 = 1;
 /// A table is called nearly full above this share, percent: new flows begin to push out old ones.
 const NEARLY_FULL: u64 = 90;
 
@@ -42,9 +47,13 @@ pub(super) async fn run(tables: FlowTables, census: Arc<ArcSwap<Census>>) {
                 return;
             }
         };
+        let mut rest = REST;
         match found {
             Ok(found) => {
                 failing = false;
+                if is_idle(&found) {
+                    rest = REST_IDLE;
+                }
                 warn_of_full(&census.load(), &found);
                 census.store(Arc::new(found));
             }
@@ -54,8 +63,14 @@ pub(super) async fn run(tables: FlowTables, census: Arc<ArcSwap<Census>>) {
             }
             Err(_) => {}
         }
-        tokio::time::sleep(INTERVAL.max(start.elapsed() * REST)).await;
+        tokio::time::sleep(INTERVAL.max(start.elapsed() * rest)).await;
     }
+}
+
+fn is_idle(census: &Census) -> bool {
+    let all = &census.tables;
+    all.iter()
+        .all(|fill| u64::from(fill.used) * 100 <= u64::from(fill.room) * IDLE)
 }
 
 /// One line when a table becomes nearly full.

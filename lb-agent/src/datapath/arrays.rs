@@ -69,12 +69,19 @@ impl<V: Pod + Default + PartialEq> ById<V> {
 
     /// All values but default ones, by id.
     pub(super) fn read(&self) -> Result<BTreeMap<u32, V>> {
+        self.read_below(self.len)
+    }
+
+    /// Those of the ids below `end`.
+    pub(super) fn read_below(&self, end: usize) -> Result<BTreeMap<u32, V>> {
+        let end = end.min(self.len);
         let mut found = BTreeMap::new();
         let mut cursor = sys::Cursor::default();
-        let (mut ids, mut values) = (vec![0_u32; BATCH], vec![V::default(); BATCH]);
+        let room = BATCH.min(end);
+        let (mut ids, mut values) = (vec![0_u32; room], vec![V::default(); room]);
         let mut seen = 0;
         let mut more = true;
-        while more && seen < self.len {
+        while more && seen < end {
             let read;
             (read, more) = sys::lookup_batch(self.fd.as_fd(), &mut cursor, &mut ids, &mut values)
                 .with_context(|| format!("cannot read {}", self.name))?;

@@ -25,6 +25,7 @@ use super::{
     lists::Lists,
     peers::Peers,
     percpu::PerCpu,
+    stats::InUse,
     sys,
 };
 use crate::plan::{Endpoint, Kernel, KernelState, Op};
@@ -56,6 +57,7 @@ pub(super) struct Maps {
     node: Array<MapData, NodeConfig>,
     peers: Peers,
     pub(super) filter: Arc<Mutex<Filter>>,
+    pub(super) in_use: Arc<InUse>,
 }
 
 /// Takes a map out of the object under its type.
@@ -95,6 +97,7 @@ impl Maps {
             sources6: take(object, "LB_SOURCES6")?,
             node: take(object, "LB_NODE")?,
             filter: Arc::new(Mutex::new(Filter::take(object)?)),
+            in_use: Arc::default(),
         })
     }
 
@@ -156,7 +159,7 @@ impl Maps {
 
     fn write(&mut self, op: &Op) -> Result<()> {
         match op {
-            Op::PutBackend { id, value } => self.backends.put(&[*id], &[*value])?,
+            Op::PutBackend { id, value } => self.put_some(&[*id], &[*value])?,
             Op::FreeBackend { id, generation } => {
                 self.backends.put(&[*id], &[Op::freed(*generation)])?;
                 // The next one to have the id begins at zero.
@@ -268,6 +271,7 @@ impl Kernel for Maps {
 
     fn finish(&mut self, state: &KernelState) -> Result<()> {
         sys::give_memory_back();
+        self.in_use.note(state);
         let mut filter = self.filter.lock().unwrap_or_else(PoisonError::into_inner);
         filter.follow(state)
     }
@@ -296,7 +300,12 @@ impl Maps {
             _ => None,
         };
         let all: Option<(Vec<_>, Vec<_>)> = ops.iter().map(backend).collect();
-        all.map(|(ids, values)| self.backends.put(&ids, &values))
+        all.map(|(ids, values)| self.put_some(&ids, &values))
+    }
+
+    fn put_some(&self, ids: &[u32], values: &[Backend]) -> Result<()> {
+        self.in_use.reach(ids);
+        self.backends.put(ids, values)
     }
 
     fn put_limits(&self, ops: &[Op]) -> Option<Result<()>> {

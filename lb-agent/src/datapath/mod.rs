@@ -191,7 +191,11 @@ impl Datapath {
     ///
     /// If a pinned map cannot be opened.
     pub fn stats(&self) -> Result<Stats> {
-        Stats::open(&self.config.pin_dir, &self.config.sizes)
+        Stats::open(
+            &self.config.pin_dir,
+            &self.config.sizes,
+            Arc::clone(&self.maps.in_use),
+        )
     }
 
     /// What is remembered of local sockets.

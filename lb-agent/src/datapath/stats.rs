@@ -5,6 +5,10 @@ use std::{
     net::{IpAddr, SocketAddr},
     os::fd::OwnedFd,
     path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use anyhow::{Context as _, Result};
@@ -21,7 +25,7 @@ use super::{
     percpu::PerCpu,
     suspects::{Suspects, reason},
 };
-use crate::plan::Endpoint;
+use crate::plan::{Endpoint, KernelState};
 
 /// The maps that count, opened from their pins.
 #[derive(Debug)]
@@ -37,6 +41,14 @@ pub struct Stats {
     carried: PerCpu<ServiceTraffic>,
     reasons: PerCpu<u64>,
     suspects: Suspects,
+    in_use: Arc<InUse>,
+}
+
+/// How far the ids reach that are in use. The arrays are as long as they may ever have to be: whoever reads them once a
+/// second is not to walk through all that is empty.
+#[derive(Debug)]
+pub(super) struct InUse {
+    backends: AtomicUsize,
 }
 
 /// What was counted up to now, since the maps were made.
@@ -80,12 +92,39 @@ pub struct ServiceCounts {
     pub is_dsr: bool,
 }
 
+// === impl InUse ===
+
+impl InUse {
+    /// Takes note of what the maps hold now.
+    pub(super) fn note(&self, state: &KernelState) {
+        let last = state.backends.keys().next_back();
+        let end = last.map_or(0, |last| *last as usize + 1);
+        self.backends.store(end, Ordering::Relaxed);
+    }
+
+    /// Takes note of backends that are about to be there.
+    pub(super) fn reach(&self, ids: &[u32]) {
+        let end = ids.iter().max().map_or(0, |last| *last as usize + 1);
+        self.backends.fetch_max(end, Ordering::Relaxed);
+    }
+}
+
+impl Default for InUse {
+    /// Nobody knows yet.
+    fn default() -> Self {
+        Self {
+            backends: AtomicUsize::new(usize::MAX),
+        }
+    }
+}
+
 // === impl Stats ===
 
 impl Stats {
-    pub(super) fn open(pin_dir: &Path, sizes: &Sizes) -> Result<Self> {
+    pub(super) fn open(pin_dir: &Path, sizes: &Sizes, in_use: Arc<InUse>) -> Result<Self> {
         let dir = &schema_dir(pin_dir);
         Ok(Self {
+            in_use,
             backends: ById::open(dir, "LB_BACKENDS", sizes.backends)?,
             active: ById::open(dir, "LB_LOADS", sizes.backends)?,
             states: ById::open(dir, "LB_SERVICE_STATES", sizes.service_ids())?,
@@ -120,15 +159,16 @@ impl Stats {
     }
 
     fn read_backends(&self, counted: &mut Counted) -> Result<()> {
-        let mut backends = self.backends.read()?;
+        let end = self.in_use.backends.load(Ordering::Relaxed);
+        let mut backends = self.backends.read_below(end)?;
         backends.retain(|_, backend| backend.state != backend_state::FREE);
         let Some(len) = backends.keys().next_back().map(|id| *id as usize + 1) else {
             return Ok(());
         };
-        let active = self.active.read()?;
+        let active = self.active.read_below(len)?;
         let traffic = self.traffic.sums(len, add_traffic)?;
         let connections = self.connections.sums(len, add_connections)?;
-        let suspects = self.suspects.read()?;
+        let suspects = self.suspects.read_below(len)?;
         for (id, backend) in backends {
             let Some(endpoint) = Endpoint::of(&backend) else {
                 continue;
@@ -165,7 +205,7 @@ impl Stats {
         let Some(len) = last.map(|id| id as usize + 1) else {
             return Ok(());
         };
-        let states = self.states.read()?;
+        let states = self.states.read_below(len)?;
         let stats = self.services.sums(len, add_service)?;
         let carried = self.carried.sums(len, add_carried)?;
         for (endpoint, service) in services {

@@ -47,12 +47,17 @@ impl Suspects {
     ///
     /// If a map cannot be read.
     pub fn read(&self) -> Result<HashMap<Endpoint, Suspect>> {
-        let mut suspects = self.suspects.read()?;
+        self.read_below(usize::MAX)
+    }
+
+    /// Those of the backends with ids below `end`.
+    pub(super) fn read_below(&self, end: usize) -> Result<HashMap<Endpoint, Suspect>> {
+        let mut suspects = self.suspects.read_below(end)?;
         suspects.retain(|_, suspect| suspect.times != 0);
         if suspects.is_empty() {
             return Ok(HashMap::new());
         }
-        let backends = self.backends.read()?;
+        let backends = self.backends.read_below(end)?;
         let current = |(id, suspect): (u32, Suspect)| {
             let backend = backends.get(&id)?;
             let is_it =

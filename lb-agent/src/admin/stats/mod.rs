@@ -46,8 +46,15 @@ use super::{
 
 /// Time between two samples.
 const INTERVAL: Duration = Duration::from_secs(1);
-/// A sample rests this many times as long as it took: 5 % of a CPU at most, however many backends there are.
+/// The longest one, however long a sample takes.
+const LONGEST: Duration = Duration::from_secs(30);
+/// After a sample there is a rest of so many times as long as it took: 5 % of a CPU at most, however many backends there
+/// are.
 const REST: u32 = 20;
+/// The same while nobody has looked for [`WATCHED`]: 0.5 %.
+const REST_ALONE: u32 = 200;
+/// Whoever looks is expected to look again within this time.
+const WATCHED: Duration = Duration::from_secs(35);
 /// Who may wait for a new sample.
 const WAITING: usize = 64;
 
@@ -63,6 +70,8 @@ struct Inner {
     events: Events,
     wanted: mpsc::Sender<oneshot::Sender<()>>,
     forget: AtomicBool,
+    /// When somebody last looked.
+    looked: Mutex<Instant>,
 }
 
 // === impl Stats ===
@@ -77,13 +86,20 @@ impl Stats {
             events,
             wanted,
             forget: AtomicBool::new(false),
+            looked: Mutex::new(Instant::now()),
         });
         tokio::spawn(run(Arc::downgrade(&inner), wishes, report, count));
         Self { inner }
     }
 
-    /// The latest sample.
+    /// The latest sample. Who is the first to look for a while gets an older one, and the next one soon.
     pub fn sample(&self) -> Arc<Sample> {
+        if !self.inner.is_watched() {
+            let (done, _) = oneshot::channel();
+            // Others wait for one already, if there is no room.
+            let _ = self.inner.wanted.try_send(done);
+        }
+        self.inner.look();
         self.inner.sample.load_full()
     }
 
@@ -95,7 +111,8 @@ impl Stats {
             // Who samples may have ended: the latest one is all there is.
             let _ = tokio::time::timeout(PATIENCE, wait).await;
         }
-        self.sample()
+        self.inner.look();
+        self.inner.sample.load_full()
     }
 
     /// Waits for the first sample of an agent that has looked around.
@@ -125,6 +142,26 @@ impl Stats {
     pub async fn clear(&self) {
         self.inner.forget.store(true, Ordering::Release);
         self.fresh().await;
+    }
+}
+
+// === impl Inner ===
+
+impl Inner {
+    fn is_watched(&self) -> bool {
+        let looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
+        looked.elapsed() < WATCHED
+    }
+
+    fn look(&self) {
+        let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
+        *looked = Instant::now();
+    }
+
+    /// Between the beginning of a sample that took so long and that of the next one.
+    fn interval(&self, took: Duration) -> Duration {
+        let rest = if self.is_watched() { REST } else { REST_ALONE };
+        (took * rest).clamp(INTERVAL, LONGEST)
     }
 }
 
@@ -185,9 +222,8 @@ async fn run(
                 return;
             }
         }
-        if tick {
-            next = begun + INTERVAL.max(begun.elapsed() * REST);
-        }
+        let after = begun + shared.interval(begun.elapsed());
+        next = if tick { after } else { next.min(after) };
         for wish in waiting {
             // Who waited may have gone.
             let _ = wish.send(());
