@@ -15,18 +15,21 @@ use crate::{
     plan::Endpoint,
 };
 
+mod called;
 mod detail;
 
 pub use detail::{DeclaredReport, HealthReport, LimitsReport, ProbeReport};
 
 /// A moment as milliseconds since 1970-01-01T00:00:00Z.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub struct Timestamp(pub u64);
 
 /// Everything that `status` shows. The control loop puts a new one in place after every change; ages and whatever
 /// the kernel counts are filled in when somebody asks.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct StatusReport {
     /// The process.
     pub agent: AgentReport,
@@ -48,6 +51,7 @@ pub struct StatusReport {
 
 /// The process.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct AgentReport {
     /// Of the program.
     pub version: String,
@@ -63,6 +67,7 @@ pub struct AgentReport {
 
 /// One VIP, port and protocol.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ServiceReport {
     /// Canonical name without zone (`dcos-101app2.marathon`); `None`: an IP VIP.
     pub name: Option<String>,
@@ -70,9 +75,11 @@ pub struct ServiceReport {
     pub addrs: Vec<IpAddr>,
     /// The VIP's port, host byte order.
     #[serde(with = "port")]
+    #[cfg_attr(test, schemars(with = "u16"))]
     pub port: Port,
     /// `tcp` or `udp`.
     #[serde(with = "protocol")]
+    #[cfg_attr(test, schemars(with = "String"))]
     pub protocol: Protocol,
     /// How backends are chosen: `maglev`, `least-conn`, `round-robin` or `source`.
     pub algorithm: String,
@@ -112,6 +119,7 @@ pub struct ServiceReport {
 
 /// One instance behind a VIP.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct BackendReport {
     /// Where it listens.
     pub addr: SocketAddr,
@@ -147,6 +155,7 @@ pub struct BackendReport {
 /// What was counted since the backend came. A number that cannot be known is missing: where a backend answers
 /// clients directly, nothing of what it says comes by.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Traffic {
     /// Flows at present. UDP sockets of local processes have no end that could be seen and do not count.
     pub flows_active: u64,
@@ -183,6 +192,7 @@ pub struct Traffic {
 
 /// What was counted of a service since it came, at its VIPs and ports of the node together.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ServiceTraffic {
     /// Flows at present, as in [`Traffic`].
     pub flows_active: u64,
@@ -214,6 +224,7 @@ pub struct ServiceTraffic {
 
 /// What the agent makes of a backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum BackendState {
     /// Takes new flows, if it has weight.
@@ -230,6 +241,7 @@ pub enum BackendState {
 
 /// A word of the operator about backends.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct OperatorReport {
     /// Which backends.
     pub which: String,
@@ -245,6 +257,7 @@ pub struct OperatorReport {
 
 /// One orchestrator or file.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ProviderReport {
     /// `marathon:marathon`, `file:/etc/lb-agent/services.yaml`.
     pub id: String,
@@ -262,6 +275,7 @@ pub struct ProviderReport {
 
 /// A failed reading.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ErrorReport {
     /// When it failed.
     pub at: Timestamp,
@@ -271,6 +285,7 @@ pub struct ErrorReport {
 
 /// Something left out.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ProblemReport {
     /// App id, or whatever names the culprit.
     pub subject: String,
@@ -280,6 +295,7 @@ pub struct ProblemReport {
 
 /// The kernel side.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct DatapathReport {
     /// Where programs for outside traffic are attached.
     pub interfaces: Vec<InterfaceReport>,
@@ -295,6 +311,7 @@ pub struct DatapathReport {
 
 /// One interface.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct InterfaceReport {
     /// Its name.
     pub name: String,
@@ -306,6 +323,7 @@ pub struct InterfaceReport {
 
 /// One kernel table, as the last plan fills it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct MapReport {
     /// Its name.
     pub name: String,
@@ -317,6 +335,7 @@ pub struct MapReport {
 
 /// Packets that went no further, for one reason.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct DropReport {
     /// The reason's name.
     pub reason: String,
@@ -326,6 +345,7 @@ pub struct DropReport {
 
 /// The DNS side.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct DnsReport {
     /// Where it listens, over UDP and TCP.
     pub listen: Vec<SocketAddr>,
@@ -337,6 +357,7 @@ pub struct DnsReport {
 
 /// What DNS answers to one name: the body of `GET /v1/resolve?name=` and of `lb-agent resolve --json`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Resolution {
     /// As asked, with a final dot.
     pub name: String,

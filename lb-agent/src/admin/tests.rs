@@ -1,8 +1,10 @@
 //! The admin socket over a temporary run directory, and the bodies it serves.
 
+mod api;
 mod dashboards;
 pub(crate) mod look;
 mod ordering;
+mod pages;
 mod reports;
 pub(super) mod running;
 

@@ -15,13 +15,15 @@ use super::report::{ServiceReport, StatusReport};
 pub const ZONE: &str = "l4lb.thisdcos.directory";
 
 #[derive(Serialize)]
-struct Entry<'a> {
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "Vip"))]
+pub(super) struct Entry<'a> {
     vip: String,
     protocol: &'a str,
     backend: Vec<Backend>,
 }
 
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "VipBackend"))]
 struct Backend {
     ip: IpAddr,
     port: u16,

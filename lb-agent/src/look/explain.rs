@@ -22,9 +22,11 @@ pub struct Question {
 
 /// What becomes of a flow.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Explanation {
     /// `tcp` or `udp`.
     #[serde(with = "protocol")]
+    #[cfg_attr(test, schemars(with = "String"))]
     pub protocol: Protocol,
     /// Who opens it.
     pub client: SocketAddr,
@@ -52,6 +54,7 @@ pub struct Explanation {
 
 /// Whose an address is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Whose {
     /// A VIP: all for it is ours.
@@ -64,6 +67,7 @@ pub enum Whose {
 
 /// A service as the kernel has it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ServiceView {
     /// Canonical name without zone; `None`: an IP VIP.
     pub name: Option<String>,
@@ -87,6 +91,7 @@ pub struct ServiceView {
 
 /// What is said of a client.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct SourceView {
     /// Whether it may open flows.
     pub allowed: bool,
@@ -96,6 +101,7 @@ pub struct SourceView {
 
 /// A backend that is chosen.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Choice {
     /// Where it listens.
     pub backend: SocketAddr,
@@ -113,6 +119,7 @@ pub struct Choice {
 
 /// A backend that takes no new flow.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Passed {
     /// Where it listens; `None`: its id is not in use.
     pub backend: Option<SocketAddr>,
@@ -124,6 +131,7 @@ pub struct Passed {
 
 /// A flow that is not opened.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Refusal {
     /// The name of the reason, as in `status`.
     pub reason: String,
@@ -133,6 +141,7 @@ pub struct Refusal {
 
 /// A backend of a service's table.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Candidate {
     /// Where it listens.
     pub backend: SocketAddr,

@@ -9,6 +9,7 @@ use crate::{admin::report::protocol, catalog::Protocol};
 
 /// The body of `GET /v1/flows` and of `lb-agent flows --json`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct FlowsReport {
     /// By VIP, then by client; no more than were asked for.
     pub flows: Vec<FlowReport>,
@@ -18,9 +19,11 @@ pub struct FlowsReport {
 
 /// One flow: both of its table entries together.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct FlowReport {
     /// `tcp` or `udp`.
     #[serde(with = "protocol")]
+    #[cfg_attr(test, schemars(with = "String"))]
     pub protocol: Protocol,
     /// Who opened it.
     pub client: SocketAddr,
@@ -40,6 +43,7 @@ pub struct FlowReport {
 
 /// How packets get to a backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Way {
     /// Elsewhere on the network, both addresses translated.
@@ -56,6 +60,7 @@ pub enum Way {
 
 /// How far a flow is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum FlowState {
     /// TCP: the client has not confirmed it yet.

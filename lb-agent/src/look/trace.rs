@@ -65,6 +65,7 @@ pub enum Told {
 
 /// One line of `lb-agent trace`, and of `GET /v1/trace`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct TraceReport {
     /// When, ns since 1970-01-01T00:00:00Z.
     pub time_ns: u64,
@@ -106,6 +107,7 @@ pub struct TraceReport {
 
 /// Where in the kernel something happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Place {
     /// XDP.
@@ -126,6 +128,7 @@ pub enum Place {
 
 /// How old a flow is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Age {
     /// This packet or call opened it.
@@ -136,6 +139,7 @@ pub enum Age {
 
 /// What became of a packet or a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {
     /// This host's stack has the packet; the call goes on.

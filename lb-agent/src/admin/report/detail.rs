@@ -6,6 +6,7 @@ use super::Timestamp;
 
 /// What a service takes at most; 0: no limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct LimitsReport {
     /// Flows at a time.
     pub flows: u32,
@@ -17,6 +18,7 @@ pub struct LimitsReport {
 
 /// What the orchestrator says of a backend.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct DeclaredReport {
     /// Its weight, 0..=256.
     pub weight: u16,
@@ -28,6 +30,7 @@ pub struct DeclaredReport {
 
 /// How a backend has been since this agent knows it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct HealthReport {
     /// How often it went down.
     pub downs: u64,
@@ -41,6 +44,7 @@ pub struct HealthReport {
 
 /// The latest probe of a backend, and those before it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ProbeReport {
     /// When it ended.
     pub at: Timestamp,

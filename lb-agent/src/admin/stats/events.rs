@@ -17,6 +17,7 @@ const LONGEST: usize = 512;
 
 /// Something that changed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Event {
     /// Counts up from 1 on.
     pub number: u64,

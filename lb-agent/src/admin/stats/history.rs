@@ -12,6 +12,7 @@ const KEPT: usize = 120;
 
 /// A service at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Point {
     /// When.
     pub at: Timestamp,

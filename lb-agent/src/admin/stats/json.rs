@@ -17,10 +17,14 @@ use crate::admin::report::{
 
 /// The beginning of our own form: what holds for all services.
 #[derive(Serialize)]
-struct Head<'a> {
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "Statistics"))]
+pub(in crate::admin) struct Head<'a> {
     agent: &'a AgentReport,
+    /// When the counters were read.
     at: Timestamp,
+    /// Flows at present, of all services.
     flows_active: u64,
+    /// Flows ever, of all services.
     flows_new: u64,
     #[serde(flatten)]
     load: Shown,
@@ -28,37 +32,65 @@ struct Head<'a> {
     flow_room: Option<u64>,
     /// How long the sample took, ms.
     cost_ms: u64,
+    /// What an operator should look at, a sentence each.
     warnings: &'a [String],
 }
 
 /// A service.
 #[derive(Serialize)]
-struct Service<'a> {
+#[cfg_attr(
+    test,
+    derive(schemars::JsonSchema),
+    schemars(rename = "ServiceStatistics")
+)]
+pub(in crate::admin) struct Service<'a> {
+    /// HAProxy's number of the proxy, as in the CSV.
     iid: u32,
+    /// HAProxy's name of the proxy, as in the CSV.
     pxname: &'a str,
+    /// Canonical name without zone; `null`: an IP VIP.
     name: Option<&'a str>,
+    /// IPv4 first.
     addrs: &'a [IpAddr],
     port: u16,
+    /// `tcp` or `udp`.
     protocol: &'static str,
+    /// `maglev`, `least-conn`, `round-robin` or `source`.
     algorithm: &'a str,
+    /// How packets from outside get to backends.
     mode: &'a str,
+    /// Ports of the node's own addresses at which it stands.
     external: &'a [u16],
+    /// What its backends are asked; `null`: nothing.
     check: Option<&'a str>,
+    /// All its backends are down, so new flows go to them all the same.
     fail_open: bool,
+    /// Another node may give the name another address.
     address_not_agreed: bool,
+    /// `UP` or `DOWN`, as HAProxy's BACKEND line has it.
     status: &'static str,
+    /// Whether a backend takes new flows.
     up: bool,
+    /// Since the last change of that, s.
     changed_s: u64,
+    /// How often no backend was left.
     downs: u64,
+    /// Time without a backend, s.
     downtime_s: u64,
+    /// Weights of the backends that take new flows, together.
     weight: u64,
     limits: LimitsReport,
     #[serde(flatten)]
     load: Shown,
+    /// Flows that no backend took.
     failed: u64,
+    /// Flows that clients reset.
     client_resets: u64,
+    /// Flows that backends reset; `null`: not known, as answers do not come by here.
     backend_resets: Option<u64>,
+    /// SYNs sent again.
     retries: u64,
+    /// First packets that opened no flow since no backend took them.
     flows_unserved: u64,
     traffic: &'a ServiceTraffic,
     backends: Vec<Backend<'a>>,
@@ -66,16 +98,29 @@ struct Service<'a> {
 
 /// A backend.
 #[derive(Serialize)]
+#[cfg_attr(
+    test,
+    derive(schemars::JsonSchema),
+    schemars(rename = "BackendStatistics")
+)]
 struct Backend<'a> {
+    /// HAProxy's number of the server, as in the CSV.
     sid: u16,
+    /// HAProxy's name of the server, as in the CSV.
     svname: &'a str,
     addr: SocketAddr,
+    /// In HAProxy's words: `UP`, `DOWN`, `DRAIN`, `MAINT`, ...
     status: String,
     state: BackendState,
+    /// Why it is in that state.
     why: Option<&'a str>,
+    /// Since when, as far as this agent knows.
     since: Option<Timestamp>,
+    /// Since the last change of its state, s.
     changed_s: Option<u64>,
+    /// Time in which it was down or in maintenance, s.
     downtime_s: u64,
+    /// 0 to 256.
     weight: u16,
     /// Its part of all weights that take new flows, 0 to 1.
     share: f64,
@@ -83,10 +128,14 @@ struct Backend<'a> {
     observed_share: Option<f64>,
     #[serde(flatten)]
     load: Shown,
+    /// Connections that it did not accept.
     failed: u64,
+    /// Flows that it reset; `null`: not known.
     backend_aborts: Option<u64>,
     app: &'a str,
+    /// The orchestrator's id of the instance.
     task: &'a str,
+    /// Where it was read.
     provider: &'a str,
     declared: DeclaredReport,
     health: &'a HealthReport,
@@ -94,12 +143,19 @@ struct Backend<'a> {
 }
 
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "Rates"))]
 struct Shown {
+    /// New flows in the last second.
     rate: u64,
+    /// The most of that.
     rate_max: u64,
+    /// The most flows at a time.
     flows_max: u64,
+    /// When the last flow came; `null`: none did, or not known.
     last_new: Option<Timestamp>,
+    /// Mean time from SYN to SYN-ACK of the latest handshakes, us.
     connect_us: Option<u64>,
+    /// The highest of these means, us.
     connect_us_max: Option<u64>,
 }
 

@@ -12,8 +12,10 @@ mod statistics;
 mod tls;
 
 #[cfg(test)]
-pub(crate) mod tests;
+pub(super) mod tests;
 
+#[cfg(test)]
+pub(super) use self::pages::{Events, History, OPENAPI};
 pub use self::{
     access::Access,
     listen::{Listening, WebError, serve},

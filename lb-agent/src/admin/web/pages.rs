@@ -39,6 +39,9 @@ const READING: std::time::Duration = std::time::Duration::from_secs(120);
 /// Long pages that are sent at a time: each holds a sample.
 pub(in crate::admin) const READERS: usize = 16;
 
+/// What the pages are, for programs.
+pub(in crate::admin) const OPENAPI: &str = include_str!("../../../../docs/openapi.json");
+
 /// What is added to the router of the admin socket.
 pub(in crate::admin) fn routes() -> Router<Admin> {
     Router::new()
@@ -49,6 +52,7 @@ pub(in crate::admin) fn routes() -> Router<Admin> {
         .route("/v1/stats", get(stats))
         .route("/v1/events", get(events))
         .route("/v1/history", get(history))
+        .route("/v1/openapi.json", get(openapi))
         .route("/_haproxy_getpids", get(pids))
         .route("/_haproxy_getappmap", get(apps))
         .route("/_haproxy_getvhostmap", get(|| async { "" }))
@@ -102,6 +106,10 @@ async fn ready(State(admin): State<Admin>) -> Response {
     }
 }
 
+async fn openapi() -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], OPENAPI).into_response()
+}
+
 async fn pids(State(admin): State<Admin>) -> String {
     format!("{}\n", admin.report.load().agent.pid)
 }
@@ -146,7 +154,8 @@ struct After {
 }
 
 #[derive(Serialize)]
-struct Events {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(in crate::admin) struct Events {
     events: Vec<Event>,
 }
 
@@ -162,7 +171,8 @@ struct Of {
 }
 
 #[derive(Serialize)]
-struct History {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(in crate::admin) struct History {
     iid: u32,
     pxname: String,
     points: Vec<Point>,
@@ -178,7 +188,7 @@ async fn history(State(admin): State<Admin>, Query(of): Query<Of>) -> Response {
     let is_it = |front: &Front<'_>| {
         *front.proxy.name == *wanted
             || front.proxy.iid.to_string() == wanted
-            || titles(front).any(|title| title == wanted)
+            || front.service.is_called(&wanted)
     };
     let found = Front::all(&sample).find(is_it).map(|front| front.proxy);
     match found {
@@ -191,20 +201,6 @@ async fn history(State(admin): State<Admin>, Query(of): Query<Of>) -> Response {
         .into_response(),
         None => (StatusCode::NOT_FOUND, "there is no such service\n").into_response(),
     }
-}
-
-fn titles(front: &Front<'_>) -> impl Iterator<Item = String> {
-    let service = front.service;
-    let (port, protocol) = (service.port, service.protocol);
-    let named = service
-        .name
-        .iter()
-        .map(move |name| format!("{name}:{port}"));
-    let addrs = service.addrs.iter();
-    let by_addr = addrs.map(move |addr| std::net::SocketAddr::new(*addr, port.get()).to_string());
-    named
-        .chain(by_addr)
-        .flat_map(move |title| [format!("{title}/{protocol}"), title])
 }
 
 async fn stats(State(admin): State<Admin>) -> Response {

@@ -13,14 +13,14 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const TOKEN: &str = "Authorization: Bearer s3cret\r\n";
 
 /// Pages over TCP.
-struct Site {
+pub(in crate::admin) struct Site {
     at: SocketAddr,
     running: Running,
     _dir: tempfile::TempDir,
 }
 
 impl Site {
-    fn open(change: impl FnOnce(&mut Access)) -> Self {
+    pub(in crate::admin) fn open(change: impl FnOnce(&mut Access)) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let (token, users) = (dir.path().join("token"), dir.path().join("users"));
         std::fs::write(&token, "s3cret\n").unwrap();
@@ -63,11 +63,16 @@ impl Site {
         (head.to_owned(), body.to_owned())
     }
 
-    fn get(&self, target: &str, headers: &str) -> (String, String) {
+    pub(in crate::admin) fn get(&self, target: &str, headers: &str) -> (String, String) {
         self.send(format!("GET {target} HTTP/1.0\r\n{headers}\r\n").as_bytes())
     }
 
-    fn post(&self, target: &str, headers: &str, body: &str) -> (String, String) {
+    pub(in crate::admin) fn post(
+        &self,
+        target: &str,
+        headers: &str,
+        body: &str,
+    ) -> (String, String) {
         let length = body.len();
         let head = format!("POST {target} HTTP/1.0\r\n{headers}Content-Length: {length}\r\n\r\n");
         self.send(format!("{head}{body}").as_bytes())
