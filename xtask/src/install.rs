@@ -14,7 +14,14 @@ const DEFAULT: &str = "/usr/local/bin/lb-agent";
 /// In `lb-agent/dist`.
 const UNITS: [&str; 2] = ["lb-agent.service", "lb-agent-dns.socket"];
 
-/// Builds for release, copies program and units, and has systemd verify these; starts nothing.
+/// Shells, and where below `share` they look.
+const COMPLETIONS: [(&str, &str); 3] = [
+    ("bash", "bash-completion/completions/lb-agent"),
+    ("zsh", "zsh/site-functions/_lb-agent"),
+    ("fish", "fish/vendor_completions.d/lb-agent.fish"),
+];
+
+/// Builds for release, copies program, manual, completions and units, and has systemd verify these; starts nothing.
 ///
 /// # Errors
 ///
@@ -29,6 +36,7 @@ pub(crate) fn install(prefix: &Path) -> Result<()> {
         prefix.join("lib/systemd/system"),
     );
     put(&built, &program, "755")?;
+    put_manual(&built, prefix)?;
     for unit in UNITS {
         let text = fs::read_to_string(root().join("lb-agent/dist").join(unit))?;
         let adapted = built.with_file_name(unit);
@@ -55,6 +63,24 @@ pub(crate) fn install(prefix: &Path) -> Result<()> {
         "next: write /etc/lb-agent/config.toml, then `systemctl enable --now lb-agent`; with lb-agent-dns.socket \
          enabled too, DNS queries wait while the agent restarts"
     );
+    Ok(())
+}
+
+/// The manual pages and what makes shells complete, which the program itself prints.
+fn put_manual(built: &Path, prefix: &Path) -> Result<()> {
+    let made = built.with_file_name("man1");
+    run(Command::new(built).args(["man", "--dir"]).arg(&made))?;
+    for page in fs::read_dir(&made)? {
+        let page = page?;
+        let at = prefix.join("share/man/man1").join(page.file_name());
+        put(&page.path(), &at, "644")?;
+    }
+    for (shell, at) in COMPLETIONS {
+        let script = Command::new(built).args(["completions", shell]).output()?;
+        let made = built.with_file_name(format!("completions.{shell}"));
+        fs::write(&made, script.stdout)?;
+        put(&made, &prefix.join("share").join(at), "644")?;
+    }
     Ok(())
 }
 

@@ -6,6 +6,8 @@ mod ask;
 mod check;
 mod client;
 mod follow;
+mod lists;
+mod manual;
 mod orders;
 mod render;
 mod text;
@@ -28,6 +30,8 @@ use clap::{Parser, Subcommand};
 pub use self::ask::{CaptureArgs, ExplainArgs, FlowsArgs, TraceArgs};
 pub use self::check::CheckArgs;
 use self::client::ClientError;
+pub use self::lists::ListArgs;
+pub use self::manual::{CompletionsArgs, ManArgs};
 pub use self::orders::{OutArgs, WeightArgs, WhichArgs};
 #[cfg(feature = "tui")]
 pub use self::top::TopArgs;
@@ -62,6 +66,10 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// List services, one line each: where they stand, how they choose, how many backends are up, their flows
+    Services(ListArgs),
+    /// List backends, one line each: state, weight, flows, and why they are in that state
+    Backends(ListArgs),
     /// Show what the agent's DNS answers to a name
     Resolve {
         /// The name; its zone may be left out, as in dcos-101app2.marathon
@@ -102,6 +110,7 @@ pub enum Command {
     /// alone: say it on every node that sends to the backend.
     Drain(OutArgs),
     /// As `drain`, but shown as maintenance
+    #[command(visible_alias = "maint")]
     Maintenance(OutArgs),
     /// Take back what was said of a backend by `drain`, `maintenance` and `weight`
     Ready(WhichArgs),
@@ -110,6 +119,10 @@ pub enum Command {
     /// Watch services and backends, the busiest first, and drain them by single keys
     #[cfg(feature = "tui")]
     Top(TopArgs),
+    /// Print what makes a shell complete commands and flags, for a file that it reads at its start
+    Completions(CompletionsArgs),
+    /// Print this program's manual page, as troff
+    Man(ManArgs),
     /// Remove everything the agent ever put into the kernel, and end the traffic it carries; the agent must be stopped
     Purge,
 }
@@ -134,6 +147,8 @@ enum CliError {
     File { path: PathBuf, error: io::Error },
     #[error("{0} has no address")]
     NoAnswer(String),
+    #[error("there is no service {0}; `lb-agent services` lists all")]
+    NoService(String),
     #[error("cannot write the answer: {0}")]
     Output(#[from] io::Error),
     #[error("cannot write JSON: {0}")]
@@ -201,8 +216,10 @@ pub fn run(
 ) -> ExitCode {
     let mut out = io::stdout().lock();
     let outcome = match command {
-        // Asks nobody, so it depends on no setting.
+        // These ask nobody, so they depend on no setting.
         Command::Check(args) => check::check(args, &mut out),
+        Command::Completions(args) => manual::completions(*args, &mut out),
+        Command::Man(args) => manual::man(args, &mut out),
         command => Paths::load(flags)
             .map_err(CliError::from)
             .and_then(|paths| execute(command, &paths, purge, &mut out)),
@@ -229,21 +246,12 @@ fn execute(
 ) -> Result<(), CliError> {
     let socket = &paths.admin_socket();
     match command {
-        Command::Status { json } => {
-            let report = client::status(&paths.admin_socket())?;
-            if *json {
-                write_json(&report, out)
-            } else {
-                Ok(out.write_all(render::status(&report).as_bytes())?)
-            }
-        }
+        Command::Services(args) => lists::services(socket, args, out),
+        Command::Backends(args) => lists::backends(socket, args, out),
+        Command::Status { json } => show(&client::status(socket)?, *json, render::status, out),
         Command::Resolve { name, json } => {
-            let answer = client::resolve(&paths.admin_socket(), name)?;
-            if *json {
-                write_json(&answer, out)?;
-            } else {
-                out.write_all(render::resolution(&answer).as_bytes())?;
-            }
+            let answer = client::resolve(socket, name)?;
+            show(&answer, *json, render::resolution, out)?;
             if has_answer(&answer) {
                 Ok(())
             } else {
@@ -251,24 +259,18 @@ fn execute(
             }
         }
         Command::Flows(args) => {
-            let found = client::flows(&paths.admin_socket(), &args.query())?;
-            if args.json {
-                write_json(&found, out)
-            } else {
-                Ok(out.write_all(render::flows(&found).as_bytes())?)
-            }
+            let found = client::flows(socket, &args.query())?;
+            show(&found, args.json, render::flows, out)
         }
         Command::Explain(args) => {
-            let told = client::explain(&paths.admin_socket(), &args.query())?;
-            if args.json {
-                write_json(&told, out)
-            } else {
-                Ok(out.write_all(render::explanation(&told).as_bytes())?)
-            }
+            let told = client::explain(socket, &args.query())?;
+            show(&told, args.json, render::explanation, out)
         }
         Command::Check(args) => check::check(args, out),
-        Command::Trace { which, json } => follow::trace(&paths.admin_socket(), which, *json, out),
-        Command::Capture(args) => follow::capture(&paths.admin_socket(), args, out),
+        Command::Completions(args) => manual::completions(*args, out),
+        Command::Man(args) => manual::man(args, out),
+        Command::Trace { which, json } => follow::trace(socket, which, *json, out),
+        Command::Capture(args) => follow::capture(socket, args, out),
         Command::Drain(args) => orders::order(socket, "/v1/drain", &args.query(), out),
         Command::Maintenance(args) => orders::order(socket, "/v1/maintenance", &args.query(), out),
         Command::Ready(which) => orders::order(socket, "/v1/ready", &which.query(), out),
@@ -302,6 +304,19 @@ fn has_answer(answer: &Resolution) -> bool {
     !answer.authoritative || !answer.addrs.is_empty()
 }
 
+/// Writes what the agent said, for programs or for people.
+fn show<T: serde::Serialize>(
+    said: &T,
+    json: bool,
+    in_words: impl FnOnce(&T) -> String,
+    out: &mut dyn Write,
+) -> Result<(), CliError> {
+    if json {
+        return write_json(said, out);
+    }
+    Ok(out.write_all(in_words(said).as_bytes())?)
+}
+
 fn write_json(value: &impl serde::Serialize, out: &mut dyn Write) -> Result<(), CliError> {
     serde_json::to_writer_pretty(&mut *out, value)?;
     Ok(writeln!(out)?)
@@ -324,6 +339,7 @@ impl CliError {
             | Self::Terminal
             | Self::File { .. }
             | Self::NoAnswer(_)
+            | Self::NoService(_)
             | Self::Output(_)
             | Self::Json(_)
             | Self::Unreadable(_)

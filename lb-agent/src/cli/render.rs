@@ -2,15 +2,20 @@
 
 mod explain;
 mod flows;
+mod lists;
 mod trace;
-
 mod traffic;
 
 use std::{fmt::Write, net::IpAddr, time::Duration};
 
 use comfy_table::{ContentArrangement, Table, presets::NOTHING};
 
-pub(super) use self::{explain::explanation, flows::flows, trace::traced};
+pub(super) use self::{
+    explain::explanation,
+    flows::flows,
+    lists::{backends, services},
+    trace::traced,
+};
 use crate::admin::report::{
     BackendReport, DatapathReport, DnsReport, OperatorReport, ProviderReport, Resolution,
     ServiceReport, StatusReport, Timestamp,
@@ -26,12 +31,17 @@ pub(super) fn status(report: &StatusReport) -> String {
         agent.pid,
         duration(agent.now.since(agent.started))
     );
-    section(&mut page, "SERVICES", "none", services(&report.services));
+    section(
+        &mut page,
+        "SERVICES",
+        "none",
+        service_table(&report.services),
+    );
     section(
         &mut page,
         "BACKENDS",
         "none",
-        backends(&report.services, agent.now),
+        backend_table(&report.services, agent.now),
     );
     optional(&mut page, "OPERATOR", operator(&report.operator, agent.now));
     optional(&mut page, "TRAFFIC", traffic::traffic(&report.services));
@@ -90,49 +100,29 @@ pub(super) fn plain(text: &str) -> String {
         })
 }
 
-fn services(services: &[ServiceReport]) -> Table {
+fn service_table(services: &[ServiceReport]) -> Table {
     let mut table = table(&["NAME", "VIP", "NODE PORTS", "ALGORITHM", "BACKENDS UP"]);
     for service in services {
-        let up = service
-            .backends
-            .iter()
-            .filter(|backend| backend.is_up())
-            .count();
-        let vips: Vec<_> = service
-            .addrs
-            .iter()
-            .map(|addr| vip(service, *addr))
-            .collect();
         let external: Vec<_> = service.external.iter().map(u16::to_string).collect();
-        let note = if service.address_not_agreed {
-            " (address not agreed across nodes)"
-        } else {
-            ""
-        };
-        let fails_open = if service.fail_open {
-            " (all are used: none is up)"
-        } else {
-            ""
-        };
         table.add_row([
             service
                 .name
                 .as_deref()
                 .map_or_else(|| "-".to_owned(), plain),
-            format!("{}{note}", vips.join(", ")),
+            vips(service),
             if external.is_empty() {
                 "-".to_owned()
             } else {
                 external.join(", ")
             },
             plain(&service.algorithm),
-            format!("{up}/{}{fails_open}", service.backends.len()),
+            up(service),
         ]);
     }
     table
 }
 
-fn backends(services: &[ServiceReport], now: Timestamp) -> Table {
+fn backend_table(services: &[ServiceReport], now: Timestamp) -> Table {
     let mut table = table(&[
         "SERVICE", "BACKEND", "WEIGHT", "STATE", "SINCE", "WHY", "APP", "TASK", "FROM",
     ]);
@@ -317,8 +307,31 @@ fn dns(page: &mut String, dns: Option<&DnsReport>) {
     }
 }
 
+/// All its addresses.
+fn vips(service: &ServiceReport) -> String {
+    let addrs = service.addrs.iter();
+    let vips: Vec<_> = addrs.map(|addr| vip(service, *addr)).collect();
+    let note = if service.address_not_agreed {
+        " (address not agreed across nodes)"
+    } else {
+        ""
+    };
+    format!("{}{note}", vips.join(", "))
+}
+
+/// `2/3`: so many of its backends take new flows.
+fn up(service: &ServiceReport) -> String {
+    let up = service.backends.iter().filter(|one| one.is_up()).count();
+    let fails_open = if service.fail_open {
+        " (all are used: none is up)"
+    } else {
+        ""
+    };
+    format!("{up}/{}{fails_open}", service.backends.len())
+}
+
 /// `dcos-101app2.marathon:10000/tcp`, or the address of an IP VIP.
-fn title(service: &ServiceReport) -> String {
+pub(super) fn title(service: &ServiceReport) -> String {
     match (&service.name, service.addrs.first()) {
         (Some(name), _) => format!("{}:{}/{}", plain(name), service.port, service.protocol),
         (None, Some(addr)) => vip(service, *addr),

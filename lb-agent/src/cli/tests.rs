@@ -2,6 +2,7 @@
 
 mod example;
 mod follow;
+mod lists;
 mod look;
 mod orders;
 

@@ -19,6 +19,10 @@ pub(super) fn sentence(error: &clap::Error) -> String {
             )
         }
         ErrorKind::ArgumentConflict => format!("{}: given more than once", name(&arg)),
+        ErrorKind::InvalidValue if text(ContextKind::ValidValue).is_some() => {
+            let value = text(ContextKind::InvalidValue).unwrap_or_default();
+            format!("{}: {value} is none of {}", name(&arg), valid(error))
+        }
         ErrorKind::InvalidValue | ErrorKind::TooFewValues | ErrorKind::WrongNumberOfValues => {
             format!("{}: needs a value; {}", name(&arg), see_help())
         }
@@ -34,6 +38,14 @@ pub(super) fn sentence(error: &clap::Error) -> String {
 /// `--iface` of `--iface <NAME>`.
 fn name(arg: &str) -> &str {
     arg.split(' ').next().unwrap_or(arg)
+}
+
+/// What would have been right.
+fn valid(error: &clap::Error) -> String {
+    match error.get(ContextKind::ValidValue) {
+        Some(ContextValue::Strings(all)) => all.join(", "),
+        _ => String::new(),
+    }
 }
 
 fn first(value: &ContextValue) -> Option<String> {

@@ -66,14 +66,9 @@ fn line_of(service: &ServiceReport, backend: &BackendReport) -> Vec<String> {
         failed,
         syn_retransmits,
         retransmits: _,
-        handshakes,
-        handshake_ns,
+        handshakes: _,
+        handshake_ns: _,
     } = &backend.traffic;
-    let handshake = match (handshakes, handshake_ns) {
-        (Some(0), _) => "-".to_owned(),
-        (Some(count), Some(ns)) => time(ns / count),
-        _ => "?".to_owned(),
-    };
     vec![
         title(service),
         plain(&backend.addr.to_string()),
@@ -88,8 +83,17 @@ fn line_of(service: &ServiceReport, backend: &BackendReport) -> Vec<String> {
         client_resets.to_string(),
         known(backend_resets),
         syn_retransmits.to_string(),
-        handshake,
+        handshake(&backend.traffic),
     ]
+}
+
+/// The mean time from SYN to SYN-ACK.
+pub(super) fn handshake(traffic: &Traffic) -> String {
+    match (traffic.handshakes, traffic.handshake_ns) {
+        (Some(0), _) => "-".to_owned(),
+        (Some(count), Some(ns)) => time(ns / count),
+        _ => "?".to_owned(),
+    }
 }
 
 /// `?`: nobody knows.

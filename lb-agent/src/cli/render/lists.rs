@@ -1,0 +1,73 @@
+//! The tables of `services` and `backends`.
+
+use super::{duration, plain, table, title, up, vips};
+use crate::admin::report::{ServiceReport, Timestamp};
+
+/// The whole of `lb-agent services`.
+pub(in crate::cli) fn services(services: &[ServiceReport]) -> String {
+    let mut table = table(&[
+        "SERVICE",
+        "VIP",
+        "MODE",
+        "ALGORITHM",
+        "CHECK",
+        "UP",
+        "FLOWS",
+        "NEW",
+        "REFUSED",
+    ]);
+    for service in services {
+        let traffic = &service.traffic;
+        table.add_row([
+            title(service),
+            vips(service),
+            plain(&service.mode),
+            plain(&service.algorithm),
+            or_dash(service.check.as_deref()),
+            up(service),
+            traffic.flows_active.to_string(),
+            traffic.flows_new.to_string(),
+            traffic.flows_refused.to_string(),
+        ]);
+    }
+    format!("{}\n", table.trim_fmt())
+}
+
+/// The whole of `lb-agent backends`.
+pub(in crate::cli) fn backends(services: &[ServiceReport], now: Timestamp) -> String {
+    let mut table = table(&[
+        "SERVICE",
+        "BACKEND",
+        "STATE",
+        "WEIGHT",
+        "SINCE",
+        "FLOWS",
+        "NEW",
+        "FAILED",
+        "HANDSHAKE",
+        "WHY",
+    ]);
+    for service in services {
+        for backend in &service.backends {
+            let traffic = &backend.traffic;
+            let since = backend.since;
+            table.add_row([
+                title(service),
+                backend.addr.to_string(),
+                backend.state.to_string(),
+                backend.weight.to_string(),
+                since.map_or_else(|| "-".to_owned(), |since| duration(now.since(since))),
+                traffic.flows_active.to_string(),
+                traffic.flows_new.to_string(),
+                traffic.failed.to_string(),
+                super::traffic::handshake(traffic),
+                or_dash(backend.why.as_deref()),
+            ]);
+        }
+    }
+    format!("{}\n", table.trim_fmt())
+}
+
+fn or_dash(text: Option<&str>) -> String {
+    text.map_or_else(|| "-".to_owned(), plain)
+}

@@ -1,0 +1,98 @@
+//! `services` and `backends`, `completions` and `man`.
+
+use clap::CommandFactory as _;
+
+use super::*;
+
+/// What a command line prints about the example.
+fn printed(args: &[&str]) -> Result<String, CliError> {
+    let dir = TempDir::new().unwrap();
+    answer_once(&dir, ok(&example()));
+    let command = parse(args).unwrap().command.unwrap();
+    let (text, outcome) = execute_in(&dir, command, no_purge);
+    outcome.map(|()| text)
+}
+
+#[test]
+fn services_are_one_line_each() {
+    let text = printed(&["services"]).unwrap();
+    assert_eq!(text, include_str!("../golden/services.txt"));
+    let one = printed(&["services", "dcos-101app2.marathon:10000"]).unwrap();
+    assert_eq!(one.lines().count(), 2, "{one}");
+    let json = printed(&["services", "10.1.2.3", "--json"]).unwrap();
+    let services: Vec<ServiceReport> = serde_json::from_str(&json).unwrap();
+    assert_eq!(services, example().services[1..]);
+}
+
+#[test]
+fn backends_are_one_line_each_with_the_reason_for_their_state() {
+    let text = printed(&["backends"]).unwrap();
+    assert_eq!(text, include_str!("../golden/backends.txt"));
+    let json = printed(&["backends", "11.68.84.23:10000/tcp", "--json"]).unwrap();
+    let backends: Vec<serde_json::Value> = serde_json::from_str(&json).unwrap();
+    assert_eq!(backends.len(), 3);
+    for (shown, of) in backends.iter().zip(&example().services[0].backends) {
+        assert_eq!(shown["service"], "dcos-101app2.marathon:10000/tcp");
+        let backend: BackendReport = serde_json::from_value(shown.clone()).unwrap();
+        assert_eq!(backend, *of);
+    }
+}
+
+#[test]
+fn a_service_that_is_not_there_is_a_failure_that_scripts_see() {
+    for command in ["services", "backends"] {
+        let error = printed(&[command, "app9\u{1b}[2J"]).unwrap_err();
+        assert_eq!(
+            (error.to_string().as_str(), error.code()),
+            (
+                "there is no service app9\\u{1b}[2J; `lb-agent services` lists all",
+                EXIT_FAILED
+            )
+        );
+    }
+}
+
+#[test]
+fn completions_know_every_command_and_flag() {
+    for shell in ["bash", "zsh", "fish"] {
+        let dir = TempDir::new().unwrap();
+        let command = parse(&["completions", shell]).unwrap().command.unwrap();
+        let script = execute_in(&dir, command, no_purge).0;
+        for command in Cli::command().get_subcommands() {
+            assert!(script.contains(command.get_name()), "{shell}: {command}");
+        }
+        let flag = if shell == "fish" { "iface" } else { "--iface" };
+        assert!(script.contains(flag), "{shell}");
+    }
+    assert_eq!(
+        mistake(&["completions", "ksh"]),
+        "<SHELL>: ksh is none of bash, elvish, fish, powershell, zsh"
+    );
+}
+
+#[test]
+fn every_command_has_a_manual_page() {
+    let dir = TempDir::new().unwrap();
+    let page = execute_in(&dir, parse(&["man"]).unwrap().command.unwrap(), no_purge).0;
+    assert!(page.contains(".TH lb-agent 1") && page.contains("Exit codes"));
+    let pages = dir.path().join("share/man1");
+    let at = pages.to_str().unwrap();
+    let command = parse(&["man", "--dir", at]).unwrap().command.unwrap();
+    execute_in(&dir, command, no_purge).1.unwrap();
+    assert_eq!(
+        std::fs::read_to_string(pages.join("lb-agent.1")).unwrap(),
+        page
+    );
+    for command in Cli::command().get_subcommands() {
+        let page = pages.join(format!("lb-agent-{}.1", command.get_name()));
+        let text = std::fs::read_to_string(&page).unwrap();
+        assert!(text.contains("SYNOPSIS"), "{text}");
+    }
+    let file = dir.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    let command = parse(&["man", "--dir", file.to_str().unwrap()]).unwrap();
+    let error = execute_in(&dir, command.command.unwrap(), no_purge)
+        .1
+        .unwrap_err();
+    assert!(error.to_string().starts_with("cannot write "), "{error}");
+}
