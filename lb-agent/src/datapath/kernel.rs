@@ -137,10 +137,11 @@ impl Maps {
                 service,
             );
         }
-        state.backends = self.backends.read()?;
-        state.limits = self.limits.read()?;
+        let end = self.in_use.end();
+        state.backends = self.backends.read_below(end)?;
+        state.limits = self.limits.read_below(end)?;
         state.lists = self.lists.read()?;
-        self.peers.read(&mut state)?;
+        self.peers.read(&mut state, end)?;
         self.tables_s.read(&mut state)?;
         self.tables_m.read(&mut state)?;
         self.tables_l.read(&mut state)?;

@@ -39,9 +39,9 @@ impl Peers {
         })
     }
 
-    /// Adds what they hold.
-    pub(super) fn read(&self, state: &mut KernelState) -> Result<()> {
-        state.hosts = self.hosts.read()?;
+    /// Adds what they hold, of backends with ids below `end`.
+    pub(super) fn read(&self, state: &mut KernelState, end: usize) -> Result<()> {
+        state.hosts = self.hosts.read_below(end)?;
         for entry in self.v4.keys() {
             state.peers.insert(IpAddr::V4(entry?.into()));
         }

@@ -44,8 +44,8 @@ pub struct Stats {
     in_use: Arc<InUse>,
 }
 
-/// How far the ids reach that are in use. The arrays are as long as they may ever have to be: whoever reads them once a
-/// second is not to walk through all that is empty.
+/// How far the ids reach that are in use. The arrays are as long as they may ever have to be: whoever reads them again and
+/// again is not to walk through all that is empty.
 #[derive(Debug)]
 pub(super) struct InUse {
     backends: AtomicUsize,
@@ -95,6 +95,11 @@ pub struct ServiceCounts {
 // === impl InUse ===
 
 impl InUse {
+    /// One more than the last id of a backend.
+    pub(super) fn end(&self) -> usize {
+        self.backends.load(Ordering::Relaxed)
+    }
+
     /// Takes note of what the maps hold now.
     pub(super) fn note(&self, state: &KernelState) {
         let last = state.backends.keys().next_back();
@@ -159,8 +164,7 @@ impl Stats {
     }
 
     fn read_backends(&self, counted: &mut Counted) -> Result<()> {
-        let end = self.in_use.backends.load(Ordering::Relaxed);
-        let mut backends = self.backends.read_below(end)?;
+        let mut backends = self.backends.read_below(self.in_use.end())?;
         backends.retain(|_, backend| backend.state != backend_state::FREE);
         let Some(len) = backends.keys().next_back().map(|id| *id as usize + 1) else {
             return Ok(());

@@ -70,8 +70,8 @@ struct Inner {
     events: Events,
     wanted: mpsc::Sender<oneshot::Sender<()>>,
     forget: AtomicBool,
-    /// When somebody last looked.
-    looked: Mutex<Instant>,
+    /// When somebody last looked; `None`: nobody did.
+    looked: Mutex<Option<Instant>>,
 }
 
 // === impl Stats ===
@@ -86,7 +86,7 @@ impl Stats {
             events,
             wanted,
             forget: AtomicBool::new(false),
-            looked: Mutex::new(Instant::now()),
+            looked: Mutex::default(),
         });
         tokio::spawn(run(Arc::downgrade(&inner), wishes, report, count));
         Self { inner }
@@ -150,12 +150,12 @@ impl Stats {
 impl Inner {
     fn is_watched(&self) -> bool {
         let looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
-        looked.elapsed() < WATCHED
+        looked.is_some_and(|looked| looked.elapsed() < WATCHED)
     }
 
     fn look(&self) {
         let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
-        *looked = Instant::now();
+        *looked = Some(Instant::now());
     }
 
     /// Between the beginning of a sample that took so long and that of the next one.

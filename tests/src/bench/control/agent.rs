@@ -79,14 +79,20 @@ pub(super) fn measure(services: usize, effort: &Effort, idle: u64) -> Result<Tak
         taken.remove.push(millis(began));
     }
     taken.resident.push(resident(agent.pid())?);
-    let (began, used) = (Instant::now(), cpu_time(agent.pid())?);
-    thread::sleep(Duration::from_secs(idle));
-    let used = cpu_time(agent.pid())? - used;
-    taken
-        .idle
-        .push(100.0 * used / began.elapsed().as_secs_f64());
-    ensure!(!agent.has_ended(), "the agent ended: {}", agent.stderr());
+    taken.idle.push(at_rest(&mut agent, idle)?);
     Ok(taken)
+}
+
+/// Percent of one CPU that it needs for `idle` seconds without a change, after as many in which it could end what the last
+/// change left to do.
+pub(super) fn at_rest(agent: &mut Process, idle: u64) -> Result<f64> {
+    let idle = Duration::from_secs(idle);
+    thread::sleep(idle);
+    let (began, used) = (Instant::now(), cpu_time(agent.pid())?);
+    thread::sleep(idle);
+    let used = cpu_time(agent.pid())? - used;
+    ensure!(!agent.has_ended(), "the agent ended: {}", agent.stderr());
+    Ok(100.0 * used / began.elapsed().as_secs_f64())
 }
 
 /// Starts one that reads its services from `source`: flags.

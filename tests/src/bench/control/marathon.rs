@@ -3,8 +3,7 @@
 use std::{
     collections::BTreeSet,
     net::{Ipv4Addr, SocketAddr},
-    thread,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -15,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::{
     Effort,
-    agent::{self, WITHIN, cpu_time, millis, pinned, wait},
+    agent::{self, WITHIN, millis, pinned, wait},
     many_apps::Answers,
 };
 use crate::lab::{HostSpec, Lab, wait_until};
@@ -142,13 +141,7 @@ pub(super) fn measure(effort: &Effort, idle: u64) -> Result<Taken> {
         answers.most_at_once() == 1,
         "more than one request at a time"
     );
-    let (began, used) = (Instant::now(), cpu_time(agent.pid())?);
-    thread::sleep(Duration::from_secs(idle));
-    let used = cpu_time(agent.pid())? - used;
-    taken
-        .idle
-        .push(100.0 * used / began.elapsed().as_secs_f64());
-    ensure!(!agent.has_ended(), "the agent ended: {}", agent.stderr());
+    taken.idle.push(agent::at_rest(&mut agent, idle)?);
     Ok(taken)
 }
 

@@ -45,7 +45,7 @@ pub struct Effort {
     pub rounds: usize,
     /// Changes of each kind, by the agent.
     pub agent_rounds: usize,
-    /// Seconds that the agent is watched doing nothing, with the most services.
+    /// Seconds that the agent is watched doing nothing, after as many for it to come to rest.
     pub idle: u64,
 }
 
@@ -81,12 +81,8 @@ pub fn run(report: &mut Report, effort: &Effort) -> Result<()> {
     }
     for &services in effort.services {
         eprintln!("control: {services} services with {BACKENDS} backends each, by an agent");
-        let idle = if Some(&services) == effort.services.last() {
-            effort.idle
-        } else {
-            effort.idle.min(3)
-        };
-        add_agent(report, services, &agent::measure(services, effort, idle)?);
+        let taken = agent::measure(services, effort, effort.idle)?;
+        add_agent(report, services, &taken);
     }
     eprintln!("control: {} apps of Marathon, by an agent", marathon::APPS);
     add_marathon(report, &marathon::measure(effort, effort.idle)?);
