@@ -42,26 +42,13 @@ pub(super) enum Value<L: Level> {
 }
 use Value::{Micros, Millis, Number, Signed, State};
 
-pub(super) const fn front(
+/// Of a table of them.
+pub(super) const fn family<L: Level>(
     name: &'static str,
     help: &'static str,
     kind: Kind,
-    value: Value<OfFront>,
-) -> Family<OfFront> {
-    Family {
-        name,
-        help,
-        kind,
-        value,
-    }
-}
-
-pub(super) const fn back(
-    name: &'static str,
-    help: &'static str,
-    kind: Kind,
-    value: Value<OfBack>,
-) -> Family<OfBack> {
+    value: Value<L>,
+) -> Family<L> {
     Family {
         name,
         help,

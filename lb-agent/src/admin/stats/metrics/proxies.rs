@@ -4,7 +4,7 @@ use super::{
     haproxy::{
         Family, OfFront,
         Value::{Micros, Number, Signed, State},
-        front,
+        family,
     },
     write::Kind::{Counter, Gauge},
 };
@@ -12,91 +12,91 @@ use crate::admin::stats::status;
 
 /// Of every service.
 pub(super) const FRONTEND: &[Family<OfFront>] = &[
-    front(
+    family(
         "haproxy_frontend_status",
         "Whether it takes new flows",
         Gauge,
         State(|_| "UP", &status::PROXY),
     ),
-    front(
+    family(
         "haproxy_frontend_current_sessions",
         "Flows at present",
         Gauge,
         Number(|f| Some(f.service.traffic.flows_active)),
     ),
-    front(
+    family(
         "haproxy_frontend_max_sessions",
         "The most flows at a time",
         Gauge,
         Number(|f| Some(f.proxy.load.active_max)),
     ),
-    front(
+    family(
         "haproxy_frontend_limit_sessions",
         "Flows that it may have",
         Gauge,
         Number(|f| f.limit()),
     ),
-    front(
+    family(
         "haproxy_frontend_sessions_total",
         "Flows ever",
         Counter,
         Number(|f| Some(f.service.traffic.flows_new)),
     ),
-    front(
+    family(
         "haproxy_frontend_connections_total",
         "Flows ever",
         Counter,
         Number(|f| Some(f.service.traffic.flows_new)),
     ),
-    front(
+    family(
         "haproxy_frontend_connections_rate_max",
         "The most new flows in a second",
         Gauge,
         Number(|f| Some(f.proxy.load.rate_max)),
     ),
-    front(
+    family(
         "haproxy_frontend_current_session_rate",
         "New flows in the last second",
         Gauge,
         Number(|f| Some(f.proxy.load.rate)),
     ),
-    front(
+    family(
         "haproxy_frontend_max_session_rate",
         "The most new flows in a second",
         Gauge,
         Number(|f| Some(f.proxy.load.rate_max)),
     ),
-    front(
+    family(
         "haproxy_frontend_limit_session_rate",
         "New flows a second that it may have, 0 for no limit",
         Gauge,
         Number(|f| Some(f.service.limits.rate.into())),
     ),
-    front(
+    family(
         "haproxy_frontend_bytes_in_total",
         "Bytes from clients",
         Counter,
         Number(|f| Some(f.service.traffic.bytes_in)),
     ),
-    front(
+    family(
         "haproxy_frontend_bytes_out_total",
         "Bytes to clients; missing where they bypass the node",
         Counter,
         Number(|f| f.service.traffic.bytes_out),
     ),
-    front(
+    family(
         "haproxy_frontend_requests_denied_total",
         "Flows of clients that may not use it",
         Counter,
         Number(|f| Some(f.service.traffic.flows_denied)),
     ),
-    front(
+    family(
         "haproxy_frontend_denied_connections_total",
         "Flows beyond a limit",
         Counter,
         Number(|f| Some(f.service.traffic.flows_limited)),
     ),
-    front(
+    family(
         "haproxy_frontend_internal_errors_total",
         "Flows lost since a table was full or no port was left",
         Counter,
@@ -106,169 +106,169 @@ pub(super) const FRONTEND: &[Family<OfFront>] = &[
 
 /// Of every service's backends together.
 pub(super) const BACKEND: &[Family<OfFront>] = &[
-    front(
+    family(
         "haproxy_backend_status",
         "Whether a backend takes new flows",
         Gauge,
         State(|f| f.pool_status(), &status::PROXY),
     ),
-    front(
+    family(
         "haproxy_backend_active_servers",
         "Backends that take new flows, backups apart",
         Gauge,
         Number(|f| Some(f.proxy.pool.active)),
     ),
-    front(
+    family(
         "haproxy_backend_backup_servers",
         "Backups that would take new flows",
         Gauge,
         Number(|f| Some(f.proxy.pool.backup)),
     ),
-    front(
+    family(
         "haproxy_backend_weight",
         "Weights of those together",
         Gauge,
         Number(|f| Some(f.proxy.pool.weight)),
     ),
-    front(
+    family(
         "haproxy_backend_uweight",
         "Their declared weights together",
         Gauge,
         Number(|f| Some(f.proxy.pool.declared_weight)),
     ),
-    front(
+    family(
         "haproxy_backend_current_sessions",
         "Flows at present",
         Gauge,
         Number(|f| Some(f.service.traffic.flows_active)),
     ),
-    front(
+    family(
         "haproxy_backend_max_sessions",
         "The most flows at a time",
         Gauge,
         Number(|f| Some(f.proxy.load.active_max)),
     ),
-    front(
+    family(
         "haproxy_backend_limit_sessions",
         "Flows that it may have",
         Gauge,
         Number(|f| f.limit()),
     ),
-    front(
+    family(
         "haproxy_backend_sessions_total",
         "Flows ever",
         Counter,
         Number(|f| Some(f.service.traffic.flows_new)),
     ),
-    front(
+    family(
         "haproxy_backend_current_session_rate",
         "New flows in the last second",
         Gauge,
         Number(|f| Some(f.proxy.load.rate)),
     ),
-    front(
+    family(
         "haproxy_backend_max_session_rate",
         "The most new flows in a second",
         Gauge,
         Number(|f| Some(f.proxy.load.rate_max)),
     ),
-    front(
+    family(
         "haproxy_backend_loadbalanced_total",
         "Times that a backend was chosen",
         Counter,
         Number(|f| Some(f.chosen())),
     ),
-    front(
+    family(
         "haproxy_backend_connection_attempts_total",
         "Handshakes that came about",
         Counter,
         Number(|f| f.connects()),
     ),
-    front(
+    family(
         "haproxy_backend_connection_errors_total",
         "Flows that no backend took",
         Counter,
         Number(|f| Some(f.failed())),
     ),
-    front(
+    family(
         "haproxy_backend_retry_warnings_total",
         "SYNs sent again",
         Counter,
         Number(|f| Some(f.retries())),
     ),
-    front(
+    family(
         "haproxy_backend_response_errors_total",
         "Flows that backends reset",
         Counter,
         Number(|f| f.backend_resets()),
     ),
-    front(
+    family(
         "haproxy_backend_client_aborts_total",
         "Flows that clients reset",
         Counter,
         Number(|f| Some(f.client_resets())),
     ),
-    front(
+    family(
         "haproxy_backend_server_aborts_total",
         "Flows that backends reset",
         Counter,
         Number(|f| f.backend_resets()),
     ),
-    front(
+    family(
         "haproxy_backend_bytes_in_total",
         "Bytes from clients",
         Counter,
         Number(|f| Some(f.service.traffic.bytes_in)),
     ),
-    front(
+    family(
         "haproxy_backend_bytes_out_total",
         "Bytes to clients; missing where they bypass the node",
         Counter,
         Number(|f| f.service.traffic.bytes_out),
     ),
-    front(
+    family(
         "haproxy_backend_check_up_down_total",
         "How often no backend was left",
         Counter,
         Number(|f| Some(f.proxy.pool.downs)),
     ),
-    front(
+    family(
         "haproxy_backend_check_last_change_seconds",
         "Since the last change of its status",
         Gauge,
         Number(|f| Some(f.last_change())),
     ),
-    front(
+    family(
         "haproxy_backend_downtime_seconds_total",
         "Time without a backend",
         Counter,
         Number(|f| Some(f.downtime())),
     ),
-    front(
+    family(
         "haproxy_backend_last_session_seconds",
         "Since the last new flow, -1 for never",
         Gauge,
         Signed(|f| f.last_new()),
     ),
-    front(
+    family(
         "haproxy_backend_connect_time_average_seconds",
         "Mean time from SYN to SYN-ACK of the latest handshakes",
         Gauge,
         Micros(|f| f.proxy.load.connect_us),
     ),
-    front(
+    family(
         "haproxy_backend_max_connect_time_seconds",
         "The highest of these means",
         Gauge,
         Micros(|f| f.proxy.load.connect_us_max),
     ),
-    front(
+    family(
         "haproxy_backend_current_queue",
         "There is no queue",
         Gauge,
         Number(|_| Some(0)),
     ),
-    front(
+    family(
         "haproxy_backend_max_queue",
         "There is no queue",
         Gauge,
