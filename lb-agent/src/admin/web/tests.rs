@@ -1,5 +1,8 @@
 //! The pages over TCP: who gets what, and what becomes of those who misbehave.
 
+mod health;
+mod tls;
+
 use std::{
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpStream},
@@ -7,7 +10,7 @@ use std::{
 };
 
 use super::*;
-use crate::admin::tests::running::Running;
+use crate::admin::{Admin, tests::running::Running};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 const TOKEN: &str = "Authorization: Bearer s3cret\r\n";
@@ -21,6 +24,15 @@ pub(in crate::admin) struct Site {
 
 impl Site {
     pub(in crate::admin) fn open(change: impl FnOnce(&mut Access)) -> Self {
+        Self::with(change, None, |_| {})
+    }
+
+    /// With `before` done to it before it serves.
+    fn with(
+        change: impl FnOnce(&mut Access),
+        certificate: Option<Certificate>,
+        before: impl FnOnce(&Admin) + Send + 'static,
+    ) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let (token, users) = (dir.path().join("token"), dir.path().join("users"));
         std::fs::write(&token, "s3cret\n").unwrap();
@@ -35,7 +47,8 @@ impl Site {
         let at = listening.addresses()[0];
         let running = Running::start(async |admin, stop| {
             let node = "n1".to_owned();
-            serve(listening, None, admin.router(), access, node, &stop).unwrap();
+            before(&admin);
+            serve(listening, certificate, admin.router(), access, node, &stop).unwrap();
             stop.cancelled().await;
         });
         Self {
