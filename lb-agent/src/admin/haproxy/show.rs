@@ -59,7 +59,7 @@ fn facts(sample: &Sample) -> Vec<(&'static str, String)> {
 }
 
 pub(super) async fn info(session: &mut Session) -> Answer {
-    let sample = session.admin.stats.sample();
+    let sample = session.admin.stats.latest().await;
     let lines = facts(&sample).into_iter();
     let text: String = lines
         .map(|(key, value)| format!("{key}: {value}\n"))
@@ -69,7 +69,7 @@ pub(super) async fn info(session: &mut Session) -> Answer {
 }
 
 pub(super) async fn info_json(session: &mut Session) -> Answer {
-    let sample = session.admin.stats.sample();
+    let sample = session.admin.stats.latest().await;
     let facts = facts(&sample).into_iter().enumerate();
     let list: Vec<_> = facts
         .map(|(place, (name, value))| {
@@ -90,7 +90,15 @@ pub(super) async fn info_json(session: &mut Session) -> Answer {
 }
 
 pub(super) async fn version(session: &mut Session) -> Answer {
-    let version = session.admin.stats.sample().report.agent.version.clone();
+    let version = session
+        .admin
+        .stats
+        .latest()
+        .await
+        .report
+        .agent
+        .version
+        .clone();
     session.send(&format!("{version}\n")).await?;
     Ok(Ok(()))
 }
@@ -112,7 +120,7 @@ pub(super) async fn stat(session: &mut Session, words: &[&str]) -> Answer {
     }
     wish.up = words.contains(&"up");
     wish.no_maint = words.contains(&"no-maint");
-    let sample = session.admin.stats.sample();
+    let sample = session.admin.stats.latest().await;
     let mut text = String::new();
     if words.contains(&"json") {
         text.push('[');
@@ -142,7 +150,7 @@ pub(super) async fn stat(session: &mut Session, words: &[&str]) -> Answer {
 }
 
 pub(super) async fn backend(session: &mut Session) -> Answer {
-    let sample = session.admin.stats.sample();
+    let sample = session.admin.stats.latest().await;
     let mut text = "# name\n".to_owned();
     for proxy in &sample.proxies {
         text.push_str(&proxy.name);
@@ -153,7 +161,7 @@ pub(super) async fn backend(session: &mut Session) -> Answer {
 }
 
 pub(super) async fn weight(session: &mut Session, server: &str) -> Answer {
-    let sample = session.admin.stats.sample();
+    let sample = session.admin.stats.latest().await;
     let Some((proxy, server)) = server.split_once('/') else {
         return Ok(Err("Require 'backend/server'.".into()));
     };
@@ -237,7 +245,7 @@ async fn each_server(
     head: &str,
     line: impl Fn(Back<'_>) -> String,
 ) -> Answer {
-    let sample = session.admin.stats.sample();
+    let sample = session.admin.stats.latest().await;
     let of = words.first().copied();
     if of.is_some_and(|name| sample.proxy(name).is_none()) {
         return Ok(Err("Can't find backend.".into()));
@@ -262,7 +270,7 @@ pub(super) async fn sess(session: &mut Session) -> Answer {
         Ok(Err(error)) => return Ok(Err(format!("{error:#}").into())),
         Err(error) => return Ok(Err(error.to_string().into())),
     };
-    let sample = session.admin.stats.sample();
+    let sample = session.admin.stats.latest().await;
     let mut proxies = HashMap::new();
     for front in Front::all(&sample) {
         for at in &front.service.stands_at {

@@ -31,7 +31,7 @@ pub(in crate::admin) async fn show(
     orders: Option<Orders>,
     target: String,
 ) -> Response {
-    let sample = admin.stats.sample();
+    let sample = admin.stats.latest().await;
     let answer = tokio::task::spawn_blocking(move || page(&sample, head(orders), &target));
     let kind = [
         (header::CONTENT_TYPE, "text/html; charset=utf-8"),
@@ -60,7 +60,7 @@ async fn live(
         return StatusCode::SERVICE_UNAVAILABLE.into_response();
     };
     let head = head(orders.map(|orders| orders.0));
-    let sample = admin.stats.sample();
+    let sample = admin.stats.latest().await;
     let answer = tokio::task::spawn_blocking(move || {
         let _permit = permit;
         admin.feed.answer(&sample, head, since)

@@ -92,15 +92,18 @@ impl Stats {
         Self { inner }
     }
 
-    /// The latest sample. Who is the first to look for a while gets an older one, and the next one soon.
+    /// The latest sample, however old it is.
     pub fn sample(&self) -> Arc<Sample> {
+        self.inner.sample.load_full()
+    }
+
+    /// The latest sample for somebody who looks; a new one, if nobody has looked for a while.
+    pub async fn latest(&self) -> Arc<Sample> {
         if !self.inner.is_watched() {
-            let (done, _) = oneshot::channel();
-            // Others wait for one already, if there is no room.
-            let _ = self.inner.wanted.try_send(done);
+            return self.fresh().await;
         }
         self.inner.look();
-        self.inner.sample.load_full()
+        self.sample()
     }
 
     /// A sample that was begun after this was called; the latest one if that takes too long.
@@ -112,7 +115,7 @@ impl Stats {
             let _ = tokio::time::timeout(PATIENCE, wait).await;
         }
         self.inner.look();
-        self.inner.sample.load_full()
+        self.sample()
     }
 
     /// Waits for the first sample of an agent that has looked around.

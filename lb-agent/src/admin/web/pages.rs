@@ -184,7 +184,7 @@ async fn history(State(admin): State<Admin>, Query(of): Query<Of>) -> Response {
         let how = "say which service: /v1/history?service=NAME\n";
         return (StatusCode::BAD_REQUEST, how).into_response();
     };
-    let sample = admin.stats.sample();
+    let sample = admin.stats.latest().await;
     let is_it = |front: &Front<'_>| {
         *front.proxy.name == *wanted
             || front.proxy.iid.to_string() == wanted
@@ -228,7 +228,8 @@ async fn stats(State(admin): State<Admin>) -> Response {
 }
 
 async fn metrics(State(admin): State<Admin>, RawQuery(query): RawQuery) -> Response {
-    let scope = Scope::read(query.as_deref().unwrap_or_default(), &admin.stats.sample());
+    let sample = admin.stats.latest().await;
+    let scope = Scope::read(query.as_deref().unwrap_or_default(), &sample);
     let mut pieces = Pieces::new(scope);
     let piece = move |sample: &Sample, out: &mut String| pieces.next(sample, out);
     send(&admin, "text/plain; version=0.0.4; charset=utf-8", piece).await
@@ -245,7 +246,7 @@ pub(super) async fn send(
     let Ok(permit) = std::sync::Arc::clone(&admin.readers).acquire_owned().await else {
         return StatusCode::SERVICE_UNAVAILABLE.into_response();
     };
-    let sample = admin.stats.sample();
+    let sample = admin.stats.latest().await;
     let mut first = String::new();
     let mut more = true;
     while more && first.len() < WHOLE {
