@@ -108,20 +108,24 @@ impl Stats {
 
     /// A sample that was begun after this was called; the latest one if that takes too long.
     pub async fn fresh(&self) -> Arc<Sample> {
+        self.inner.look();
+        self.next().await
+    }
+
+    async fn next(&self) -> Arc<Sample> {
         const PATIENCE: Duration = Duration::from_secs(5);
         let (done, wait) = oneshot::channel();
         if self.inner.wanted.try_send(done).is_ok() {
             // Who samples may have ended: the latest one is all there is.
             let _ = tokio::time::timeout(PATIENCE, wait).await;
         }
-        self.inner.look();
         self.sample()
     }
 
     /// Waits for the first sample of an agent that has looked around.
     pub async fn begun(&self) {
         const AGAIN: Duration = Duration::from_millis(20);
-        while self.fresh().await.report.agent.pid == 0 {
+        while self.next().await.report.agent.pid == 0 {
             tokio::time::sleep(AGAIN).await;
         }
     }
