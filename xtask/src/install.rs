@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path, process::Command};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use crate::{
     build::programs,
@@ -77,6 +77,10 @@ fn put_manual(built: &Path, prefix: &Path) -> Result<()> {
     }
     for (shell, at) in COMPLETIONS {
         let script = Command::new(built).args(["completions", shell]).output()?;
+        ensure!(
+            script.status.success(),
+            "there are no completions for {shell}"
+        );
         let made = built.with_file_name(format!("completions.{shell}"));
         fs::write(&made, script.stdout)?;
         put(&made, &prefix.join("share").join(at), "644")?;

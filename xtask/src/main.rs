@@ -42,7 +42,7 @@ enum Command {
     },
     /// Play the tutorial in a lab of network namespaces and show who answered (needs root or sudo)
     Demo,
-    /// Run all suites, or one: unit, packet, lab, marathon, docker, ecs, etcd, health (all but the first need root or sudo)
+    /// Run all suites, or one (all but `unit` need root or sudo)
     Test {
         /// The suite; all of them if absent
         suite: Option<suites::Suite>,

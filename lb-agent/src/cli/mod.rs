@@ -318,8 +318,9 @@ fn show<T: serde::Serialize>(
 }
 
 fn write_json(value: &impl serde::Serialize, out: &mut dyn Write) -> Result<(), CliError> {
-    serde_json::to_writer_pretty(&mut *out, value)?;
-    Ok(writeln!(out)?)
+    // Whoever closes the pipe early ends it well, so the two kinds of errors must not be one.
+    let text = serde_json::to_string_pretty(value)?;
+    Ok(writeln!(out, "{text}")?)
 }
 
 fn report(error: &dyn std::fmt::Display) {
