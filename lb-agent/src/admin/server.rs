@@ -19,7 +19,7 @@ use axum::{
     routing::{get, post},
 };
 use serde::{Deserialize, Serialize};
-use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::{
     flows::{self, Doubt, Wish},
@@ -30,7 +30,10 @@ use super::{
     stats::{Events, Stats},
     trace, vips, web,
 };
-use crate::look::{Explanation, Filter, FlowsReport, Question, Told, TraceWish};
+use crate::{
+    look::{Explanation, Filter, FlowsReport, Question, Told, TraceWish},
+    provider::Again,
+};
 
 /// What DNS would answer to a name, from the same snapshot as DNS itself; must not block.
 pub type Resolve = Arc<dyn Fn(&str) -> Resolution + Send + Sync>;
@@ -104,8 +107,8 @@ pub struct Alive {
     pub turned: AtomicU64,
     /// It turns at least so often, ms.
     pub resync_ms: u64,
-    /// Has it compare everything.
-    pub resync: Notify,
+    /// Has it compare everything, and every provider read anew.
+    pub again: Again,
 }
 
 // === impl Alive ===
@@ -116,7 +119,7 @@ impl Alive {
         Self {
             turned: AtomicU64::new(Timestamp::now().0),
             resync_ms: u64::try_from(resync.as_millis()).unwrap_or(u64::MAX / 4),
-            resync: Notify::new(),
+            again: Again::default(),
         }
     }
 

@@ -116,6 +116,10 @@ pub enum Command {
     Ready(WhichArgs),
     /// Give a backend another share of new connections than its orchestrator says
     Weight(WeightArgs),
+    /// Have the agent read every orchestrator and file anew, and compare the kernel with them, now
+    ///
+    /// It does so every `--resync` seconds by itself; SIGHUP has the same effect.
+    Resync,
     /// Watch services and backends, the busiest first, and drain them by single keys
     #[cfg(feature = "tui")]
     Top(TopArgs),
@@ -275,6 +279,7 @@ fn execute(
         Command::Maintenance(args) => orders::order(socket, "/v1/maintenance", &args.query(), out),
         Command::Ready(which) => orders::order(socket, "/v1/ready", &which.query(), out),
         Command::Weight(args) => orders::order(socket, "/v1/weight", &args.query(), out),
+        Command::Resync => orders::order(socket, "/v1/resync", &Vec::new(), out),
         #[cfg(feature = "tui")]
         Command::Top(args) => top::top(socket, args),
         Command::Purge => {

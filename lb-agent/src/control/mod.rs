@@ -18,6 +18,7 @@ mod owners;
 mod providers;
 mod purge;
 mod report;
+mod signals;
 mod slow;
 mod standing;
 mod start;
@@ -54,7 +55,7 @@ use crate::{
     dns,
     net::{Change, NeighbourWatch, Netlink, Routes, Topology, Watch, listeners},
     plan::{self, Endpoint, Planner},
-    provider::Update,
+    provider::{Asked, Update},
     vip::{Allocator, LeaseFile, VipName},
 };
 use claims::Agreement;
@@ -130,6 +131,8 @@ struct Control {
     /// How full the kernel's tables are, as of the last plan.
     fill: Vec<MapReport>,
     resync: Duration,
+    /// To compare everything out of turn.
+    asked: Asked,
     fixed: Fixed,
     published: Published,
 }
@@ -172,8 +175,8 @@ impl Control {
                     continue;
                 }
                 order = self.judges.news(&self.desired) => answer = self.heed(order).await,
-                () = self.published.alive.resync.notified() => {
-                    info!("asked to compare everything");
+                () = self.asked.asked() => {
+                    info!("asked to read and compare everything");
                     self.planner.distrust();
                     self.check_hops().await;
                     self.look_around(true).await;

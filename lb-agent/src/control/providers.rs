@@ -9,20 +9,25 @@ use super::UPDATES;
 use crate::{
     config::{Config, MarathonAuth},
     provider::{
-        self, ProviderId, Update,
+        self, Again, ProviderId, Update,
         etcd::{Claims, EtcdConfig, Login},
         marathon::{Auth, Credentials, Edge, Secret, id_without_framework},
     },
 };
 
 /// Starts each; their updates come by `updates`, under the names that are given back. `node`: where what runs in the
-/// node's own network is reached. With etcd, addresses are agreed on by what is given back besides.
+/// node's own network is reached. With etcd, addresses are agreed on by what is given back besides. All read anew when `again` asks them.
 pub(super) fn start_providers(
     config: &Config,
     node: Vec<IpAddr>,
     updates: &mpsc::Sender<Update>,
+    again: &Again,
 ) -> Result<(Vec<ProviderId>, Option<Claims>)> {
-    let (mut ids, mut claims) = (Vec::new(), None);
+    let mut started = Started {
+        ids: Vec::new(),
+        updates,
+    };
+    let mut claims = None;
     if let Some(marathon) = &config.marathon {
         let mut settings = provider::marathon::MarathonConfig::new(marathon.urls.clone());
         settings.framework.clone_from(&marathon.framework);
@@ -36,11 +41,8 @@ pub(super) fn start_providers(
         // Events tell what changes, and reading everything is work for Marathon: every other time is enough.
         settings.timings.resync = config.resync * 2;
         // One name for all its life: the framework's may be learnt later.
-        let id = id_without_framework(&settings);
-        ids.push(id.clone());
-        let (tx, rx) = mpsc::channel(UPDATES);
-        tokio::spawn(provider::marathon::run(settings, tx));
-        tokio::spawn(forward(id, rx, updates.clone()));
+        let tx = started.one(id_without_framework(&settings));
+        tokio::spawn(provider::marathon::run(settings, tx, again.listen()));
     }
     if let Some(docker) = &config.docker {
         let mut settings = provider::docker::DockerConfig::new(&docker.socket);
@@ -49,11 +51,8 @@ pub(super) fn start_providers(
         settings.networks.clone_from(&docker.networks);
         settings.node = node;
         settings.timings.resync = config.resync;
-        let id = settings.id();
-        ids.push(id.clone());
-        let (tx, rx) = mpsc::channel(UPDATES);
-        tokio::spawn(provider::docker::run(settings, tx));
-        tokio::spawn(forward(id, rx, updates.clone()));
+        let tx = started.one(settings.id());
+        tokio::spawn(provider::docker::run(settings, tx, again.listen()));
     }
     if let Some(etcd) = &config.etcd {
         let mut settings = EtcdConfig::new(etcd.urls.clone(), &etcd.prefix);
@@ -66,13 +65,11 @@ pub(super) fn start_providers(
                 password: Secret::in_file(password).map_err(Error::msg)?,
             });
         }
-        let id = settings.id();
-        ids.push(id.clone());
-        let (tx, rx) = mpsc::channel(UPDATES);
+        let tx = started.one(settings.id());
         let (ours, view, wanted) = provider::etcd::channels();
         claims = Some(ours);
-        tokio::spawn(provider::etcd::run(settings, tx, view, wanted));
-        tokio::spawn(forward(id, rx, updates.clone()));
+        let asked = again.listen();
+        tokio::spawn(provider::etcd::run(settings, tx, view, wanted, asked));
     }
     #[cfg(feature = "ecs")]
     if let Some(ecs) = &config.ecs {
@@ -83,21 +80,34 @@ pub(super) fn start_providers(
             settings.hosts.clone_from(&ecs.hosts);
             settings.timings.poll = ecs.poll;
             settings.timings.services = 2 * config.resync;
-            let id = settings.id();
-            ids.push(id.clone());
-            let (tx, rx) = mpsc::channel(UPDATES);
-            tokio::spawn(provider::ecs::run(settings, tx));
-            tokio::spawn(forward(id, rx, updates.clone()));
+            let tx = started.one(settings.id());
+            tokio::spawn(provider::ecs::run(settings, tx, again.listen()));
         }
     }
     if let Some(path) = &config.services {
-        let id = ProviderId::new("file", path.display());
-        ids.push(id.clone());
-        let (tx, rx) = mpsc::channel(UPDATES);
-        tokio::spawn(provider::file::run(Some(path.clone()), tx));
-        tokio::spawn(forward(id, rx, updates.clone()));
+        let tx = started.one(ProviderId::new("file", path.display()));
+        let path = Some(path.clone());
+        tokio::spawn(provider::file::run(path, tx, again.listen()));
     }
-    Ok((ids, claims))
+    Ok((started.ids, claims))
+}
+
+/// Those that were started.
+struct Started<'a> {
+    ids: Vec<ProviderId>,
+    updates: &'a mpsc::Sender<Update>,
+}
+
+// === impl Started ===
+
+impl Started<'_> {
+    /// One more: where it sends its updates.
+    fn one(&mut self, id: ProviderId) -> mpsc::Sender<Update> {
+        let (tx, rx) = mpsc::channel(UPDATES);
+        self.ids.push(id.clone());
+        tokio::spawn(forward(id, rx, self.updates.clone()));
+        tx
+    }
 }
 
 /// Gives a provider's updates the name under which it is awaited.

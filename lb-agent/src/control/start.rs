@@ -12,7 +12,6 @@ use anyhow::{Context as _, Result, bail};
 use arc_swap::ArcSwap;
 use tokio::{
     runtime::Runtime,
-    signal::unix::{Signal, SignalKind, signal},
     sync::{Notify, mpsc},
 };
 use tokio_util::sync::CancellationToken;
@@ -32,6 +31,7 @@ use super::{
     owners::Owners,
     providers::{forbidden, start_providers},
     report::Fixed,
+    signals::Signals,
     standing::Voices,
     suspects,
     wanted::{Node, hold, wanted},
@@ -161,8 +161,7 @@ struct Ready {
     /// Kept so that the inbox does not end where there is no provider.
     updates: mpsc::Sender<Update>,
     stop: CancellationToken,
-    terminate: Signal,
-    interrupt: Signal,
+    signals: Signals,
 }
 
 async fn set_up(parts: Parts) -> Result<Ready> {
@@ -212,7 +211,8 @@ async fn set_up(parts: Parts) -> Result<Ready> {
         alive: Arc::new(Alive::new(config.resync)),
     };
     let (updates, inbox) = mpsc::channel(UPDATES);
-    let (providers, claims) = start_providers(&config, reached_at(&config, &topology), &updates)?;
+    let (again, reached) = (&published.alive.again, reached_at(&config, &topology));
+    let (providers, claims) = start_providers(&config, reached, &updates, again)?;
     let catalog = Catalog::new(providers);
     let mut agreement = Agreement::new(claims);
     agreement.begin(&mut allocator).await;
@@ -308,6 +308,7 @@ async fn set_up(parts: Parts) -> Result<Ready> {
     ));
     let changed = Arc::new(Notify::new());
     tokio::spawn(orphans::run(datapath.sockets()?, Arc::clone(&changed)));
+    let signals = Signals::catch(again.clone())?;
     let mut control = Control {
         pools: [allocator.pools().v4, allocator.pools().v6]
             .into_iter()
@@ -319,6 +320,7 @@ async fn set_up(parts: Parts) -> Result<Ready> {
         forbidden: forbidden(&config),
         policy: policy(&config),
         resync: config.resync,
+        asked: again.listen(),
         catalog,
         allocator,
         agreement,
@@ -355,8 +357,7 @@ async fn set_up(parts: Parts) -> Result<Ready> {
         inbox,
         updates,
         stop,
-        terminate: signal(SignalKind::terminate())?,
-        interrupt: signal(SignalKind::interrupt())?,
+        signals,
     })
 }
 
@@ -369,15 +370,13 @@ impl Ready {
             inbox,
             updates,
             stop,
-            mut terminate,
-            mut interrupt,
+            signals,
         } = self;
         // Not under systemd: nobody to tell.
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
         tokio::select! {
             outcome = control.serve(inbox) => outcome?,
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+            () = signals.stop() => {}
         }
         info!("stopping; traffic goes on in the kernel, `lb-agent purge` ends it");
         drop(updates);

@@ -4,6 +4,7 @@
 //! It never sends part of a state: a [`Snapshot`] replaces the whole of what the provider said before.
 //! On failure it sends the reason and the last good snapshot stays in force.
 
+mod again;
 mod backoff;
 mod causes;
 mod check;
@@ -18,6 +19,7 @@ mod pools;
 mod shape;
 mod values;
 
+pub use self::again::{Again, Asked};
 pub use self::pools::{PoolKey, Pools};
 
 use std::{

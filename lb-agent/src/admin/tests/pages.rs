@@ -94,7 +94,7 @@ const ORDER: Page = Page {
 };
 
 /// All of them.
-pub(super) const PAGES: [Page; 27] = [
+pub(super) const PAGES: [Page; 28] = [
     Page {
         path: "/v1/status",
         summary: "Everything that `lb-agent status` shows.",
@@ -210,6 +210,12 @@ pub(super) const PAGES: [Page; 27] = [
         ..ORDER
     },
     Page {
+        path: "/v1/resync",
+        summary: "Have the agent read every orchestrator and file anew, and compare the kernel with them.",
+        refusals: &[],
+        ..ORDER
+    },
+    Page {
         path: "/v1/live",
         summary: "What changed since the stats page last asked; its form is that page's own and may change.",
         query: &[("since", "`seq` of the last answer")],
@@ -300,7 +306,7 @@ pub(super) const PAGES: [Page; 27] = [
     },
     Page {
         path: "/_mlb_signal/hup",
-        summary: "Have the agent compare everything with the kernel.",
+        summary: "Have the agent read every orchestrator and file anew, and compare the kernel with them.",
         ..PLAIN
     },
     Page {

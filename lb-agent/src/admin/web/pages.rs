@@ -8,7 +8,7 @@ use axum::{
     extract::{Query, RawQuery, State},
     http::{StatusCode, header},
     response::{IntoResponse, Response},
-    routing::get,
+    routing::{get, post},
 };
 use futures_util::stream;
 use serde::{Deserialize, Serialize};
@@ -56,7 +56,8 @@ pub(in crate::admin) fn routes() -> Router<Admin> {
         .route("/_haproxy_getpids", get(pids))
         .route("/_haproxy_getappmap", get(apps))
         .route("/_haproxy_getvhostmap", get(|| async { "" }))
-        .route("/_mlb_signal/hup", get(resync))
+        .route("/_mlb_signal/hup", get(hup))
+        .route("/v1/resync", post(resync))
         .route(
             "/_mlb_signal/usr1",
             get(|| async { "there is nothing to reload\n" }),
@@ -142,9 +143,17 @@ async fn apps(State(admin): State<Admin>) -> Response {
     Json(&apps).into_response()
 }
 
-async fn resync(State(admin): State<Admin>) -> &'static str {
-    admin.alive.resync.notify_one();
-    "a full comparison is queued\n"
+async fn hup(State(admin): State<Admin>) -> &'static str {
+    admin.alive.again.ask();
+    "everything is read and compared again\n"
+}
+
+/// The same for `lb-agent resync`, which says who is read.
+async fn resync(State(admin): State<Admin>) -> Json<Vec<String>> {
+    admin.alive.again.ask();
+    let report = admin.report.load();
+    let ids = report.providers.iter().map(|provider| &provider.id);
+    Json(ids.map(|id| format!("{id} is read again")).collect())
 }
 
 #[derive(Deserialize)]

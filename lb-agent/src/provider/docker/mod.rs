@@ -25,7 +25,7 @@ use tokio::sync::mpsc;
 
 pub use self::watcher::Timings;
 
-use super::{ProviderId, Update};
+use super::{Asked, ProviderId, Update};
 
 /// The name space of its VIPs.
 const FRAMEWORK: &str = "docker";
@@ -48,8 +48,8 @@ pub struct DockerConfig {
 }
 
 /// Watches one engine and sends an [`Update`] for every change and every failure. Ends when `tx` is closed.
-pub async fn run(config: DockerConfig, tx: mpsc::Sender<Update>) {
-    watcher::watch(&config, &tx).await;
+pub async fn run(config: DockerConfig, tx: mpsc::Sender<Update>, asked: Asked) {
+    watcher::watch(&config, &tx, asked).await;
 }
 
 // === impl DockerConfig ===

@@ -14,7 +14,7 @@ use tokio::{
 };
 
 use crate::provider::{
-    Snapshot, Update,
+    Asked, Snapshot, Update,
     backoff::{Backoff, Steps},
 };
 
@@ -49,10 +49,11 @@ pub struct Timings {
 }
 
 /// Watches one engine until nobody listens any more.
-pub(super) async fn watch(config: &DockerConfig, tx: &mpsc::Sender<Update>) {
+pub(super) async fn watch(config: &DockerConfig, tx: &mpsc::Sender<Update>, asked: Asked) {
     let mut watcher = Watcher {
         config,
         tx,
+        asked,
         engine: Engine::default(),
         last: None,
         complete: false,
@@ -77,6 +78,7 @@ pub(super) async fn watch(config: &DockerConfig, tx: &mpsc::Sender<Update>) {
         }
         tokio::select! {
             () = tx.closed() => return,
+            () = watcher.asked.asked() => {}
             () = sleep(backoff.after_failure(rand::random())) => {}
         }
     }
@@ -85,6 +87,7 @@ pub(super) async fn watch(config: &DockerConfig, tx: &mpsc::Sender<Update>) {
 struct Watcher<'a> {
     config: &'a DockerConfig,
     tx: &'a mpsc::Sender<Update>,
+    asked: Asked,
     engine: Engine,
     last: Option<Arc<Snapshot>>,
     /// Whether all containers were looked at once: before that, nothing is told.
@@ -187,6 +190,7 @@ impl Watcher<'_> {
                     all = true;
                     looks.spawn(look_at_all(client.clone()));
                 }
+                () = self.asked.asked() => resync_at = Instant::now(),
                 () = sleep_until(ping_at) => {
                     client.ping().await?;
                     ping_at = Instant::now() + timings.ping;

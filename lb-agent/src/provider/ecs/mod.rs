@@ -25,7 +25,7 @@ use tokio::sync::mpsc;
 
 pub use self::watcher::Timings;
 
-use super::{ProviderId, Snapshot, Update};
+use super::{Asked, ProviderId, Snapshot, Update};
 
 /// The name space of its VIPs.
 const FRAMEWORK: &str = "ecs";
@@ -46,8 +46,8 @@ pub struct EcsConfig {
 }
 
 /// Asks about one cluster and sends an [`Update`] for every reading and every failure. Ends when `tx` is closed.
-pub async fn run(config: EcsConfig, tx: mpsc::Sender<Update>) {
-    watcher::watch(&config, &tx).await;
+pub async fn run(config: EcsConfig, tx: mpsc::Sender<Update>, asked: Asked) {
+    watcher::watch(&config, &tx, asked).await;
 }
 
 // === impl EcsConfig ===

@@ -87,6 +87,12 @@ impl<A: Api> Reader<A> {
         &self.known
     }
 
+    /// Has the next reading ask for everything that changes, due or not.
+    pub(super) fn doubt(&mut self) {
+        self.services_at = None;
+        self.fronts_at = None;
+    }
+
     /// Brings what is known up to date.
     ///
     /// # Errors

@@ -15,7 +15,7 @@ use super::{
     reader::{Cadence, Reader},
 };
 use crate::provider::{
-    Snapshot, Update,
+    Asked, Snapshot, Update,
     backoff::{Backoff, Steps},
 };
 
@@ -36,7 +36,7 @@ pub struct Timings {
 }
 
 /// Watches one cluster until nobody listens any more.
-pub(super) async fn watch(config: &EcsConfig, tx: &mpsc::Sender<Update>) {
+pub(super) async fn watch(config: &EcsConfig, tx: &mpsc::Sender<Update>, mut asked: Asked) {
     let mut reader: Option<Reader<Aws>> = None;
     let mut teller = Teller::new(config);
     loop {
@@ -52,6 +52,12 @@ pub(super) async fn watch(config: &EcsConfig, tx: &mpsc::Sender<Update>) {
         }
         tokio::select! {
             () = tx.closed() => return,
+            // Whoever asks cannot know that AWS wants to be asked less.
+            () = asked.asked(), if teller.slow == 1 => {
+                if let Some(reader) = &mut reader {
+                    reader.doubt();
+                }
+            }
             () = sleep(wait) => {}
         }
     }

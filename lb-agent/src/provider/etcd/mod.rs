@@ -27,7 +27,7 @@ pub use self::{
     config::{EtcdConfig, Login, Timings},
 };
 use self::{client::Client, watcher::Watcher};
-use super::Update;
+use super::{Asked, Update};
 
 /// The other ends of what [`run`] is given.
 #[derive(Debug)]
@@ -44,6 +44,7 @@ pub async fn run(
     tx: mpsc::Sender<Update>,
     view: watch::Sender<View>,
     wanted: watch::Receiver<Wanted>,
+    asked: Asked,
 ) {
     let client = match Client::new(&config) {
         Ok(client) => Arc::new(client),
@@ -67,7 +68,9 @@ pub async fn run(
         Arc::clone(&view),
     );
     let claims = tokio::spawn(claims);
-    Watcher::new(client, &config, &tx, &view).watch().await;
+    Watcher::new(client, &config, &tx, &view, asked)
+        .watch()
+        .await;
     claims.abort();
 }
 

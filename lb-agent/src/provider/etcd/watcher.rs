@@ -14,7 +14,9 @@ use super::{
     mirror::{Changed, MOST_KEYS, Mirror},
     wire::{Bytes, KeyValue, RangeAnswer, RangeRequest, Revision, WatchCreate, WatchRequest},
 };
-use crate::provider::{ProviderId, Snapshot, Update, backoff::Backoff, documents::Documents};
+use crate::provider::{
+    Asked, ProviderId, Snapshot, Update, backoff::Backoff, documents::Documents,
+};
 
 /// Where the documents are.
 const SERVICES: &str = "services/";
@@ -30,6 +32,7 @@ pub(super) struct Watcher<'a> {
     timings: Timings,
     tx: &'a mpsc::Sender<Update>,
     view: &'a watch::Sender<View>,
+    asked: Asked,
     mirror: Mirror,
     documents: Documents,
     /// What is agreed of addresses is to be read from the mirror; true before the first time.
@@ -57,6 +60,7 @@ impl<'a> Watcher<'a> {
         config: &EtcdConfig,
         tx: &'a mpsc::Sender<Update>,
         view: &'a watch::Sender<View>,
+        asked: Asked,
     ) -> Self {
         Self {
             client,
@@ -65,6 +69,7 @@ impl<'a> Watcher<'a> {
             timings: config.timings,
             tx,
             view,
+            asked,
             mirror: Mirror::new(&config.prefix),
             documents: Documents::default(),
             agreed_anew: true,
@@ -90,6 +95,7 @@ impl<'a> Watcher<'a> {
                     let wait = self.backoff.after_failure(rand::random());
                     tokio::select! {
                         () = tx.closed() => return,
+                        () = self.asked.asked() => {}
                         () = sleep(wait) => {}
                     }
                 }
@@ -168,6 +174,10 @@ impl<'a> Watcher<'a> {
                         };
                     }
                 },
+                () = self.asked.asked() => {
+                    self.tell().await;
+                    return End::Stale;
+                }
                 () = sleep_until(due) => {
                     if dirty.take().is_none() {
                         match self.list(true).await {

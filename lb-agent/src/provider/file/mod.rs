@@ -31,7 +31,7 @@ use tokio::sync::mpsc;
 pub use self::check::{Checked, check};
 pub use self::schema::{JSON_SCHEMA, Reading, parse, read_all};
 
-use super::{ProviderId, Update};
+use super::{Asked, ProviderId, Update};
 
 /// What is read where no file is given: a commented example without services.
 pub const DEFAULT_SERVICES: &str = include_str!("default.yaml");
@@ -39,9 +39,9 @@ pub const DEFAULT_SERVICES: &str = include_str!("default.yaml");
 /// Sends an [`Update`] for every reading of `path`; without one a single update with
 /// [`DEFAULT_SERVICES`]. Ends when `tx` is closed. The provider is called `file:<path>`, or
 /// `file:default`.
-pub async fn run(path: Option<PathBuf>, tx: mpsc::Sender<Update>) {
+pub async fn run(path: Option<PathBuf>, tx: mpsc::Sender<Update>, asked: Asked) {
     if let Some(path) = path {
-        return watch::watch(&path, &tx, watch::Timings::default()).await;
+        return watch::watch(&path, &tx, asked, watch::Timings::default()).await;
     }
     let outcome = parse(DEFAULT_SERVICES, "default".as_ref()).map(Arc::new);
     let provider = ProviderId::new("file", "default");

@@ -6,7 +6,7 @@ use tempfile::TempDir;
 use tokio::{sync::mpsc, task::JoinHandle};
 
 use super::*;
-use crate::provider::Snapshot;
+use crate::provider::{Again, Snapshot};
 
 const DEADLINE: Duration = Duration::from_secs(20);
 /// So long that only a noticed change explains an update.
@@ -15,6 +15,7 @@ const NEVER: Duration = Duration::from_secs(600);
 struct Watched {
     rx: mpsc::Receiver<Update>,
     task: JoinHandle<()>,
+    again: Again,
 }
 
 impl Drop for Watched {
@@ -31,8 +32,10 @@ fn watch_with(path: PathBuf, retry: Duration) -> Watched {
         resync: NEVER,
         retry,
     };
-    let task = tokio::spawn(async move { watch::watch(&path, &tx, timings).await });
-    Watched { rx, task }
+    let again = Again::default();
+    let asked = again.listen();
+    let task = tokio::spawn(async move { watch::watch(&path, &tx, asked, timings).await });
+    Watched { rx, task, again }
 }
 
 fn watch(path: PathBuf) -> Watched {
@@ -111,6 +114,15 @@ async fn a_file_written_in_place_or_replaced_is_read_again() {
 }
 
 #[tokio::test]
+async fn who_is_asked_reads_a_file_that_did_not_change() {
+    let (_dir, path) = dir_with(1);
+    let mut watched = watch(path);
+    watched.until_port(1).await;
+    watched.again.ask();
+    watched.until_port(1).await;
+}
+
+#[tokio::test]
 async fn a_config_maps_swapped_link_is_noticed() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
@@ -186,7 +198,7 @@ async fn reading_the_file_is_no_change_of_it() {
 #[tokio::test]
 async fn without_a_file_the_default_has_no_services_and_no_problems() {
     let (tx, mut rx) = mpsc::channel(1);
-    let task = tokio::spawn(run(None, tx));
+    let task = tokio::spawn(run(None, tx, Again::default().listen()));
     let update = rx.recv().await.unwrap();
     assert_eq!(update.provider.as_str(), "file:default");
     assert_eq!(*update.outcome.unwrap(), Snapshot::default());

@@ -15,7 +15,7 @@ use tokio::{
     time::{Instant, sleep, sleep_until},
 };
 
-use crate::provider::{ProviderId, Update};
+use crate::provider::{Asked, ProviderId, Update};
 
 use super::reading::{Reader, listed};
 
@@ -57,7 +57,12 @@ struct Dir {
 }
 
 /// Reads `path` for ever; ends when `tx` is closed.
-pub(super) async fn watch(path: &Path, tx: &mpsc::Sender<Update>, timings: Timings) {
+pub(super) async fn watch(
+    path: &Path,
+    tx: &mpsc::Sender<Update>,
+    mut asked: Asked,
+    timings: Timings,
+) {
     let provider = ProviderId::new("file", path.display());
     let changed = Arc::new(Notify::new());
     let mut watching = Watching::default();
@@ -82,6 +87,7 @@ pub(super) async fn watch(path: &Path, tx: &mpsc::Sender<Update>, timings: Timin
         tokio::select! {
             () = tx.closed() => return,
             () = changed.notified() => settle(&changed, timings).await,
+            () = asked.asked() => {}
             () = sleep(wait) => {}
         }
     }

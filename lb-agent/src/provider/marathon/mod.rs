@@ -47,7 +47,7 @@ pub use self::{
 pub use crate::provider::backoff::Steps;
 pub use reqwest::Url;
 
-use super::Update;
+use super::{Asked, Update};
 
 /// How long a watcher that cannot start, or died, is left alone.
 const RESTART: Duration = Duration::from_secs(5);
@@ -57,11 +57,11 @@ const RESTART: Duration = Duration::from_secs(5);
 ///
 /// The process must have installed a rustls crypto provider; without one every update says so.
 /// The provider is called `marathon:<framework>`, or by its URL until the framework is known.
-pub async fn run(config: MarathonConfig, tx: mpsc::Sender<Update>) {
+pub async fn run(config: MarathonConfig, tx: mpsc::Sender<Update>, asked: Asked) {
     while !tx.is_closed() {
-        let (config_of_task, tx_of_task) = (config.clone(), tx.clone());
+        let (config_of_task, tx_of_task, asked) = (config.clone(), tx.clone(), asked.clone());
         let mut task = tokio::task::JoinSet::new();
-        task.spawn(async move { watcher::watch(&config_of_task, &tx_of_task).await });
+        task.spawn(async move { watcher::watch(&config_of_task, &tx_of_task, asked).await });
         let why = match task.join_next().await {
             Some(Ok(Ok(()))) | None => return,
             Some(Ok(Err(why))) => why,

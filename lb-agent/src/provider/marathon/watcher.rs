@@ -8,7 +8,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use crate::provider::{ProviderId, Snapshot, Update, backoff::Backoff};
+use crate::provider::{Asked, ProviderId, Snapshot, Update, backoff::Backoff};
 
 use super::{
     acceptance::{Acceptance, Verdict},
@@ -27,6 +27,7 @@ use super::{
 pub(super) async fn watch(
     config: &MarathonConfig,
     tx: &mpsc::Sender<Update>,
+    mut asked: Asked,
 ) -> Result<(), String> {
     let client = Arc::new(Client::new(config)?);
     let timings = config.timings;
@@ -63,6 +64,7 @@ pub(super) async fn watch(
         tokio::select! {
             () = tx.closed() => return Ok(()),
             Ok(()) = watcher.changes.changed() => watcher.notice(),
+            () = asked.asked() => watcher.schedule.at_once(Instant::now()),
             () = sleep_until(watcher.schedule.due()) => {
                 // Requests are never sent while another round of them is under way.
                 tokio::select! {

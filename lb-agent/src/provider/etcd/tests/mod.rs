@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 use self::server::Server;
 use super::*;
 use crate::{
-    provider::Snapshot,
+    provider::{Again, Snapshot},
     vip::{Family, VipName},
 };
 
@@ -21,6 +21,7 @@ struct Watched {
     rx: mpsc::Receiver<Update>,
     claims: Claims,
     task: JoinHandle<()>,
+    again: Again,
 }
 
 impl Drop for Watched {
@@ -43,8 +44,14 @@ fn config(servers: &[&Server]) -> EtcdConfig {
 fn watch_by(config: EtcdConfig) -> Watched {
     let (tx, rx) = mpsc::channel(64);
     let (claims, view, wanted) = channels();
-    let task = tokio::spawn(run(config, tx, view, wanted));
-    Watched { rx, claims, task }
+    let again = Again::default();
+    let task = tokio::spawn(run(config, tx, view, wanted, again.listen()));
+    Watched {
+        rx,
+        claims,
+        task,
+        again,
+    }
 }
 
 impl Watched {
@@ -186,6 +193,18 @@ async fn what_a_silent_watch_does_not_tell_is_found_by_comparing() {
     watched.until(&["/b"]).await;
     server.delete("/lb/services/1");
     watched.until(&[]).await;
+}
+
+#[tokio::test]
+async fn who_is_asked_reads_anew_what_a_silent_watch_does_not_tell() {
+    let server = Server::start().await;
+    server.put("/lb/services/1", &service("/a"));
+    let mut watched = watch_by(config(&[&server]));
+    watched.until(&["/a"]).await;
+    server.store().silent = true;
+    server.put("/lb/services/1", &service("/b"));
+    watched.again.ask();
+    watched.until(&["/b"]).await;
 }
 
 #[tokio::test]

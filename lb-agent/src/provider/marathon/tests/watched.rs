@@ -6,7 +6,7 @@ use tokio::{sync::mpsc, task::JoinHandle};
 
 use super::{lines, server::Fake, simple_app};
 use crate::provider::{
-    Update,
+    Again, Update,
     marathon::{MarathonConfig, Steps, Timings, run},
 };
 use serde_json::Value;
@@ -52,6 +52,7 @@ pub(super) fn config(fake: &Fake) -> MarathonConfig {
 pub(super) struct Watched {
     pub(super) rx: mpsc::Receiver<Update>,
     pub(super) task: JoinHandle<()>,
+    pub(super) again: Again,
 }
 
 impl Drop for Watched {
@@ -63,9 +64,11 @@ impl Drop for Watched {
 pub(super) fn watch(config: MarathonConfig) -> Watched {
     _ = rustls::crypto::ring::default_provider().install_default();
     let (tx, rx) = mpsc::channel(64);
+    let again = Again::default();
     Watched {
         rx,
-        task: tokio::spawn(run(config, tx)),
+        task: tokio::spawn(run(config, tx, again.listen())),
+        again,
     }
 }
 

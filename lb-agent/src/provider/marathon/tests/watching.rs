@@ -54,6 +54,16 @@ async fn an_event_with_news_brings_a_snapshot_and_one_without_does_not() {
 }
 
 #[tokio::test]
+async fn who_is_asked_reads_everything_without_an_event() {
+    let fake = Fake::start(json!([app_a()])).await;
+    let mut watched = watch(config(&fake));
+    assert_eq!(watched.state().await, [A]);
+    fake.apps(json!([app_a(), app_b()]));
+    watched.again.ask();
+    assert_eq!(watched.state().await, [A, B]);
+}
+
+#[tokio::test]
 async fn a_burst_of_events_is_one_snapshot_and_snapshots_never_overlap() {
     let fake = Fake::start(json!([app_a()])).await;
     let mut config = config(&fake);
