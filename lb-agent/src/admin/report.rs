@@ -141,6 +141,9 @@ pub struct BackendReport {
     /// What it is called below the VIP's name in DNS, if the orchestrator has a word for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instance: Option<String>,
+    /// The host that it runs on, where that is known by another word than `addr`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
     /// What came to it and from it, for all services that name it together; filled in on request.
     #[serde(default)]
     pub traffic: Traffic,

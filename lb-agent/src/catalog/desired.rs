@@ -70,6 +70,8 @@ pub struct CatalogBackend {
     pub task: Arc<str>,
     /// What it is called below the VIP's name in DNS; `None`: by its address.
     pub instance: Option<Arc<str>>,
+    /// The host that it runs on, where that is known by another word than `addr`.
+    pub host: Option<Arc<str>>,
     /// Who declares it.
     pub app: Arc<str>,
     /// Where it was read.

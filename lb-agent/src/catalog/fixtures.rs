@@ -14,6 +14,7 @@ impl CatalogBackend {
             zone: None,
             task: "task".into(),
             instance: None,
+            host: None,
             app: "app".into(),
             provider: ProviderId::new("test", "a"),
             draining: None,

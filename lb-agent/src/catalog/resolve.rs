@@ -411,6 +411,7 @@ impl<'a> Resolution<'a> {
                 zone: backend.zone.clone(),
                 task: backend.task.clone(),
                 instance: backend.instance.clone(),
+                host: backend.host.clone(),
                 app: pool.app.clone(),
                 provider: provider.clone(),
                 draining: backend.draining,

@@ -138,6 +138,7 @@ fn backend_table(services: &[ServiceReport], now: Timestamp) -> Table {
                 app,
                 task,
                 instance: _,
+                host: _,
                 traffic: _,
                 declared: _,
                 health: _,

@@ -195,6 +195,7 @@ mod tests {
                 app: String::new(),
                 task: String::new(),
                 instance: None,
+                host: None,
                 traffic: Traffic::default(),
                 declared: Default::default(),
                 health: Default::default(),

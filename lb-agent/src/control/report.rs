@@ -209,6 +209,7 @@ fn backend_report(backend: &CatalogBackend, standing: Standing, stands_by: bool)
         app: backend.app.to_string(),
         task: backend.task.to_string(),
         instance: backend.instance.as_deref().map(str::to_owned),
+        host: backend.host.as_deref().map(str::to_owned),
         traffic: Traffic::default(),
         declared: DeclaredReport {
             weight: backend.weight.get(),

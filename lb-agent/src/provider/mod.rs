@@ -107,6 +107,8 @@ pub struct Backend {
     pub task: Arc<str>,
     /// What it is called below the VIP's name in DNS, if the orchestrator has a word for it.
     pub instance: Option<Arc<str>>,
+    /// The host that it runs on, where that is known by another word than `addr`.
+    pub host: Option<Arc<str>>,
     /// Why the weight is 0.
     pub draining: Option<Drain>,
 }

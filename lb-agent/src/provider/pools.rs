@@ -154,6 +154,7 @@ mod tests {
             zone: None,
             task: task.into(),
             instance: None,
+            host: None,
             draining: None,
         }
     }

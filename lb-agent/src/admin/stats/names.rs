@@ -63,9 +63,11 @@ pub(super) fn unique(name: String, taken: &mut HashSet<Arc<str>>) -> Arc<str> {
     found
 }
 
-/// `svname` without what makes it unique.
-fn server(addr: SocketAddr) -> String {
-    let name = format!("{}_{}", addr.ip(), addr.port());
+/// `svname` without what makes it unique: `host_ip_port` of a Marathon task whose host is called otherwise than it is
+/// reached, as by Marathon-LB, else `ip_port`.
+fn server((addr, host): &(SocketAddr, Option<String>)) -> String {
+    let host = host.iter().map(|host| format!("{host}_"));
+    let name = host.collect::<String>() + &format!("{}_{}", addr.ip(), addr.port());
     let plain = |c: char| c.is_ascii_alphanumeric() || c == '-';
     name.chars()
         .map(|c| if plain(c) { c } else { '_' })
@@ -73,11 +75,11 @@ fn server(addr: SocketAddr) -> String {
 }
 
 /// `sid`, `svname` and place of every backend, ascending by `sid`.
-pub(super) fn servers(addrs: &[SocketAddr]) -> Vec<(u16, Arc<str>, usize)> {
+pub(super) fn servers(named: &[(SocketAddr, Option<String>)]) -> Vec<(u16, Arc<str>, usize)> {
     let mut taken = HashSet::new();
-    let names = addrs.iter().enumerate();
+    let names = named.iter().enumerate();
     let mut names: Vec<_> = names
-        .map(|(place, addr)| (unique(server(*addr), &mut taken), place))
+        .map(|(place, one)| (unique(server(one), &mut taken), place))
         .collect();
     names.sort();
     let mut ids = BTreeSet::new();
@@ -120,13 +122,25 @@ mod tests {
 
     #[test]
     fn servers_are_called_and_numbered_as_by_marathon_lb() {
-        let addr = |text: &str| text.parse::<SocketAddr>().unwrap();
-        let found = servers(&[addr("10.0.0.1:31000"), addr("[fd00::1]:80")]);
+        let at = |host: Option<&str>, text: &str| {
+            let addr = text.parse::<SocketAddr>().unwrap();
+            (addr, host.map(str::to_owned))
+        };
+        let found = servers(&[
+            at(None, "10.0.0.1:31000"),
+            at(None, "[fd00::1]:80"),
+            at(Some("agent1.mesos"), "10.0.1.5:28543"),
+        ]);
         let names: BTreeSet<_> = found
             .iter()
             .map(|(_, name, place)| (&**name, *place))
             .collect();
-        assert_eq!(names, [("10_0_0_1_31000", 0), ("fd00__1_80", 1)].into());
+        let all = [
+            ("10_0_0_1_31000", 0),
+            ("fd00__1_80", 1),
+            ("agent1_mesos_10_0_1_5_28543", 2),
+        ];
+        assert_eq!(names, all.into());
         // python3: int(hashlib.sha256(b"10_0_0_1_31000").hexdigest(), 16) % 32767
         let first = found.iter().find(|(_, _, place)| *place == 0).unwrap();
         assert_eq!(first.0, FIRST);
@@ -141,8 +155,13 @@ mod tests {
 
     #[test]
     fn many_servers_all_have_ids_of_their_own() {
-        let addrs: Vec<SocketAddr> = (0..2_000_u16)
-            .map(|n| SocketAddr::from(([10, 0, (n >> 8) as u8, n as u8], 80)))
+        let addrs: Vec<_> = (0..2_000_u16)
+            .map(|n| {
+                (
+                    SocketAddr::from(([10, 0, (n >> 8) as u8, n as u8], 80)),
+                    None,
+                )
+            })
             .collect();
         let found = servers(&addrs);
         let ids: BTreeSet<_> = found.iter().map(|(sid, ..)| *sid).collect();

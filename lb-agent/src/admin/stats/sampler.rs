@@ -39,8 +39,8 @@ struct Known {
     active: u64,
     pool: Pool,
     backends: HashMap<SocketAddr, Meter>,
-    /// Whose names are `servers`.
-    addrs: Vec<SocketAddr>,
+    /// Whose names are `servers`, by address and host.
+    named: Vec<(SocketAddr, Option<String>)>,
     servers: Vec<(u16, Arc<str>, usize)>,
     rate: u64,
     connect_us: Option<u64>,
@@ -130,7 +130,7 @@ impl Known {
                 ..Pool::default()
             },
             backends: HashMap::new(),
-            addrs: Vec::new(),
+            named: Vec::new(),
             servers: Vec::new(),
             rate: 0,
             connect_us: None,
@@ -139,13 +139,14 @@ impl Known {
 
     /// The name of the proxy and its place are the caller's to fill.
     fn note(&mut self, service: &ServiceReport, at: Timestamp, elapsed: Option<u64>) -> Proxy {
-        let same = self
-            .addrs
-            .iter()
-            .eq(service.backends.iter().map(|one| &one.addr));
-        if !same {
-            self.addrs = service.backends.iter().map(|one| one.addr).collect();
-            self.servers = names::servers(&self.addrs);
+        let backends = service.backends.iter();
+        let named = backends.map(|one| (one.addr, &one.host));
+        if !named
+            .clone()
+            .eq(self.named.iter().map(|(addr, host)| (*addr, host)))
+        {
+            self.named = named.map(|(addr, host)| (addr, host.clone())).collect();
+            self.servers = names::servers(&self.named);
         }
         let mut meters = std::mem::take(&mut self.backends);
         let mut handshakes = (0, 0);

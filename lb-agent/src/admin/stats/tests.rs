@@ -29,6 +29,7 @@ pub(crate) fn backend(addr: &str, state: BackendState, why: Option<&str>) -> Bac
         app: "<b>&\"".into(),
         task: "t".into(),
         instance: None,
+        host: None,
         traffic: Traffic {
             flows_active: 2,
             flows_new: 40,

@@ -42,6 +42,7 @@ pub(super) fn backend(addr: &str) -> BackendReport {
         app: "/app".into(),
         task: "app.1".into(),
         instance: None,
+        host: None,
         traffic: Traffic::default(),
         declared: Default::default(),
         health: Default::default(),

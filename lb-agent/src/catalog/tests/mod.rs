@@ -28,6 +28,7 @@ fn backend(addr: &str) -> Backend {
         zone: None,
         task: format!("task at {addr}").into(),
         instance: None,
+        host: None,
         draining: None,
     }
 }

@@ -14,6 +14,7 @@ pub(super) fn example() -> StatusReport {
         app: "/dcos-101/app2".into(),
         task: "dcos-101_app2.1".into(),
         instance: None,
+        host: None,
         traffic: Traffic::default(),
         declared: Default::default(),
         health: Default::default(),

@@ -330,6 +330,7 @@ fn since_when_is_kept_until_the_state_is_another() {
         app: String::new(),
         task: String::new(),
         instance: None,
+        host: None,
         traffic: Default::default(),
         declared: Default::default(),
         health: Default::default(),

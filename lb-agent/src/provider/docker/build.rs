@@ -190,6 +190,7 @@ impl Builder<'_> {
             zone: None,
             task: Arc::clone(&container.name),
             instance: Some(identity.instance(container).into()),
+            host: None,
             draining,
         }
     }

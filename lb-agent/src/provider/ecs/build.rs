@@ -179,6 +179,7 @@ impl<'a> Builder<'a> {
                     zone: task.zone.clone(),
                     task: last(arn).into(),
                     instance: None,
+                    host: None,
                     draining,
                 },
             }));

@@ -339,6 +339,7 @@ impl Entry {
             zone: None,
             task: address.into(),
             instance: None,
+            host: None,
             draining: None,
         };
         if let Some(keys) = keys {

@@ -4,6 +4,7 @@
 use std::{
     collections::{BTreeSet, HashMap},
     net::IpAddr,
+    sync::Arc,
     time::Duration,
 };
 
@@ -34,6 +35,12 @@ pub(super) struct Agents {
 /// The address of an agent; literal addresses need no look-up.
 pub(super) fn address(host: &str, known: &Addresses) -> Option<IpAddr> {
     host.parse().ok().or_else(|| known.get(host).copied())
+}
+
+/// An agent's name, unless it is the address that a task is reached at.
+pub(super) fn host(name: Option<&str>, addr: IpAddr) -> Option<Arc<str>> {
+    let name = name.filter(|name| !name.is_empty() && name.parse() != Ok(addr));
+    name.map(Arc::from)
 }
 
 // === impl Agents ===

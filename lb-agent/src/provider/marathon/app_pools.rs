@@ -375,6 +375,7 @@ impl Common<'_> {
         own: &mut Own,
     ) {
         let backend = |addr: IpAddr, port: u16| Backend {
+            host: agents::host(task.host.as_deref(), addr),
             addr: SocketAddr::new(addr, port),
             weight,
             max_flows: self.labels.max_flows,

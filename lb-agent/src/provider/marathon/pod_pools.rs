@@ -119,6 +119,7 @@ fn join_container(
                         zone: None,
                         task: Arc::clone(&task),
                         instance: None,
+                        host: agents::host(instance.agent_hostname.as_deref(), addr.ip()),
                         draining,
                     };
                     own.pools
