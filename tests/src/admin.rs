@@ -66,6 +66,11 @@ pub fn json(stage: &Stage, target: &str) -> Value {
 
 /// The rows of [`PROXY`] in a CSV.
 pub fn rows(csv: &str) -> Rows {
+    rows_of(csv, PROXY)
+}
+
+/// The rows of one proxy in a CSV.
+pub fn rows_of(csv: &str, proxy: &str) -> Rows {
     let mut lines = csv.lines();
     let head = lines.next().and_then(|line| line.strip_prefix("# "));
     let fields: Vec<_> = head.expect("a head").split(',').collect();
@@ -78,7 +83,7 @@ pub fn rows(csv: &str) -> Rows {
             .collect()
     };
     let all = lines.filter(|line| !line.is_empty()).map(row);
-    let ours = all.filter(|row| row["pxname"] == PROXY);
+    let ours = all.filter(|row| row["pxname"] == proxy);
     ours.map(|row| (row["svname"].clone(), row)).collect()
 }
 

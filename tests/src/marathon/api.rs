@@ -8,7 +8,7 @@ use axum::{
     http::{HeaderMap, HeaderValue, Method, StatusCode},
     middleware::{self, Next},
     response::{IntoResponse, Response},
-    routing::{any, get},
+    routing::{any, get, post},
 };
 use serde_json::{Value, json};
 
@@ -26,6 +26,7 @@ pub(super) fn routes(marathon: Marathon) -> Router {
         .route("/v2/apps", get(list).post(create))
         .route("/v2/apps/{*rest}", any(one))
         .route("/v2/tasks", get(tasks))
+        .route("/v2/tasks/delete", post(delete_tasks))
         // A pod is never there, as the stand-in runs none.
         .route("/v2/pods/::status", get(|| async { Json(json!([])) }))
         .route("/v2/deployments", get(deployments))
@@ -144,39 +145,45 @@ fn read(marathon: &Marathon, path: &str) -> Response {
 
 /// PUT changes the keys it names; a new app is made if there is none.
 fn change(marathon: &Marathon, id: &str, posted: Value, client: SocketAddr) -> Response {
-    let current = marathon
-        .cluster
-        .lock()
-        .apps
-        .get(id)
-        .map(|app| app.current.clone());
-    let is_new = current.is_none();
-    let mut merged = current.unwrap_or_else(|| json!({}));
-    let Value::Object(changes) = posted else {
+    if !posted.is_object() {
         return refused(StatusCode::BAD_REQUEST, "Invalid JSON");
-    };
-    for (key, value) in changes {
-        merged[key] = value;
     }
-    let action = if is_new {
-        "StartApplication"
+    let is_new = !marathon.cluster.lock().apps.contains_key(id);
+    let status = if is_new {
+        StatusCode::CREATED
     } else {
-        "ScaleApplication"
+        StatusCode::OK
     };
-    match marathon.define(id, merged, client, &format!("/v2/apps/{id}")) {
-        Ok(_) => {
-            let status = if is_new {
-                StatusCode::CREATED
-            } else {
-                StatusCode::OK
-            };
-            (status, Json(marathon.deploy(id, action))).into_response()
-        }
+    match marathon.change(id, posted, client) {
+        Ok(deployed) => (status, Json(deployed)).into_response(),
         Err(error) => refused(StatusCode::UNPROCESSABLE_ENTITY, &format!("{error:#}")),
     }
 }
 
 impl Marathon {
+    /// Changes the keys that are named, and deploys what comes of it.
+    fn change(&self, id: &str, changes: Value, client: SocketAddr) -> anyhow::Result<Value> {
+        let current = self
+            .cluster
+            .lock()
+            .apps
+            .get(id)
+            .map(|app| app.current.clone());
+        let action = if current.is_none() {
+            "StartApplication"
+        } else {
+            "ScaleApplication"
+        };
+        let mut merged = current.unwrap_or_else(|| json!({}));
+        if let Value::Object(changes) = changes {
+            for (key, value) in changes {
+                merged[key] = value;
+            }
+        }
+        self.define(id, merged, client, &format!("/v2/apps/{id}"))?;
+        Ok(self.deploy(id, action))
+    }
+
     fn define(
         &self,
         id: &str,
@@ -195,6 +202,30 @@ impl Marathon {
 
 async fn tasks(State(marathon): State<Marathon>, Query(query): Pairs) -> Json<Value> {
     Json(json!({"tasks": view::tasks(&marathon.cluster.lock(), value(&query, "status"))}))
+}
+
+/// Kills tasks and scales their apps down by as many.
+async fn delete_tasks(
+    State(marathon): State<Marathon>,
+    ConnectInfo(client): ConnectInfo<SocketAddr>,
+    Query(query): Pairs,
+    Json(posted): Json<Value>,
+) -> Response {
+    if value(&query, "scale") != Some("true") {
+        return refused(StatusCode::BAD_REQUEST, "only scale=true is there");
+    }
+    let ids = posted["ids"].as_array().into_iter().flatten();
+    let ids: Vec<&str> = ids.filter_map(Value::as_str).collect();
+    let mut deployed = json!({});
+    for (app, instances) in marathon.cluster.lock().condemn(&ids) {
+        deployed = match marathon.change(&app, json!({"instances": instances}), client) {
+            Ok(deployed) => deployed,
+            Err(error) => {
+                return refused(StatusCode::UNPROCESSABLE_ENTITY, &format!("{error:#}"));
+            }
+        };
+    }
+    Json(deployed).into_response()
 }
 
 async fn deployments(State(marathon): State<Marathon>) -> Json<Value> {

@@ -25,6 +25,13 @@ pub(super) fn canonical(mut posted: Value, id: &str) -> Result<Value> {
     let Value::Object(app) = &mut posted else {
         bail!("an app is a JSON object")
     };
+    // As it was before 1.5: the numbers alone.
+    if let (Some(Value::Array(ports)), false) =
+        (app.get("ports"), app.contains_key("portDefinitions"))
+    {
+        let ports = ports.iter().map(|port| json!({"port": port})).collect();
+        app.insert("portDefinitions".into(), ports);
+    }
     for read_only in [
         "version",
         "versionInfo",

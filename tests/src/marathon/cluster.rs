@@ -34,6 +34,8 @@ pub(super) struct Inner {
     pub(super) apps: BTreeMap<String, App>,
     pub(super) tasks: Vec<Task>,
     pub(super) deployments: Vec<Value>,
+    /// Ids of the tasks that go first when their app is scaled down.
+    condemned: BTreeSet<String>,
     /// By task id.
     pub(super) processes: BTreeMap<String, Process>,
 }
@@ -128,6 +130,23 @@ impl Inner {
         self.tasks.iter_mut().find(|task| task.id == id)
     }
 
+    /// Notes which tasks go next; their apps, and how many instances each is to have then.
+    pub(super) fn condemn(&mut self, ids: &[&str]) -> BTreeMap<String, u64> {
+        let mut apps = BTreeMap::new();
+        for task in self.tasks.iter().filter(|task| ids.contains(&&*task.id)) {
+            if !self.condemned.insert(task.id.clone()) {
+                continue;
+            }
+            let instances = apps.entry(task.app.clone()).or_insert_with(|| {
+                let app = self.apps.get(&task.app);
+                app.and_then(|app| app.current["instances"].as_u64())
+                    .unwrap_or(0)
+            });
+            *instances = instances.saturating_sub(1);
+        }
+        apps
+    }
+
     /// New tasks come before old ones go, as with `minimumHealthCapacity` 1; the youngest goes first.
     pub(super) fn next_step(&self, app_id: &str) -> Step {
         let (wanted, since) = match self.apps.get(app_id) {
@@ -146,7 +165,9 @@ impl Inner {
             return Step::Start;
         }
         let excess = if current.len() as u64 > wanted {
-            current.last()
+            let mut condemned = current.iter();
+            let condemned = condemned.find(|task| self.condemned.contains(&task.id));
+            condemned.or(current.last())
         } else {
             None
         };

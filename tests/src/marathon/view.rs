@@ -42,6 +42,7 @@ pub(super) fn app(inner: &Inner, app: &App, with_tasks: bool, with_readiness: bo
     let mine = || inner.tasks.iter().filter(|task| task.app == id);
     let count = |states: &[&str]| mine().filter(|task| states.contains(&task.state)).count();
     let mut shown = app.current.clone();
+    shown["ports"] = json!(app::service_ports(&app.current));
     shown["tasksStaged"] = json!(count(&["TASK_STAGING", "TASK_STARTING"]));
     shown["tasksRunning"] = json!(count(&["TASK_RUNNING"]));
     shown["tasksHealthy"] = json!(0);
