@@ -31,7 +31,7 @@ use std::{
     collections::BTreeSet,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::Result;
@@ -70,6 +70,10 @@ use wanted::{Node, endpoint, hold, link_indices, node_addresses, wanted};
 const UPDATES: usize = 64;
 /// How long further updates are awaited once one is there, so that a burst costs one plan.
 const SETTLE: Duration = Duration::from_millis(5);
+
+/// A comparison with the kernel is followed by so many times its own duration without one, so that a node with many
+/// services is not busy with what nobody changed.
+const SELDOM: u32 = 250;
 
 /// Who ordered, and what became of it.
 type Answer = (oneshot::Sender<Obeyed>, Obeyed);
@@ -147,6 +151,7 @@ impl Control {
         self.look_at_neighbours().await;
         let mut resync = tokio::time::interval(self.resync);
         resync.reset();
+        let mut compare_at = Instant::now();
         loop {
             self.published.alive.turn();
             let mut answer = None;
@@ -177,14 +182,14 @@ impl Control {
                 order = self.judges.news(&self.desired) => answer = self.heed(order).await,
                 () = self.asked.asked() => {
                     info!("asked to read and compare everything");
-                    self.planner.distrust();
-                    self.check_hops().await;
-                    self.look_around(true).await;
+                    self.compare().await;
                 }
                 _ = resync.tick() => {
-                    self.planner.distrust();
-                    self.check_hops().await;
-                    self.look_around(true).await;
+                    let began = Instant::now();
+                    if began >= compare_at {
+                        self.compare().await;
+                        compare_at = Instant::now() + began.elapsed() * SELDOM;
+                    }
                 }
             }
             self.publish_report();
@@ -194,6 +199,13 @@ impl Control {
                 let _ = answer.send(obeyed);
             }
         }
+    }
+
+    /// Nothing that is known of the kernel is taken for granted.
+    async fn compare(&mut self) {
+        self.planner.distrust();
+        self.check_hops().await;
+        self.look_around(true).await;
     }
 
     /// Takes a provider's word; true if something may have to be done.
