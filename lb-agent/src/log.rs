@@ -1,32 +1,55 @@
-//! Logging: text for people, JSON for machines, always to standard error.
+//! Logging: text for people, JSON for machines, both to standard error; fields for the journal.
 
-use std::io::{self, IsTerminal};
+mod pace;
+
+use std::{
+    env,
+    io::{self, IsTerminal},
+};
 
 use tracing::Subscriber;
 use tracing_subscriber::{
-    EnvFilter,
+    EnvFilter, Layer, Registry,
     filter::ParseError,
     fmt::{self, MakeWriter},
+    layer::SubscriberExt as _,
     util::{SubscriberInitExt, TryInitError},
 };
 
+use self::pace::Pace;
 use crate::config::{Log, LogFormat};
 
 /// Two lines a query would be most of the log; a filter that names these modules wins.
 const QUIET: &str = "hickory_server=warn,hickory_resolver=warn";
 
+/// Why there is no log.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// It was started before.
+    #[error(transparent)]
+    Twice(#[from] TryInitError),
+    /// Journald does not listen.
+    #[error("cannot reach journald: {0}; choose another --log-format")]
+    Journal(io::Error),
+}
+
 /// Starts logging for the process. Records of the `log` crate (aya's, for one) come out as well.
 ///
 /// # Errors
-/// When logging was started before.
-pub fn init(log: &Log) -> Result<(), TryInitError> {
+/// When logging was started before, or the journal is asked for and cannot be reached.
+pub fn init(log: &Log) -> Result<(), LogError> {
     let terminal = io::stderr().is_terminal();
-    let json = match log.format {
-        LogFormat::Auto => !terminal,
-        LogFormat::Text => false,
-        LogFormat::Json => true,
+    let lines = match log.format {
+        LogFormat::Journald => journal().map_err(LogError::Journal)?,
+        // Standard error leads there in any case.
+        LogFormat::Auto if leads_to_journal() => {
+            journal().unwrap_or_else(|_| json_lines(io::stderr))
+        }
+        LogFormat::Auto if terminal => text_lines(terminal, io::stderr),
+        LogFormat::Text => text_lines(terminal, io::stderr),
+        LogFormat::Auto | LogFormat::Json => json_lines(io::stderr),
     };
-    subscriber(json, terminal, &log.filter, io::stderr).try_init()
+    Ok(subscriber(lines, &log.filter).try_init()?)
 }
 
 /// Reads a filter such as `info,lb_agent::dns=debug`, with the noisiest modules kept to warnings.
@@ -34,26 +57,48 @@ pub(crate) fn parse_filter(filter: &str) -> Result<EnvFilter, ParseError> {
     EnvFilter::builder().parse(format!("{QUIET},{filter}"))
 }
 
-fn subscriber<W>(
-    json: bool,
-    ansi: bool,
-    filter: &str,
-    writer: W,
-) -> Box<dyn Subscriber + Send + Sync>
+type Lines = Box<dyn Layer<Registry> + Send + Sync>;
+
+/// Whether standard error is the stream that systemd gave us to its journal (`$JOURNAL_STREAM` in systemd.exec(5)).
+fn leads_to_journal() -> bool {
+    let (Ok(given), Ok(found)) = (env::var("JOURNAL_STREAM"), rustix::fs::fstat(io::stderr()))
+    else {
+        return false;
+    };
+    given == format!("{}:{}", found.st_dev, found.st_ino)
+}
+
+/// Each field is one of the journal: `journalctl -t lb-agent F_BACKEND=10.0.1.5:28543`.
+fn journal() -> io::Result<Lines> {
+    let layer = tracing_journald::layer()?.with_syslog_identifier("lb-agent".to_owned());
+    Ok(layer.boxed())
+}
+
+fn json_lines<W>(writer: W) -> Lines
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
+    fmt::layer()
+        .with_writer(writer)
+        .json()
+        .flatten_event(true)
+        .boxed()
+}
+
+fn text_lines<W>(ansi: bool, writer: W) -> Lines
+where
+    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+{
+    fmt::layer().with_ansi(ansi).with_writer(writer).boxed()
+}
+
+fn subscriber(lines: Lines, filter: &str) -> impl Subscriber + Send + Sync + use<> {
     // A filter that came through the configuration parses; any other is worth a full log rather than none.
     let filter = parse_filter(filter).unwrap_or_else(|_| EnvFilter::new(format!("info,{QUIET}")));
-    let lines = fmt::fmt()
-        .with_env_filter(filter)
-        .with_ansi(ansi)
-        .with_writer(writer);
-    if json {
-        Box::new(lines.json().flatten_event(true).finish())
-    } else {
-        Box::new(lines.finish())
-    }
+    tracing_subscriber::registry()
+        .with(lines)
+        .with(Pace::default())
+        .with(filter)
 }
 
 #[cfg(test)]
@@ -79,10 +124,12 @@ mod tests {
     fn logged(json: bool, filter: &str, say: impl FnOnce()) -> String {
         let page = Page::default();
         let writer = page.clone();
-        tracing::subscriber::with_default(
-            subscriber(json, false, filter, move || writer.clone()),
-            say,
-        );
+        let writer = move || writer.clone();
+        let lines = match json {
+            true => json_lines(writer),
+            false => text_lines(false, writer),
+        };
+        tracing::subscriber::with_default(subscriber(lines, filter), say);
         let bytes = page.0.lock().unwrap().clone();
         String::from_utf8(bytes).unwrap()
     }
@@ -133,5 +180,26 @@ mod tests {
     #[test]
     fn below_the_filter_nothing_is_logged() {
         assert_eq!(logged(false, "warn", || tracing::info!("chatter")), "");
+    }
+
+    #[test]
+    fn of_a_flood_of_one_kind_only_the_beginning_is_logged() {
+        let lines = logged(false, "info", || {
+            for n in 0..pace::MOST * 3 {
+                tracing::info!(n, "flood");
+                if n % 100 == 0 {
+                    tracing::info!("another");
+                }
+            }
+        });
+        let floods = lines.lines().filter(|line| line.contains("flood"));
+        assert_eq!(floods.count() as u32, pace::MOST);
+        assert!(
+            lines
+                .lines()
+                .filter(|line| line.contains("another"))
+                .count()
+                >= 15
+        );
     }
 }

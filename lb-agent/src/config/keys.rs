@@ -362,7 +362,7 @@ pub(crate) const RESYNC: Key = one(
     "resync",
     "SECONDS",
     "How often everything is read and compared again, even if nothing seems to have changed; all of Marathon every other \
-     time",
+     time, and the kernel more rarely where that would take more than a 250th of the time",
 )
 .preset("30");
 
@@ -377,7 +377,8 @@ pub(crate) const LOG_FORMAT: Key = one(
     LOGGING,
     "log-format",
     "FORMAT",
-    "`text` for people, `json` for machines, `auto` text on a terminal, else json",
+    "`text` for people, `json` for machines, `journald` for its fields, `auto` the journal under systemd, text on a \
+     terminal, else json",
 )
 .preset("auto");
 

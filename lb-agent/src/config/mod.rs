@@ -184,6 +184,7 @@ impl Config {
                         ("auto", LogFormat::Auto),
                         ("text", LogFormat::Text),
                         ("json", LogFormat::Json),
+                        ("journald", LogFormat::Journald),
                     ]),
                 )?,
                 filter: sources.preset(&keys::LOG, parse::log_filter)?,

@@ -35,12 +35,14 @@ pub enum NamePolicy {
 /// How log lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
-    /// Text on a terminal, JSON otherwise.
+    /// To the journal where standard error leads there, text on a terminal, JSON otherwise.
     Auto,
     /// One line of text for people.
     Text,
     /// One JSON object a line.
     Json,
+    /// To the journal, each field as one of its own.
+    Journald,
 }
 
 /// Ports `min..=max`, both 1-65535, host byte order, `min <= max`.
