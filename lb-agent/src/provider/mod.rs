@@ -19,6 +19,7 @@ mod shape;
 mod values;
 
 pub use self::pools::{PoolKey, Pools};
+pub(crate) use self::values::drain;
 
 use std::{
     fmt,
