@@ -44,6 +44,28 @@ impl Docker {
     ///
     /// It does not start within a minute.
     pub fn start(host: &Host, dir: PathBuf) -> Result<Self> {
+        Self::launch(host, dir, &["--live-restore"])
+    }
+
+    /// As [`Docker::start`], as the manager of a Swarm of this one node.
+    ///
+    /// # Errors
+    ///
+    /// As [`Docker::start`].
+    pub fn start_manager(host: &Host, dir: PathBuf) -> Result<Self> {
+        // A Swarm wants an engine without live restore.
+        let docker = Self::launch(host, dir, &[])?;
+        let listen = [
+            "--advertise-addr",
+            "127.0.0.1",
+            "--listen-addr",
+            "127.0.0.1:2377",
+        ];
+        docker.docker(&[&["swarm", "init"], &listen[..]].concat())?;
+        Ok(docker)
+    }
+
+    fn launch(host: &Host, dir: PathBuf, options: &[&str]) -> Result<Self> {
         let path = |name: &str| dir.join(name).display().to_string();
         let argv = [
             "dockerd",
@@ -55,10 +77,13 @@ impl Docker {
             &path("docker.pid"),
             "--host",
             &format!("unix://{}", path("docker.sock")),
-            "--live-restore",
         ];
         let mut docker = Self {
-            argv: argv.into_iter().map(str::to_owned).collect(),
+            argv: argv
+                .iter()
+                .chain(options)
+                .map(|&word| word.to_owned())
+                .collect(),
             dir: dir.clone(),
             daemon: None,
         };
@@ -205,7 +230,10 @@ impl Docker {
 impl Drop for Docker {
     fn drop(&mut self) {
         let socket = self.socket();
-        let all = format!("docker --host {socket} ps -aq | xargs -r docker --host {socket} rm -f");
+        // A Swarm would make them anew.
+        let all = format!(
+            "docker --host {socket} swarm leave --force; docker --host {socket} ps -aq | xargs -r docker --host {socket} rm -f"
+        );
         let _ = Command::new("sh").args(["-c", &all]).output();
         if let Some(mut daemon) = self.daemon.take() {
             let _ = daemon.signal(Signal::TERM);

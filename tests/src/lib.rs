@@ -14,6 +14,7 @@ pub mod marathon;
 pub mod packet;
 pub mod probe;
 pub mod stage;
+pub mod steady;
 pub mod task;
 pub mod topology;
 pub mod upstream;

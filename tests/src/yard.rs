@@ -1,13 +1,13 @@
 //! A node with an engine and an agent that reads it, on the stage.
 #![allow(clippy::expect_used, reason = "a test says what it expects")]
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, path::PathBuf};
 
 use serde_json::Value;
 
 use crate::{
     docker::{Docker, place},
-    lab::wait_until,
+    lab::{Host, wait_until},
     stage::{PATIENCE, Stage},
 };
 
@@ -29,11 +29,24 @@ pub struct Yard {
 impl Yard {
     /// The agent, with these flags besides, and the engine.
     pub fn up(name: &str, flags: &[&str]) -> Self {
+        Self::with(name, flags, Docker::start)
+    }
+
+    /// As [`Yard::up`], with an engine that is the manager of a Swarm.
+    pub fn swarm(name: &str, flags: &[&str]) -> Self {
+        Self::with(name, flags, Docker::start_manager)
+    }
+
+    fn with(
+        name: &str,
+        flags: &[&str],
+        start: impl FnOnce(&Host, PathBuf) -> anyhow::Result<Docker>,
+    ) -> Self {
         let dir = place(name).expect("a folder");
         let socket = format!("--docker=unix://{}/docker.sock", dir.display());
         // The engine comes later than the agent, which waits for it.
         let stage = Stage::up(NONE, &[&[socket.as_str()], &POOL[..], flags].concat());
-        let docker = Docker::start(&stage.node, dir).expect("an engine");
+        let docker = start(&stage.node, dir).expect("an engine");
         Self { docker, stage }
     }
 

@@ -2,19 +2,15 @@
 #![allow(clippy::expect_used, reason = "a test says what it expects")]
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::SocketAddr,
-    sync::{
-        Mutex,
-        atomic::{AtomicBool, Ordering},
-    },
+    collections::BTreeSet,
     thread,
     time::{Duration, Instant},
 };
 
 use lb_tests::{
-    lab::{Host, http, wait_until},
+    lab::wait_until,
     stage::PATIENCE,
+    steady::{ask, during, failures, shares},
     yard::{LABEL, Yard},
 };
 
@@ -27,72 +23,6 @@ const CHECKED: [&str; 6] = [
     "--health-interval",
     "500ms",
 ];
-/// The name that the container behind a VIP says, on a connection of its own.
-fn ask(client: &Host, vip: SocketAddr) -> Result<String, String> {
-    let answer = client
-        .enter(|| http::get(vip, "/index.html"))
-        .expect("entered");
-    match answer {
-        Ok(reply) if reply.status == 200 => Ok(reply.body.trim().to_owned()),
-        Ok(reply) => Err(reply.head),
-        Err(why) => Err(format!("{why:#}")),
-    }
-}
-
-/// Answers of so many connections, by container.
-fn shares(client: &Host, vip: SocketAddr, connections: u32) -> BTreeMap<String, u32> {
-    let mut shares = BTreeMap::new();
-    for _ in 0..connections {
-        *shares
-            .entry(ask(client, vip).expect("an answer"))
-            .or_default() += 1;
-    }
-    shares
-}
-
-/// Connections one after the other, until the end.
-struct Steady {
-    answers: Mutex<Vec<(Instant, Result<String, String>)>>,
-    stop: AtomicBool,
-}
-
-impl Steady {
-    /// Asks all the time while `act` is under way; when each connection began, and what came of it.
-    fn during(
-        client: &Host,
-        vip: SocketAddr,
-        act: impl FnOnce(),
-    ) -> Vec<(Instant, Result<String, String>)> {
-        let steady = Self {
-            answers: Mutex::default(),
-            stop: AtomicBool::new(false),
-        };
-        thread::scope(|scope| {
-            scope.spawn(|| {
-                while !steady.stop.load(Ordering::Relaxed) {
-                    let began = Instant::now();
-                    let answer = ask(client, vip);
-                    steady
-                        .answers
-                        .lock()
-                        .expect("no panic")
-                        .push((began, answer));
-                }
-            });
-            act();
-            steady.stop.store(true, Ordering::Relaxed);
-        });
-        steady.answers.into_inner().expect("no panic")
-    }
-}
-
-fn failures(answers: &[(Instant, Result<String, String>)]) -> Vec<&String> {
-    answers
-        .iter()
-        .filter_map(|(_, answer)| answer.as_ref().err())
-        .collect()
-}
-
 #[test]
 fn containers_come_and_go_without_a_failed_connection() {
     let yard = Yard::up("scale", &[]);
@@ -103,7 +33,7 @@ fn containers_come_and_go_without_a_failed_connection() {
     let vip = yard.expect("web", 2);
     assert_eq!(shares(client, vip, 40).len(), 2, "both answer");
 
-    let answers = Steady::during(client, vip, || {
+    let answers = during(client, vip, || {
         for n in 3..=8 {
             yard.run(&format!("web-{n}"), &CHECKED);
         }
@@ -147,7 +77,7 @@ fn a_container_that_is_told_to_stop_gets_no_new_connection_and_ends_those_it_has
     let vip = yard.expect("web", 2);
     let mut told = None;
     // Busybox ignores the signal as the first process, so the container lives on for three seconds.
-    let answers = Steady::during(client, vip, || {
+    let answers = during(client, vip, || {
         thread::sleep(Duration::from_millis(300));
         told = Some(Instant::now());
         yard.docker(&["stop", "--time", "3", "web-1"]);
@@ -188,7 +118,7 @@ fn new_connections_leave_a_stopping_container_in_no_time() {
     }
     let vip = yard.expect("web", CONTAINERS + 1);
     let mut told = Vec::new();
-    let answers = Steady::during(client, vip, || {
+    let answers = during(client, vip, || {
         for _ in 0..5 {
             for name in &names {
                 let path = format!("/containers/{name}/kill?signal=SIGTERM");
@@ -283,7 +213,7 @@ fn a_killed_container_costs_a_client_outside_one_syn_at_most() {
         yard.run(&format!("web-{n}"), &LABEL);
     }
     let vip = yard.expect("web", 4);
-    let answers = Steady::during(client, vip, || {
+    let answers = during(client, vip, || {
         for name in ["web-1", "web-2", "web-3"] {
             yard.docker(&["kill", name]);
             thread::sleep(Duration::from_millis(1_500));
@@ -360,7 +290,7 @@ fn connections_go_on_while_the_engine_is_away() {
     }
     let vip = yard.expect("web", 2);
     let Yard { docker, stage } = &mut yard;
-    let answers = Steady::during(&stage.clients[0], vip, || {
+    let answers = during(&stage.clients[0], vip, || {
         docker.restart(&stage.node).expect("it comes back");
     });
     assert_eq!(failures(&answers), [""; 0], "of {}", answers.len());

@@ -3,7 +3,7 @@
 mod admin;
 mod ecs;
 
-use std::{net::IpAddr, ops::RangeInclusive, path::PathBuf};
+use std::{net::IpAddr, ops::RangeInclusive, path::PathBuf, time::Duration};
 
 use crate::datapath::SENDERS;
 
@@ -119,12 +119,29 @@ pub(super) fn docker(sources: &Sources<'_>) -> Result<Option<Docker>, ConfigErro
             &keys::DOCKER_EXPOSE,
             &keys::DOCKER_SERVICES,
             &keys::DOCKER_NETWORKS,
+            &keys::DOCKER_CA_FILE,
+            &keys::DOCKER_CERT_FILE,
+            &keys::DOCKER_KEY_FILE,
+            &keys::DOCKER_POLL,
+            &keys::DOCKER_OVERLAY_REACHABLE,
+            &keys::DOCKER_DRAIN,
         ];
         return match orphans.into_iter().find(|key| is_set(sources, key)) {
             Some(key) => Err(refuse(sources, key, "has no effect without --docker")),
             None => Ok(None),
         };
     };
+    let ca_file = sources.one(&keys::DOCKER_CA_FILE, parse::readable_file)?;
+    if ca_file.is_some() && !socket.starts_with("tcp://") {
+        let reason = "has no effect: --docker is no tcp://HOST:PORT";
+        return Err(refuse(sources, &keys::DOCKER_CA_FILE, reason));
+    }
+    let certificate = certificate(sources, &keys::DOCKER_CERT_FILE, &keys::DOCKER_KEY_FILE)?;
+    if certificate.is_some() && ca_file.is_none() {
+        let reason = "needs --docker-ca-file beside it";
+        return Err(refuse(sources, &keys::DOCKER_CERT_FILE, reason));
+    }
+    let yes_or_no = parse::choice(&[(keys::YES, true), ("no", false)]);
     Ok(Some(Docker {
         socket,
         expose_all: sources.preset(
@@ -133,7 +150,34 @@ pub(super) fn docker(sources: &Sources<'_>) -> Result<Option<Docker>, ConfigErro
         )?,
         services: sources.many(&keys::DOCKER_SERVICES, parse::word)?,
         networks: sources.many(&keys::DOCKER_NETWORKS, parse::word)?,
+        ca_file,
+        certificate,
+        poll: Duration::from_secs(
+            sources
+                .preset(&keys::DOCKER_POLL, parse::number(1..=60))?
+                .into(),
+        ),
+        overlay_reachable: sources.preset(&keys::DOCKER_OVERLAY_REACHABLE, yes_or_no)?,
+        drain: sources.preset(&keys::DOCKER_DRAIN, crate::provider::drain)?,
     }))
+}
+
+/// This node's certificate and its key, both or none.
+fn certificate(
+    sources: &Sources<'_>,
+    certificate: &'static Key,
+    key: &'static Key,
+) -> Result<Option<(PathBuf, PathBuf)>, ConfigError> {
+    let file = |key| sources.one(key, parse::readable_file);
+    let needs = |one: &'static Key, other: &Key| {
+        refuse(sources, one, format!("needs --{} beside it", other.name))
+    };
+    match (file(certificate)?, file(key)?) {
+        (None, None) => Ok(None),
+        (Some(certificate), Some(key)) => Ok(Some((certificate, key))),
+        (Some(_), None) => Err(needs(certificate, key)),
+        (None, Some(_)) => Err(needs(key, certificate)),
+    }
 }
 
 /// Everything about etcd.
@@ -167,18 +211,7 @@ pub(super) fn etcd(sources: &Sources<'_>) -> Result<Option<Etcd>, ConfigError> {
             return Err(refuse(sources, &keys::ETCD_PASSWORD_FILE, reason));
         }
     };
-    let certificate = match (file(&keys::ETCD_CERT_FILE)?, file(&keys::ETCD_KEY_FILE)?) {
-        (None, None) => None,
-        (Some(certificate), Some(key)) => Some((certificate, key)),
-        (Some(_), None) => {
-            let reason = "needs --etcd-key-file beside it";
-            return Err(refuse(sources, &keys::ETCD_CERT_FILE, reason));
-        }
-        (None, Some(_)) => {
-            let reason = "needs --etcd-cert-file beside it";
-            return Err(refuse(sources, &keys::ETCD_KEY_FILE, reason));
-        }
-    };
+    let certificate = certificate(sources, &keys::ETCD_CERT_FILE, &keys::ETCD_KEY_FILE)?;
     let ca_file = file(&keys::ETCD_CA_FILE)?;
     for (key, given) in [
         (&keys::ETCD_CA_FILE, ca_file.is_some()),

@@ -98,6 +98,16 @@ pub struct Docker {
     pub services: Vec<String>,
     /// Networks that count, in this order; empty: any.
     pub networks: Vec<String>,
+    /// PEM file with the authority that the engine's certificate is signed by; `None`: no TLS.
+    pub ca_file: Option<PathBuf>,
+    /// PEM files with this node's certificate and its key.
+    pub certificate: Option<(PathBuf, PathBuf)>,
+    /// Time between two readings of a Swarm's tasks.
+    pub poll: Duration,
+    /// Whether this node has a route to the Swarm's overlay networks.
+    pub overlay_reachable: bool,
+    /// How long what is about to end keeps its connections, s; `None`: as long as they last.
+    pub drain: Option<u32>,
 }
 
 /// The etcd to share a catalog in, if any.

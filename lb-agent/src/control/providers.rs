@@ -10,6 +10,7 @@ use crate::{
     config::{Config, MarathonAuth},
     provider::{
         self, Again, ProviderId, Update,
+        docker::Tls,
         etcd::{Claims, EtcdConfig, Login},
         marathon::{Auth, Credentials, Edge, Secret, id_without_framework},
     },
@@ -49,6 +50,13 @@ pub(super) fn start_providers(
         settings.expose_all = docker.expose_all;
         settings.services = docker.services.iter().cloned().collect();
         settings.networks.clone_from(&docker.networks);
+        settings.tls = docker.ca_file.clone().map(|ca_file| Tls {
+            ca_file,
+            certificate: docker.certificate.clone(),
+        });
+        settings.overlay_reachable = docker.overlay_reachable;
+        settings.drain = docker.drain;
+        settings.timings.poll = docker.poll;
         settings.node = node;
         settings.timings.resync = config.resync;
         let tx = started.one(settings.id());

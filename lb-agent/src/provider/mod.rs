@@ -21,6 +21,7 @@ mod values;
 
 pub use self::again::{Again, Asked};
 pub use self::pools::{PoolKey, Pools};
+pub(crate) use self::values::drain;
 
 use std::{
     fmt,

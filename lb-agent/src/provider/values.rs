@@ -84,7 +84,7 @@ pub(in crate::provider) fn seconds(text: &str, range: RangeInclusive<u32>) -> Re
 
 /// How long a backend that is about to end keeps its flows, s, with the values of dockercloud/haproxy's `RELOAD_TIMEOUT`:
 /// `-1` not at all, `0` as long as they last, which is `None`; a number of seconds, or as for [`seconds`], until then.
-pub(in crate::provider) fn drain(text: &str) -> Result<Option<u32>, String> {
+pub(crate) fn drain(text: &str) -> Result<Option<u32>, String> {
     const LONGEST: u32 = 30 * 86_400;
     match (text, decimal(text)) {
         ("-1", _) => Ok(Some(0)),

@@ -1,6 +1,6 @@
 //! The settings of `--docker`.
 
-use super::{Key, SERVICES_, many, one};
+use super::{Key, SERVICES_, many, one, switch};
 
 pub(crate) const DOCKER: Key = Key {
     switch: true,
@@ -34,3 +34,43 @@ pub(crate) const DOCKER_NETWORKS: Key = many(
     "Docker networks on which containers are reached; of several, the first that a container is on",
 )
 .words("any; by name the first that a container is on");
+pub(crate) const DOCKER_CA_FILE: Key = one(
+    SERVICES_,
+    "docker-ca-file",
+    "FILE",
+    "PEM file with the certificate authority that signed the certificate of the engine behind tcp://; speaks TLS to it",
+);
+pub(crate) const DOCKER_CERT_FILE: Key = one(
+    SERVICES_,
+    "docker-cert-file",
+    "FILE",
+    "PEM file with the certificate that this node shows to that engine; needs --docker-key-file",
+);
+pub(crate) const DOCKER_KEY_FILE: Key = one(
+    SERVICES_,
+    "docker-key-file",
+    "FILE",
+    "PEM file with the private key of that certificate",
+);
+pub(crate) const DOCKER_POLL: Key = one(
+    SERVICES_,
+    "docker-poll",
+    "SECONDS",
+    "How often the tasks of a Swarm are asked for where the engine is one of its managers; at once, too, when a service \
+     changes",
+)
+.preset("5");
+pub(crate) const DOCKER_OVERLAY_REACHABLE: Key = switch(
+    SERVICES_,
+    "docker-overlay-reachable",
+    "Whether this node has a route to the overlay networks of its Swarm: tasks on other nodes that publish no port are then \
+     reached there",
+);
+pub(crate) const DOCKER_DRAIN: Key = one(
+    SERVICES_,
+    "docker-drain",
+    "TIME",
+    "How long a container that is told to stop keeps its connections where no label `lb.drain` says so, with the values of \
+     dockercloud/haproxy's RELOAD_TIMEOUT: `-1` not at all, `0` as long as they last, or seconds",
+)
+.preset("0");

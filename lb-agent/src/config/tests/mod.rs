@@ -1,5 +1,6 @@
 //! Precedence, defaults, and every sentence that refuses a setting.
 
+mod docker;
 mod ecs;
 mod etcd;
 mod help;

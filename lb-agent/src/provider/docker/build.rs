@@ -15,6 +15,7 @@ use super::{
     container::{Container, Health, Network, Phase, Target},
     engine::Engine,
     labels::{Vip, Wish, named, wish},
+    swarm::{INGRESS, Reach, SERVICE_NAME, TASK_NAME},
 };
 use crate::{
     catalog::{Drain, Port, Properties, Protocol, Weight},
@@ -24,11 +25,8 @@ use crate::{
 const PROJECT: &str = "com.docker.compose.project";
 const SERVICE: &str = "com.docker.compose.service";
 const ONE_OFF: &str = "com.docker.compose.oneoff";
-const SWARM_SERVICE: &str = "com.docker.swarm.service.name";
 const STACK: &str = "com.docker.stack.namespace";
 const NUMBER: &str = "com.docker.compose.container-number";
-/// `service.slot.id`, or `service.node id.id` where there is one on each node.
-const SWARM_TASK: &str = "com.docker.swarm.task.name";
 
 /// The port at which a service with one port stands, too.
 const HTTP: u16 = 80;
@@ -46,6 +44,8 @@ struct Identity {
 struct Member<'a> {
     container: &'a Container,
     wish: Wish,
+    /// Why it takes no new flows, beyond what the container itself says.
+    draining: Option<Drain>,
 }
 
 /// All pools and problems of an engine.
@@ -58,14 +58,23 @@ pub(super) fn build(engine: &Engine, config: &DockerConfig) -> Snapshot {
         problems: BTreeSet::new(),
     };
     let mut services = BTreeMap::<Identity, Vec<Member<'_>>>::new();
-    for container in engine.containers() {
+    let candidates = engine.candidates();
+    for candidate in &candidates {
+        let container = &*candidate.container;
         let Some(identity) = Identity::of(container) else {
             continue;
         };
         let mut notes = Vec::new();
         match wish(container, &mut notes) {
-            Ok(wish) if wish.enabled => {
-                let member = Member { container, wish };
+            Ok(mut wish) if wish.enabled => {
+                if container.label("lb.drain").is_none() {
+                    wish.properties.drain = config.drain;
+                }
+                let member = Member {
+                    container,
+                    wish,
+                    draining: candidate.draining,
+                };
                 services.entry(identity).or_default().push(member);
             }
             Ok(_) => {}
@@ -85,10 +94,19 @@ pub(super) fn build(engine: &Engine, config: &DockerConfig) -> Snapshot {
             builder.add(&identity, member);
         }
     }
+    if let Some(swarm) = engine.swarm() {
+        builder.problems.extend(swarm.problems.iter().cloned());
+    }
+    if let Some(why) = engine.swarm_unread() {
+        builder.problems.insert(Problem {
+            subject: "Swarm".into(),
+            reason: format!("it cannot be read, its last state stays: {why}"),
+        });
+    }
     Snapshot {
         pools: builder.pools.into_vec(),
         problems: builder.problems.into_iter().collect(),
-        partial: false,
+        partial: engine.swarm_unread().is_some() && engine.swarm().is_none(),
     }
 }
 
@@ -123,7 +141,9 @@ impl Builder<'_> {
     }
 
     fn add(&mut self, identity: &Identity, member: &Member<'_>) {
-        let Member { container, wish } = member;
+        let Member {
+            container, wish, ..
+        } = member;
         let app: Arc<str> = identity.app().into();
         let vips = member.vips(identity);
         if vips.is_empty() {
@@ -132,11 +152,6 @@ impl Builder<'_> {
                 self.problem(container, reason.to_owned());
             }
             return;
-        }
-        let addresses = self.addresses(container);
-        if addresses.is_empty() && container.phase != Phase::Absent {
-            let reason = "it has no address on any network that counts; it serves nobody";
-            self.problem(container, reason.to_owned());
         }
         for vip in vips {
             let key = PoolKey {
@@ -159,9 +174,12 @@ impl Builder<'_> {
             if container.phase == Phase::Absent {
                 continue;
             }
-            for addr in &addresses {
-                let backend =
-                    self.backend(identity, member, SocketAddr::new(*addr, vip.target.get()));
+            let places = self.places(container, (vip.target, vip.protocol));
+            if places.is_empty() {
+                self.unreached(identity, container, (vip.target, vip.protocol));
+            }
+            for addr in places {
+                let backend = self.backend(identity, member, addr);
                 // An IP VIP takes backends of its own family alone.
                 self.pools.add(key.clone(), backend);
             }
@@ -169,9 +187,14 @@ impl Builder<'_> {
     }
 
     fn backend(&self, identity: &Identity, member: &Member<'_>, addr: SocketAddr) -> Backend {
-        let Member { container, wish } = member;
+        let Member {
+            container,
+            wish,
+            draining,
+        } = member;
         let draining = match (container.phase, container.health) {
             _ if self.engine.is_stopping(&container.id) => Some(Drain::ending("told to stop")),
+            _ if draining.is_some() => *draining,
             (Phase::Paused, _) => Some(Drain::unfit("paused")),
             (_, Some(Health::Unhealthy)) => Some(Drain::unfit("unhealthy")),
             (_, Some(Health::Starting)) => Some(Drain::unfit("no health result yet")),
@@ -195,15 +218,54 @@ impl Builder<'_> {
         }
     }
 
-    /// Where a container is reached: at most one address of each family.
-    fn addresses(&self, container: &Container) -> Vec<IpAddr> {
-        let networks = match self.engine.network_of(container) {
-            Some(Network::Host) => return self.config.node.clone(),
-            Some(Network::Own(networks)) => networks,
-            Some(Network::Of(_)) | None => return Vec::new(),
+    fn unreached(&mut self, identity: &Identity, container: &Container, target: Target) {
+        if !matches!(container.network, Network::Elsewhere(_)) {
+            let reason = "it has no address on any network that counts; it serves nobody";
+            return self.problem(container, reason.to_owned());
+        }
+        let (port, protocol) = target;
+        let reason = format!(
+            "its tasks on other nodes are not reached at port {port}/{protocol}: publish it at their nodes (--publish \
+             mode=host,target={port}), or say --docker-overlay-reachable if this node has a route to their network"
+        );
+        self.problems.insert(Problem {
+            subject: identity.app().into(),
+            reason,
+        });
+    }
+
+    /// Where a port of a container is reached: at most one place of each family.
+    fn places(&self, container: &Container, target: Target) -> Vec<SocketAddr> {
+        let (port, _) = target;
+        match self.engine.network_of(container) {
+            Some(Network::Host) => at(&self.config.node, port),
+            Some(Network::Own(networks)) => at(self.first(networks), port),
+            Some(Network::Elsewhere(reach)) => self.elsewhere(reach, target),
+            Some(Network::Of(_)) | None => Vec::new(),
+        }
+    }
+
+    fn elsewhere(&self, reach: &Reach, target: Target) -> Vec<SocketAddr> {
+        let node = match reach.here {
+            true => &self.config.node[..],
+            false => reach.node.as_slice(),
         };
+        let (port, _) = target;
+        match reach.published.get(&target) {
+            _ if reach.host => at(node, port),
+            Some(published) if !node.is_empty() => at(node, *published),
+            _ if self.config.overlay_reachable => at(self.first(&reach.overlays), port),
+            _ => Vec::new(),
+        }
+    }
+
+    /// The addresses on the first network that counts.
+    fn first<'n>(&self, networks: &'n BTreeMap<String, Vec<IpAddr>>) -> &'n [IpAddr] {
         let wanted = &self.config.networks;
-        let counts = |name: &&String| wanted.is_empty() || wanted.contains(name);
+        let counts = |name: &&String| match wanted.is_empty() {
+            true => *name != INGRESS,
+            false => wanted.contains(name),
+        };
         let mut ranked: Vec<_> = networks
             .keys()
             .filter(counts)
@@ -213,8 +275,13 @@ impl Builder<'_> {
         ranked.sort();
         let mut found = ranked.into_iter().map(|(_, name)| &networks[name]);
         let first = found.find(|addresses| !addresses.is_empty());
-        first.cloned().unwrap_or_default()
+        first.map(Vec::as_slice).unwrap_or_default()
     }
+}
+
+fn at(addresses: &[IpAddr], port: Port) -> Vec<SocketAddr> {
+    let place = |addr: &IpAddr| SocketAddr::new(*addr, port.get());
+    addresses.iter().map(place).collect()
 }
 
 // === impl Member ===
@@ -299,7 +366,7 @@ impl Identity {
                 service: service.unwrap_or(own),
             });
         }
-        if let Some(full) = text(SWARM_SERVICE) {
+        if let Some(full) = text(SERVICE_NAME) {
             let stack = text(STACK);
             let own = stack
                 .as_ref()
@@ -329,7 +396,7 @@ impl Identity {
         let slot = |task: &str| task.rsplit('.').nth(1).map(str::to_owned);
         let number = match container.label(NUMBER) {
             Some(number) => Some(number.to_owned()),
-            None => container.label(SWARM_TASK).and_then(slot),
+            None => container.label(TASK_NAME).and_then(slot),
         };
         match number.filter(|number| !number.is_empty()) {
             Some(number) => format!("{}-{number}", self.service),

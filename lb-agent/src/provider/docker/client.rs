@@ -3,51 +3,67 @@
 use std::{collections::HashMap, future::Future, sync::Arc, time::Duration};
 
 use bollard::{
-    API_DEFAULT_VERSION, Docker,
+    API_DEFAULT_VERSION, BollardRequest, Docker,
     errors::Error,
     query_parameters::{EventsOptionsBuilder, ListContainersOptionsBuilder},
 };
+use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _};
+use http_body_util::{BodyExt as _, Empty, Limited};
+use hyper::Request;
+use serde::de::DeserializeOwned;
 
-use super::{container::Container, event::Event};
+use super::{
+    DockerConfig,
+    container::Container,
+    event::Told,
+    swarm::{Answers, Swarm},
+    transport::Transport,
+    wire::{Info, Message},
+};
 use crate::provider::causes::with_causes;
 
 /// The longest that a request may take, s.
 const DEADLINE: u64 = 5;
 /// The same for a sign of life.
 const PING: Duration = Duration::from_secs(2);
+/// The longest answer about a Swarm, in bytes: tens of thousands of tasks.
+const LONGEST: usize = 128 << 20;
 
 /// A connection to one engine.
-#[derive(Clone, Debug)]
-pub(super) struct Client(Docker);
+#[derive(Clone)]
+pub(super) struct Client {
+    docker: Docker,
+    /// For what `docker` does not know how to read.
+    transport: Transport,
+}
 
 // === impl Client ===
 
 impl Client {
     /// Connects, and agrees on the newest version of the API that both know.
-    pub(super) async fn connect(socket: &str) -> Result<Self, String> {
-        let failed = |error: Error| {
-            format!(
-                "cannot connect to Docker at {socket}: {}",
-                with_causes(&error)
-            )
-        };
-        let docker = if socket.starts_with("tcp://") || socket.starts_with("http://") {
-            Docker::connect_with_http(socket, DEADLINE, API_DEFAULT_VERSION)
-        } else {
-            Docker::connect_with_unix(socket, DEADLINE, API_DEFAULT_VERSION)
-        };
-        let docker = docker.map_err(failed)?;
-        within(docker.negotiate_version())
-            .await
-            .map(Self)
-            .map_err(|why| format!("cannot connect to Docker at {socket}: {why}"))
+    pub(super) async fn connect(config: &DockerConfig) -> Result<Self, String> {
+        let failed = |why: String| format!("cannot connect to Docker at {}: {why}", config.socket);
+        let transport = Transport::new(&config.socket, config.tls.as_ref()).map_err(failed)?;
+        let through = transport.clone();
+        let docker = Docker::connect_with_custom_transport(
+            move |request: BollardRequest| {
+                let through = through.clone();
+                async move { through.send(request).await.map_err(Error::from) }
+            },
+            Some("http://docker"),
+            DEADLINE,
+            API_DEFAULT_VERSION,
+        );
+        let docker = docker.map_err(|error| failed(with_causes(&error)))?;
+        let docker = within(docker.negotiate_version()).await.map_err(failed)?;
+        Ok(Self { docker, transport })
     }
 
     /// The ids of all containers.
     pub(super) async fn list(&self) -> Result<Vec<Arc<str>>, String> {
         let options = ListContainersOptionsBuilder::new().all(true).build();
-        let listed = within(self.0.list_containers(Some(options))).await;
+        let listed = within(self.docker.list_containers(Some(options))).await;
         let listed = listed.map_err(|why| format!("cannot list the containers: {why}"))?;
         let id = |summary: bollard::models::ContainerSummary| summary.id.map(Arc::from);
         let ids: Option<Vec<_>> = listed.into_iter().map(id).collect();
@@ -58,7 +74,7 @@ impl Client {
     pub(super) async fn look(&self, id: &str) -> Result<Option<Container>, String> {
         let asked = tokio::time::timeout(
             Duration::from_secs(DEADLINE),
-            self.0.inspect_container(id, None),
+            self.docker.inspect_container(id, None),
         );
         match asked.await {
             Ok(Ok(answer)) => Container::read(answer).map(Some),
@@ -70,9 +86,53 @@ impl Client {
         }
     }
 
+    /// The Swarm that it manages; `None`: it manages none.
+    pub(super) async fn swarm(&self) -> Result<Option<Swarm>, String> {
+        let info: Info = self.get("/info").await?;
+        let Some(swarm) = info.swarm.filter(|swarm| swarm.control_available) else {
+            return Ok(None);
+        };
+        let (services, nodes, tasks) = tokio::try_join!(
+            self.get("/services"),
+            self.get("/nodes"),
+            self.get("/tasks")
+        )?;
+        Ok(Some(Swarm::read(
+            &swarm.node_id,
+            Answers {
+                services,
+                nodes,
+                tasks,
+            },
+        )))
+    }
+
+    /// What it says at `path`; without a version there, the engine speaks its own.
+    async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, String> {
+        let failed = |why: String| format!("cannot read {path}: {why}");
+        let asked = async {
+            let request = Request::get(path).body(Empty::<Bytes>::new());
+            let request = request.map_err(|error| error.to_string())?;
+            let answer = self.transport.send(request).await;
+            let answer = answer.map_err(|error| with_causes(&error))?;
+            let status = answer.status();
+            let body = Limited::new(answer.into_body(), LONGEST).collect().await;
+            let body = body.map_err(|error| error.to_string())?.to_bytes();
+            if status.is_success() {
+                return serde_json::from_slice(&body).map_err(|error| error.to_string());
+            }
+            let said = serde_json::from_slice::<Message>(&body).unwrap_or_default();
+            Err(format!("{status} {}", said.message))
+        };
+        match tokio::time::timeout(Duration::from_secs(DEADLINE), asked).await {
+            Ok(answer) => answer.map_err(failed),
+            Err(_) => Err(failed(late())),
+        }
+    }
+
     /// Whether it is there.
     pub(super) async fn ping(&self) -> Result<(), String> {
-        match tokio::time::timeout(PING, self.0.ping()).await {
+        match tokio::time::timeout(PING, self.docker.ping()).await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(error)) => Err(format!("Docker does not answer: {}", with_causes(&error))),
             Err(_) => Err(format!(
@@ -83,10 +143,13 @@ impl Client {
     }
 
     /// Events from `since` on (s since 1970), for as long as the connection holds.
-    pub(super) fn events(&self, since: u64) -> impl Stream<Item = Result<Event, String>> + use<> {
+    pub(super) fn events(&self, since: u64) -> impl Stream<Item = Result<Told, String>> + use<> {
         let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
         let filters: HashMap<String, Vec<String>> = HashMap::from([
-            ("type".to_owned(), words(&["container", "network"])),
+            (
+                "type".to_owned(),
+                words(&["container", "network", "service", "node"]),
+            ),
             (
                 "event".to_owned(),
                 words(&[
@@ -104,6 +167,7 @@ impl Client {
                     "health_status",
                     "connect",
                     "disconnect",
+                    "remove",
                 ]),
             ),
         ]);
@@ -111,7 +175,7 @@ impl Client {
             .since(&since.to_string())
             .filters(&filters)
             .build();
-        self.0
+        self.docker
             .events(Some(options))
             .filter_map(|message| async move {
                 let message = match message {
@@ -125,7 +189,7 @@ impl Client {
                 };
                 let actor = message.actor.unwrap_or_default();
                 let kind = message.typ.map(|kind| kind.to_string()).unwrap_or_default();
-                Event::read(
+                Told::read(
                     &kind,
                     message.action.as_deref().unwrap_or_default(),
                     actor.id.as_deref().unwrap_or_default(),

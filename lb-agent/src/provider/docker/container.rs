@@ -10,7 +10,7 @@ use bollard::models::{
     ContainerInspectResponse, ContainerStateStatusEnum, EndpointSettings, HealthStatusEnum,
 };
 
-use super::{compat, labels::concerns_us, signal};
+use super::{compat, labels::concerns_us, signal, swarm::Reach};
 use crate::catalog::{Port, Protocol};
 
 /// A container's port.
@@ -72,6 +72,8 @@ pub(super) enum Network {
     Host,
     /// It shares that of another container, by name or id.
     Of(String),
+    /// As a task of a Swarm that is reached by its node, or over a network of the Swarm.
+    Elsewhere(Reach),
 }
 
 // === impl Container ===

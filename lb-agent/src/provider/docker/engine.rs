@@ -12,13 +12,14 @@ use super::{
     container::{Container, Network, Phase},
     event::{Event, What},
     signal,
+    swarm::{Candidate, Swarm},
 };
 
 /// A container that still runs so long after it was told to stop ignores that signal; `docker stop` with a time-out
 /// does not say how long it waits.
 const STOPPING: Duration = Duration::from_secs(600);
 
-/// The containers of one engine.
+/// The containers of one engine, and the Swarm that it manages.
 #[derive(Debug, Default)]
 pub(super) struct Engine {
     containers: BTreeMap<Arc<str>, Container>,
@@ -26,6 +27,10 @@ pub(super) struct Engine {
     stopping: BTreeMap<Arc<str>, Instant>,
     /// Signals to containers that were not looked at yet, and when.
     early: BTreeMap<Arc<str>, (u8, Instant)>,
+    /// The Swarm that it manages, as it was when it was read last.
+    swarm: Option<Swarm>,
+    /// Why that could not be read now.
+    swarm_unread: Option<String>,
 }
 
 /// What an event asks for.
@@ -144,9 +149,42 @@ impl Engine {
         });
     }
 
-    /// All that are known.
-    pub(super) fn containers(&self) -> impl Iterator<Item = &Container> {
-        self.containers.values()
+    /// Takes what was read of the Swarm; what could not be read stays as it was. `None`: it manages none.
+    pub(super) fn saw_swarm(&mut self, read: Result<Option<Swarm>, String>) {
+        match read {
+            Ok(swarm) => {
+                let before = std::mem::replace(&mut self.swarm, swarm);
+                if let (Some(before), Some(now)) = (before, &mut self.swarm) {
+                    now.remember(&before);
+                }
+                self.swarm_unread = None;
+            }
+            Err(why) => {
+                if self.swarm_unread.is_none() {
+                    tracing::warn!(why, "the Swarm cannot be read; its last state stays");
+                }
+                self.swarm_unread = Some(why);
+            }
+        }
+    }
+
+    /// The Swarm that it manages, as far as it was read.
+    pub(super) fn swarm(&self) -> Option<&Swarm> {
+        self.swarm.as_ref()
+    }
+
+    /// Why the Swarm could not be read now.
+    pub(super) fn swarm_unread(&self) -> Option<&str> {
+        self.swarm_unread.as_deref()
+    }
+
+    /// All that may be served.
+    pub(super) fn candidates(&self) -> Vec<Candidate<'_>> {
+        let own = self.containers.values();
+        match &self.swarm {
+            Some(swarm) => swarm.candidates(own),
+            None => own.map(Candidate::from).collect(),
+        }
     }
 
     /// Whether it was told to stop.

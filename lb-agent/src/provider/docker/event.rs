@@ -4,7 +4,16 @@ use std::{collections::HashMap, sync::Arc};
 
 use super::container::Health;
 
-/// One event that may concern us.
+/// What an event is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Told {
+    /// A container.
+    Container(Event),
+    /// A service or a node of the Swarm. There are no events of tasks.
+    Swarm,
+}
+
+/// One event of a container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Event {
     /// The container's full id.
@@ -30,11 +39,28 @@ pub(super) enum What {
     Changed,
 }
 
+// === impl Told ===
+
+impl Told {
+    /// Reads an event's type, action, actor and the actor's attributes; `None` if it does not concern us.
+    pub(super) fn read(
+        kind: &str,
+        action: &str,
+        actor: &str,
+        attributes: &HashMap<String, String>,
+    ) -> Option<Self> {
+        match kind {
+            "service" | "node" => Some(Self::Swarm),
+            _ => Event::read(kind, action, actor, attributes).map(Self::Container),
+        }
+    }
+}
+
 // === impl Event ===
 
 impl Event {
     /// Reads an event's type, action, actor and the actor's attributes; `None` if it concerns no container.
-    pub(super) fn read(
+    fn read(
         kind: &str,
         action: &str,
         actor: &str,
@@ -98,6 +124,7 @@ mod tests {
         );
         assert_eq!(read("network", "create", &[]), None);
         assert_eq!(read("image", "pull", &[]), None);
+        assert_eq!(Told::read("image", "pull", "i", &HashMap::new()), None);
         assert_eq!(read("container", "exec_start: sh", &[]), None);
     }
 }

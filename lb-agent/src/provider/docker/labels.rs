@@ -18,7 +18,7 @@
 //! | `lb.check` | `tcp` or `http:/path`, then `interval=2s`, `rise=2`, ...: see `docs/health.md` | no check of our own |
 //! | `lb.fail-open` | `no`: refused, not tried all the same, while every container is down | `yes` |
 //! | `lb.slow-start` | how long a container's share grows, such as `30s` | at once |
-//! | `lb.drain` | how long a container that is told to stop keeps its connections: `-1` not at all, `0` as long as they last, or seconds | `0` |
+//! | `lb.drain` | how long a container that is told to stop keeps its connections: `-1` not at all, `0` as long as they last, or seconds | the operator's word |
 //! | `lb.service` | the service's name | Compose's, Swarm's, or the container's |
 //! | `lb.enable` | `false`: left out | `true` |
 

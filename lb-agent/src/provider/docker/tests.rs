@@ -94,6 +94,9 @@ fn reasons(snapshot: &Snapshot) -> Vec<&str> {
 }
 
 mod events;
+mod reach;
+mod swarm;
+mod transport;
 
 #[test]
 fn a_service_of_compose_has_its_own_name_and_the_one_it_chose() {
@@ -434,47 +437,6 @@ fn a_newest_container_without_settings_ends_those_of_the_older_ones() {
     let mut new = container("web-2", "172.17.0.3", &labels[..1]);
     new.started = "2026-01-02T00:00:00Z".to_owned();
     assert_eq!(snapshot([old, new]).pools[0].properties, None);
-}
-
-#[test]
-fn a_container_is_reached_where_its_network_is() {
-    let vip = [("lb.vip", "web:80")];
-    let net = |name: &str, addrs: &[&str]| {
-        let parse = |addr: &&str| addr.parse().expect("an address");
-        (name.to_owned(), addrs.iter().map(parse).collect::<Vec<_>>())
-    };
-    let mut two = container("web-1", "172.17.0.2", &vip);
-    two.network = Network::Own(
-        [
-            net("back", &["10.1.0.2", "fd00::2"]),
-            net("front", &["10.2.0.2"]),
-        ]
-        .into(),
-    );
-    let mut host = container("web-2", "172.17.0.2", &vip);
-    host.network = Network::Host;
-    let mut guest = container("web-3", "172.17.0.2", &vip);
-    guest.network = Network::Of("owner".to_owned());
-    let owner = container("owner", "172.17.0.9", &[]);
-    let mut lost = container("web-4", "172.17.0.2", &vip);
-    lost.network = Network::Own(BTreeMap::new());
-    let engine = engine([two, host, guest, owner, lost]);
-    let mut config = config();
-    config.node = vec!["192.0.2.1".parse().expect("an address")];
-    let all = build(&engine, &config);
-    assert_eq!(
-        lines(&all),
-        ["web:80/tcp 10.1.0.2:80 x1 172.17.0.9:80 x1 192.0.2.1:80 x1 [fd00::2]:80 x1"]
-    );
-    assert_eq!(
-        reasons(&all),
-        ["it has no address on any network that counts; it serves nobody"]
-    );
-    config.networks = vec!["front".to_owned(), "back".to_owned()];
-    assert_eq!(
-        lines(&build(&engine, &config)),
-        ["web:80/tcp 10.2.0.2:80 x1 192.0.2.1:80 x1"]
-    );
 }
 
 #[test]

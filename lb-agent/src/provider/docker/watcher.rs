@@ -24,7 +24,8 @@ use super::{
     client::Client,
     container::Container,
     engine::{Effect, Engine},
-    event::Event,
+    event::Told,
+    swarm::Swarm,
 };
 
 /// Looks under way at a time.
@@ -34,6 +35,9 @@ const EVENTS: usize = 4_096;
 /// Events before the connection that are asked for, s: they cover the moment between the request for events and the
 /// engine's taking it.
 const BEFORE: u64 = 3;
+/// How often a Swarm's tasks are asked for after something was told of its services, and for how long.
+const HURRY: Duration = Duration::from_millis(250);
+const HURRY_FOR: Duration = Duration::from_secs(3);
 
 /// Times of the watcher.
 #[derive(Clone, Copy, Debug)]
@@ -42,6 +46,8 @@ pub struct Timings {
     pub coalesce: Duration,
     /// Between two looks at everything.
     pub resync: Duration,
+    /// Between two looks at the tasks of a Swarm.
+    pub poll: Duration,
     /// Between two signs of life.
     pub ping: Duration,
     /// After a failure.
@@ -90,7 +96,7 @@ struct Watcher<'a> {
     asked: Asked,
     engine: Engine,
     last: Option<Arc<Snapshot>>,
-    /// Whether all containers were looked at once: before that, nothing is told.
+    /// Whether all containers and the Swarm were looked at once: before that, nothing is told.
     complete: bool,
 }
 
@@ -111,6 +117,7 @@ impl Default for Timings {
         Self {
             coalesce: Duration::from_millis(20),
             resync: Duration::from_secs(30),
+            poll: Duration::from_secs(5),
             ping: Duration::from_secs(10),
             backoff: Steps {
                 first: Duration::from_millis(100),
@@ -134,25 +141,34 @@ impl Watcher<'_> {
 
     async fn connected(&mut self, failing: &mut bool) -> Result<std::convert::Infallible, String> {
         let timings = self.config.timings;
-        let client = Client::connect(&self.config.socket).await?;
-        let (seen, mut events) = mpsc::channel::<Result<Event, String>>(EVENTS);
+        let client = Client::connect(self.config).await?;
+        let (seen, mut events) = mpsc::channel::<Result<Told, String>>(EVENTS);
         // Both end with this function.
         let mut reader = JoinSet::new();
         reader.spawn(forward(client.clone(), seen));
         let mut looks = JoinSet::<Result<Looked, String>>::new();
         looks.spawn(look_at_all(client.clone()));
+        let mut swarms = JoinSet::<Result<Option<Swarm>, String>>::new();
+        swarms.spawn(look_at_swarm(client.clone()));
 
         let mut dirty = BTreeSet::<Arc<str>>::new();
         let mut touched = BTreeSet::<Arc<str>>::new();
         let mut due = None;
         let mut resync_at = Instant::now() + spread(timings.resync);
         let mut ping_at = Instant::now() + timings.ping;
-        let mut all = true;
+        let mut swarm_at = Instant::now();
+        let mut hurry_until = swarm_at;
+        let (mut listed, mut swarm_seen) = (false, false);
         loop {
             tokio::select! {
                 event = events.recv() => {
                     let event = event.ok_or("Docker closed the stream of events")??;
                     tracing::debug!(?event, "Docker tells");
+                    let Told::Container(event) = event else {
+                        swarm_at = Instant::now();
+                        hurry_until = swarm_at + HURRY_FOR;
+                        continue;
+                    };
                     let Effect { tell, look } = self.engine.saw(&event, Instant::now());
                     touched.insert(Arc::clone(&event.id));
                     if look {
@@ -169,13 +185,25 @@ impl Watcher<'_> {
                     if !dirty.is_empty() {
                         due.get_or_insert(Instant::now() + timings.coalesce);
                     }
-                    if std::mem::take(&mut all) {
-                        self.complete = true;
-                        if std::mem::take(failing) {
-                            tracing::info!(provider = %self.config.id(), "Docker can be read again");
-                        }
+                    listed = true;
+                    if swarm_seen {
+                        self.read_again(failing);
                     }
                     self.tell().await;
+                }
+                Some(done) = swarms.join_next() => {
+                    let read = done.map_err(|died| format!("a look at the Swarm died: {died}"))?;
+                    self.engine.saw_swarm(read);
+                    swarm_seen = true;
+                    let now = Instant::now();
+                    swarm_at = now + if now < hurry_until { HURRY } else { self.patience() };
+                    if listed {
+                        self.read_again(failing);
+                        self.tell().await;
+                    }
+                }
+                () = sleep_until(swarm_at), if swarms.is_empty() => {
+                    swarms.spawn(look_at_swarm(client.clone()));
                 }
                 () = at(due), if looks.is_empty() => {
                     due = None;
@@ -187,15 +215,36 @@ impl Watcher<'_> {
                     resync_at = Instant::now() + spread(timings.resync);
                     self.engine.lose_patience(Instant::now());
                     touched.clear();
-                    all = true;
                     looks.spawn(look_at_all(client.clone()));
                 }
-                () = self.asked.asked() => resync_at = Instant::now(),
+                () = self.asked.asked() => {
+                    resync_at = Instant::now();
+                    swarm_at = resync_at;
+                }
                 () = sleep_until(ping_at) => {
                     client.ping().await?;
                     ping_at = Instant::now() + timings.ping;
                 }
             }
+        }
+    }
+
+    /// All was read since the connection was made.
+    fn read_again(&mut self, failing: &mut bool) {
+        self.complete = true;
+        if std::mem::take(failing) {
+            tracing::info!(provider = %self.config.id(), "Docker can be read again");
+        }
+    }
+
+    /// Until the next look at the Swarm.
+    fn patience(&self) -> Duration {
+        let Timings { poll, resync, .. } = self.config.timings;
+        match self.engine.swarm() {
+            Some(swarm) => swarm.patience(poll.min(resync)),
+            None if self.engine.swarm_unread().is_some() => poll.min(resync),
+            // It may become a manager.
+            None => spread(resync),
         }
     }
 
@@ -243,7 +292,7 @@ impl Watcher<'_> {
 }
 
 /// Passes events on until the stream ends.
-async fn forward(client: Client, to: mpsc::Sender<Result<Event, String>>) {
+async fn forward(client: Client, to: mpsc::Sender<Result<Told, String>>) {
     let since = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default()
@@ -281,6 +330,10 @@ async fn look_at(client: Client, ids: BTreeSet<Arc<str>>) -> Result<Looked, Stri
             .collect()
             .await,
     })
+}
+
+async fn look_at_swarm(client: Client) -> Result<Option<Swarm>, String> {
+    client.swarm().await
 }
 
 /// Never, where nothing is due.

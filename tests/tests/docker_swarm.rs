@@ -1,0 +1,126 @@
+//! A real Docker Engine that manages a Swarm: services are scaled and rolled over without a lost connection.
+//!
+//! The Swarm has one node, and its services no network of their own: their tasks are on the engine's bridge, since an
+//! overlay network is not reached from its own node either.
+#![allow(clippy::expect_used, reason = "a test says what it expects")]
+
+use std::time::Duration;
+
+use lb_tests::{
+    docker::IMAGE,
+    lab::wait_until,
+    stage::PATIENCE,
+    steady::{during, failures, shares},
+    yard::Yard,
+};
+
+/// A service that is told of when it listens, and whose containers ignore their stop signal for a while.
+const CREATE: [&str; 13] = [
+    "service",
+    "create",
+    "--detach",
+    "--no-resolve-image",
+    "--stop-grace-period",
+    "3s",
+    "--update-monitor",
+    "1s",
+    "--health-cmd",
+    "wget -q -O /dev/null http://127.0.0.1/index.html",
+    "--health-interval",
+    "500ms",
+    "--name",
+];
+
+/// Creates a service with these options besides.
+fn create(yard: &Yard, name: &str, options: &[&str]) {
+    yard.docker(&[&CREATE, &[name][..], options, &[IMAGE]].concat());
+}
+
+#[test]
+fn a_service_is_scaled_and_rolled_over_without_a_failed_connection() {
+    let yard = Yard::swarm("swarm", &[]);
+    // Only the service has the label.
+    create(&yard, "web", &["--label", "lb.vip=web:80"]);
+    let vip = yard.expect("web", 1);
+    let client = &yard.stage.clients[0];
+    let answers = during(client, vip, || {
+        yard.docker(&["service", "scale", "--detach", "web=3"]);
+        yard.expect("web", 3);
+        assert_eq!(shares(client, vip, 60).len(), 3, "all answer");
+
+        let change = [
+            "--detach",
+            "--no-resolve-image",
+            "--env-add",
+            "GENERATION=2",
+        ];
+        yard.docker(&[&["service", "update"], &change[..], &["web"]].concat());
+        wait_until("it is rolled over", 3 * PATIENCE, || {
+            let state = [
+                "service",
+                "inspect",
+                "--format",
+                "{{.UpdateStatus.State}}",
+                "web",
+            ];
+            let state = yard.docker.docker(&state);
+            state.is_ok_and(|state| state.trim() == "completed")
+        })
+        .expect("completed");
+        yard.expect("web", 3);
+
+        yard.docker(&["service", "scale", "--detach", "web=1"]);
+        // The Swarm says so before it tells the containers, which live on for three seconds then.
+        wait_until("two are to stop", Duration::from_secs(3), || {
+            let backends = yard.service("web")["backends"].to_string();
+            backends.matches("its task is to stop").count() == 2
+        })
+        .expect("they drain");
+        yard.expect("web", 1);
+        wait_until("they are gone", PATIENCE, || {
+            let backends = yard.service("web")["backends"].as_array().map(Vec::len);
+            backends == Some(1)
+        })
+        .expect("gone");
+    });
+    assert!(answers.len() > 100, "{} connections", answers.len());
+    assert_eq!(failures(&answers), [""; 0], "of {}", answers.len());
+    assert_eq!(shares(client, vip, 10).len(), 1);
+}
+
+#[test]
+fn services_of_a_stack_and_global_ones_have_their_names() {
+    let yard = Yard::swarm("stack", &[]);
+    let stack = "com.docker.stack.namespace=shop";
+    let ports = ["--env", "SERVICE_PORTS=80"];
+    let labels = ["--label", stack, "--container-label", stack];
+    create(&yard, "shop_web", &[&labels[..], &ports].concat());
+    create(
+        &yard,
+        "every",
+        &[&["--mode", "global"], &ports[..]].concat(),
+    );
+    let node = yard
+        .docker
+        .docker(&["node", "ls", "--format", "{{.Hostname}}"]);
+    let node = node.expect("a node").trim().to_lowercase();
+    yard.expect("web.shop", 1);
+    yard.expect("every", 1);
+    for name in [
+        "web-1.web.shop.docker",
+        &format!("every-{node}.every.docker"),
+    ] {
+        let answer = yard.stage.ask(&["resolve", name]);
+        let addrs = answer["addrs"].as_array().map(Vec::len);
+        assert_eq!(addrs, Some(1), "{name}: {answer}");
+    }
+    // A service is there without tasks, and not any more when it is removed.
+    yard.docker(&["service", "scale", "--detach", "shop_web=0"]);
+    yard.expect("web.shop", 0);
+    assert!(yard.service("web.shop").is_object());
+    yard.docker(&["service", "rm", "shop_web"]);
+    wait_until("its name is gone", PATIENCE, || {
+        yard.service("web.shop").is_null()
+    })
+    .expect("gone");
+}
