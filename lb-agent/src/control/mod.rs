@@ -1,5 +1,6 @@
 //! The control loop: takes what providers say, and brings kernel, routes, DNS and report in line with it.
 
+mod beside;
 mod changes;
 mod claims;
 mod collector;
@@ -18,6 +19,7 @@ mod owners;
 mod providers;
 mod purge;
 mod report;
+mod resets;
 mod slow;
 mod standing;
 mod start;
@@ -36,7 +38,11 @@ use std::{
 use anyhow::Result;
 use arc_swap::ArcSwap;
 use ipnet::IpNet;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{
+    Notify,
+    mpsc::{self, error::TrySendError},
+    oneshot,
+};
 use tracing::{debug, error, info, warn};
 
 pub use purge::purge;
@@ -45,7 +51,7 @@ pub use start::run;
 use crate::{
     admin::{
         Alive,
-        orders::{Obeyed, Ordered},
+        orders::{Act, Obeyed, Order, Ordered},
         report::{MapReport, ServiceReport, StatusReport},
         stats::Events,
     },
@@ -63,6 +69,7 @@ use hops::Hops;
 use judges::Judges;
 use owners::Owners;
 use report::Fixed;
+use resets::Reset;
 use wanted::{Node, endpoint, hold, link_indices, node_addresses, wanted};
 
 /// Updates that may wait for the control loop.
@@ -127,6 +134,8 @@ struct Control {
     services: Arc<Vec<ServiceReport>>,
     /// Told when the maps have changed.
     changed: Arc<Notify>,
+    /// Told whose flows are to be reset.
+    resets: mpsc::Sender<Reset>,
     /// How full the kernel's tables are, as of the last plan.
     fill: Vec<MapReport>,
     resync: Duration,
@@ -286,6 +295,12 @@ impl Control {
     /// Some backend went up or down, or the operator said something of it: nothing else is looked at. What is to be
     /// answered when the report is out.
     async fn heed(&mut self, order: Option<Ordered>) -> Option<Answer> {
+        let order = match order {
+            Some((order, answer)) if order.act == Act::Reset => {
+                return self.reset(&order, answer);
+            }
+            order => order,
+        };
         let desired = std::mem::take(&mut self.desired);
         let answer = order.map(|(order, answer)| (answer, self.judges.obey(&order, &desired)));
         let held = self.held(&desired);
@@ -302,6 +317,33 @@ impl Control {
         self.report_services(&desired);
         self.desired = desired;
         answer
+    }
+
+    /// Has flows reset. Whoever does that answers; what is given is to be answered at once.
+    fn reset(&mut self, order: &Order, answer: oneshot::Sender<Obeyed>) -> Option<Answer> {
+        let asked = self
+            .judges
+            .to_reset(order, &self.desired)
+            .and_then(|members| {
+                let have = self.planner.state(self.datapath.kernel());
+                let have = have.map_err(|error| format!("{error:#}"))?;
+                Ok(resets::pairs(&members, &self.desired, have))
+            });
+        let pairs = match asked {
+            Ok(pairs) => pairs,
+            Err(why) => return Some((answer, Err(why))),
+        };
+        match self.resets.try_send((pairs, answer)) {
+            Ok(()) => None,
+            Err(TrySendError::Full((_, answer))) => {
+                let why = "too many resets are under way; try again when they are done";
+                Some((answer, Err(why.to_owned())))
+            }
+            Err(TrySendError::Closed((_, answer))) => {
+                let why = "flows are not reset any more: the log says why";
+                Some((answer, Err(why.to_owned())))
+            }
+        }
     }
 
     /// Says what now is: to whoever asks for the status, and to DNS.
