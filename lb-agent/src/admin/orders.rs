@@ -19,15 +19,40 @@ pub enum Act {
     Maintenance,
     /// Whatever the operator said of it before does not hold any more.
     Ready,
+    /// HAProxy's `ready`: drain, maintenance and forced health do not hold any more; weight, limit and checks stay.
+    Enable,
     /// Its share of new connections.
     Weight(u16),
+    /// The connections that it has are reset; new ones go on coming.
+    Reset,
+    /// How it is, whatever its checks and its orchestrator's say.
+    Health(Forced),
+    /// The agent's own checks of it go on, or stop and leave it as it is.
+    Checks(bool),
+    /// Flows at a time of a backend or of a service; 0: what its orchestrator says holds again.
+    Limit(u32),
+    /// Whether a service takes new flows.
+    Open(bool),
+}
+
+/// Health in the operator's words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum Forced {
+    /// It takes new flows.
+    Up,
+    /// It takes no new flows and keeps those that it has.
+    Stopping,
+    /// It takes no new flows, and those that it has are reset.
+    Down,
 }
 
 /// Which backends.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Which {
-    /// The backends of that name; `None`: all that are on this node.
+    /// The backends of that name; `None`: all that are on this node, or the service itself where one is named.
     pub backend: Option<Named>,
     /// Of this service alone.
     #[serde(default)]
@@ -72,6 +97,7 @@ pub(super) struct Asked {
     service: Option<String>,
     deadline: Option<u64>,
     weight: Option<u16>,
+    state: Option<Forced>,
 }
 
 /// The longest name that is taken, bytes.
@@ -90,6 +116,7 @@ impl Asked {
             service,
             deadline,
             weight,
+            state,
         } = self;
         let named = match (backend, node.unwrap_or(false)) {
             (Some(backend), false) => Some(backend.parse()?),
@@ -105,6 +132,14 @@ impl Asked {
         if named.is_none() && service.is_some() {
             return Err("the node drains for all services: leave the service out".to_owned());
         }
+        let act = match (act, state) {
+            (Act::Health(_), Some(state)) => Act::Health(state),
+            (Act::Health(_), None) => {
+                return Err("say which state: up, stopping or down".to_owned());
+            }
+            (_, Some(_)) => return Err("a state has no meaning here".to_owned()),
+            (act, None) => act,
+        };
         let act = match (act, weight) {
             (Act::Weight(_), Some(weight)) if weight <= 256 && named.is_some() => {
                 Act::Weight(weight)
@@ -141,22 +176,47 @@ impl fmt::Display for Act {
             Self::Drain => f.write_str("drain"),
             Self::Maintenance => f.write_str("maintenance"),
             Self::Ready => f.write_str("ready"),
+            Self::Enable => f.write_str("enable"),
             Self::Weight(weight) => write!(f, "weight {weight}"),
+            Self::Reset => f.write_str("reset"),
+            Self::Health(forced) => write!(f, "health {forced}"),
+            Self::Checks(true) => f.write_str("checks on"),
+            Self::Checks(false) => f.write_str("checks off"),
+            Self::Limit(flows) => write!(f, "limit {flows}"),
+            Self::Open(true) => f.write_str("open"),
+            Self::Open(false) => f.write_str("stop"),
         }
+    }
+}
+
+// === impl Forced ===
+
+impl fmt::Display for Forced {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Up => "up",
+            Self::Stopping => "stopping",
+            Self::Down => "down",
+        })
     }
 }
 
 // === impl Which ===
 
+impl Which {
+    /// Whether the service itself is meant, and none of its backends.
+    pub fn is_service(&self) -> bool {
+        self.backend.is_none() && self.service.is_some()
+    }
+}
+
 impl fmt::Display for Which {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.backend {
-            Some(named) => named.fmt(f)?,
-            None => f.write_str("this node")?,
-        }
-        match &self.service {
-            Some(service) => write!(f, " of {service}"),
-            None => Ok(()),
+        match (&self.backend, &self.service) {
+            (Some(named), None) => named.fmt(f),
+            (Some(named), Some(service)) => write!(f, "{named} of {service}"),
+            (None, Some(service)) => f.write_str(service),
+            (None, None) => f.write_str("this node"),
         }
     }
 }
@@ -281,6 +341,16 @@ mod tests {
                 "a weight has no meaning",
             ),
             (deadline(1), Act::Ready, "drain and maintenance only"),
+            (deadline(1), Act::Reset, "drain and maintenance only"),
+            (asked(Some("a")), Act::Health(Forced::Up), "say which state"),
+            (
+                Asked {
+                    state: Some(Forced::Down),
+                    ..asked(Some("a"))
+                },
+                Act::Drain,
+                "a state has no meaning",
+            ),
             (deadline(LATEST + 1), Act::Drain, "s away"),
         ] {
             let refused = asked.read(act).unwrap_err();

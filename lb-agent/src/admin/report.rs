@@ -98,6 +98,9 @@ pub struct ServiceReport {
     /// All its backends are down, so new flows go to them all the same.
     #[serde(default)]
     pub fail_open: bool,
+    /// By the operator: it takes no new flows.
+    #[serde(default)]
+    pub stopped: bool,
     /// Both families, drained ones included.
     pub backends: Vec<BackendReport>,
     /// What its flows came to; filled in on request.

@@ -23,7 +23,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::{
     flows::{self, Doubt, Wish},
-    orders::{Act, Asked, Order, Ordered},
+    orders::{Act, Asked, Forced, Order, Ordered},
     page::{self, Feed},
     report::{Resolution, StatusReport, Timestamp},
     socket::AdminSocket,
@@ -229,6 +229,14 @@ fn router(admin: Admin) -> Router {
         .route(
             "/v1/weight",
             post(async |s, q| order(s, q, Act::Weight(0)).await),
+        )
+        .route(
+            "/v1/health",
+            post(async |s, q| order(s, q, Act::Health(Forced::Up)).await),
+        )
+        .route(
+            "/v1/reset",
+            post(async |s, q| order(s, q, Act::Reset).await),
         )
         .merge(page::routes())
         .merge(web::routes())

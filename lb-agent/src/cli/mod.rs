@@ -32,7 +32,7 @@ pub use self::check::CheckArgs;
 use self::client::ClientError;
 pub use self::lists::ListArgs;
 pub use self::manual::{CompletionsArgs, ManArgs};
-pub use self::orders::{OutArgs, WeightArgs, WhichArgs};
+pub use self::orders::{HealthArgs, OutArgs, State, WeightArgs, WhichArgs};
 #[cfg(feature = "tui")]
 pub use self::top::TopArgs;
 use crate::{
@@ -112,10 +112,19 @@ pub enum Command {
     /// As `drain`, but shown as maintenance
     #[command(visible_alias = "maint")]
     Maintenance(OutArgs),
-    /// Take back what was said of a backend by `drain`, `maintenance` and `weight`
+    /// Take back what was said of a backend by `drain`, `maintenance`, `weight` and `health`
     Ready(WhichArgs),
     /// Give a backend another share of new connections than its orchestrator says
     Weight(WeightArgs),
+    /// Say how a backend is, whatever its checks and its orchestrator's say; `ready` takes it back
+    ///
+    /// up: it takes new connections. stopping: it takes none and keeps those that it has. down: it takes none, and
+    /// those that it has are reset. Like `drain` it outlives the agent and is this node's alone.
+    Health(HealthArgs),
+    /// Reset the connections that a backend has now; new ones go on coming
+    ///
+    /// Those of clients end at their next packet, sockets of this node's own processes at once.
+    Reset(WhichArgs),
     /// Have the agent read every orchestrator and file anew, and compare the kernel with them, now
     ///
     /// It does so every `--resync` seconds by itself; SIGHUP has the same effect.
@@ -279,6 +288,8 @@ fn execute(
         Command::Maintenance(args) => orders::order(socket, "/v1/maintenance", &args.query(), out),
         Command::Ready(which) => orders::order(socket, "/v1/ready", &which.query(), out),
         Command::Weight(args) => orders::order(socket, "/v1/weight", &args.query(), out),
+        Command::Health(args) => orders::order(socket, "/v1/health", &args.query(), out),
+        Command::Reset(which) => orders::order(socket, "/v1/reset", &which.query(), out),
         Command::Resync => orders::order(socket, "/v1/resync", &Vec::new(), out),
         #[cfg(feature = "tui")]
         Command::Top(args) => top::top(socket, args),

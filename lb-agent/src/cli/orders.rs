@@ -1,8 +1,8 @@
-//! `drain`, `maintenance`, `ready` and `weight`.
+//! `drain`, `maintenance`, `ready`, `weight`, `health` and `reset`.
 
 use std::{io::Write, path::Path};
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use super::{CliError, client, render};
 
@@ -52,6 +52,31 @@ pub struct WeightArgs {
     pub service: Option<String>,
 }
 
+/// A backend and how it is.
+#[derive(Args, Clone, Debug)]
+pub struct HealthArgs {
+    /// The backend.
+    #[arg(value_name = "BACKEND", help = HOW)]
+    pub backend: String,
+    /// How it is
+    #[arg(value_enum)]
+    pub state: State,
+    /// Only as a backend of this service: its name or address as `status` shows it, with :PORT or without
+    #[arg(long, value_name = "SERVICE")]
+    pub service: Option<String>,
+}
+
+/// How a backend is.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum State {
+    /// It takes new connections
+    Up,
+    /// It takes no new connections and keeps those that it has
+    Stopping,
+    /// It takes no new connections, and those that it has are reset
+    Down,
+}
+
 type Query = Vec<(&'static str, String)>;
 
 // === impl WhichArgs ===
@@ -93,6 +118,26 @@ impl WeightArgs {
         } = self;
         let service = service.clone().map(|service| ("service", service));
         [("backend", backend.clone()), ("weight", weight.to_string())]
+            .into_iter()
+            .chain(service)
+            .collect()
+    }
+}
+
+impl HealthArgs {
+    pub(super) fn query(&self) -> Query {
+        let Self {
+            backend,
+            state,
+            service,
+        } = self;
+        let state = match state {
+            State::Up => "up",
+            State::Stopping => "stopping",
+            State::Down => "down",
+        };
+        let service = service.clone().map(|service| ("service", service));
+        [("backend", backend.clone()), ("state", state.to_owned())]
             .into_iter()
             .chain(service)
             .collect()

@@ -323,12 +323,12 @@ fn vips(service: &ServiceReport) -> String {
 /// `2/3`: so many of its backends take new flows.
 fn up(service: &ServiceReport) -> String {
     let up = service.backends.iter().filter(|one| one.is_up()).count();
-    let fails_open = if service.fail_open {
-        " (all are used: none is up)"
-    } else {
-        ""
+    let note = match (service.stopped, service.fail_open) {
+        (true, _) => " (no new connections, by the operator)",
+        (false, true) => " (all are used: none is up)",
+        (false, false) => "",
     };
-    format!("{up}/{}{fails_open}", service.backends.len())
+    format!("{up}/{}{note}", service.backends.len())
 }
 
 /// `dcos-101app2.marathon:10000/tcp`, or the address of an IP VIP.

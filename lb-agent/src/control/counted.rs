@@ -42,7 +42,9 @@ pub(super) fn fill_checks(report: &mut StatusReport, checks: &Latests) {
             continue;
         };
         for backend in &mut service.backends {
+            // Another service may go on asking the same.
             let latest = checks.of(backend.addr, check);
+            let latest = latest.filter(|_| !backend.health.unchecked);
             backend.health.probe = latest.and_then(|latest| probe_report(latest, check));
         }
     }
@@ -183,6 +185,7 @@ mod tests {
             mode: String::new(),
             external: vec![10_000],
             address_not_agreed: false,
+            stopped: false,
             check: None,
             fail_open: false,
             backends: vec![BackendReport {

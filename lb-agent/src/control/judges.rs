@@ -16,13 +16,13 @@ use tracing::{info, warn};
 
 use super::{
     ending::Ending,
-    operator::Operator,
+    operator::{Member, Operator},
     slow::SlowStart,
     standing::{Since, Voices, known_down, ours, targets},
 };
 use crate::{
     admin::{
-        orders::{Obeyed, Order, Ordered},
+        orders::{Act, Obeyed, Order, Ordered},
         report::{OperatorReport, Timestamp},
         stats::Event,
     },
@@ -107,23 +107,40 @@ impl Judges {
 
     /// Carries an order out.
     pub(super) fn obey(&mut self, order: &Order, desired: &Desired) -> Obeyed {
-        let obeyed = self.operator.obey(order, desired, Timestamp::now());
-        match &obeyed {
-            Ok(_) => {
-                info!(which = %order.which, act = ?order.act, deadline = order.deadline, "the operator's order");
-                self.since.events.push(Event {
-                    what: "the operator's order".to_owned(),
-                    service: order.which.service.clone(),
-                    to: Some(order.act.to_string()),
-                    reason: order.which.to_string(),
-                    ..Event::default()
-                });
-            }
-            Err(why) => {
-                warn!(which = %order.which, act = ?order.act, why, "the operator's order was refused")
-            }
+        if order.act == Act::Checks(false) {
+            let down: Vec<_> = self.voices().down(desired).collect();
+            self.operator.know_down(down.into_iter());
         }
+        let obeyed = self.operator.obey(order, desired, Timestamp::now());
+        self.tell(order, obeyed.as_ref().err());
         obeyed
+    }
+
+    /// The backends that an order to reset is about.
+    pub(super) fn to_reset(
+        &self,
+        order: &Order,
+        desired: &Desired,
+    ) -> Result<BTreeSet<Member>, String> {
+        let meant = self.operator.meant(&order.which, desired);
+        self.tell(order, meant.as_ref().err());
+        meant
+    }
+
+    /// `why`: it was refused.
+    fn tell(&self, order: &Order, why: Option<&String>) {
+        if let Some(why) = why {
+            warn!(which = %order.which, act = ?order.act, why, "the operator's order was refused");
+            return;
+        }
+        info!(which = %order.which, act = ?order.act, deadline = order.deadline, "the operator's order");
+        self.since.events.push(Event {
+            what: "the operator's order".to_owned(),
+            service: order.which.service.clone(),
+            to: Some(order.act.to_string()),
+            reason: order.which.to_string(),
+            ..Event::default()
+        });
     }
 
     /// Looks again at what all of them say, before the maps are planned. `reach`: how an address is reached.
@@ -178,7 +195,7 @@ impl Judges {
     /// Has checks follow what is wanted now, and beware of what the kernel programs are about to translate.
     pub(super) fn follow(&self, desired: &Desired, want: &Wanted) {
         self.health.beware(ours(want));
-        self.health.follow(targets(desired));
+        self.health.follow(targets(desired, &self.operator));
     }
 
     /// Forgets words of the operator that have long been about nobody.

@@ -1,5 +1,6 @@
 //! The control loop: takes what providers say, and brings kernel, routes, DNS and report in line with it.
 
+mod beside;
 mod changes;
 mod claims;
 mod collector;
@@ -18,6 +19,7 @@ mod owners;
 mod providers;
 mod purge;
 mod report;
+mod resets;
 mod signals;
 mod slow;
 mod standing;
@@ -46,7 +48,7 @@ pub use start::run;
 use crate::{
     admin::{
         Alive,
-        orders::{Obeyed, Ordered},
+        orders::{Act, Obeyed, Ordered},
         report::{MapReport, ServiceReport, StatusReport},
         stats::Events,
     },
@@ -64,6 +66,7 @@ use hops::Hops;
 use judges::Judges;
 use owners::Owners;
 use report::Fixed;
+use resets::Reset;
 use wanted::{Node, endpoint, hold, link_indices, node_addresses, wanted};
 
 /// Updates that may wait for the control loop.
@@ -132,6 +135,8 @@ struct Control {
     services: Arc<Vec<ServiceReport>>,
     /// Told when the maps have changed.
     changed: Arc<Notify>,
+    /// Told whose flows are to be reset.
+    resets: mpsc::Sender<Reset>,
     /// How full the kernel's tables are, as of the last plan.
     fill: Vec<MapReport>,
     resync: Duration,
@@ -301,6 +306,12 @@ impl Control {
     /// Some backend went up or down, or the operator said something of it: nothing else is looked at. What is to be
     /// answered when the report is out.
     async fn heed(&mut self, order: Option<Ordered>) -> Option<Answer> {
+        let order = match order {
+            Some((order, answer)) if order.act == Act::Reset => {
+                return self.reset(&order, answer);
+            }
+            order => order,
+        };
         let desired = std::mem::take(&mut self.desired);
         let answer = order.map(|(order, answer)| (answer, self.judges.obey(&order, &desired)));
         let held = self.held(&desired);

@@ -1,22 +1,27 @@
 //! What the operator said of backends. It wins over orchestrators and checks, and outlives the agent in a file.
 
+mod said;
+mod word;
+
 use std::{
     collections::BTreeSet,
     fs, io,
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use anyhow::{Context as _, Result};
-use serde::{Deserialize, Serialize};
 
+pub(super) use self::said::{Front, Out, Said};
+use self::word::{Word, closeness, concerns, concerns_service};
+use super::standing::title;
 use crate::{
     admin::{
-        orders::{Act, Named, Obeyed, Order, Which},
+        orders::{Act, Obeyed, Order, Which},
         report::{OperatorReport, Timestamp},
     },
-    catalog::{CatalogBackend, Desired, Service, ServiceKey, Weight},
+    catalog::{CatalogBackend, Desired, Service, ServiceKey},
 };
 
 const FILE: &str = "operator.json";
@@ -25,6 +30,9 @@ const FORGOTTEN: Duration = Duration::from_secs(86_400);
 /// An answer names no more backends than this.
 const NAMED: usize = 20;
 
+/// A backend of a service.
+pub(super) type Member = (ServiceKey, SocketAddr);
+
 /// Every word that holds.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Operator {
@@ -32,39 +40,8 @@ pub(super) struct Operator {
     words: Vec<Word>,
     /// Addresses of backends that are on this node.
     locals: BTreeSet<IpAddr>,
-}
-
-/// What holds for some backends.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Word {
-    which: Which,
-    /// Whether they are taken out.
-    out: Option<Out>,
-    /// Their share of new flows.
-    weight: Option<u16>,
-    /// When it was said.
-    since: Timestamp,
-    /// Since when it is about nobody.
-    #[serde(skip)]
-    unused: Option<Timestamp>,
-}
-
-/// How a backend is taken out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Out {
-    /// Shown as maintenance instead of draining.
-    pub(super) maintenance: bool,
-    /// When connections that are left are reset.
-    pub(super) deadline: Option<Timestamp>,
-}
-
-/// What the operator says of one backend.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Said {
-    /// It is taken out.
-    pub(super) out: Option<Out>,
-    /// Its share of new flows.
-    pub(super) weight: Option<Weight>,
+    /// Who is down by his checks.
+    down: BTreeSet<(String, SocketAddr)>,
 }
 
 // === impl Operator ===
@@ -92,7 +69,7 @@ impl Operator {
         Ok(Self {
             path,
             words,
-            locals: BTreeSet::new(),
+            ..Self::default()
         })
     }
 
@@ -101,7 +78,12 @@ impl Operator {
         self.locals = locals;
     }
 
-    /// What holds for one backend: of several words about it all that take it out, and of weights that of the one
+    /// Says who is down by his checks: whoever is to be checked no more stays so.
+    pub(super) fn know_down(&mut self, down: impl Iterator<Item = Member>) {
+        self.down = down.map(|(key, addr)| (key.to_string(), addr)).collect();
+    }
+
+    /// What holds for one backend: of several words about it all that take it out, and of others that of the one
     /// which names it most closely.
     pub(super) fn says(
         &self,
@@ -110,21 +92,23 @@ impl Operator {
         backend: &CatalogBackend,
     ) -> Said {
         let mut said = Said::default();
-        let mut closest = None;
         let about = |word: &&Word| concerns(&word.which, &self.locals, key, service, backend);
-        for word in self.words.iter().filter(about) {
-            if let Some(out) = word.out {
-                said.out = Some(said.out.map_or(out, |held| held.and(out)));
-            }
-            let rank = closeness(&word.which);
-            if let Some(weight) = word.weight.and_then(Weight::new)
-                && closest.is_none_or(|closest| closest <= rank)
-            {
-                closest = Some(rank);
-                said.weight = Some(weight);
-            }
+        let mut words: Vec<_> = self.words.iter().filter(about).collect();
+        words.sort_by_key(|word| closeness(&word.which));
+        for word in words {
+            word.say(&mut said, key, backend);
         }
         said
+    }
+
+    /// What holds for a service itself.
+    pub(super) fn says_of_service(&self, key: &ServiceKey, service: &Service) -> Front {
+        let mut front = Front::default();
+        let about = |word: &&Word| concerns_service(&word.which, key, service);
+        for word in self.words.iter().filter(about) {
+            word.say_of_service(&mut front);
+        }
+        front
     }
 
     /// The next moment at which a deadline ends.
@@ -134,6 +118,35 @@ impl Operator {
         deadlines.filter(|deadline| *deadline > now).min()
     }
 
+    /// The backends that are meant, in each of their services.
+    ///
+    /// # Errors
+    ///
+    /// There is none, although one is named.
+    pub(super) fn meant(
+        &self,
+        which: &Which,
+        desired: &Desired,
+    ) -> Result<BTreeSet<Member>, String> {
+        let meant = self.concerned(which, desired);
+        match meant.is_empty() && which.backend.is_some() {
+            true => Err(format!(
+                "there is no backend {which}; `lb-agent status` lists them"
+            )),
+            false => Ok(meant),
+        }
+    }
+
+    fn concerned(&self, which: &Which, desired: &Desired) -> BTreeSet<Member> {
+        let of = |(key, service): (&ServiceKey, &Service)| {
+            let about = |one: &&CatalogBackend| concerns(which, &self.locals, key, service, one);
+            let backends = service.backends.iter().filter(about);
+            let pair = |backend: &CatalogBackend| (*key, backend.addr);
+            backends.map(pair).collect::<Vec<_>>()
+        };
+        desired.services.iter().flat_map(of).collect()
+    }
+
     /// Carries an order out and writes it down; what then holds for whom.
     ///
     /// # Errors
@@ -141,40 +154,26 @@ impl Operator {
     /// Why nothing was changed.
     pub(super) fn obey(&mut self, order: &Order, desired: &Desired, now: Timestamp) -> Obeyed {
         let which = &order.which;
-        let locals = self.locals.clone();
-        let concerned = |which: &Which| {
-            let of = |(key, service): (&ServiceKey, &Service)| {
-                let about = |one: &&CatalogBackend| concerns(which, &locals, key, service, one);
-                let backends = service.backends.iter().filter(about);
-                let pair = |backend: &CatalogBackend| (*key, backend.addr);
-                backends.map(pair).collect::<Vec<_>>()
-            };
-            desired
-                .services
-                .iter()
-                .flat_map(of)
-                .collect::<BTreeSet<_>>()
-        };
-        let concerned_now = concerned(which);
-        let known = self.words.iter().any(|word| word.which == *which);
-        if concerned_now.is_empty()
-            && which.backend.is_some()
-            && !(order.act == Act::Ready && known)
-        {
-            return Err(format!(
-                "there is no backend {which}; `lb-agent status` lists them"
-            ));
+        if which.is_service() {
+            return self.obey_of_service(order, desired, now);
         }
+        let known = self.words.iter().any(|word| word.which == *which);
+        let meant = match order.act {
+            Act::Ready | Act::Enable if known => self.concerned(which, desired),
+            _ => self.meant(which, desired)?,
+        };
         let before = self.words.clone();
         match order.act {
-            Act::Ready => self.words.retain(|word| {
-                let narrower = which.service.is_none() || word.which.service == which.service;
-                let same = word.which == *which;
-                let of_node = word.which.backend.is_none();
-                let all = concerned(&word.which);
-                let within = !all.is_empty() && all.is_subset(&concerned_now);
-                !(same || (!of_node && narrower && within))
+            Act::Ready => self.take_back(which, &meant, desired, |word| {
+                *word = Word::new(word.which.clone(), now);
             }),
+            Act::Enable => self.take_back(which, &meant, desired, |word| {
+                (word.out, word.health) = (None, None);
+            }),
+            Act::Checks(true) => self.take_back(which, &meant, desired, |word| {
+                word.unchecked = None;
+            }),
+            Act::Limit(0) => self.take_back(which, &meant, desired, |word| word.limit = None),
             Act::Drain | Act::Maintenance => {
                 let deadline = order.deadline;
                 let out = Out {
@@ -184,12 +183,80 @@ impl Operator {
                 self.word(which, now).out = Some(out);
             }
             Act::Weight(weight) => self.word(which, now).weight = Some(weight),
+            Act::Health(forced) => self.word(which, now).health = Some(forced),
+            Act::Checks(false) => {
+                let down = self.down.iter();
+                let of = |(key, addr): &&(String, SocketAddr)| {
+                    meant
+                        .iter()
+                        .any(|(one, at)| at == addr && one.to_string() == *key)
+                };
+                let down = down.filter(of).cloned().collect();
+                self.word(which, now).unchecked = Some(down);
+            }
+            Act::Limit(flows) => self.word(which, now).limit = Some(flows),
+            Act::Reset | Act::Open(_) => return Err(not_for(order)),
         }
-        if let Err(error) = self.save() {
+        self.keep(before)?;
+        Ok(self.told(desired, &meant))
+    }
+
+    fn obey_of_service(&mut self, order: &Order, desired: &Desired, now: Timestamp) -> Obeyed {
+        let which = &order.which;
+        let about =
+            |(key, service): &(&ServiceKey, &Service)| concerns_service(which, key, service);
+        let meant: Vec<_> = desired.services.iter().filter(about).collect();
+        if meant.is_empty() {
+            return Err(format!(
+                "there is no service {which}; `lb-agent services` lists all"
+            ));
+        }
+        let before = self.words.clone();
+        let word = self.word(which, now);
+        match order.act {
+            Act::Open(open) => word.stopped = !open,
+            Act::Limit(flows) => word.limit = Some(flows).filter(|flows| *flows > 0),
+            _ => {
+                self.words = before;
+                return Err(not_for(order));
+            }
+        }
+        self.keep(before)?;
+        let line = |(key, service): &(&ServiceKey, &Service)| {
+            let front = self.says_of_service(key, service);
+            format!("{}: {}", title(key, service), front.in_words())
+        };
+        Ok(meant.iter().map(line).collect())
+    }
+
+    /// Changes the same word and all narrower ones, but for those about the node or a service itself.
+    fn take_back(
+        &mut self,
+        which: &Which,
+        meant: &BTreeSet<Member>,
+        desired: &Desired,
+        change: impl Fn(&mut Word),
+    ) {
+        let is_within = |word: &Word| {
+            let narrower = which.service.is_none() || word.which.service == which.service;
+            let all = self.concerned(&word.which, desired);
+            let within = !all.is_empty() && all.is_subset(meant);
+            word.which == *which || (word.which.backend.is_some() && narrower && within)
+        };
+        let within: Vec<_> = self.words.iter().map(is_within).collect();
+        let words = self.words.iter_mut().zip(within);
+        words
+            .filter(|(_, within)| *within)
+            .for_each(|(word, _)| change(word));
+    }
+
+    /// Writes down what was changed; if that fails, `before` holds.
+    fn keep(&mut self, before: Vec<Word>) -> Result<(), String> {
+        self.words.retain(|word| !word.is_empty());
+        self.save().map_err(|error| {
             self.words = before;
-            return Err(format!("{error:#}; nothing was changed"));
-        }
-        Ok(self.told(desired, &concerned_now))
+            format!("{error:#}; nothing was changed")
+        })
     }
 
     /// The word about these backends, as if said now.
@@ -197,13 +264,7 @@ impl Operator {
         let at = self.words.iter().position(|word| word.which == *which);
         let at = at.unwrap_or(self.words.len());
         if at == self.words.len() {
-            self.words.push(Word {
-                which: which.clone(),
-                out: None,
-                weight: None,
-                since: now,
-                unused: None,
-            });
+            self.words.push(Word::new(which.clone(), now));
         }
         let word = &mut self.words[at];
         word.since = now;
@@ -211,20 +272,12 @@ impl Operator {
     }
 
     /// What holds for these backends, a line each.
-    fn told(
-        &self,
-        desired: &Desired,
-        of: &BTreeSet<(ServiceKey, std::net::SocketAddr)>,
-    ) -> Vec<String> {
-        let line = |(key, addr): &(ServiceKey, std::net::SocketAddr)| {
+    fn told(&self, desired: &Desired, of: &BTreeSet<Member>) -> Vec<String> {
+        let line = |(key, addr): &Member| {
             let service = desired.services.get(key)?;
             let backend = service.backends.iter().find(|one| one.addr == *addr)?;
             let said = self.says(key, service, backend);
-            let name = service.name.as_ref().map(ToString::to_string);
-            let name = name.map_or_else(
-                || key.to_string(),
-                |name| format!("{name}:{}/{}", key.port, key.protocol),
-            );
+            let name = title(key, service);
             Some(format!("{addr} of {name}: {}", said.in_words()))
         };
         let mut lines: Vec<_> = of.iter().take(NAMED).filter_map(line).collect();
@@ -247,11 +300,14 @@ impl Operator {
         let Self { words, locals, .. } = self;
         let count = words.len();
         words.retain_mut(|word| {
+            let which = &word.which;
             let mut all = desired.services.iter();
-            let used = word.which.backend.is_none()
+            let of_node = which.backend.is_none() && which.service.is_none();
+            let used = of_node
                 || all.any(|(key, service)| {
                     let mut backends = service.backends.iter();
-                    backends.any(|one| concerns(&word.which, locals, key, service, one))
+                    concerns_service(which, key, service)
+                        || backends.any(|one| concerns(which, locals, key, service, one))
                 });
             word.unused = (!used).then(|| word.unused.unwrap_or(now));
             word.unused.is_none_or(|since| now.since(since) < FORGOTTEN)
@@ -264,18 +320,7 @@ impl Operator {
 
     /// For `status`.
     pub(super) fn report(&self) -> Vec<OperatorReport> {
-        let of = |word: &Word| OperatorReport {
-            which: word.which.to_string(),
-            says: Said {
-                out: word.out,
-                weight: word.weight.and_then(Weight::new),
-            }
-            .in_words(),
-            since: word.since,
-            deadline: word.out.and_then(|out| out.deadline),
-            unused_since: word.unused,
-        };
-        self.words.iter().map(of).collect()
+        self.words.iter().map(Word::report).collect()
     }
 
     /// A crash at any point leaves the old file or the new one.
@@ -293,89 +338,8 @@ impl Operator {
     }
 }
 
-/// Whether a word is about this backend.
-fn concerns(
-    which: &Which,
-    locals: &BTreeSet<IpAddr>,
-    key: &ServiceKey,
-    service: &Service,
-    backend: &CatalogBackend,
-) -> bool {
-    let named = match &which.backend {
-        None => locals.contains(&backend.addr.ip()),
-        Some(Named::At(at)) => backend.addr == *at,
-        Some(Named::Host(addr)) => backend.addr.ip() == *addr,
-        Some(Named::Task(id)) => *backend.task == **id,
-    };
-    let service_fits = |text: &str| names(key, service).any(|name| name == text);
-    named && which.service.as_deref().is_none_or(service_fits)
-}
-
-/// Everything that a service is called: by name or address, without or with its port and protocol.
-fn names(key: &ServiceKey, service: &Service) -> impl Iterator<Item = String> {
-    let canonical = service.name.as_ref().map(ToString::to_string);
-    let bare = [canonical, service.fqdn(), Some(key.addr.to_string())];
-    let at = std::net::SocketAddr::new(key.addr, key.port.get());
-    let (port, protocol) = (key.port, key.protocol);
-    let with_port = bare
-        .clone()
-        .into_iter()
-        .take(2)
-        .flatten()
-        .map(move |name| format!("{name}:{port}"))
-        .chain([at.to_string()]);
-    let with_port: Vec<_> = with_port.collect();
-    let full: Vec<_> = with_port
-        .iter()
-        .map(|name| format!("{name}/{protocol}"))
-        .collect();
-    bare.into_iter().flatten().chain(with_port).chain(full)
-}
-
-/// How closely a word names a backend.
-fn closeness(which: &Which) -> (bool, u8) {
-    let named = match &which.backend {
-        None => 0,
-        Some(Named::Host(_)) => 1,
-        Some(Named::At(_)) => 2,
-        Some(Named::Task(_)) => 3,
-    };
-    (which.service.is_some(), named)
-}
-
-// === impl Out ===
-
-impl Out {
-    /// Both hold: maintenance is the stronger word, and the earlier deadline comes first.
-    fn and(self, other: Self) -> Self {
-        let deadlines = [self.deadline, other.deadline].into_iter().flatten();
-        Self {
-            maintenance: self.maintenance || other.maintenance,
-            deadline: deadlines.min(),
-        }
-    }
-
-    /// Whether what is left is reset.
-    pub(super) fn is_over(&self, now: Timestamp) -> bool {
-        self.deadline.is_some_and(|deadline| deadline <= now)
-    }
-}
-
-// === impl Said ===
-
-impl Said {
-    fn in_words(self) -> String {
-        let out = self.out.map(|out| match out.maintenance {
-            true => "maintenance".to_owned(),
-            false => "draining".to_owned(),
-        });
-        let weight = self.weight.map(|weight| format!("weight {weight}"));
-        let words: Vec<_> = out.into_iter().chain(weight).collect();
-        if words.is_empty() {
-            return "as its orchestrator says".to_owned();
-        }
-        words.join(", ")
-    }
+fn not_for(order: &Order) -> String {
+    format!("{} has no meaning for {}", order.act, order.which)
 }
 
 #[cfg(test)]

@@ -54,6 +54,11 @@ pub(super) async fn run(sockets: Sockets, changed: Arc<Notify>) {
 /// Gives how many were ended.
 fn sweep(sockets: &mut Sockets) -> Result<usize> {
     let orphans = sockets.orphans()?;
+    end_all(sockets, &orphans)
+}
+
+/// Ends those of them that are still there, and gives how many they were.
+pub(super) fn end_all(sockets: &mut Sockets, orphans: &[Orphan]) -> Result<usize> {
     let peering = |orphan: &Orphan| Peering {
         cookie: orphan.cookie(),
         proto: orphan.proto(),

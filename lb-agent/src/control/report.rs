@@ -13,7 +13,7 @@ use crate::{
     },
     catalog::{Catalog, CatalogBackend, Desired, Notice, NoticeKind, Port, Protocol},
     datapath::flows::Census,
-    plan::{Endpoint, Limits, Wanted},
+    plan::{self, Endpoint, Limits, Wanted},
     vip::VipName,
 };
 
@@ -120,6 +120,7 @@ pub(super) fn services(
         external.entry(*of).or_default().insert(endpoint(at));
     }
     for (key, service) in &desired.services {
+        let front = voices.front(key, service);
         let literal = service.name.is_none().then_some(key.addr);
         let entry = merged
             .entry((service.name.clone(), literal, key.port, key.protocol))
@@ -136,12 +137,13 @@ pub(super) fn services(
                     .as_ref()
                     .is_some_and(|name| desired.contested.contains(name)),
                 fail_open: false,
+                stopped: front.stopped,
                 check: service.properties.check.as_ref().map(ToString::to_string),
                 backends: Vec::new(),
                 traffic: ServiceTraffic::default(),
                 id: 0,
                 limits: LimitsReport {
-                    flows: service.properties.max_flows,
+                    flows: front.limit.unwrap_or(service.properties.max_flows),
                     rate: service.properties.rate,
                     source_rate: service.properties.source_rate,
                 },
@@ -163,9 +165,12 @@ pub(super) fn services(
         let standings: Vec<_> = standings.collect();
         let taking = standings.iter().filter(|(_, _, one)| one.takes_flows());
         let used = taking.map(|(_, tier, _)| *tier).min();
-        let is_down = |(_, _, standing): &(_, _, Standing)| standing.shown == BackendState::Down;
-        entry.fail_open |=
-            !service.properties.fail_closed && used.is_none() && standings.iter().any(is_down);
+        let is_down =
+            |(_, _, standing): &(_, _, Standing)| standing.state == plan::BackendState::Down;
+        entry.fail_open |= !front.stopped
+            && !service.properties.fail_closed
+            && used.is_none()
+            && standings.iter().any(is_down);
         for (backend, tier, standing) in standings {
             let stands_by = used.is_some_and(|used| used < tier);
             let mut report = backend_report(backend, standing, stands_by);
@@ -183,6 +188,9 @@ fn backend_report(backend: &CatalogBackend, standing: Standing, stands_by: bool)
         weight,
         share: _,
         starting,
+        limit,
+        forced,
+        unchecked,
         gone: _,
         state: _,
         shown,
@@ -214,10 +222,12 @@ fn backend_report(backend: &CatalogBackend, standing: Standing, stands_by: bool)
         declared: DeclaredReport {
             weight: backend.weight.get(),
             backup: backend.backup,
-            max_flows: backend.max_flows,
+            max_flows: limit,
         },
         health: HealthReport {
             starting,
+            forced,
+            unchecked,
             ..HealthReport::default()
         },
     }

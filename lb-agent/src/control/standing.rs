@@ -12,21 +12,24 @@ use tracing::{info, warn};
 
 use super::{
     ending::Ending,
-    operator::{Operator, Said},
+    operator::{Front, Member, Operator, Said},
     slow::SlowStart,
 };
 use crate::{
     admin::{
+        orders::Forced,
         report::{BackendReport, BackendState, Timestamp},
         stats::{Event, Events},
     },
     catalog::{CatalogBackend, Desired, Drain, Properties, Service, ServiceKey, Weight},
-    health::{Judged, Ours, Target, Verdict, Verdicts},
+    health::{Followed, Judged, Ours, Target, Verdict, Verdicts},
     plan::{self, Endpoint, KernelState, Wanted},
 };
 
 /// Why a backend is as the operator says.
 const OPERATOR: &str = "by the operator";
+/// The same of one that is up without new flows.
+const STOPPING: &str = "stopping by the operator";
 
 /// Where a backend stands in one service.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +40,12 @@ pub(super) struct Standing {
     pub(super) share: Weight,
     /// While it starts slowly: how much of its whole share that is, percent.
     pub(super) starting: Option<u8>,
+    /// Flows at a time; 0: no limit.
+    pub(super) limit: u32,
+    /// The operator says how it is.
+    pub(super) forced: Option<Forced>,
+    /// Its checks are stopped.
+    pub(super) unchecked: bool,
     /// The kernel is to know it no more: what it has is reset.
     pub(super) gone: bool,
     /// What the kernel makes of it; with weight 0 it drains all the same.
@@ -79,31 +88,67 @@ impl Voices<'_> {
         let Said {
             out,
             weight: wished,
+            health: forced,
+            unchecked,
+            limit,
         } = said.unwrap_or_default();
+        let ending = backend.draining.is_some_and(Drain::is_ending);
         let declared = backend.draining.is_none_or(Drain::is_declared);
-        let own = wished.filter(|_| declared);
+        let up = forced == Some(Forced::Up) && !ending;
+        let own = match (wished, declared) {
+            (wished, true) => wished,
+            // Who is not fit has no share that could be known.
+            (wished, false) if up => wished.or(Some(Weight::ONE)),
+            _ => None,
+        };
         let weight = own.unwrap_or(backend.weight);
+        let taken_out = |state, shown, gone, why: &str| Standing {
+            weight,
+            share: Weight::DRAIN,
+            starting: None,
+            limit: limit.unwrap_or(backend.max_flows),
+            forced,
+            unchecked: unchecked.is_some(),
+            gone,
+            state,
+            shown,
+            why: Some(match gone {
+                true => format!("{why}; what was left was reset").into(),
+                false => why.into(),
+            }),
+        };
         if let Some(out) = out {
-            let gone = out.is_over(self.at.0);
-            return Standing {
-                weight,
-                share: Weight::DRAIN,
-                starting: None,
-                gone,
-                state: plan::BackendState::Draining,
-                shown: match out.maintenance {
-                    true => BackendState::Maintenance,
-                    false => BackendState::Draining,
-                },
-                why: Some(match gone {
-                    true => format!("{OPERATOR}; what was left was reset").into(),
-                    false => OPERATOR.into(),
-                }),
+            let shown = match out.maintenance {
+                true => BackendState::Maintenance,
+                false => BackendState::Draining,
             };
+            let gone = out.is_over(self.at.0);
+            return taken_out(plan::BackendState::Draining, shown, gone, OPERATOR);
+        }
+        match forced {
+            Some(Forced::Stopping) => {
+                let (state, shown) = (plan::BackendState::Draining, BackendState::Draining);
+                return taken_out(state, shown, false, STOPPING);
+            }
+            Some(Forced::Down) => {
+                let (state, shown) = (plan::BackendState::Off, BackendState::Down);
+                return taken_out(state, shown, false, OPERATOR);
+            }
+            Some(Forced::Up) | None => {}
         }
         let over = |ending: &Ending| ending.is_over(key, service, backend.addr, self.at.1);
         let gone = self.ending.is_some_and(over);
-        let judged = self.judged(&service.properties, backend.addr);
+        let judged = match (up, unchecked) {
+            (true, _) => Judged {
+                verdict: Verdict::Up,
+                reason: Some(format!("up {OPERATOR}").into()),
+            },
+            (false, Some(down)) if service.properties.check.is_some() => Judged {
+                verdict: if down { Verdict::Down } else { Verdict::Up },
+                reason: Some(format!("checks stopped {OPERATOR}").into()),
+            },
+            (false, _) => self.judged(&service.properties, backend.addr),
+        };
         let (state, shown, mut why) = if weight == Weight::DRAIN {
             let state = plan::BackendState::Draining;
             let drain = match own {
@@ -120,7 +165,7 @@ impl Voices<'_> {
         } else {
             (plan::BackendState::Up, BackendState::Active, judged.reason)
         };
-        if own.is_some_and(|own| own != backend.weight) {
+        if wished.is_some() && own.is_some_and(|own| own != backend.weight) {
             let weight = format!("weight {OPERATOR}");
             why = Some(match why {
                 Some(why) => format!("{why}; {weight}").into(),
@@ -139,11 +184,37 @@ impl Voices<'_> {
             weight,
             share,
             starting,
+            limit: limit.unwrap_or(backend.max_flows),
+            forced,
+            unchecked: unchecked.is_some(),
             gone,
             state,
             shown,
             why,
         }
+    }
+
+    /// What the operator says of a service itself.
+    pub(super) fn front(&self, key: &ServiceKey, service: &Service) -> Front {
+        let said = self.operator.map(|one| one.says_of_service(key, service));
+        said.unwrap_or_default()
+    }
+
+    /// Whose checks have him down, those that are stopped included.
+    pub(super) fn down(&self, desired: &Desired) -> impl Iterator<Item = Member> {
+        let is_down = |key: &ServiceKey, service: &Service, backend: &CatalogBackend| {
+            let said = self.operator.map(|one| one.says(key, service, backend));
+            let stopped = said.and_then(|said| said.unchecked);
+            stopped.unwrap_or_else(|| {
+                self.judged(&service.properties, backend.addr).verdict == Verdict::Down
+            })
+        };
+        desired.services.iter().flat_map(move |(key, service)| {
+            let backends = service.backends.iter();
+            let down = backends.filter(|backend| is_down(key, service, backend));
+            let down: Vec<_> = down.map(|backend| (*key, backend.addr)).collect();
+            down
+        })
     }
 
     fn judged(&self, of: &Properties, addr: SocketAddr) -> Judged {
@@ -191,21 +262,28 @@ impl Default for Voices<'_> {
     }
 }
 
-/// Every probe that the services ask for.
-pub(super) fn targets(desired: &Desired) -> BTreeSet<Arc<Target>> {
-    let of = |service: &Service| {
-        let check = service.properties.check.clone();
-        let backends = service.backends.iter().map(|backend| backend.addr);
-        let target = |check: Arc<_>| {
-            let of = move |addr| {
-                let check = Arc::clone(&check);
-                Arc::new(Target { addr, check })
-            };
-            backends.map(of).collect::<Vec<_>>()
+/// Every probe that the services ask for; where the operator has stopped all that ask for one, it waits.
+pub(super) fn targets(desired: &Desired, operator: &Operator) -> Followed {
+    let (mut asked, mut stopped) = (BTreeSet::new(), BTreeSet::new());
+    for (key, service) in &desired.services {
+        let Some(check) = &service.properties.check else {
+            continue;
         };
-        check.map(target).unwrap_or_default()
-    };
-    desired.services.values().flat_map(of).collect()
+        for backend in &service.backends {
+            let target = Arc::new(Target {
+                addr: backend.addr,
+                check: Arc::clone(check),
+            });
+            match operator.says(key, service, backend).unchecked {
+                None => asked.insert(target),
+                Some(_) => stopped.insert(target),
+            };
+        }
+    }
+    Followed {
+        paused: stopped.difference(&asked).cloned().collect(),
+        targets: &asked | &stopped,
+    }
 }
 
 /// Backends that an agent before this one left as down.
@@ -245,6 +323,8 @@ struct Been {
     downs: u64,
     /// Before `since`, ms.
     down_ms: u64,
+    /// The operator says how it is.
+    forced: bool,
 }
 
 // === impl Since ===
@@ -260,10 +340,11 @@ impl Since {
         let (now, to) = (Timestamp::now(), backend.state);
         let at = (*key, backend.addr);
         let is_down = to == BackendState::Down;
+        let forced = backend.health.forced.is_some();
         let been = match self.states.get(&at) {
-            Some(been) if been.state == to => *been,
+            Some(been) if been.state == to => Been { forced, ..*been },
             Some(been) => {
-                self.tell(key, service, backend, been.state);
+                self.tell(key, service, backend, (been.state, been.forced));
                 let before = now.since(been.since).as_millis();
                 let before = u64::try_from(before).unwrap_or(u64::MAX);
                 Been {
@@ -271,17 +352,19 @@ impl Since {
                     since: now,
                     downs: been.downs + u64::from(is_down),
                     down_ms: been.down_ms + if been.state.is_out() { before } else { 0 },
+                    forced,
                 }
             }
             None => {
                 if is_down {
-                    self.tell(key, service, backend, BackendState::Active);
+                    self.tell(key, service, backend, (BackendState::Active, false));
                 }
                 Been {
                     state: to,
                     since: now,
                     downs: is_down.into(),
                     down_ms: 0,
+                    forced,
                 }
             }
         };
@@ -301,12 +384,13 @@ impl Since {
         key: &ServiceKey,
         service: &Service,
         backend: &BackendReport,
-        from: BackendState,
+        (from, forced): (BackendState, bool),
     ) {
         let (to, addr) = (backend.state, backend.addr);
         let name = service.fqdn().unwrap_or_default();
         let reason = match (&backend.why, from) {
             (Some(why), _) => why,
+            (None, _) if forced => "no longer by the operator",
             (None, BackendState::Down) => "it answers again",
             (None, _) => "",
         };

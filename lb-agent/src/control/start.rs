@@ -10,30 +10,25 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use arc_swap::ArcSwap;
-use tokio::{
-    runtime::Runtime,
-    sync::{Notify, mpsc},
-};
+use tokio::{runtime::Runtime, sync::mpsc};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::{
     Control, Published, UPDATES,
+    beside::{self, Beside},
     claims::Agreement,
-    collector,
     external::Holders,
     hops::Hops,
     judges::Judges,
     look::{Counters, Looker, start_admin},
     made::Made,
     names::{link_address, open_dns, serve_dns},
-    orphans,
     owners::Owners,
     providers::{forbidden, start_providers},
     report::Fixed,
     signals::Signals,
     standing::Voices,
-    suspects,
     wanted::{Node, hold, wanted},
     web::Web,
 };
@@ -298,18 +293,10 @@ async fn set_up(parts: Parts) -> Result<Ready> {
         checks: judges.latests(),
     };
     start_admin(socket, web, &published, counters, looker, orders, &stop)?;
-    tokio::spawn(collector::run(
-        datapath.flow_tables()?,
-        Arc::clone(&published.census),
-    ));
-    tokio::spawn(suspects::run(
-        datapath.suspects()?,
-        Arc::clone(&published.suspects),
-    ));
-    let changed = Arc::new(Notify::new());
-    tokio::spawn(orphans::run(datapath.sockets()?, Arc::clone(&changed)));
     let signals = Signals::catch(again.clone())?;
+    let Beside { changed, resets } = beside::start(&datapath, &published)?;
     let mut control = Control {
+        resets,
         pools: [allocator.pools().v4, allocator.pools().v6]
             .into_iter()
             .flatten()

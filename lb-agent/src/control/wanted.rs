@@ -82,26 +82,33 @@ pub(super) fn wanted(
         .services
         .iter()
         .map(|(key, service)| {
+            let front = voices.front(key, service);
             let backends = service.backends.iter().filter_map(|backend| {
-                let standing = voices.standing(key, service, backend);
+                let mut standing = voices.standing(key, service, backend);
                 if standing.gone {
                     return None;
+                }
+                // Nobody takes new flows, and what there is goes on.
+                if front.stopped && standing.state == BackendState::Up {
+                    (standing.share, standing.state) = (Weight::DRAIN, BackendState::Draining);
                 }
                 let reach = reach(backend.addr.ip());
                 Some(WantedBackend {
                     addr: backend.addr,
                     weight: standing.share,
-                    max_flows: backend.max_flows,
+                    max_flows: standing.limit,
                     tier: tier(backend, node.zone.as_deref()),
                     state: standing.state,
                     reach,
                     peer: node.peer(backend.addr.ip(), reach),
                 })
             });
+            let mut shape = shape(&service.properties, node.dsr);
+            shape.max_flows = front.limit.unwrap_or(shape.max_flows);
             let service = WantedService {
-                shape: shape(&service.properties, node.dsr),
+                shape,
                 lists: lists(&service.properties, key.addr),
-                fail_open: !service.properties.fail_closed,
+                fail_open: !service.properties.fail_closed && !front.stopped,
                 backends: backends.collect(),
             };
             (endpoint(key), Arc::new(service))

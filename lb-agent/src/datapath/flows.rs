@@ -1,7 +1,7 @@
 //! Walks through the flow tables: counts what is there and removes what is over.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io,
     os::fd::{AsFd as _, OwnedFd},
     path::Path,
@@ -27,6 +27,13 @@ use super::{
 
 /// Entries read with one system call. A bucket of the kernel's table must fit, however unlucky.
 const BATCH: usize = 4_096;
+
+/// The generation of backends that never were.
+const NOBODY: u32 = 0;
+/// A connection of which one side has taken leave is not counted.
+const CLOSED: u8 = tcp_state::RST | tcp_state::FIN | tcp_state::PEER_CLOSED;
+/// `include/uapi/linux/bpf.h`: only what is there already is written.
+const BPF_EXIST: u64 = 2;
 
 const HALF4: &str = "LB_FLOWS_HALF4";
 const HALF6: &str = "LB_FLOWS_HALF6";
@@ -67,6 +74,15 @@ pub struct Census {
     pub services: BTreeMap<u32, u32>,
     /// Entries that were removed because their flow is over.
     pub removed: u64,
+}
+
+/// A backend in one service, by the kernel's ids.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Pair {
+    /// The service's.
+    pub service: u32,
+    /// The backend's.
+    pub backend: u32,
 }
 
 /// How full a table is.
@@ -122,6 +138,24 @@ impl FlowTables {
         Ok(census)
     }
 
+    /// Has the flows of these backends in these services end at their next packet, and gives how many they
+    /// are: of TCP the client's next packet is reset, of UDP it is given a choice anew. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// If a table cannot be read or written.
+    pub fn reset(&mut self, pairs: &BTreeSet<Pair>) -> Result<u64> {
+        let mut reset = Census::default();
+        for table in &mut self.v4 {
+            table.reset(pairs, &mut reset)?;
+        }
+        for table in &mut self.v6 {
+            table.reset(pairs, &mut reset)?;
+        }
+        self.loads.subtract(&reset)?;
+        Ok(reset.services.values().map(|count| u64::from(*count)).sum())
+    }
+
     /// Local TCP connections; what is left of other sockets says nothing of whether they still live.
     fn count_sockets(&self, before: &Before, census: &mut Census) -> Result<()> {
         entries(&self.sockets, |key: SockKey, peer: SockPeer| {
@@ -168,9 +202,8 @@ where
                 return;
             }
             used += 1;
-            let closed = tcp_state::RST | tcp_state::FIN | tcp_state::PEER_CLOSED;
             if flow.direction == direction::FORWARD
-                && flow.tcp & closed == 0
+                && flow.tcp & CLOSED == 0
                 && before.is_current(flow.backend, flow.generation)
             {
                 *census.active.entry(flow.backend).or_default() += 1;
@@ -190,7 +223,7 @@ where
             match self.map.remove(&key) {
                 Ok(()) => census.removed += 1,
                 // Evicted meanwhile.
-                Err(MapError::KeyNotFound) => {}
+                Err(error) if is_missing(&error) => {}
                 Err(error) => return Err(error.into()),
             }
         }
@@ -202,9 +235,71 @@ where
         Ok(())
     }
 
+    /// Counts in `reset` what it ended.
+    fn reset(&mut self, pairs: &BTreeSet<Pair>, reset: &mut Census) -> Result<()> {
+        let mut found = Vec::new();
+        self.walk(|key, flow| {
+            if is_meant(pairs, &flow) {
+                found.push(key);
+            }
+        })?;
+        for key in found {
+            // A packet may have changed it since it was read.
+            let flow = match self.map.get(&key, 0) {
+                Ok(flow) if is_meant(pairs, &flow) => flow,
+                Ok(_) | Err(MapError::KeyNotFound) => continue,
+                Err(error) => return Err(error.into()),
+            };
+            let done = match self.tcp {
+                true => self.map.insert(key, ended(flow), BPF_EXIST),
+                false => self.map.remove(&key),
+            };
+            match done {
+                Ok(()) if flow.direction == direction::FORWARD && flow.tcp & CLOSED == 0 => {
+                    *reset.active.entry(flow.backend).or_default() += 1;
+                    *reset.services.entry(flow.service).or_default() += 1;
+                }
+                Ok(()) => {}
+                // Evicted meanwhile.
+                Err(error) if is_missing(&error) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
     /// Every entry, some twice or not at all if the table changes meanwhile.
     pub(super) fn walk(&self, visit: impl FnMut(FlowKey<A>, Flow<A>)) -> Result<()> {
         entries(&self.fd, visit).with_context(|| format!("cannot read {}", self.name))
+    }
+}
+
+/// Whether a flow is one of these, and was not told to end before.
+fn is_meant<A>(pairs: &BTreeSet<Pair>, flow: &Flow<A>) -> bool {
+    let pair = Pair {
+        service: flow.service,
+        backend: flow.backend,
+    };
+    flow.generation != NOBODY && pairs.contains(&pair)
+}
+
+/// The flow with a backend that is gone: the programs let go of it at the client's next packet. It is not counted any
+/// more, and yet its entry stays for as long as it may be silent: without one the packet would be taken for that of a
+/// flow that was evicted.
+fn ended<A>(flow: Flow<A>) -> Flow<A> {
+    Flow {
+        generation: NOBODY,
+        tcp: flow.tcp | tcp_state::PEER_CLOSED,
+        ..flow
+    }
+}
+
+/// Whether a write failed because the entry is not there: aya calls that missing for lookups alone.
+pub(super) fn is_missing(error: &MapError) -> bool {
+    match error {
+        MapError::KeyNotFound => true,
+        MapError::SyscallError(error) => error.io_error.raw_os_error() == Some(libc::ENOENT),
+        _ => false,
     }
 }
 

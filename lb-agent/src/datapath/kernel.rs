@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use aya::{
     Ebpf,
-    maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, lpm_trie},
+    maps::{Array, HashMap, LpmTrie, Map, MapData, lpm_trie},
 };
 use ipnet::IpNet;
 use lb_common::{
@@ -21,6 +21,7 @@ use lb_common::{
 use super::{
     arrays::{ById, Tables},
     filter::Filter,
+    flows::is_missing,
     layout::Sizes,
     lists::Lists,
     peers::Peers,
@@ -349,8 +350,9 @@ impl Maps {
         for client in clients {
             if services.contains(&client.service) {
                 match self.affinity.remove(&client) {
+                    Ok(()) => {}
                     // Pushed out meanwhile.
-                    Ok(()) | Err(MapError::KeyNotFound) => {}
+                    Err(error) if is_missing(&error) => {}
                     Err(error) => return Err(error).context("cannot forget a client"),
                 }
             }

@@ -76,6 +76,21 @@ impl Loads {
         }
         Ok(())
     }
+
+    /// Takes away flows that the programs will not see end.
+    pub(super) fn subtract(&self, ended: &Census) -> Result<()> {
+        for (id, count) in &ended.active {
+            let left = self.flows.get(*id)?.saturating_sub((*count).into());
+            self.flows.put(&[*id], &[left])?;
+        }
+        for (id, count) in &ended.services {
+            let state = self.services.get(*id)?;
+            let flows = state.flows.saturating_sub((*count).into());
+            self.services
+                .put(&[*id], &[ServiceState { flows, ..state }])?;
+        }
+        Ok(())
+    }
 }
 
 // === impl Before ===

@@ -1,14 +1,14 @@
 //! Local sockets whose backend takes no packets any more.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     net::{IpAddr, SocketAddr},
     os::fd::OwnedFd,
     path::Path,
 };
 
 use anyhow::{Context as _, Result};
-use aya::maps::{HashMap as BpfHashMap, Map, MapData, MapError};
+use aya::maps::{HashMap as BpfHashMap, Map, MapData};
 use lb_common::{
     Addr4, Addr6, Address as _, Backend, Service, ServiceKey, SockKey, SockPeer, backend_state,
     headers::UDP, service_flag,
@@ -17,7 +17,7 @@ use lb_common::{
 use super::{
     Sizes,
     arrays::ById,
-    flows::{entries, pinned},
+    flows::{Pair, entries, is_missing, pinned},
     layout::schema_dir,
 };
 
@@ -71,15 +71,35 @@ impl Sockets {
             flags.insert(service.id, service.flags);
         })
         .context("cannot read LB_SERVICES6")?;
-        let mut orphans = Vec::new();
-        entries(&self.peers, |key: SockKey, peer: SockPeer| {
+        self.whose(|key, peer| {
             let flags = flags.get(&peer.service).copied().unwrap_or_default();
-            if is_orphan(&key, &peer, backends.get(&peer.backend), flags) {
-                orphans.push(Orphan { key });
+            is_orphan(key, peer, backends.get(&peer.backend), flags)
+        })
+    }
+
+    /// Sockets that are connected to these backends by these services. Some of them may have been closed long ago. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// If the map cannot be read.
+    pub fn of(&self, pairs: &BTreeSet<Pair>) -> Result<Vec<Orphan>> {
+        self.whose(|_, peer| {
+            pairs.contains(&Pair {
+                service: peer.service,
+                backend: peer.backend,
+            })
+        })
+    }
+
+    fn whose(&self, is_meant: impl Fn(&SockKey, &SockPeer) -> bool) -> Result<Vec<Orphan>> {
+        let mut found = Vec::new();
+        entries(&self.peers, |key: SockKey, peer: SockPeer| {
+            if is_meant(&key, &peer) {
+                found.push(Orphan { key });
             }
         })
         .context("cannot read LB_SOCK_PEERS")?;
-        Ok(orphans)
+        Ok(found)
     }
 
     /// Forgets a socket that was ended.
@@ -89,8 +109,9 @@ impl Sockets {
     /// If the map cannot be written.
     pub fn forget(&mut self, orphan: &Orphan) -> Result<()> {
         match self.map.remove(&orphan.key) {
+            Ok(()) => Ok(()),
             // The program that sees a connection end was first.
-            Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
+            Err(error) if is_missing(&error) => Ok(()),
             Err(error) => Err(error).context("cannot forget a socket"),
         }
     }

@@ -1,5 +1,7 @@
 //! Attaching against the kernel, each test in a network namespace of its own. They need root.
 
+mod walks;
+
 use std::{
     fs,
     path::PathBuf,
@@ -10,9 +12,6 @@ use std::{
 
 use aya::programs::{SchedClassifier, TcAttachType};
 use rustix::thread::{UnshareFlags, unshare_unsafe};
-
-use aya::maps::Map;
-use lb_common::{Addr4, Backend, Be16, Flow, FlowKey, ServiceState};
 
 use super::*;
 use crate::purged::Purged;
@@ -344,82 +343,4 @@ fn a_failed_attach_leaves_nothing_behind() {
             assert!(!run("tc", "qdisc show").contains("clsact"), "{tc_mode:?}");
         }
     });
-}
-
-#[test]
-fn flows_that_are_over_are_collected_and_live_ones_counted() {
-    let node = Node::new("collect");
-    let datapath = node.load(&[], TcMode::Tcx, XdpMode::Off);
-    let mut tables = datapath.flow_tables().unwrap();
-    let now = flows::now();
-    let put = |map: &str, port: u16, flow: Flow<Addr4>| {
-        let map = MapData::from_pin(node.pins.join("v1").join(map)).unwrap();
-        let mut map =
-            aya::maps::HashMap::<_, FlowKey<Addr4>, Flow<Addr4>>::try_from(Map::LruHashMap(map))
-                .unwrap();
-        let key = FlowKey {
-            sport: Be16::new(port),
-            ..FlowKey::default()
-        };
-        map.insert(key, flow, 0).unwrap();
-    };
-    let loads = ["LB_LOADS", "LB_SERVICE_STATES", "LB_BACKENDS"]
-        .map(|map| MapData::from_pin(node.pins.join("v1").join(map)).unwrap())
-        .map(Map::Array);
-    let [loads, states, backends] = loads;
-    let mut loads = aya::maps::Array::<_, u64>::try_from(loads).unwrap();
-    let mut states = aya::maps::Array::<_, ServiceState>::try_from(states).unwrap();
-    let mut backends = aya::maps::Array::<_, Backend>::try_from(backends).unwrap();
-    let backend = Backend {
-        generation: 2,
-        ..Backend::default()
-    };
-    backends.set(3, backend, 0).unwrap();
-    // Somebody who is gone, and one whose flows were evicted.
-    loads.set(3, 500, 0).unwrap();
-    loads.set(4, 7, 0).unwrap();
-    let state = ServiceState {
-        flows: 9,
-        turn: 5,
-        ..ServiceState::default()
-    };
-    states.set(6, state, 0).unwrap();
-    let flow = |idle, age: u64| Flow::<Addr4> {
-        backend: 3,
-        generation: 2,
-        service: 6,
-        idle,
-        last_seen: now - age * 1_000_000_000,
-        ..Flow::default()
-    };
-    for port in 0..200 {
-        put("LB_FLOWS_TCP4", port, flow(60, 0));
-        put("LB_FLOWS_TCP4", 1_000 + port, flow(1, 5));
-    }
-    put("LB_FLOWS_UDP4", 1, flow(60, 59));
-    put("LB_FLOWS_UDP4", 2, flow(60, 61));
-    put("LB_FLOWS_HALF4", 1, flow(7_440, 200));
-    let closed = Flow {
-        tcp: lb_common::tcp_state::FIN,
-        ..flow(60, 0)
-    };
-    put("LB_FLOWS_TCP4", 5_000, closed);
-    let of_another = Flow {
-        generation: 1,
-        ..flow(60, 0)
-    };
-    put("LB_FLOWS_TCP4", 5_001, of_another);
-
-    let census = tables.collect().unwrap();
-    assert_eq!(census.removed, 202);
-    assert_eq!(census.active, [(3, 201)].into());
-    assert_eq!(census.services, [(6, 201)].into());
-    let counted = (loads.get(&3, 0).unwrap(), loads.get(&4, 0).unwrap());
-    assert_eq!(counted, (201, 0));
-    let state = states.get(&6, 0).unwrap();
-    assert_eq!((state.flows, state.turn), (201, 5));
-    let used: Vec<_> = census.tables.iter().map(|fill| fill.used).collect();
-    assert_eq!(used, [202, 0, 1, 0, 0, 0]);
-    assert_eq!(census.tables[0].room, 1024);
-    assert_eq!(tables.collect().unwrap().removed, 0);
 }

@@ -26,6 +26,15 @@ pub struct Target {
     pub check: Arc<Check>,
 }
 
+/// What is to be probed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Followed {
+    /// Every target.
+    pub targets: BTreeSet<Arc<Target>>,
+    /// Those of them that are not probed for now: what is known of them stays.
+    pub paused: BTreeSet<Arc<Target>>,
+}
+
 /// Every backend that is probed.
 #[derive(Debug, Default)]
 pub struct Checks {
@@ -34,6 +43,8 @@ pub struct Checks {
     queue: BTreeSet<(Instant, Arc<Target>)>,
     /// Probes under way, also of backends that are not wanted any more, and when each began.
     under_way: BTreeMap<Arc<Target>, Instant>,
+    /// Not probed for now.
+    paused: BTreeSet<Arc<Target>>,
     /// Down as the last agent left them, for a while.
     known_down: BTreeSet<SocketAddr>,
     forget_at: Option<Instant>,
@@ -79,6 +90,19 @@ impl Checks {
         }
     }
 
+    /// Has no others wait than these, of those that are followed.
+    pub fn pause(&mut self, paused: &BTreeSet<Arc<Target>>, now: Instant) {
+        self.queue.retain(|(_, target)| !paused.contains(target));
+        let before = std::mem::replace(&mut self.paused, paused.clone());
+        for target in before.difference(paused) {
+            let is_queued = self.queue.iter().any(|(_, queued)| queued == target);
+            let is_known = self.healths.contains_key(target);
+            if is_known && !is_queued && !self.under_way.contains_key(target) {
+                self.queue.insert((now, Arc::clone(target)));
+            }
+        }
+    }
+
     /// When the next probe is due.
     pub fn next_due(&self) -> Option<Instant> {
         self.queue.first().map(|(due, _)| *due)
@@ -105,6 +129,9 @@ impl Checks {
         let Some(health) = self.healths.get_mut(target) else {
             return false;
         };
+        if self.paused.contains(target) {
+            return false;
+        }
         let check = &target.check;
         let pause = check.interval.mul_f64(1.0 + JITTER * (chance - 0.5));
         let due = (began + pause).max(now);

@@ -14,7 +14,7 @@ mod state;
 mod verdicts;
 
 pub use self::{
-    checks::{Checks, Target},
+    checks::{Checks, Followed, Target},
     latest::{Latest, Latests},
     monitor::Monitor,
     probe::{Asked, Fate, Ours},

@@ -16,7 +16,9 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
-use super::{Asked, Checks, Fate, Latest, Latests, Ours, Outcome, Target, Verdicts, probe::ask};
+use super::{
+    Asked, Checks, Fate, Followed, Latest, Latests, Ours, Outcome, Target, Verdicts, probe::ask,
+};
 
 /// Verdicts are told so often at most: a node that lost its network has thousands at once.
 const TELL: Duration = Duration::from_millis(5);
@@ -32,7 +34,7 @@ type Done = Result<(Id, Asked), JoinError>;
 #[derive(Debug)]
 pub struct Monitor {
     checking: bool,
-    wanted: watch::Sender<Arc<BTreeSet<Arc<Target>>>>,
+    wanted: watch::Sender<Arc<Followed>>,
     ours: Arc<ArcSwap<Ours>>,
     verdicts: Arc<ArcSwap<Verdicts>>,
     changed: Arc<Notify>,
@@ -43,7 +45,7 @@ pub struct Monitor {
 struct Probing {
     checks: Checks,
     limit: usize,
-    wanted: watch::Receiver<Arc<BTreeSet<Arc<Target>>>>,
+    wanted: watch::Receiver<Arc<Followed>>,
     ours: Arc<ArcSwap<Ours>>,
     verdicts: Arc<ArcSwap<Verdicts>>,
     changed: Arc<Notify>,
@@ -91,7 +93,7 @@ impl Monitor {
     }
 
     /// Has these probed from now on, and no others.
-    pub fn follow(&self, wanted: BTreeSet<Arc<Target>>) {
+    pub fn follow(&self, wanted: Followed) {
         self.wanted.send_if_modified(|now| {
             let differs = **now != wanted;
             if differs {
@@ -153,9 +155,11 @@ impl Probing {
 
     fn follow(&mut self) {
         let wanted = Arc::clone(&self.wanted.borrow_and_update());
-        self.checks
-            .follow(&wanted, Instant::now(), rand::random::<f64>);
-        self.latests.keep(&wanted);
+        let Followed { targets, paused } = &*wanted;
+        let now = Instant::now();
+        self.checks.follow(targets, now, rand::random::<f64>);
+        self.checks.pause(paused, now);
+        self.latests.keep(targets);
         self.tell();
     }
 

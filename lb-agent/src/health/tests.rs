@@ -259,3 +259,33 @@ proptest! {
         prop_assert_eq!(begun, wanted.into_iter().collect::<Vec<_>>());
     }
 }
+
+#[test]
+fn who_waits_is_not_probed_and_stays_as_he_was() {
+    let now = Instant::now();
+    let all = wanted(&["10.0.0.1:80", "10.0.0.2:80"]);
+    let paused = wanted(&["10.0.0.1:80"]);
+    let mut checks = Checks::new(BTreeSet::new(), now);
+    checks.follow(&all, now, || 0.0);
+    let first = paused.first().unwrap();
+    let verdict = |checks: &Checks| checks.verdicts().of(first.addr, &first.check).verdict;
+    let begun = |checks: &mut Checks, at| std::iter::from_fn(|| checks.begin(at)).count();
+    assert_eq!(begun(&mut checks, now), 2);
+    for _ in 0..3 {
+        checks.observe(first, failed(), now, 0.5);
+    }
+    assert_eq!(verdict(&checks), Verdict::Down);
+    let later = now + 60 * SECOND;
+    assert_eq!(begun(&mut checks, later), 1);
+    // What a probe finds that was under way does not count.
+    checks.pause(&paused, later);
+    assert!(!checks.observe(first, Outcome::Passed, later, 0.5));
+    assert_eq!(begun(&mut checks, later + 60 * SECOND), 0);
+    checks.follow(&all, later, || 0.0);
+    checks.pause(&paused, later);
+    assert_eq!(begun(&mut checks, later + 60 * SECOND), 0);
+    assert_eq!(verdict(&checks), Verdict::Down);
+    checks.pause(&BTreeSet::new(), later);
+    assert_eq!(begun(&mut checks, later), 1);
+    assert_eq!(verdict(&checks), Verdict::Down);
+}

@@ -7,7 +7,8 @@
 //!   one of them;
 //! - else *draining*.
 //!
-//! Weight 0 is draining, whatever the checks say: its flows are kept and it is never failed open.
+//! Weight 0 is draining, whatever the checks say: its flows are kept and it is never failed open. Who is *off* is down
+//! without being in a table or failed open: all the others decide about that.
 //!
 //! Of a service's tiers only the lowest in which a backend takes flows is in its table. The backends of the others
 //! are *draining*, not *active*, so that a client with affinity comes back from a backup, too.
@@ -112,6 +113,7 @@ impl Pool {
         let willing = || {
             views
                 .values()
+                .filter(|view| view.state != BackendState::Off)
                 .map(state)
                 .filter(|s| *s != backend_state::DRAINING)
         };
@@ -120,12 +122,14 @@ impl Pool {
         let serving = serving_tier(views);
         let share = |of: u8| -> u32 {
             let weights = views.values().filter(|view| state(view) == of);
+            let weights = weights.filter(|view| view.state != BackendState::Off);
             weights.map(|view| u32::from(view.weight.get())).sum()
         };
         let few = share(backend_state::ACTIVE) < share(backend_state::DOWN);
         let in_table = |endpoint: &Endpoint, view: &WantedBackend| {
             let here = state(view);
             view.weight.get() > 0
+                && view.state != BackendState::Off
                 && serving.is_none_or(|tier| view.tier == tier)
                 && (here == backend_state::ACTIVE
                     || (here == backend_state::DOWN && fail_open)
@@ -201,6 +205,7 @@ fn strictest(one: u32, other: u32) -> u32 {
 /// One of [`backend_state`].
 pub(super) fn state(view: &WantedBackend) -> u8 {
     match view.state {
+        BackendState::Off => backend_state::DOWN,
         _ if view.weight.get() == 0 => backend_state::DRAINING,
         BackendState::Draining | BackendState::Standby => backend_state::DRAINING,
         BackendState::Down => backend_state::DOWN,

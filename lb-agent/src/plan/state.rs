@@ -126,6 +126,8 @@ pub struct WantedBackend {
 /// Whether a backend takes flows, as one service sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum BackendState {
+    /// Is to be taken for one that does not answer: as [`BackendState::Down`], and never failed open.
+    Off,
     /// Does not answer.
     Down,
     /// Takes no new flows on purpose, keeps old ones.

@@ -2,15 +2,17 @@
 
 use super::{commands::Wrong, session::Session};
 use crate::admin::{
-    orders::{Act, Order, Which},
-    web::which,
+    orders::{Act, Forced, Order, Which},
+    web::{which, whole},
 };
 
 /// A server as the operator sees it.
 struct Found {
     which: Which,
-    /// The weight that its orchestrator gives it, and the one that it has.
-    weights: (u16, u16),
+    /// The weight that its orchestrator gives it.
+    weight: u16,
+    /// Its service has it checked.
+    checked: bool,
 }
 
 /// `set server <px>/<sv> ...`
@@ -30,8 +32,10 @@ pub(super) async fn server(
             .into())
         }
         ["weight", rest @ ..] => weight(session, server, rest).await,
-        ["health", "up" | "stopping" | "down"]
-        | ["addr" | "check-port" | "agent" | "fqdn" | "ssl", ..] => {
+        ["health", "up"] => give(session, server, Act::Health(Forced::Up)).await,
+        ["health", "stopping"] => give(session, server, Act::Health(Forced::Stopping)).await,
+        ["health", "down"] => give(session, server, Act::Health(Forced::Down)).await,
+        ["addr" | "check-port" | "agent" | "fqdn" | "ssl", ..] => {
             find(session, server)?;
             let words = ["set", "server", server]
                 .into_iter()
@@ -49,29 +53,70 @@ pub(super) async fn server(
         _ => {
             find(session, server)?;
             Err(
-                format!("usage: set server {server} state [ready|drain|maint] or weight [n|n%]")
+                format!("usage: set server {server} state [ready|drain|maint], health [up|stopping|down] or weight [n|n%]")
                     .into(),
             )
         }
     }
 }
 
-/// `ready`, `drain` or `maint`.
+/// `ready`, `drain` or `maint`. HAProxy's `ready` leaves the weight alone.
 pub(super) async fn state(session: &mut Session, server: &str, word: &str) -> Result<(), Wrong> {
-    let found = find(session, server)?;
     let act = match word {
-        "ready" => Act::Ready,
+        "ready" => Act::Enable,
         "drain" => Act::Drain,
         _ => Act::Maintenance,
     };
-    let (declared, weight) = found.weights;
-    order(session, act, found.which.clone()).await?;
-    // HAProxy's `ready` leaves the weight alone; ours takes back every word.
-    if act == Act::Ready && declared != weight {
-        order(session, Act::Weight(weight), found.which).await?;
+    give(session, server, act).await
+}
+
+/// `enable health`, `disable health`.
+pub(super) async fn checks(session: &mut Session, server: &str, on: bool) -> Result<(), Wrong> {
+    let found = find(session, server)?;
+    if on && !found.checked {
+        return Err("Health checks are not configured on this server, cannot enable.".into());
     }
-    session.admin.stats.fresh().await;
-    Ok(())
+    order(session, Act::Checks(on), found.which).await
+}
+
+/// `shutdown sessions server`.
+pub(super) async fn reset(session: &mut Session, server: &str) -> Result<(), Wrong> {
+    give(session, server, Act::Reset).await
+}
+
+/// `set maxconn server`.
+pub(super) async fn limit(session: &mut Session, server: &str, rest: &[&str]) -> Result<(), Wrong> {
+    let found = find(session, server)?;
+    let text = rest.first().filter(|text| !text.is_empty());
+    let text = text.ok_or("Require <maxconn>.")?;
+    let digits = text.trim_start_matches('-');
+    if !digits.starts_with(|c: char| c.is_ascii_digit()) {
+        return Err("maxconn string empty or preceded by garbage".into());
+    }
+    if !digits.chars().all(|c| c.is_ascii_digit()) {
+        return Err("Trailing garbage in maxconn string".into());
+    }
+    let limit = text.parse().map_err(|_| "Value out of range.")?;
+    order(session, Act::Limit(limit), found.which).await
+}
+
+/// `set maxconn frontend`.
+pub(super) async fn frontend_limit(
+    session: &mut Session,
+    proxy: &str,
+    rest: &[&str],
+) -> Result<(), Wrong> {
+    let which = find_frontend(session, proxy)?;
+    let text = rest.first().ok_or("Integer value expected.")?;
+    let number: i128 = text.parse().map_err(|_| "Integer value expected.")?;
+    let limit = u32::try_from(number).map_err(|_| "Value out of range.")?;
+    order(session, Act::Limit(limit), which).await
+}
+
+/// `enable frontend`, `disable frontend`.
+pub(super) async fn frontend(session: &mut Session, proxy: &str, open: bool) -> Result<(), Wrong> {
+    let which = find_frontend(session, proxy)?;
+    order(session, Act::Open(open), which).await
 }
 
 /// `set weight`: a number, or a percentage of what the orchestrator says.
@@ -84,10 +129,8 @@ pub(super) async fn weight(
     let Some(text) = rest.first().filter(|text| !text.is_empty()) else {
         return Err("Require <weight> or <weight%>.".into());
     };
-    let weight = read(text, found.weights.0)?;
-    order(session, Act::Weight(weight), found.which).await?;
-    session.admin.stats.fresh().await;
-    Ok(())
+    let weight = read(text, found.weight)?;
+    order(session, Act::Weight(weight), found.which).await
 }
 
 fn read(text: &str, declared: u16) -> Result<u16, Wrong> {
@@ -115,7 +158,21 @@ async fn order(session: &Session, act: Act, which: Which) -> Result<(), Wrong> {
         deadline: None,
     };
     let done = session.admin.order(order).await;
-    done.map(drop).map_err(|(_, why)| Wrong(why))
+    done.map_err(|(_, why)| Wrong(why))?;
+    session.admin.stats.fresh().await;
+    Ok(())
+}
+
+/// An order about one server.
+async fn give(session: &mut Session, server: &str, act: Act) -> Result<(), Wrong> {
+    let found = find(session, server)?;
+    order(session, act, found.which).await
+}
+
+fn find_frontend(session: &Session, proxy: &str) -> Result<Which, Wrong> {
+    let sample = session.admin.stats.sample();
+    let proxy = sample.proxy(proxy).ok_or("No such frontend.")?;
+    Ok(whole(&sample, proxy).ok_or("No such frontend.")?)
 }
 
 fn find(session: &Session, server: &str) -> Result<Found, Wrong> {
@@ -123,10 +180,10 @@ fn find(session: &Session, server: &str) -> Result<Found, Wrong> {
     let sample = session.admin.stats.sample();
     let proxy = sample.proxy(proxy).ok_or("No such backend.")?;
     let server = proxy.server(name).ok_or("No such server.")?;
-    let backend = sample.backend(proxy, server);
     Ok(Found {
         which: which(&sample, proxy, name).ok_or("No such server.")?,
-        weights: (backend.declared.weight, backend.weight),
+        weight: sample.backend(proxy, server).declared.weight,
+        checked: sample.service(proxy).probe.is_some(),
     })
 }
 

@@ -35,12 +35,19 @@ impl<T: Into<String>> From<T> for Wrong {
 /// The commands that there are, for `help` and for those who got one wrong.
 const COMMANDS: &str = "\
   clear counters [all]                    : reset max statistics counters
+  disable frontend <frontend>             : take no new flows for a frontend
+  disable health <bk>/<srv>               : stop the health checks of a server
   disable server <bk>/<srv>               : set a server in maintenance mode
+  enable frontend <frontend>              : take new flows for a frontend again
+  enable health <bk>/<srv>                : resume the health checks of a server
   enable server <bk>/<srv>                : enable a disabled server
   get weight <bk>/<srv>                   : report a server's current weight
   help                                    : list of all commands
   prompt                                  : toggle interactive mode with prompt
   quit                                    : disconnect
+  set maxconn frontend <frontend> <n>     : limit a frontend's flows, 0 for what its service says
+  set maxconn server <bk>/<srv> <n>       : limit a server's flows, 0 for what its orchestrator says
+  set server <bk>/<srv> health <health>   : force a server's health to up, stopping or down
   set server <bk>/<srv> state <state>     : set a server to ready, drain or maint
   set server <bk>/<srv> weight <weight>   : change a server's weight
   set timeout cli <delay>                 : change the timeout of this connection
@@ -52,19 +59,15 @@ const COMMANDS: &str = "\
   show sess                               : report the list of current flows
   show stat [<iid> <type> <sid>] [json]   : report counters for each proxy and server
   show version                            : show version of the current process
+  shutdown sessions server <bk>/<srv>     : reset the flows of a server
 ";
 
 /// Commands of HAProxy that this agent does not have; whoever uses them is told so.
-const MISSING: [&str; 12] = [
-    "set maxconn",
+const MISSING: [&str; 7] = [
+    "set maxconn global",
     "add server",
     "del server",
-    "shutdown sessions",
     "shutdown session",
-    "enable health",
-    "disable health",
-    "enable frontend",
-    "disable frontend",
     "enable agent",
     "disable agent",
     "shutdown frontend",
@@ -141,9 +144,26 @@ async fn answer(session: &mut Session, words: &[&str]) -> io::Result<Result<(), 
         ["set", "server", server, rest @ ..] => change::server(session, server, rest).await,
         ["enable", "server", server] => change::state(session, server, "ready").await,
         ["disable", "server", server] => change::state(session, server, "maint").await,
-        ["set", "weight"] | ["set" | "enable" | "disable", "server"] | ["get", "weight"] => {
-            Err("Require 'backend/server'.".into())
+        ["enable", "health", server] => change::checks(session, server, true).await,
+        ["disable", "health", server] => change::checks(session, server, false).await,
+        ["shutdown", "sessions", "server", server] => change::reset(session, server).await,
+        ["set", "maxconn", "server", server, rest @ ..] => {
+            change::limit(session, server, rest).await
         }
+        ["set", "maxconn", "frontend", proxy, rest @ ..] => {
+            change::frontend_limit(session, proxy, rest).await
+        }
+        ["enable", "frontend", proxy] => change::frontend(session, proxy, true).await,
+        ["disable", "frontend", proxy] => change::frontend(session, proxy, false).await,
+        ["enable" | "disable", "frontend"] | ["set", "maxconn", "frontend"] => {
+            Err("A frontend name is expected.".into())
+        }
+        ["set", "weight"]
+        | ["set" | "enable" | "disable", "server"]
+        | ["enable" | "disable", "health"]
+        | ["set", "maxconn", "server"]
+        | ["shutdown", "sessions", "server"]
+        | ["get", "weight"] => Err("Require 'backend/server'.".into()),
         words => Err(unknown(words)),
     };
     Ok(done)

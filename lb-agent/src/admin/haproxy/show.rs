@@ -201,7 +201,12 @@ pub(super) async fn servers_state(session: &mut Session, words: &[&str]) -> Answ
             Some(probe) if probe.why.is_none() => (6, 3),
             Some(_) => (7, 2),
         };
-        let checked = if back.front.service.probe.is_some() { 6 } else { 0 };
+        // Of its bits: 2 for a check that is configured, 4 for one that is enabled.
+        let checked = match (&back.front.service.probe, one.health.unchecked) {
+            (None, _) => 0,
+            (Some(_), true) => 2,
+            (Some(_), false) => 6,
+        };
         format!(
             "{} {} {} {} {} {op} {bits} {} {} {} {state} {result} {} {checked} 0 0 0 - {} - 0 0 - - 0\n",
             proxy.iid,

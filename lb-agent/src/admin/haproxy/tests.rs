@@ -133,7 +133,43 @@ fn changes_are_orders_and_answered_by_an_empty_line() {
         // The weight that the operator gave it stays.
         (
             format!("enable server {server}"),
-            vec![format!("ready {of}"), format!("weight 3 {of}")],
+            vec![format!("enable {of}")],
+        ),
+        (
+            format!("set server {server} health up"),
+            vec![format!("health up {of}")],
+        ),
+        (
+            format!("set server {server} health stopping"),
+            vec![format!("health stopping {of}")],
+        ),
+        (
+            format!("set server {server} health down"),
+            vec![format!("health down {of}")],
+        ),
+        (
+            format!("shutdown sessions server {server}"),
+            vec![format!("reset {of}")],
+        ),
+        (
+            format!("disable health {server}"),
+            vec![format!("checks off {of}")],
+        ),
+        (
+            format!("set maxconn server {server} 5"),
+            vec![format!("limit 5 {of}")],
+        ),
+        (
+            "set maxconn frontend web.x_80 0".to_owned(),
+            vec!["limit 0 web.x:80/tcp".to_owned()],
+        ),
+        (
+            "disable frontend web.x_80".to_owned(),
+            vec!["stop web.x:80/tcp".to_owned()],
+        ),
+        (
+            "enable frontend web.x_80".to_owned(),
+            vec!["open web.x:80/tcp".to_owned()],
         ),
         (
             format!("set weight {server} 9"),
@@ -176,9 +212,43 @@ fn changes_are_orders_and_answered_by_an_empty_line() {
             "set server web.x_80/10_0_0_1_80 health ill",
             "'set server 10_0_0_1_80 health' expects 'up', 'stopping', or 'down'.",
         ),
+        ("shutdown sessions server web.x_80/x", "No such server."),
+        ("shutdown sessions server", "Require 'backend/server'."),
         (
-            "shutdown sessions server web.x_80/10_0_0_1_80",
-            "Unknown command: lb-agent has no 'shutdown sessions'",
+            "shutdown session 0x1",
+            "Unknown command: lb-agent has no 'shutdown session'",
+        ),
+        ("disable health web.x_80", "Require 'backend/server'."),
+        (
+            "enable health web.x_80/10_0_0_1_80",
+            "Health checks are not configured on this server, cannot enable.",
+        ),
+        ("disable frontend other", "No such frontend."),
+        ("enable frontend", "A frontend name is expected."),
+        ("set maxconn frontend other 5", "No such frontend."),
+        ("set maxconn frontend web.x_80", "Integer value expected."),
+        ("set maxconn frontend web.x_80 x", "Integer value expected."),
+        ("set maxconn frontend web.x_80 -1", "Value out of range."),
+        ("set maxconn server web.x_80/x 5", "No such server."),
+        (
+            "set maxconn server web.x_80/10_0_0_1_80",
+            "Require <maxconn>.",
+        ),
+        (
+            "set maxconn server web.x_80/10_0_0_1_80 many",
+            "maxconn string empty or preceded by garbage",
+        ),
+        (
+            "set maxconn server web.x_80/10_0_0_1_80 5x",
+            "Trailing garbage in maxconn string",
+        ),
+        (
+            "set maxconn server web.x_80/10_0_0_1_80 4294967296",
+            "Value out of range.",
+        ),
+        (
+            "set maxconn global 5",
+            "Unknown command: lb-agent has no 'set maxconn global'",
         ),
         ("dance", "Unknown command: 'dance'"),
     ] {

@@ -216,10 +216,16 @@ fn service(front: Front<'_>, head: Head, wish: &Wish, html: &mut Html) {
 }
 
 /// The words of a form, and what they are called.
-const ACTIONS: [(&str, &str); 3] = [
+const ACTIONS: [(&str, &str); 9] = [
     ("ready", "Set state to READY"),
     ("drain", "Set state to DRAIN"),
     ("maint", "Set state to MAINT"),
+    ("dhlth", "Health: disable checks"),
+    ("ehlth", "Health: enable checks"),
+    ("hrunn", "Health: force UP"),
+    ("hnolb", "Health: force NOLB"),
+    ("hdown", "Health: force DOWN"),
+    ("shutdown", "Kill Sessions"),
 ];
 
 fn table_head(html: &mut Html) {

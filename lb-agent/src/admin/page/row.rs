@@ -84,7 +84,7 @@ pub(super) fn frontend(front: Front<'_>) -> Row<'_> {
     let (traffic, load) = (&front.service.traffic, &front.proxy.load);
     Row {
         svname: "FRONTEND",
-        status: "OPEN".into(),
+        status: front.status().into(),
         since: Some(front.sample.report.agent.started),
         rate: load.rate,
         rate_max: load.rate_max,

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Timestamp;
+use crate::admin::orders::Forced;
 
 /// What a service takes at most; 0: no limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,7 +25,7 @@ pub struct DeclaredReport {
     pub weight: u16,
     /// It is used only while no other takes flows.
     pub backup: bool,
-    /// Flows at a time; 0: no limit.
+    /// Flows at a time, unless the operator says otherwise: then his limit; 0: none.
     pub max_flows: u32,
 }
 
@@ -38,6 +39,12 @@ pub struct HealthReport {
     pub down_ms: u64,
     /// The share of its weight that it has while it starts slowly, percent.
     pub starting: Option<u8>,
+    /// How the operator says that it is, whatever its checks say.
+    #[serde(default)]
+    pub forced: Option<Forced>,
+    /// The operator has stopped its checks.
+    #[serde(default)]
+    pub unchecked: bool,
     /// The latest probe; `None`: there was none. Filled in on request.
     pub probe: Option<ProbeReport>,
 }

@@ -335,7 +335,7 @@ fn frontend(front: Front<'_>) -> Row<'_> {
     let (traffic, load) = (&front.service.traffic, &front.proxy.load);
     let mut row = row(front, "FRONTEND", 0, 0);
     of_service(front, &mut row);
-    row[17] = text("OPEN");
+    row[17] = text(front.status());
     row[34] = Cell::Number(front.service.limits.rate.into());
     for place in [46, 47, 48, 82] {
         row[place] = Cell::Number(0);
@@ -419,6 +419,9 @@ fn server(back: Back<'_>) -> Row<'_> {
 
 fn checks<'a>(back: Back<'a>, row: &mut Row<'a>) {
     let one = back.backend;
+    if one.health.unchecked {
+        return;
+    }
     if let Some(probe) = &one.health.probe {
         row[21] = Cell::Number(probe.failed);
         row[36] = text(&probe.result);

@@ -116,6 +116,14 @@ impl<'a> Front<'a> {
         }
     }
 
+    /// `OPEN` or `STOP` of the FRONTEND row.
+    pub(crate) fn status(self) -> &'static str {
+        match self.service.stopped {
+            true => "STOP",
+            false => "OPEN",
+        }
+    }
+
     /// `lastsess`, s.
     pub(crate) fn last_new(self) -> Option<i64> {
         self.proxy.load.last_new.seconds(self.sample.at)

@@ -65,6 +65,8 @@ pub(in crate::admin) struct Service<'a> {
     check: Option<&'a str>,
     /// All its backends are down, so new flows go to them all the same.
     fail_open: bool,
+    /// By the operator: it takes no new flows.
+    stopped: bool,
     /// Another node may give the name another address.
     address_not_agreed: bool,
     /// `UP` or `DOWN`, as HAProxy's BACKEND line has it.
@@ -222,6 +224,7 @@ pub(crate) fn service(front: Front<'_>, out: &mut String) {
         external: &service.external,
         check: service.check.as_deref(),
         fail_open: service.fail_open,
+        stopped: service.stopped,
         address_not_agreed: service.address_not_agreed,
         status: front.pool_status(),
         up: pool.up,

@@ -19,6 +19,7 @@ pub(crate) fn word(backend: &BackendReport) -> &'static str {
         BackendState::Draining if why.starts_with("weight 0") => "UP",
         BackendState::Draining if why.starts_with("unhealthy") => "DOWN",
         BackendState::Draining if why.starts_with("maintenance") => "MAINT",
+        BackendState::Draining if why.starts_with("stopping") => "NOLB",
         BackendState::Draining if why == "no health result yet" || why == "not ready" => "NOLB",
         BackendState::Draining => "DRAIN",
     }
@@ -31,7 +32,7 @@ pub(crate) fn text(backend: &BackendReport) -> Cow<'static, str> {
         .health
         .probe
         .as_ref()
-        .filter(|probe| probe.against > 0)
+        .filter(|probe| probe.against > 0 && backend.health.forced.is_none())
     else {
         return word.into();
     };

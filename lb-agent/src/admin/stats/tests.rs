@@ -62,6 +62,7 @@ pub(crate) fn service(name: Option<&str>, id: u32, backends: Vec<BackendReport>)
         mode: "auto".into(),
         external: Vec::new(),
         address_not_agreed: false,
+        stopped: false,
         check: None,
         fail_open: false,
         backends,

@@ -94,7 +94,7 @@ const ORDER: Page = Page {
 };
 
 /// All of them.
-pub(super) const PAGES: [Page; 28] = [
+pub(super) const PAGES: [Page; 30] = [
     Page {
         path: "/v1/status",
         summary: "Everything that `lb-agent status` shows.",
@@ -213,6 +213,20 @@ pub(super) const PAGES: [Page; 28] = [
         path: "/v1/resync",
         summary: "Have the agent read every orchestrator and file anew, and compare the kernel with them.",
         refusals: &[],
+        ..ORDER
+    },
+    Page {
+        path: "/v1/health",
+        summary: "Say how a backend is, whatever its checks and its orchestrator's say.",
+        query: &[BACKEND, SERVICE, ("state", "up, stopping or down")],
+        asked: "?backend=10.0.0.1:80&state=down",
+        ..ORDER
+    },
+    Page {
+        path: "/v1/reset",
+        summary: "Reset the connections that a backend has now; the answer says how many they were.",
+        query: &[BACKEND, NODE, SERVICE],
+        asked: "?backend=10.0.0.1:80",
         ..ORDER
     },
     Page {

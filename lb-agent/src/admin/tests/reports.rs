@@ -20,6 +20,7 @@ pub(super) fn service(
         mode: "auto".into(),
         external: Vec::new(),
         address_not_agreed: false,
+        stopped: false,
         check: None,
         fail_open: false,
         backends: backends.iter().copied().map(backend).collect(),

@@ -11,7 +11,7 @@ use axum::{
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 
 use crate::admin::{
-    orders::{Act, Named, Order, Which},
+    orders::{Act, Forced, Named, Order, Which},
     server::Admin,
     stats::{Proxy, Sample},
 };
@@ -111,14 +111,18 @@ async fn obey(admin: &Admin, body: Body) -> Outcome {
     let Some(proxy) = proxy else {
         return Outcome::Unknown;
     };
-    let order = match action.as_str() {
-        "ready" => Some((Act::Ready, None)),
-        "drain" => Some((Act::Drain, None)),
-        "maint" => Some((Act::Maintenance, None)),
+    let act = match action.as_str() {
+        "ready" => Some(Act::Ready),
+        "drain" => Some(Act::Drain),
+        "maint" => Some(Act::Maintenance),
+        "shutdown" => Some(Act::Reset),
+        "hrunn" => Some(Act::Health(Forced::Up)),
+        "hnolb" => Some(Act::Health(Forced::Stopping)),
+        "hdown" => Some(Act::Health(Forced::Down)),
+        "ehlth" => Some(Act::Checks(true)),
+        "dhlth" => Some(Act::Checks(false)),
         // Agent checks: there are none.
         "dagent" | "eagent" | "arunn" | "adown" => None,
-        // What this agent cannot do is not pretended.
-        "shutdown" | "dhlth" | "ehlth" | "hrunn" | "hnolb" | "hdown" => return Outcome::Failed,
         _ => return Outcome::Unknown,
     };
     let (mut done, mut unknown) = (0, 0);
@@ -127,11 +131,11 @@ async fn obey(admin: &Admin, body: Body) -> Outcome {
             unknown += 1;
             continue;
         };
-        if let Some((act, deadline)) = order {
+        if let Some(act) = act {
             let order = Order {
                 act,
                 which,
-                deadline,
+                deadline: None,
             };
             if admin.order(order).await.is_err() {
                 return Outcome::Failed;
@@ -149,8 +153,16 @@ async fn obey(admin: &Admin, body: Body) -> Outcome {
 
 /// The backend that a server of a proxy is, in that service alone.
 pub(in crate::admin) fn which(sample: &Sample, proxy: &Proxy, server: &str) -> Option<Which> {
-    let service = sample.service(proxy);
     let backend = sample.backend(proxy, proxy.server(server)?);
+    Some(Which {
+        backend: Some(Named::At(backend.addr)),
+        ..whole(sample, proxy)?
+    })
+}
+
+/// The service that a proxy is, without its backends.
+pub(in crate::admin) fn whole(sample: &Sample, proxy: &Proxy) -> Option<Which> {
+    let service = sample.service(proxy);
     let name = match (&service.name, service.addrs.first()) {
         (Some(name), _) => format!("{name}:{}/{}", service.port, service.protocol),
         (None, Some(addr)) => {
@@ -160,7 +172,7 @@ pub(in crate::admin) fn which(sample: &Sample, proxy: &Proxy, server: &str) -> O
         (None, None) => return None,
     };
     Some(Which {
-        backend: Some(Named::At(backend.addr)),
+        backend: None,
         service: Some(name),
     })
 }

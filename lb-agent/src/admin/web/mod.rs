@@ -22,6 +22,6 @@ pub use self::{
     tls::Certificate,
 };
 pub(super) use self::{
-    form::which,
+    form::{which, whole},
     pages::{READERS, routes},
 };

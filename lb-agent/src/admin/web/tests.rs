@@ -304,6 +304,19 @@ fn the_form_answers_with_haproxys_codes() {
     assert_eq!(site.ordered(), ["maintenance 10.0.0.1:80 of web.x:80/tcp"]);
     assert_eq!(code("s=10_0_0_1_80&action=ready&b=%237"), "DONE");
     assert_eq!(site.ordered(), ["ready 10.0.0.1:80 of web.x:80/tcp"]);
+    for (action, ordered) in [
+        ("shutdown", "reset"),
+        ("hrunn", "health up"),
+        ("hnolb", "health stopping"),
+        ("hdown", "health down"),
+        ("dhlth", "checks off"),
+        ("ehlth", "checks on"),
+    ] {
+        let body = format!("s=10_0_0_1_80&action={action}&b=%237");
+        assert_eq!(code(&body), "DONE", "{action}");
+        let expected = format!("{ordered} 10.0.0.1:80 of web.x:80/tcp");
+        assert_eq!(site.ordered(), [expected], "{action}");
+    }
     for (body, expected) in [
         ("", "NONE"),
         ("action=drain&b=%237", "NONE"),
@@ -312,7 +325,7 @@ fn the_form_answers_with_haproxys_codes() {
         ("s=other&action=drain&b=%237", "ERRP"),
         ("s=10_0_0_1_80&action=drain", "ERRP"),
         ("s=10_0_0_1_80&action=dagent&b=%237", "DONE"),
-        ("s=10_0_0_1_80&action=shutdown&b=%237", "UNKN"),
+        ("s=other&action=shutdown&b=%237", "ERRP"),
         (&"s".repeat(16 * 1_024 + 1), "EXCD"),
     ] {
         assert_eq!(code(body), expected, "{body:.40}");

@@ -31,6 +31,7 @@ pub(super) fn example() -> StatusReport {
         mode: "auto".into(),
         external: vec![10000, 10001],
         address_not_agreed: false,
+        stopped: false,
         check: Some("http GET /healthz".to_owned()),
         fail_open: false,
         backends: vec![
@@ -94,6 +95,7 @@ pub(super) fn example() -> StatusReport {
         mode: "auto".into(),
         external: Vec::new(),
         address_not_agreed: true,
+        stopped: false,
         check: None,
         fail_open: true,
         backends: vec![],

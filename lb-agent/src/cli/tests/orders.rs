@@ -48,6 +48,14 @@ fn an_order_is_posted_and_what_then_holds_is_printed() {
             &["weight", "[fd00::1]:80", "7"],
             "POST /v1/weight?backend=%5Bfd00%3A%3A1%5D%3A80&weight=7 HTTP/1.0",
         ),
+        (
+            &["health", "task.1", "stopping", "--service", "web.file"],
+            "POST /v1/health?backend=task.1&state=stopping&service=web.file HTTP/1.0",
+        ),
+        (
+            &["reset", "10.0.0.1"],
+            "POST /v1/reset?backend=10.0.0.1 HTTP/1.0",
+        ),
     ] {
         let agent = answer_once(&dir, ok(&["one", "two\u{1b}"]));
         let command = parse(args).unwrap().command.unwrap();
@@ -60,5 +68,6 @@ fn an_order_is_posted_and_what_then_holds_is_printed() {
     let missing = mistake(&["drain"]);
     assert!(missing.starts_with("<BACKEND> is missing"), "{missing}");
     assert!(mistake(&["weight", "a", "257"]).contains("257"));
+    assert!(mistake(&["health", "a", "ill"]).contains("ill"));
     assert!(parse(&["drain", "a", "--node"]).is_err());
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::vip::VipName;
+use crate::{admin::orders::Forced, vip::VipName};
 
 fn key(port: u16) -> ServiceKey {
     ServiceKey::tcp(&format!("11.0.0.1:{port}"))
@@ -234,4 +234,100 @@ fn a_word_about_nobody_is_forgotten_after_a_day() {
     operator.turn_over(&nobody, at(3 * day)).unwrap();
     assert_eq!(operator.report(), []);
     assert!(Operator::load(dir.path()).unwrap().words.is_empty());
+}
+
+#[test]
+fn haproxys_ready_leaves_weight_limit_and_checks_alone() {
+    let (dir, desired) = (tempfile::tempdir().unwrap(), desired());
+    let mut operator = operator(&dir);
+    let (at, of) = ("10.0.0.1:80", Some("11.0.0.1:80"));
+    for act in [
+        Act::Maintenance,
+        Act::Health(Forced::Down),
+        Act::Weight(5),
+        Act::Limit(9),
+        Act::Checks(false),
+    ] {
+        operator.obey(&order(act, at, of), &desired, NOW).unwrap();
+    }
+    let all_of_it = "maintenance, health down, weight 5, checks stopped, at most 9 flows";
+    assert_eq!(
+        all(&operator, &desired),
+        [all_of_it, NOTHING, NOTHING, NOTHING]
+    );
+    let mut operator = Operator::load(dir.path()).unwrap();
+    let enable = order(Act::Enable, at, of);
+    let told = operator.obey(&enable, &desired, NOW).unwrap();
+    let left = "10.0.0.1:80 of shopcart.file:80/tcp: weight 5, checks stopped, at most 9 flows";
+    assert_eq!(told, [left]);
+    for act in [Act::Checks(true), Act::Limit(0)] {
+        operator.obey(&order(act, at, of), &desired, NOW).unwrap();
+    }
+    assert_eq!(all(&operator, &desired)[0], "weight 5");
+    operator
+        .obey(&order(Act::Drain, "10.0.0.2:80", None), &desired, NOW)
+        .unwrap();
+    let enable = order(Act::Enable, "10.0.0.2:80", None);
+    operator.obey(&enable, &desired, NOW).unwrap();
+    // A word that says nothing any more is none.
+    assert_eq!(operator.report().len(), 1);
+}
+
+#[test]
+fn a_service_is_stopped_and_limited_as_a_whole() {
+    let (dir, desired) = (tempfile::tempdir().unwrap(), desired());
+    let mut operator = operator(&dir);
+    let front = |operator: &Operator, port| {
+        let service = &desired.services[&key(port)];
+        operator.says_of_service(&key(port), service)
+    };
+    let of = Some("shopcart.file:80/tcp");
+    for (act, told) in [
+        (Act::Open(false), "no new flows"),
+        (Act::Limit(7), "no new flows, at most 7 flows"),
+    ] {
+        let lines = operator.obey(&order(act, "", of), &desired, NOW).unwrap();
+        assert_eq!(lines, [format!("shopcart.file:80/tcp: {told}")]);
+    }
+    let mut operator = Operator::load(dir.path()).unwrap();
+    let (stopped, limit) = (true, Some(7));
+    assert_eq!(front(&operator, 80), Front { stopped, limit });
+    assert_eq!(front(&operator, 81), Front::default());
+    // Its backends are not meant, and what is said of them does not touch it.
+    assert_eq!(all(&operator, &desired), [NOTHING; 4]);
+    operator
+        .obey(&order(Act::Ready, "10.0.0.1", None), &desired, NOW)
+        .unwrap();
+    assert_eq!(operator.report()[0].says, "no new flows, at most 7 flows");
+    let day = Timestamp(NOW.0 + 86_400_000);
+    operator.turn_over(&desired, NOW).unwrap();
+    operator.turn_over(&desired, day).unwrap();
+    for act in [Act::Open(true), Act::Limit(0)] {
+        operator.obey(&order(act, "", of), &desired, NOW).unwrap();
+    }
+    assert_eq!(operator.report(), []);
+    for (act, of, expected) in [
+        (Act::Open(false), "other", "there is no service other"),
+        (Act::Drain, "shopcart.file", "drain has no meaning for"),
+    ] {
+        let refused = operator.obey(&order(act, "", Some(of)), &desired, NOW);
+        assert!(refused.unwrap_err().starts_with(expected));
+    }
+    let refused = operator.obey(&order(Act::Open(false), "b", None), &desired, NOW);
+    assert!(
+        refused
+            .unwrap_err()
+            .starts_with("stop has no meaning for b")
+    );
+    assert_eq!(operator.report(), []);
+}
+
+#[test]
+fn a_file_of_an_agent_before_this_one_is_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let old = r#"[{"which":{"backend":"10.0.0.1:80","service":null},
+                   "out":{"maintenance":true,"deadline":null},"weight":null,"since":5}]"#;
+    fs::write(dir.path().join(FILE), old).unwrap();
+    let said = all(&operator(&dir), &desired());
+    assert_eq!(said, ["maintenance", NOTHING, "maintenance", NOTHING]);
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    admin::orders::{Act, Order, Which},
+    admin::orders::{Act, Forced, Order, Which},
     catalog::{Check, Probe},
     plan::{Kernel, KernelState, Limits, Op, Planner, Reach, WantedBackend, WantedService},
 };
@@ -141,13 +141,21 @@ fn ordered(act: Act, deadline: Option<u64>, backend: CatalogBackend) -> String {
         weight,
         share,
         starting: _,
+        limit,
+        forced: _,
+        unchecked: _,
         gone,
         state,
         shown,
         why,
     } = standing;
     let why = why.as_deref().unwrap_or("-");
-    format!("{state:?} {weight}/{share} gone {gone}: {shown} {why}")
+    let limit = if limit == 0 {
+        String::new()
+    } else {
+        format!(" of {limit} flows")
+    };
+    format!("{state:?} {weight}/{share}{limit} gone {gone}: {shown} {why}")
 }
 
 #[test]
@@ -186,6 +194,114 @@ fn the_operator_wins_but_brings_nobody_back_who_is_about_to_end() {
         ordered(Act::Weight(5), None, declared),
         "Down 5/5 gone false: down connection refused; weight by the operator"
     );
+}
+
+#[test]
+fn forced_health_wins_over_checks_and_orchestrator_until_the_backend_is_to_end() {
+    let forced = |forced, backend| ordered(Act::Health(forced), None, backend);
+    let whole = || backend(Weight::MAX);
+    assert_eq!(
+        forced(Forced::Up, whole()),
+        "Up 256/256 gone false: active up by the operator"
+    );
+    assert_eq!(
+        forced(Forced::Stopping, whole()),
+        "Draining 256/0 gone false: draining stopping by the operator"
+    );
+    assert_eq!(
+        forced(Forced::Down, whole()),
+        "Off 256/0 gone false: down by the operator"
+    );
+    // Nobody knows what share it would have.
+    assert_eq!(
+        forced(Forced::Up, backend(Weight::DRAIN)),
+        "Up 1/1 gone false: active up by the operator"
+    );
+    let ending = CatalogBackend {
+        draining: Some(Drain::ending("told to stop")),
+        ..backend(Weight::DRAIN)
+    };
+    assert_eq!(
+        forced(Forced::Up, ending),
+        "Draining 0/0 gone false: draining told to stop"
+    );
+}
+
+#[test]
+fn the_operators_limit_is_in_the_place_of_the_declared_one() {
+    let limited = || CatalogBackend {
+        max_flows: 7,
+        ..backend(Weight::ONE)
+    };
+    let down = "gone false: down connection refused";
+    for (act, of) in [(Act::Limit(3), 3), (Act::Weight(1), 7)] {
+        let expected = format!("Down 1/1 of {of} flows {down}");
+        assert_eq!(ordered(act, None, limited()), expected);
+    }
+}
+
+#[test]
+fn who_is_checked_no_more_stays_as_he_was_and_is_not_probed() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let service = service(&checked(), backend(Weight::ONE));
+    let desired = Desired {
+        services: [(key(), service.clone())].into(),
+        ..Desired::default()
+    };
+    let order = |act| Order {
+        act,
+        which: Which {
+            backend: Some(ADDR.parse().expect("a backend")),
+            service: None,
+        },
+        deadline: None,
+    };
+    let (up, down) = (
+        verdicts(Verdict::Up, None),
+        verdicts(Verdict::Down, Some("connection refused")),
+    );
+    let shown = |operator: &Operator, verdicts: &Verdicts| {
+        let voices = Voices {
+            verdicts: Some(verdicts),
+            operator: Some(operator),
+            ..Voices::default()
+        };
+        let standing = voices.standing(&key(), &service, &service.backends[0]);
+        let down: Vec<_> = voices.down(&desired).collect();
+        assert_eq!(
+            down.len(),
+            usize::from(standing.shown == BackendState::Down)
+        );
+        let why = standing.why.as_deref().unwrap_or("-").to_owned();
+        (standing.shown, standing.unchecked, why)
+    };
+    let stopped = "checks stopped by the operator".to_owned();
+    for (then, state) in [(&up, BackendState::Active), (&down, BackendState::Down)] {
+        let mut operator = Operator::load(dir.path()).expect("what was said");
+        let voices = Voices {
+            verdicts: Some(then),
+            operator: Some(&operator),
+            ..Voices::default()
+        };
+        let was_down: Vec<_> = voices.down(&desired).collect();
+        operator.know_down(was_down.into_iter());
+        let obeyed = operator.obey(&order(Act::Checks(false)), &desired, Timestamp(1));
+        let said = "10.0.0.1:80 of 11.0.0.1:80/tcp: checks stopped".to_owned();
+        assert_eq!(obeyed, Ok(vec![said]));
+        // Also after a restart, and whatever the checks of others say.
+        let mut next = Operator::load(dir.path()).expect("what was said");
+        for verdicts in [&up, &down] {
+            assert_eq!(shown(&next, verdicts), (state, true, stopped.clone()));
+        }
+        let followed = targets(&desired, &next);
+        assert_eq!((followed.targets.len(), followed.paused.len()), (1, 1));
+        let obeyed = next.obey(&order(Act::Checks(true)), &desired, Timestamp(2));
+        obeyed.expect("obeyed");
+        let followed = targets(&desired, &next);
+        assert_eq!((followed.targets.len(), followed.paused.len()), (1, 0));
+        assert_eq!(shown(&next, &down).0, BackendState::Down);
+        assert_eq!(shown(&next, &up).0, BackendState::Active);
+    }
 }
 
 /// Maps that only remember what was done.
@@ -280,7 +396,7 @@ fn each_backend_of_a_checked_service_is_a_target_and_equal_ones_are_one() {
         services: services.into(),
         ..Desired::default()
     };
-    let found = targets(&desired);
+    let found = targets(&desired, &Operator::default()).targets;
     assert_eq!(found.len(), 1);
     assert_eq!(
         found.first().map(|one| one.addr.to_string()),
@@ -343,6 +459,7 @@ fn since_when_is_kept_until_the_state_is_another() {
         since: long_ago,
         downs: 1,
         down_ms: 0,
+        forced: false,
     };
     since.states.insert(at, been);
     let mut note = |mut report: BackendReport| {

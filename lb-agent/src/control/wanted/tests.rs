@@ -226,3 +226,56 @@ fn properties_become_the_kernels_and_lists_those_of_the_family() {
     assert_eq!(*of("11.0.0.1"), [(allow, source_rule::ALLOW)].into());
     assert_eq!(*of("fd01:c::1"), [(deny, source_rule::DENY)].into());
 }
+
+#[test]
+fn a_service_that_is_stopped_keeps_its_flows_and_takes_no_new_ones() {
+    use crate::{
+        admin::{
+            orders::{Act, Order, Which},
+            report::Timestamp,
+        },
+        control::operator::Operator,
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let mut operator = Operator::load(dir.path()).unwrap();
+    let key = ServiceKey::tcp("11.0.0.1:80");
+    let service = crate::catalog::Service {
+        name: None,
+        properties: Arc::default(),
+        backends: vec![CatalogBackend::plain("10.0.0.1:80")],
+    };
+    let other = ServiceKey::tcp("11.0.0.2:80");
+    let desired = Desired {
+        services: [(key, service.clone()), (other, service)].into(),
+        ..Desired::default()
+    };
+    let mut stands = |act| {
+        let order = Order {
+            act,
+            which: Which {
+                backend: None,
+                service: Some("11.0.0.1:80/tcp".to_owned()),
+            },
+            deadline: None,
+        };
+        operator.obey(&order, &desired, Timestamp(1)).unwrap();
+        let voices = Voices {
+            operator: Some(&operator),
+            ..Voices::default()
+        };
+        let topology = Topology::default();
+        let wanted = wanted(&desired, &topology, &node(), &voices, |_| Reach::Host);
+        [key, other].map(|key| {
+            let service = &wanted.services[&endpoint(&key)];
+            let backend = &service.backends[0];
+            let state = format!("{:?}/{}", backend.state, backend.weight);
+            (state, service.fail_open, service.shape.max_flows)
+        })
+    };
+    let up = || ("Up/1".to_owned(), true, 0);
+    let stopped = ("Draining/0".to_owned(), false, 0);
+    assert_eq!(stands(Act::Open(false)), [stopped, up()]);
+    assert_eq!(stands(Act::Open(true)), [up(), up()]);
+    let limited = ("Up/1".to_owned(), true, 5);
+    assert_eq!(stands(Act::Limit(5)), [limited, up()]);
+}

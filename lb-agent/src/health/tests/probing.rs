@@ -170,7 +170,10 @@ async fn the_monitor_tells_of_a_listener_that_goes_and_comes() {
         addr,
         check: Arc::clone(&check),
     };
-    monitor.follow([Arc::new(target)].into());
+    monitor.follow(Followed {
+        targets: [Arc::new(target)].into(),
+        paused: BTreeSet::new(),
+    });
     let becomes = async |verdict| {
         let told = async {
             while monitor

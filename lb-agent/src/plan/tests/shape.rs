@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use lb_common::{algorithm, service_flag, service_mode, source_rule};
+use lb_common::{algorithm, backend_state, service_flag, service_mode, source_rule};
 
 use super::{ROOMY, backend, carry_out, in_state, serve, tcp};
 use crate::plan::{BackendState, KernelState, Limits, Wanted, WantedBackend, WantedService, plan};
@@ -227,4 +227,30 @@ fn a_backend_that_is_kept_is_neither_freed_nor_given_away_until_it_is_not() {
             "put limit 1 flows 0 weight 0",
         ]
     );
+}
+
+#[test]
+fn who_is_off_by_order_is_down_and_never_failed_open() {
+    let (mut have, mut want) = (KernelState::default(), Wanted::default());
+    let table = |have: &KernelState| {
+        let shares = have.tables.values().flat_map(|table| table.shares());
+        let ids: std::collections::BTreeSet<u32> = shares.map(|(id, _)| *id).collect();
+        let service = have.services[&tcp(VIP)];
+        let states = [1, 2].map(|id| have.backends[&id].state);
+        let fails_open = service.flags & service_flag::FAIL_OPEN != 0;
+        (ids, states, fails_open)
+    };
+    let (up, down) = (backend_state::ACTIVE, backend_state::DOWN);
+    for (second, expected) in [
+        (BackendState::Up, ([2].into(), [down, up], false)),
+        // Those that are merely down decide, and are used all the same.
+        (BackendState::Down, ([2].into(), [down, down], true)),
+        (BackendState::Off, ([].into(), [down, down], false)),
+    ] {
+        let first = in_state(BackendState::Off, A, 0);
+        serve(&mut want, VIP, &[first, in_state(second, B, 1)]);
+        carry_out(&mut have, &want);
+        assert_eq!(table(&have), expected, "{second:?}");
+        assert!(carry_out(&mut have, &want).is_empty(), "not settled");
+    }
 }

@@ -16,7 +16,10 @@ pub(super) const FRONTEND: &[Family<OfFront>] = &[
         "haproxy_frontend_status",
         "Whether it takes new flows",
         Gauge,
-        State(|_| "UP", &status::PROXY),
+        State(
+            |f| if f.service.stopped { "DOWN" } else { "UP" },
+            &status::PROXY,
+        ),
     ),
     family(
         "haproxy_frontend_current_sessions",

@@ -1,0 +1,41 @@
+//! Starts what looks after flows and sockets beside the control loop.
+
+use std::sync::Arc;
+
+use anyhow::Result;
+use tokio::sync::{Notify, mpsc};
+
+use super::{
+    Published, collector, orphans,
+    resets::{self, Places, Reset},
+    suspects,
+};
+use crate::datapath::Datapath;
+
+/// Orders to reset flows that may wait.
+const RESETS: usize = 16;
+
+/// The control loop's side of it.
+pub(super) struct Beside {
+    /// To be told when the maps have changed.
+    pub(super) changed: Arc<Notify>,
+    /// To be told whose flows are to be reset.
+    pub(super) resets: mpsc::Sender<Reset>,
+}
+
+/// Starts all of it, on the present runtime.
+pub(super) fn start(datapath: &Datapath, published: &Published) -> Result<Beside> {
+    let census = Arc::clone(&published.census);
+    tokio::spawn(collector::run(datapath.flow_tables()?, census));
+    let known = Arc::clone(&published.suspects);
+    tokio::spawn(suspects::run(datapath.suspects()?, known));
+    let changed = Arc::new(Notify::new());
+    tokio::spawn(orphans::run(datapath.sockets()?, Arc::clone(&changed)));
+    let (resets, asked) = mpsc::channel(RESETS);
+    let places = Places {
+        tables: datapath.flow_tables()?,
+        sockets: datapath.sockets()?,
+    };
+    tokio::spawn(resets::run(places, asked));
+    Ok(Beside { changed, resets })
+}
