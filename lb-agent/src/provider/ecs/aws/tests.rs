@@ -1,5 +1,9 @@
 //! ECS's answers, by the SDK's own types, and errors of the query APIs.
 
+mod identity;
+mod stand_in;
+mod wire;
+
 use aws_sdk_ecs::types;
 
 use super::{query::refusal, *};
