@@ -206,7 +206,16 @@ impl Api for Aws {
             .query
             .ask(query::CLASSIC, "DescribeLoadBalancers", words)
             .await?;
-        answer.read(name)
+        let mut classic = answer.read(name)?;
+        let words = vec![("LoadBalancerName".to_owned(), name.to_owned())];
+        let asked = self
+            .query
+            .ask(query::CLASSIC, "DescribeLoadBalancerAttributes", words);
+        match unless_refused(asked.await)? {
+            Ok(attributes) => answers::ClassicAttributes::read(attributes, &mut classic.manner),
+            Err(why) => classic.manner.refused = Some(why),
+        }
+        Ok(classic)
     }
 
     async fn group(&self, arn: &str) -> Result<Group, Failure> {
@@ -217,11 +226,13 @@ impl Api for Aws {
             .await?;
         let (mut group, balancers) = answer.read(last_but_one(arn))?;
         let words = vec![("TargetGroupArn".to_owned(), arn.to_owned())];
-        let attributes: answers::Attributes = self
+        let asked = self
             .query
-            .ask(query::NEW, "DescribeTargetGroupAttributes", words)
-            .await?;
-        attributes.read(&mut group);
+            .ask(query::NEW, "DescribeTargetGroupAttributes", words);
+        match unless_refused(asked.await)? {
+            Ok(attributes) => answers::Attributes::read(attributes, &mut group),
+            Err(why) => group.manner.refused = Some(why),
+        }
         for some in balancers.chunks(BALANCERS) {
             let words = numbered("LoadBalancerArns.member.", some.iter().map(String::as_str));
             let described: answers::Balancers = self
@@ -235,7 +246,7 @@ impl Api for Aws {
                     listener.read(arn, &balancer, &mut group);
                 }
                 if group.listeners.len() == before && balancer.is_application {
-                    group.notes.push(format!(
+                    group.manner.notes.push(format!(
                         "{} chooses it by a rule on host or path, if at all, which needs the payload; it stands under \
                          its own name instead",
                         balancer.name
@@ -267,6 +278,14 @@ impl Aws {
                 return Ok(all);
             }
         }
+    }
+}
+
+/// What can be done without: why it is refused is no failure.
+fn unless_refused<T>(asked: Result<T, Failure>) -> Result<Result<T, String>, Failure> {
+    match asked {
+        Err(failure) if failure.kind == FailureKind::Refused => Ok(Err(failure.reason)),
+        other => other.map(Ok),
     }
 }
 
