@@ -7,8 +7,10 @@ use crate::catalog::{Check, Http, Probe};
 
 /// What a tenant may ask for: many probes are the node's work.
 const INTERVAL: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(3_600);
-const TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(60);
-const GRACE: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(86_400);
+const TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(10)..=LONGEST_TIMEOUT;
+pub(in crate::provider) const LONGEST_TIMEOUT: Duration = Duration::from_secs(60);
+const GRACE: RangeInclusive<Duration> = Duration::ZERO..=LONGEST_GRACE;
+pub(in crate::provider) const LONGEST_GRACE: Duration = Duration::from_secs(86_400);
 /// Of `rise` and `fall`.
 const MOST: u32 = 100;
 /// The longest path and host, bytes.
@@ -113,7 +115,7 @@ impl Draft {
     pub(in crate::provider) fn finish(self) -> Result<Check, String> {
         let Self { mut check, timed } = self;
         if !timed {
-            check.timeout = check.interval.min(*TIMEOUT.end());
+            check.timeout = check.interval.min(LONGEST_TIMEOUT);
         }
         if let Probe::Http(http) = &check.probe {
             let star = http.path == "*" && http.method == "OPTIONS";

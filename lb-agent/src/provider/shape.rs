@@ -9,7 +9,7 @@ use super::{
     values::{choice, count, decimal, drain, seconds, yes_or_no},
 };
 use crate::{
-    catalog::{Balance, Idle, Mode, Properties, Source},
+    catalog::{Balance, Check, Idle, Mode, Properties, Source},
     config::cidr,
 };
 
@@ -53,8 +53,8 @@ pub(in crate::provider) fn properties<'l>(
             udp_two_way: idle,
         };
     }
-    if let Some(check) = read(&label, "lb.check", check)? {
-        to.check = Some(Arc::new(check));
+    if let Some(check) = read(&label, "lb.check", check_or_none)? {
+        to.check = check.map(Arc::new);
     }
     if let Some(open) = read(&label, "lb.fail-open", yes_or_no)? {
         to.fail_closed = !open;
@@ -90,6 +90,14 @@ pub(in crate::provider) fn read<'l, T>(
 ) -> Result<Option<T>, String> {
     let value = label(name).map(parse).transpose();
     value.map_err(|why| format!("label {name}: {why}"))
+}
+
+/// A check, or `none`: whatever else says that there is one.
+fn check_or_none(text: &str) -> Result<Option<Check>, String> {
+    match text {
+        "none" => Ok(None),
+        _ => check(text).map(Some),
+    }
 }
 
 /// Text of a label in parts, by commas or blanks.

@@ -165,7 +165,7 @@ impl Builder<'_> {
             if wish.at_node {
                 properties.external.insert(vip.port);
             }
-            if properties.check.is_none() && vip.protocol == Protocol::Tcp {
+            if container.label("lb.check").is_none() && vip.protocol == Protocol::Tcp {
                 properties.check.clone_from(&wish.tcp_check);
             }
             if self.shaped.insert(key.clone()) && properties != Properties::default() {

@@ -15,7 +15,7 @@
 //! | `lb.rate`, `lb.source-rate` | new flows a second, of the VIP and of one client | no limit |
 //! | `lb.idle` | when a silent flow is over, such as `10m` | 2 h 4 min, UDP 60 s and 5 min |
 //! | `lb.allow`, `lb.deny` | prefixes of clients, by blanks | all allowed |
-//! | `lb.check` | `tcp` or `http:/path`, then `interval=2s`, `rise=2`, ...: see `docs/health.md` | no check of our own |
+//! | `lb.check` | `tcp` or `http:/path`, then `interval=2s`, `rise=2`, ...: see `docs/health.md`; `none` | no check of our own |
 //! | `lb.fail-open` | `no`: refused, not tried all the same, while every container is down | `yes` |
 //! | `lb.slow-start` | how long a container's share grows, such as `30s` | at once |
 //! | `lb.drain` | how long a container that is told to stop keeps its connections: `-1` not at all, `0` as long as they last, or seconds | the operator's word |

@@ -247,24 +247,19 @@ fn settings_of_haproxy_have_their_equivalents() {
 }
 
 #[test]
-fn a_check_that_haproxy_made_is_none_of_udp() {
+fn a_check_that_haproxy_made_is_none_of_udp_and_none_against_a_label() {
     let env = ["VIRTUAL_HOST=a.example", "HEALTH_CHECK=check"];
-    let mut one = with_env(container("dns", "172.17.0.2", &[]), &env);
-    one.exposed = ["53/tcp", "53/udp"]
-        .iter()
-        .filter_map(|port| target(port))
-        .collect();
-    let pools = snapshot([one]).pools;
-    let checked = |pool: &Pool| {
-        let properties = pool.properties.as_ref();
-        (
-            pool.protocol,
-            properties.is_some_and(|one| one.check.is_some()),
-        )
+    let checked = |labels: &[(&str, &str)]| -> Vec<bool> {
+        let mut one = with_env(container("dns", "172.17.0.2", labels), &env);
+        let ports = ["53/tcp", "53/udp"].iter();
+        one.exposed = ports.filter_map(|port| target(port)).collect();
+        let pools = snapshot([one]).pools.into_iter();
+        let properties = pools.map(|pool| pool.properties.unwrap_or_default());
+        properties.map(|one| one.check.is_some()).collect()
     };
-    let checked: Vec<_> = pools.iter().map(checked).collect();
-    use crate::catalog::Protocol::{Tcp, Udp};
-    assert_eq!(checked, [(Tcp, true), (Udp, false), (Tcp, true)]);
+    // 53/tcp, 53/udp, 80/tcp.
+    assert_eq!(checked(&[]), [true, false, true]);
+    assert_eq!(checked(&[("lb.check", "none")]), [false; 3]);
 }
 
 #[test]

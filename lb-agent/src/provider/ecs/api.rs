@@ -68,6 +68,8 @@ pub(super) enum FailureKind {
     Throttled,
     /// It does not exist or we may not know: to ask again soon is no use.
     Refused,
+    /// Who we are is doubted, not what we may: a clock that is put right or new credentials mend it.
+    Doubted,
     /// Ask again.
     Passing,
 }
@@ -85,8 +87,7 @@ impl Failure {
 
     /// What an error answer of AWS means.
     pub(super) fn of_answer(call: &str, status: u16, code: &str, message: &str) -> Self {
-        // Who we are is doubted, not what we may: a clock that is put right or new credentials mend it.
-        const PASSING: [&str; 9] = [
+        const DOUBTED: [&str; 9] = [
             "AuthFailure",
             "ExpiredToken",
             "ExpiredTokenException",
@@ -105,7 +106,9 @@ impl Failure {
             );
         let kind = if throttled {
             FailureKind::Throttled
-        } else if (400..500).contains(&status) && status != 408 && !PASSING.contains(&code) {
+        } else if DOUBTED.contains(&code) {
+            FailureKind::Doubted
+        } else if (400..500).contains(&status) && status != 408 {
             FailureKind::Refused
         } else {
             FailureKind::Passing

@@ -6,17 +6,19 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Duration,
 };
 
 use super::{
     EcsConfig, FRAMEWORK,
     fronts::{self, FrontVip},
-    model::{Definition, Entry, Known, Service, Task, last},
+    model::{Asked, Definition, Entry, Known, Manner, Service, Task, last},
 };
 use crate::{
-    catalog::{Drain, Port, Properties, Protocol, Weight},
+    catalog::{Check, Drain, Port, Properties, Protocol, Weight},
     provider::{
         Backend, PoolKey, Pools, Problem, Snapshot, VipHost,
+        check::LONGEST_GRACE,
         docker::{
             container::Container,
             labels::{Vip, Wish, concerns_us, wish},
@@ -54,6 +56,7 @@ pub(super) fn build(known: &Known, config: &EcsConfig) -> Snapshot {
         };
         builder.add(&part);
     }
+    builder.tell_refusals();
     builder.finish()
 }
 
@@ -72,7 +75,7 @@ struct Wanted<'a> {
     port: Port,
     protocol: Protocol,
     share: Option<(Arc<str>, u32)>,
-    by_source: bool,
+    manner: Option<&'a Manner>,
     container: Arc<str>,
     target: Port,
     /// Of the tasks only those that it is in front of.
@@ -137,8 +140,8 @@ impl<'a> Builder<'a> {
         if wish.at_node {
             properties.external.insert(vip.port);
         }
-        if vip.by_source && !part.says("lb.affinity") {
-            properties.affinity = STICKY;
+        if let Some(manner) = vip.manner {
+            part.take_over(manner, &mut properties);
         }
         self.declared.insert(key.clone());
         if properties != Properties::default() {
@@ -185,6 +188,34 @@ impl<'a> Builder<'a> {
             }));
         }
         self.members.entry(place).or_default().extend(members);
+    }
+
+    /// Attributes that may not be read: one sentence a call, whatever the number of load balancers.
+    fn tell_refusals(&mut self) {
+        let classics = self
+            .known
+            .classics
+            .values()
+            .filter_map(|asked| match asked {
+                Asked::Is(classic) => classic.manner.refused.as_ref(),
+                Asked::Refused(_) => None,
+            });
+        let groups = self.known.groups.values().filter_map(|asked| match asked {
+            Asked::Is(group) => group.manner.refused.as_ref(),
+            Asked::Refused(_) => None,
+        });
+        let [classic, group] = [classics.min(), groups.min()];
+        for (what, why) in [
+            ("connection draining of classic load balancers", classic),
+            (
+                "deregistration delay and stickiness of target groups",
+                group,
+            ),
+        ] {
+            if let Some(why) = why {
+                self.problem(self.cluster, format!("{what}: not taken over: {why}"));
+            }
+        }
     }
 
     fn finish(self) -> Snapshot {
@@ -274,14 +305,31 @@ impl<'a> Part<'a> {
             .collect()
     }
 
-    fn says(&self, label: &str) -> bool {
-        self.labels().contains_key(label)
+    /// What the load balancer does, where neither tag nor label says other.
+    fn take_over(&self, manner: &Manner, properties: &mut Properties) {
+        let labels = self.labels();
+        let is_open = |label: &str| !labels.contains_key(label);
+        if manner.by_source && is_open("lb.affinity") {
+            properties.affinity = STICKY;
+        }
+        if is_open("lb.drain") {
+            properties.drain = manner.drain;
+        }
+        if is_open("lb.check") {
+            properties.check = manner.check.clone().map(|check| {
+                let grace = Duration::from_secs(self.service.grace.into());
+                Arc::new(Check {
+                    grace: grace.min(LONGEST_GRACE),
+                    ..check
+                })
+            });
+        }
     }
 
     /// Every VIP that it is to have, each once.
     fn wanted(
         &self,
-        known: &Known,
+        known: &'a Known,
         wish: &Wish,
         cluster: &str,
         notes: &mut Vec<String>,
@@ -373,20 +421,20 @@ impl<'a> Part<'a> {
 // === impl Wanted ===
 
 impl<'a> Wanted<'a> {
-    fn of(entry: &'a Entry, vip: FrontVip) -> Self {
+    fn of(entry: &'a Entry, vip: FrontVip<'a>) -> Self {
         let FrontVip {
             name,
             port,
             protocol,
             share,
-            by_source,
+            manner,
         } = vip;
         Self {
             host: named(&name),
             port,
             protocol,
             share,
-            by_source,
+            manner,
             container: Arc::clone(&entry.container),
             target: entry.port,
             entry: Some(entry),
@@ -402,7 +450,7 @@ impl<'a> Wanted<'a> {
             port: vip.port,
             protocol: vip.protocol,
             share: None,
-            by_source: false,
+            manner: None,
             container,
             target: vip.target,
             entry: None,

@@ -2,12 +2,12 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use super::model::{Asked, Classic, Entry, Front, Group, Known, last};
+use super::model::{Asked, Classic, Entry, Front, Group, Known, Manner, last};
 use crate::catalog::{Port, Protocol};
 
 /// One VIP in a load balancer's stead.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct FrontVip {
+pub(super) struct FrontVip<'a> {
     /// The load balancer's name.
     pub(super) name: Arc<str>,
     /// Where clients come.
@@ -16,8 +16,8 @@ pub(super) struct FrontVip {
     pub(super) protocol: Protocol,
     /// The target group with its share of the clients, where several share them.
     pub(super) share: Option<(Arc<str>, u32)>,
-    /// Whether a client stays with its backend.
-    pub(super) by_source: bool,
+    /// How the load balancer treats tasks; `None`: nobody knows.
+    pub(super) manner: Option<&'a Manner>,
 }
 
 /// The VIPs of an entry. `host_ports`: the ports of hosts that lead to its container's port. `notes`: what has no
@@ -25,12 +25,12 @@ pub(super) struct FrontVip {
 ///
 /// # Errors
 /// Why they are not known.
-pub(super) fn vips(
-    known: &Known,
+pub(super) fn vips<'a>(
+    known: &'a Known,
     entry: &Entry,
     host_ports: &BTreeSet<Port>,
     notes: &mut Vec<String>,
-) -> Result<Vec<FrontVip>, String> {
+) -> Result<Vec<FrontVip<'a>>, String> {
     match &entry.front {
         Front::Classic(name) => match known.classics.get(name) {
             Some(Asked::Is(classic)) => Ok(classic.vips(name, entry.port, host_ports, notes)),
@@ -62,13 +62,13 @@ pub(super) fn vips(
     }
 }
 
-fn plain(name: &str, port: Port, protocol: Protocol) -> FrontVip {
+fn plain<'a>(name: &str, port: Port, protocol: Protocol) -> FrontVip<'a> {
     FrontVip {
         name: name.into(),
         port,
         protocol,
         share: None,
-        by_source: false,
+        manner: None,
     }
 }
 
@@ -101,7 +101,13 @@ impl Classic {
         container: Port,
         host_ports: &BTreeSet<Port>,
         notes: &mut Vec<String>,
-    ) -> Vec<FrontVip> {
+    ) -> Vec<FrontVip<'_>> {
+        let told = self.manner.notes.iter();
+        notes.extend(told.map(|note| format!("load balancer {name}: {note}")));
+        let vip = |port, protocol| FrontVip {
+            manner: Some(&self.manner),
+            ..plain(name, port, protocol)
+        };
         let leads =
             |to: u16| to == container.get() || host_ports.iter().any(|port| port.get() == to);
         let mut listeners: Vec<_> = self
@@ -117,13 +123,13 @@ impl Classic {
                 "no listener of load balancer {name} leads to port {container} of the container, so that it stands at that \
                  port"
             ));
-            return vec![plain(name, container, Protocol::Tcp)];
+            return vec![vip(container, Protocol::Tcp)];
         }
         let mut vips = Vec::new();
         for listener in listeners {
             let at = format!("{name}:{}", listener.port);
             for protocol in carried(&listener.protocol, &at, notes) {
-                vips.push(plain(name, listener.port, *protocol));
+                vips.push(vip(listener.port, *protocol));
             }
         }
         vips
@@ -133,17 +139,14 @@ impl Classic {
 // === impl Group ===
 
 impl Group {
-    fn vips(&self, arn: &Arc<str>, container: Port, notes: &mut Vec<String>) -> Vec<FrontVip> {
-        notes.extend(
-            self.notes
-                .iter()
-                .map(|note| format!("target group {}: {note}", self.name)),
-        );
+    fn vips(&self, arn: &Arc<str>, container: Port, notes: &mut Vec<String>) -> Vec<FrontVip<'_>> {
+        let told = self.manner.notes.iter();
+        notes.extend(told.map(|note| format!("target group {}: {note}", self.name)));
         if self.listeners.is_empty() {
             let protocols = carried(&self.protocol, &self.name, notes).iter();
             return protocols
                 .map(|protocol| FrontVip {
-                    by_source: self.by_source,
+                    manner: Some(&self.manner),
                     ..plain(&self.name, container, *protocol)
                 })
                 .collect();
@@ -154,7 +157,7 @@ impl Group {
             for protocol in carried(&listener.protocol, &at, notes) {
                 vips.push(FrontVip {
                     share: listener.share.map(|share| (Arc::clone(arn), share)),
-                    by_source: self.by_source,
+                    manner: Some(&self.manner),
                     ..plain(&listener.balancer, listener.port, *protocol)
                 });
             }

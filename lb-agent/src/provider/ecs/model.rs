@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use crate::catalog::{Drain, Port, Protocol};
+use crate::catalog::{Check, Drain, Port, Protocol};
 
 /// Everything that is known of a cluster.
 #[derive(Clone, Debug, Default)]
@@ -45,6 +45,8 @@ pub(super) struct Service {
     pub(super) tags: BTreeMap<String, String>,
     /// ARN of the current task definition; empty where there is none.
     pub(super) definition: Arc<str>,
+    /// How long checks of its load balancers do not count for a new task, s.
+    pub(super) grace: u32,
 }
 
 /// One entry of `loadBalancers[]`.
@@ -158,11 +160,28 @@ pub(super) struct Defined {
     pub(super) labels: BTreeMap<String, String>,
 }
 
+/// How a load balancer treats those behind it, as far as it is done here, too.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Manner {
+    /// Whether a client stays with its target.
+    pub(super) by_source: bool,
+    /// How long the flows of a task that stops go on, s; `None`: until they are over.
+    pub(super) drain: Option<u32>,
+    /// How tasks are checked.
+    pub(super) check: Option<Check>,
+    /// What has no effect here, or another one, in words.
+    pub(super) notes: Vec<String>,
+    /// Why its attributes may not be read, if so.
+    pub(super) refused: Option<String>,
+}
+
 /// A classic load balancer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Classic {
     /// What it listens to.
     pub(super) listeners: Vec<ClassicListener>,
+    /// How it treats tasks.
+    pub(super) manner: Manner,
 }
 
 /// A listener of one.
@@ -183,10 +202,8 @@ pub(super) struct Group {
     pub(super) name: String,
     /// `TCP`, `UDP`, `TCP_UDP`, `TLS`, `HTTP`, `HTTPS`.
     pub(super) protocol: String,
-    /// Whether a client stays with its target.
-    pub(super) by_source: bool,
-    /// What has no effect here, in words.
-    pub(super) notes: Vec<String>,
+    /// How it treats tasks.
+    pub(super) manner: Manner,
     /// Who forwards to it.
     pub(super) listeners: Vec<Listener>,
 }

@@ -1,13 +1,27 @@
 //! What the query APIs answer, as far as it matters, and how it is read.
 
+mod checks;
+mod classics;
+mod groups;
+
+#[cfg(test)]
+mod tests;
+
 use std::net::IpAddr;
 
 use serde::Deserialize;
 
-use super::Failure;
+pub(super) use self::{
+    classics::{ClassicAttributes, Classics},
+    groups::{Attributes, Groups},
+};
+
 use crate::{
     catalog::Port,
-    provider::ecs::model::{self, Classic, ClassicListener, Group},
+    provider::{
+        ecs::model::{self, Group},
+        values::decimal,
+    },
 };
 
 /// An answer that may have a next page.
@@ -48,88 +62,6 @@ struct Instance {
     instance_id: String,
     private_ip_address: Option<String>,
     ipv6_address: Option<String>,
-}
-
-/// `DescribeLoadBalancers` of 2012.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-pub(super) struct Classics {
-    describe_load_balancers_result: ClassicsResult,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct ClassicsResult {
-    #[serde(default)]
-    load_balancer_descriptions: List<ClassicDescription>,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct ClassicDescription {
-    load_balancer_name: String,
-    #[serde(default)]
-    listener_descriptions: List<ClassicListenerDescription>,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct ClassicListenerDescription {
-    listener: ClassicListenerAnswer,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct ClassicListenerAnswer {
-    protocol: String,
-    load_balancer_port: u16,
-    instance_port: u16,
-}
-
-/// `DescribeTargetGroups`.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-pub(super) struct Groups {
-    describe_target_groups_result: GroupsResult,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct GroupsResult {
-    #[serde(default)]
-    target_groups: List<GroupAnswer>,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct GroupAnswer {
-    target_group_name: String,
-    #[serde(default)]
-    protocol: String,
-    #[serde(default)]
-    load_balancer_arns: List<String>,
-}
-
-/// `DescribeTargetGroupAttributes`.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-pub(super) struct Attributes {
-    describe_target_group_attributes_result: AttributesResult,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct AttributesResult {
-    #[serde(default)]
-    attributes: List<Attribute>,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Attribute {
-    key: String,
-    #[serde(default)]
-    value: String,
 }
 
 /// `DescribeLoadBalancers` of 2015.
@@ -213,6 +145,19 @@ struct Weighted {
     weight: Option<u32>,
 }
 
+/// How long flows of a target that is taken out go on, s. What is wrong is noted: then they go on until they are over.
+fn delay(what: &str, text: &str, notes: &mut Vec<String>) -> Option<u32> {
+    /// The longest that AWS admits, s.
+    const LONGEST: u32 = 3_600;
+    let seconds = decimal(text).filter(|seconds| *seconds <= LONGEST);
+    if seconds.is_none() {
+        notes.push(format!(
+            "its {what} is not taken over: {text:?} is not a number of seconds from 0 to {LONGEST}"
+        ));
+    }
+    seconds
+}
+
 // === impl List ===
 
 impl<T> Default for List<T> {
@@ -241,89 +186,6 @@ impl Instances {
 impl Answered for Instances {
     fn next_page(&self) -> Option<String> {
         Some(self.next_token.clone()).filter(|token| !token.is_empty())
-    }
-}
-
-// === impl Classics ===
-
-impl Classics {
-    /// The load balancer of that name.
-    pub(super) fn read(self, name: &str) -> Result<Classic, Failure> {
-        let all = self
-            .describe_load_balancers_result
-            .load_balancer_descriptions;
-        let mut all = all.member.into_iter();
-        let found = all.find(|found| found.load_balancer_name == name);
-        let found = found.ok_or_else(|| {
-            Failure::of_answer("DescribeLoadBalancers", 400, "LoadBalancerNotFound", name)
-        })?;
-        let listeners = found.listener_descriptions.member.into_iter();
-        Ok(Classic {
-            listeners: listeners
-                .filter_map(|described| {
-                    Some(ClassicListener {
-                        port: Port::new(described.listener.load_balancer_port)?,
-                        instance_port: described.listener.instance_port,
-                        protocol: described.listener.protocol.to_ascii_uppercase(),
-                    })
-                })
-                .collect(),
-        })
-    }
-}
-
-// === impl Groups ===
-
-impl Groups {
-    /// The target group of that name, and the ARNs of its load balancers.
-    pub(super) fn read(self, name: &str) -> Result<(Group, Vec<String>), Failure> {
-        let mut all = self
-            .describe_target_groups_result
-            .target_groups
-            .member
-            .into_iter();
-        let found = all.find(|found| found.target_group_name == name);
-        let found = found.ok_or_else(|| {
-            Failure::of_answer("DescribeTargetGroups", 400, "TargetGroupNotFound", name)
-        })?;
-        let group = Group {
-            name: found.target_group_name,
-            protocol: found.protocol,
-            ..Group::default()
-        };
-        Ok((group, found.load_balancer_arns.member))
-    }
-}
-
-// === impl Attributes ===
-
-impl Attributes {
-    /// Takes what has a meaning here.
-    pub(super) fn read(self, group: &mut Group) {
-        let all = self
-            .describe_target_group_attributes_result
-            .attributes
-            .member;
-        let value = |key: &str| {
-            let found = all.iter().find(|attribute| attribute.key == key);
-            found.map(|attribute| attribute.value.as_str())
-        };
-        if value("stickiness.enabled") == Some("true") {
-            match value("stickiness.type") {
-                Some("source_ip") => group.by_source = true,
-                kind => group.notes.push(format!(
-                    "stickiness by {} needs the payload and has no effect; `lb.affinity` keeps a client's address at its \
-                     backend",
-                    kind.unwrap_or("cookie")
-                )),
-            }
-        }
-        if value("proxy_protocol_v2.enabled") == Some("true") {
-            group.notes.push(
-                "proxy_protocol_v2 has no effect: packets keep the client's own address and port"
-                    .to_owned(),
-            );
-        }
     }
 }
 
@@ -356,7 +218,7 @@ impl Listener {
         };
         for action in &self.default_actions.member {
             if action.r#type.starts_with("authenticate") {
-                group.notes.push(format!(
+                group.manner.notes.push(format!(
                     "{}:{port} asks clients who they are ({}), which needs the payload; nobody is asked here",
                     balancer.name, action.r#type
                 ));
@@ -387,6 +249,3 @@ impl Listener {
         });
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -2,16 +2,20 @@
 //! APIs (`query`), since their SDK crates would double the build for a handful of fields.
 
 mod answers;
+mod identity;
 mod query;
 mod read;
 
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, error::Error, net::IpAddr, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use aws_config::{BehaviorVersion, Region, retry::RetryConfig, timeout::TimeoutConfig};
+use aws_config::{
+    BehaviorVersion, ConfigLoader, Region, retry::RetryConfig, timeout::TimeoutConfig,
+};
+use aws_credential_types::provider::{SharedCredentialsProvider, error::CredentialsError};
 use aws_sdk_ecs::{
     Client,
     config::IdentityCache,
@@ -23,17 +27,19 @@ use aws_smithy_http_client::{
     tls::{Provider, rustls_provider::CryptoMode},
 };
 
-use self::{answers::Answered as _, query::Query};
+use self::{
+    answers::Answered as _,
+    identity::{Identity, Shared, no_credentials},
+    query::Query,
+};
 use super::{
     DEADLINE, EcsConfig,
-    api::{Api, Described, Failure, Page, cut},
+    api::{Api, Described, Failure, FailureKind, Page, cut},
     model::{Classic, Definition, Group, Listener, Service, Task, last},
 };
 
 /// Until a connection stands.
 const CONNECT: Duration = Duration::from_secs(3);
-/// Credentials are renewed this long before they expire.
-const RENEW: Duration = Duration::from_secs(300);
 /// ARNs a page, the most there are.
 const PAGE: i32 = 100;
 /// Load balancers that `DescribeLoadBalancers` takes.
@@ -44,6 +50,7 @@ pub(super) struct Aws {
     cluster: String,
     ecs: Client,
     query: Query,
+    identity: Arc<Identity>,
 }
 
 // === impl Aws ===
@@ -51,19 +58,7 @@ pub(super) struct Aws {
 impl Aws {
     /// Finds region, credentials and endpoints, as Amazon's own tools do.
     pub(super) async fn connect(config: &EcsConfig) -> Result<Self, Failure> {
-        let http = Builder::new()
-            .tls_provider(Provider::Rustls(CryptoMode::Ring))
-            .build_https();
-        let timeouts = TimeoutConfig::builder()
-            .connect_timeout(CONNECT)
-            .operation_timeout(DEADLINE)
-            .build();
-        let mut loader = aws_config::defaults(BehaviorVersion::latest())
-            .http_client(http)
-            .timeout_config(timeouts)
-            .identity_cache(IdentityCache::lazy().buffer_time(RENEW).build())
-            // What failed is asked again when the reader says so.
-            .retry_config(RetryConfig::disabled());
+        let mut loader = loader();
         if let Some(region) = config.region() {
             loader = loader.region(Region::new(region.to_owned()));
         }
@@ -73,17 +68,53 @@ impl Aws {
         let found = tokio::time::timeout(3 * DEADLINE, loader.load()).await;
         let found =
             found.map_err(|_| Failure::passing("the configuration of AWS takes too long"))?;
-        if found.region().is_none() {
+        let Some(region) = found.region() else {
             return Err(Failure::passing(
                 "no region is known: give --ecs-region, or AWS_REGION, or a region in the profile",
             ));
-        }
+        };
+        let identity = Identity::new(region.clone());
+        let provider = SharedCredentialsProvider::new(Shared(Arc::clone(&identity)));
+        let found = found
+            .into_builder()
+            .credentials_provider(provider)
+            .identity_cache(IdentityCache::no_cache())
+            .build();
         Ok(Self {
             cluster: config.cluster.clone(),
             ecs: Client::new(&found),
-            query: Query::new(&found)?,
+            query: Query::new(&found, Arc::clone(&identity))?,
+            identity,
         })
     }
+
+    /// What a failure of the SDK means.
+    fn failure<E>(&self, call: &str, error: &SdkError<E>) -> Failure
+    where
+        E: ProvideErrorMetadata + Error + 'static,
+    {
+        let failure = failure(call, error);
+        if failure.kind == FailureKind::Doubted {
+            self.identity.doubt();
+        }
+        failure
+    }
+}
+
+/// The configuration as Amazon's own tools find it.
+fn loader() -> ConfigLoader {
+    let http = Builder::new()
+        .tls_provider(Provider::Rustls(CryptoMode::Ring))
+        .build_https();
+    let timeouts = TimeoutConfig::builder()
+        .connect_timeout(CONNECT)
+        .operation_timeout(DEADLINE)
+        .build();
+    aws_config::defaults(BehaviorVersion::latest())
+        .http_client(http)
+        .timeout_config(timeouts)
+        // What failed is asked again when the reader says so.
+        .retry_config(RetryConfig::disabled())
 }
 
 #[async_trait]
@@ -91,7 +122,7 @@ impl Api for Aws {
     async fn list_services(&self, page: Option<String>) -> Result<Page, Failure> {
         let asked = self.ecs.list_services().cluster(&self.cluster);
         let answer = asked.max_results(PAGE).set_next_token(page).send().await;
-        let answer = answer.map_err(|error| failure("ListServices", &error))?;
+        let answer = answer.map_err(|error| self.failure("ListServices", &error))?;
         Ok(read::page(answer.service_arns, answer.next_token))
     }
 
@@ -99,7 +130,7 @@ impl Api for Aws {
         let asked = self.ecs.describe_services().cluster(&self.cluster);
         let asked = asked.set_services(Some(texts(arns)));
         let answer = asked.include(ServiceField::Tags).send().await;
-        let answer = answer.map_err(|error| failure("DescribeServices", &error))?;
+        let answer = answer.map_err(|error| self.failure("DescribeServices", &error))?;
         let missing = read::missing("DescribeServices", answer.failures)?;
         Ok(read::services(answer.services.unwrap_or_default(), missing))
     }
@@ -113,14 +144,14 @@ impl Api for Aws {
         let asked = self.ecs.list_tasks().cluster(&self.cluster);
         let asked = asked.desired_status(status).max_results(PAGE);
         let answer = asked.set_next_token(page).send().await;
-        let answer = answer.map_err(|error| failure("ListTasks", &error))?;
+        let answer = answer.map_err(|error| self.failure("ListTasks", &error))?;
         Ok(read::page(answer.task_arns, answer.next_token))
     }
 
     async fn tasks(&self, arns: &[Arc<str>]) -> Result<Described<Task>, Failure> {
         let asked = self.ecs.describe_tasks().cluster(&self.cluster);
         let answer = asked.set_tasks(Some(texts(arns))).send().await;
-        let answer = answer.map_err(|error| failure("DescribeTasks", &error))?;
+        let answer = answer.map_err(|error| self.failure("DescribeTasks", &error))?;
         Ok(Described {
             missing: read::missing("DescribeTasks", answer.failures)?,
             found: read::tasks(answer.tasks.unwrap_or_default()),
@@ -132,7 +163,7 @@ impl Api for Aws {
         let asked = asked.cluster(&self.cluster);
         let asked = asked.set_container_instances(Some(texts(arns)));
         let answer = asked.send().await;
-        let answer = answer.map_err(|error| failure("DescribeContainerInstances", &error))?;
+        let answer = answer.map_err(|error| self.failure("DescribeContainerInstances", &error))?;
         let missing = read::missing("DescribeContainerInstances", answer.failures)?;
         Ok(Described {
             found: read::instances(answer.container_instances.unwrap_or_default()),
@@ -143,7 +174,7 @@ impl Api for Aws {
     async fn definition(&self, arn: &str) -> Result<Definition, Failure> {
         let asked = self.ecs.describe_task_definition().task_definition(arn);
         let answer = asked.send().await;
-        let answer = answer.map_err(|error| failure("DescribeTaskDefinition", &error))?;
+        let answer = answer.map_err(|error| self.failure("DescribeTaskDefinition", &error))?;
         let definition = answer.task_definition.ok_or_else(|| {
             Failure::passing("DescribeTaskDefinition: the answer has no task definition")
         })?;
@@ -175,7 +206,16 @@ impl Api for Aws {
             .query
             .ask(query::CLASSIC, "DescribeLoadBalancers", words)
             .await?;
-        answer.read(name)
+        let mut classic = answer.read(name)?;
+        let words = vec![("LoadBalancerName".to_owned(), name.to_owned())];
+        let asked = self
+            .query
+            .ask(query::CLASSIC, "DescribeLoadBalancerAttributes", words);
+        match unless_refused(asked.await)? {
+            Ok(attributes) => answers::ClassicAttributes::read(attributes, &mut classic.manner),
+            Err(why) => classic.manner.refused = Some(why),
+        }
+        Ok(classic)
     }
 
     async fn group(&self, arn: &str) -> Result<Group, Failure> {
@@ -186,11 +226,13 @@ impl Api for Aws {
             .await?;
         let (mut group, balancers) = answer.read(last_but_one(arn))?;
         let words = vec![("TargetGroupArn".to_owned(), arn.to_owned())];
-        let attributes: answers::Attributes = self
+        let asked = self
             .query
-            .ask(query::NEW, "DescribeTargetGroupAttributes", words)
-            .await?;
-        attributes.read(&mut group);
+            .ask(query::NEW, "DescribeTargetGroupAttributes", words);
+        match unless_refused(asked.await)? {
+            Ok(attributes) => answers::Attributes::read(attributes, &mut group),
+            Err(why) => group.manner.refused = Some(why),
+        }
         for some in balancers.chunks(BALANCERS) {
             let words = numbered("LoadBalancerArns.member.", some.iter().map(String::as_str));
             let described: answers::Balancers = self
@@ -204,7 +246,7 @@ impl Api for Aws {
                     listener.read(arn, &balancer, &mut group);
                 }
                 if group.listeners.len() == before && balancer.is_application {
-                    group.notes.push(format!(
+                    group.manner.notes.push(format!(
                         "{} chooses it by a rule on host or path, if at all, which needs the payload; it stands under \
                          its own name instead",
                         balancer.name
@@ -239,6 +281,14 @@ impl Aws {
     }
 }
 
+/// What can be done without: why it is refused is no failure.
+fn unless_refused<T>(asked: Result<T, Failure>) -> Result<Result<T, String>, Failure> {
+    match asked {
+        Err(failure) if failure.kind == FailureKind::Refused => Ok(Err(failure.reason)),
+        other => other.map(Ok),
+    }
+}
+
 /// `web-tg` of `arn:aws:...:targetgroup/web-tg/0123456789abcdef`.
 fn last_but_one(arn: &str) -> &str {
     let head = arn.rsplit_once('/').map_or(arn, |(head, _)| head);
@@ -260,7 +310,7 @@ fn numbered<'a>(name: &str, values: impl IntoIterator<Item = &'a str>) -> Vec<(S
 /// What a failure of the SDK means.
 fn failure<E>(call: &str, error: &SdkError<E>) -> Failure
 where
-    E: ProvideErrorMetadata + std::error::Error + 'static,
+    E: ProvideErrorMetadata + Error + 'static,
 {
     match error {
         SdkError::ServiceError(said) => {
@@ -273,6 +323,9 @@ where
             Failure::passing(format!("{call}: no answer within {} s", DEADLINE.as_secs()))
         }
         other => {
+            if let Some(error) = unidentified(other) {
+                return no_credentials(error);
+            }
             let status = other.raw_response().map(|raw| raw.status().as_u16());
             let reason = cut(&DisplayErrorContext(other).to_string());
             match status {
@@ -281,4 +334,16 @@ where
             }
         }
     }
+}
+
+/// The cause of a failure, where there were no credentials.
+fn unidentified<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e CredentialsError> {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(found) = error.downcast_ref() {
+            return Some(found);
+        }
+        cause = error.source();
+    }
+    None
 }

@@ -1,12 +1,8 @@
 //! A request to one of Amazon's query APIs: a form, signed (SigV4), answered in XML.
 
-use std::time::{Duration, SystemTime};
+use std::{sync::Arc, time::SystemTime};
 
 use aws_config::SdkConfig;
-use aws_credential_types::{
-    Credentials,
-    provider::{ProvideCredentials as _, SharedCredentialsProvider},
-};
 use aws_sigv4::{
     http_request::{SignableBody, SignableRequest, SigningSettings, sign},
     sign::v4,
@@ -14,13 +10,10 @@ use aws_sigv4::{
 use aws_types::service_config::ServiceConfigKey;
 use reqwest::Url;
 use serde::Deserialize;
-use tokio::sync::Mutex;
 
-use super::{CONNECT, DEADLINE, Failure, RENEW};
-use crate::provider::ecs::api::cut;
+use super::{CONNECT, DEADLINE, Failure, FailureKind, Identity, no_credentials};
+use crate::provider::{causes::with_causes, ecs::api::cut};
 
-/// How long credentials are used that never expire: a changed file counts from then on.
-const KEEP: Duration = Duration::from_secs(300);
 /// The longest answer that is read, bytes.
 const MOST: usize = 8 << 20;
 const FORM: &str = "application/x-www-form-urlencoded; charset=utf-8";
@@ -58,10 +51,9 @@ pub(super) const NEW: Service = Service {
 pub(super) struct Query {
     http: reqwest::Client,
     region: String,
-    /// Where `AWS_ENDPOINT_URL`, `--ecs-endpoint` or the profile says, by service id.
+    /// Where `--ecs-endpoint`, `AWS_ENDPOINT_URL` or the profile says, by service id.
     endpoints: Vec<(&'static str, String)>,
-    credentials: Option<SharedCredentialsProvider>,
-    held: Mutex<Option<(Credentials, SystemTime)>>,
+    identity: Arc<Identity>,
 }
 
 /// What both kinds of error answers have in them.
@@ -89,7 +81,7 @@ struct Said {
 // === impl Query ===
 
 impl Query {
-    pub(super) fn new(found: &SdkConfig) -> Result<Self, Failure> {
+    pub(super) fn new(found: &SdkConfig, identity: Arc<Identity>) -> Result<Self, Failure> {
         let http = reqwest::Client::builder()
             .connect_timeout(CONNECT)
             .timeout(DEADLINE)
@@ -104,7 +96,9 @@ impl Query {
                 .env("AWS_ENDPOINT_URL")
                 .profile("endpoint_url")
                 .build();
-            let config = found.service_config();
+            // As with the SDK: `--ecs-endpoint` over a variable for one service, and that over one for all.
+            let given = found.get_origin("endpoint_url").is_client_config();
+            let config = found.service_config().filter(|_| !given);
             let own = config.and_then(|config| config.load_config(key.ok()?));
             let url = own.or_else(|| found.endpoint_url().map(str::to_owned))?;
             Some((service.id, url))
@@ -113,8 +107,7 @@ impl Query {
             endpoints: endpoints.collect(),
             http,
             region,
-            credentials: found.credentials_provider(),
-            held: Mutex::new(None),
+            identity,
         })
     }
 
@@ -137,7 +130,11 @@ impl Query {
             }
         };
         if status != 200 {
-            return Err(refusal(action, status, &text));
+            let failure = refusal(action, status, &text);
+            if failure.kind == FailureKind::Doubted {
+                self.identity.doubt();
+            }
+            return Err(failure);
         }
         quick_xml::de::from_str(&text).map_err(|error| {
             Failure::passing(format!("{action}: the answer cannot be read: {error}"))
@@ -159,7 +156,8 @@ impl Query {
                     .map(|(name, value)| (name.as_str(), value.as_str())),
             ),
         );
-        let credentials = self.credentials().await?;
+        let credentials = self.identity.credentials().await;
+        let credentials = credentials.map_err(|error| no_credentials(&error))?;
         let failed = |what: &str| Failure::passing(format!("{action}: {what}"));
         let identity = credentials.into();
         let params = v4::SigningParams::builder()
@@ -184,7 +182,7 @@ impl Query {
         for (name, value) in instructions.headers() {
             request = request.header(name, value);
         }
-        let unreachable = |error: reqwest::Error| failed(&reason(&error));
+        let unreachable = |error: reqwest::Error| failed(&cut(&with_causes(&error)));
         let mut answer = request.body(body).send().await.map_err(unreachable)?;
         let status = answer.status().as_u16();
         let mut bytes = Vec::new();
@@ -211,29 +209,6 @@ impl Query {
         );
         Url::parse(&url).map_err(|error| Failure::passing(format!("endpoint {url:?}: {error}")))
     }
-
-    async fn credentials(&self) -> Result<Credentials, Failure> {
-        let now = SystemTime::now();
-        let mut held = self.held.lock().await;
-        if let Some((credentials, until)) = &*held
-            && now < *until
-        {
-            return Ok(credentials.clone());
-        }
-        let provider = self
-            .credentials
-            .as_ref()
-            .ok_or_else(|| Failure::passing("no credentials for AWS are known"))?;
-        let found = provider.provide_credentials().await.map_err(|error| {
-            let error = aws_sdk_ecs::error::DisplayErrorContext(&error);
-            Failure::passing(cut(&format!("no credentials for AWS: {error}")))
-        })?;
-        let until = found
-            .expiry()
-            .map(|end| end.checked_sub(RENEW).unwrap_or(now));
-        *held = Some((found.clone(), until.unwrap_or(now + KEEP)));
-        Ok(found)
-    }
 }
 
 /// What an error answer means.
@@ -254,15 +229,4 @@ fn form<'a>(words: impl Iterator<Item = (&'a str, &'a str)>) -> String {
     let url = Url::parse_with_params("http://form/", words);
     let query = url.ok().and_then(|url| url.query().map(str::to_owned));
     query.unwrap_or_default()
-}
-
-/// With the causes, which the library's own text leaves out.
-fn reason(error: &reqwest::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    cut(&text)
 }

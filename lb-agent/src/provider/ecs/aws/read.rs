@@ -83,6 +83,9 @@ fn read_service(service: types::Service) -> Service {
             .filter(|(key, _)| key.starts_with("lb."))
             .collect(),
         definition: service.task_definition.unwrap_or_default().into(),
+        grace: service
+            .health_check_grace_period_seconds
+            .map_or(0, |seconds| seconds.try_into().unwrap_or(0)),
     }
 }
 

@@ -1,5 +1,9 @@
 //! ECS's answers, by the SDK's own types, and errors of the query APIs.
 
+mod identity;
+mod stand_in;
+mod wire;
+
 use aws_sdk_ecs::types;
 
 use super::{query::refusal, *};
@@ -110,6 +114,7 @@ fn a_service_has_its_load_balancers_and_our_tags_unless_it_is_deleted() {
         types::Service::builder()
             .service_arn(format!("arn:service/c/{status}"))
             .status(status)
+            .health_check_grace_period_seconds(90)
             .load_balancers(balancer(80))
             .load_balancers(balancer(0))
             .load_balancers(grouped.clone())
@@ -137,7 +142,7 @@ fn a_service_has_its_load_balancers_and_our_tags_unless_it_is_deleted() {
         ]
     );
     assert_eq!(found.tags.keys().collect::<Vec<_>>(), ["lb.vip"]);
-    assert_eq!(found.sets, None);
+    assert_eq!((&found.sets, found.grace), (&None, 90));
 
     let controller = types::DeploymentController::builder()
         .r#type(types::DeploymentControllerType::CodeDeploy)

@@ -3,6 +3,7 @@
 mod addresses;
 mod drains;
 mod fake;
+mod manners;
 mod names;
 mod reading;
 mod shares;
@@ -38,6 +39,7 @@ fn classic(entries: &[(u16, u16, &str)]) -> Asked<Classic> {
     };
     Asked::Is(Classic {
         listeners: entries.iter().map(listener).collect(),
+        ..Classic::default()
     })
 }
 

@@ -297,8 +297,8 @@ fn stickiness_by_address_is_affinity_unless_a_tag_says_other() {
     for (tags, affinity) in [(&[][..], 86_400), (&[("lb.affinity", "10m")], 600)] {
         let mut known = tagged(tags);
         let mut sticky = group("web-tg", &[("web-nlb", 80, "TCP", None)]);
-        sticky.by_source = true;
-        sticky.notes.push("no effect".to_owned());
+        sticky.manner.by_source = true;
+        sticky.manner.notes.push("no effect".to_owned());
         known.groups.insert(tg.clone(), Asked::Is(sticky));
         let service = known.services.get_mut(SERVICE).unwrap();
         service.entries = vec![entry(Front::Group(tg.clone()), "hello-world", 80)];

@@ -1,6 +1,10 @@
 //! What is asked, how often, and what stays when it cannot be.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+    time::Duration,
+};
 
 use tokio::time::Instant;
 
@@ -238,6 +242,19 @@ async fn a_list_without_an_end_is_an_error() {
     };
     let failure = crate::provider::ecs::asking::pages("ListTasks", endless).await;
     assert!(failure.unwrap_err().reason.contains("pages"));
+}
+
+#[tokio::test]
+async fn four_requests_are_under_way_at_most() {
+    let (under_way, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let names: BTreeSet<Arc<str>> = (0..50).map(|n| n.to_string().into()).collect();
+    let asked = crate::provider::ecs::asking::ask(names, async |_| {
+        most.fetch_max(under_way.fetch_add(1, Relaxed) + 1, Relaxed);
+        tokio::task::yield_now().await;
+        under_way.fetch_sub(1, Relaxed);
+        Ok(())
+    });
+    assert_eq!((asked.await.len(), most.into_inner()), (50, 4));
 }
 
 #[tokio::test]

@@ -91,7 +91,7 @@ fn an_error_answer_says_what_to_do() {
         (
             400,
             "ExpiredTokenException",
-            FailureKind::Passing,
+            FailureKind::Doubted,
             "renew the credentials",
         ),
         (

@@ -1,7 +1,12 @@
 //! Answers as Amazon documents them.
 
+use std::time::Duration;
+
 use super::*;
-use crate::catalog::Port;
+use crate::{
+    catalog::{Check, Port, Probe},
+    provider::ecs::model::{Classic, ClassicListener, Manner},
+};
 
 fn read<T: serde::de::DeserializeOwned>(xml: &str) -> T {
     quick_xml::de::from_str(xml).unwrap()
@@ -95,7 +100,7 @@ fn a_listener_forwards_by_default_or_not_at_all() {
         let ports: Vec<_> = listeners
             .map(|found| (found.port.get(), found.share))
             .collect();
-        (ports, group.notes.len())
+        (ports, group.manner.notes.len())
     };
     assert_eq!(forwarded("arn:one"), (vec![(80, None), (81, Some(3))], 1));
     assert_eq!(forwarded("arn:two"), (vec![(81, Some(0)), (83, None)], 1));
@@ -126,10 +131,215 @@ fn a_target_group_has_attributes_of_which_some_mean_nothing_here() {
         ))
     };
     attributes("source_ip").read(&mut group);
-    assert!(group.by_source);
-    assert_eq!(group.notes.len(), 1, "{:?}", group.notes);
+    assert!(group.manner.by_source);
+    assert_eq!(group.manner.notes.len(), 1, "{:?}", group.manner.notes);
     attributes("lb_cookie").read(&mut group);
-    assert!(group.notes[1].contains("lb_cookie"), "{:?}", group.notes);
+    assert!(
+        group.manner.notes[1].contains("lb_cookie"),
+        "{:?}",
+        group.manner.notes
+    );
+}
+
+/// A classic load balancer with the health check's target and the rest of it.
+fn checked(target: &str, interval: &str) -> Classic {
+    let xml = format!(
+        "<D><DescribeLoadBalancersResult><LoadBalancerDescriptions><member><LoadBalancerName>elb</LoadBalancerName>\
+         <HealthCheck><Interval>{interval}</Interval><Target>{target}</Target><HealthyThreshold>10</HealthyThreshold>\
+         <Timeout>5</Timeout><UnhealthyThreshold>2</UnhealthyThreshold></HealthCheck>\
+         </member></LoadBalancerDescriptions></DescribeLoadBalancersResult></D>"
+    );
+    read::<Classics>(&xml).read("elb").unwrap()
+}
+
+fn http(path: &str, expect: &[(u16, u16)]) -> Probe {
+    let Probe::Http(mut http) = crate::provider::check::check("http:/").unwrap().probe else {
+        panic!("a request");
+    };
+    (http.path, http.expect) = (path.to_owned(), expect.to_vec());
+    Probe::Http(http)
+}
+
+#[test]
+fn a_classic_health_check_is_made_at_each_tasks_own_port() {
+    let expected = |probe| Check {
+        interval: Duration::from_secs(30),
+        timeout: Duration::from_secs(5),
+        rise: 10,
+        fall: 2,
+        ..Check::new(probe)
+    };
+    let ok = &[(200, 200)];
+    for (target, probe, notes) in [
+        ("TCP:80", Probe::Tcp, 0),
+        ("tcp:80", Probe::Tcp, 0),
+        ("HTTP:8080/up?deep=1", http("/up?deep=1", ok), 0),
+        ("HTTP:80", http("/", ok), 0),
+        ("HTTPS:443/up", Probe::Tcp, 1),
+        ("SSL:443", Probe::Tcp, 1),
+    ] {
+        let Manner {
+            check, notes: said, ..
+        } = checked(target, "30").manner;
+        assert_eq!(check, Some(expected(probe)), "{target}");
+        assert_eq!(said.len(), notes, "{target}: {said:?}");
+    }
+    assert_eq!(checked("", "").manner, Manner::default());
+}
+
+#[test]
+fn a_health_check_that_is_wrong_is_none_and_said() {
+    for (target, interval, why) in [
+        ("GOPHER:70", "30", "\"GOPHER:70\" is none of TCP"),
+        ("80", "30", "\"80\" is none of TCP"),
+        ("TCP:80", "soon", "interval: \"soons\" is not a duration"),
+        ("TCP:80", "-1", "interval: "),
+        ("TCP:80", "4000", "is not between 100ms and 1h"),
+        ("HTTP:80/\u{e9}", "30", "visible ASCII"),
+    ] {
+        let manner = checked(target, interval).manner;
+        assert_eq!(manner.check, None, "{target}");
+        let [note] = &manner.notes[..] else {
+            panic!("{target}: {:?}", manner.notes);
+        };
+        assert!(note.starts_with("its health check is not taken over: "));
+        assert!(note.contains(why), "{note}");
+    }
+}
+
+/// A target group with this in it.
+fn target_group(protocol: &str, xml: &str) -> Group {
+    let xml = format!(
+        "<D><DescribeTargetGroupsResult><TargetGroups><member><TargetGroupName>tg</TargetGroupName>\
+         <Protocol>{protocol}</Protocol>{xml}</member></TargetGroups></DescribeTargetGroupsResult></D>"
+    );
+    read::<Groups>(&xml).read("tg").unwrap().0
+}
+
+#[test]
+fn a_target_groups_health_check_is_ours() {
+    let of = |protocol, check: &str, rest: &str| {
+        let xml = format!("<HealthCheckProtocol>{check}</HealthCheckProtocol>{rest}");
+        target_group(protocol, &xml).manner
+    };
+    let numbers = "<HealthCheckPort>traffic-port</HealthCheckPort><HealthCheckEnabled>true</HealthCheckEnabled>\
+        <HealthCheckIntervalSeconds>15</HealthCheckIntervalSeconds>\
+        <HealthCheckTimeoutSeconds>120</HealthCheckTimeoutSeconds><HealthyThresholdCount>5</HealthyThresholdCount>\
+        <UnhealthyThresholdCount>4</UnhealthyThresholdCount>";
+    let expected = |probe| Check {
+        interval: Duration::from_secs(15),
+        timeout: Duration::from_secs(60),
+        rise: 5,
+        fall: 4,
+        ..Check::new(probe)
+    };
+    assert_eq!(of("TCP", "TCP", numbers).check, Some(expected(Probe::Tcp)));
+    let up = "<HealthCheckPath>/up</HealthCheckPath>";
+    let codes = "<Matcher><HttpCode>200-204,301</HttpCode></Matcher>";
+    for (protocol, matcher, expect) in [
+        ("HTTP", codes, &[(200, 204), (301, 301)][..]),
+        ("HTTP", "", &[(200, 200)]),
+        ("TCP", "", &[(200, 399)]),
+    ] {
+        let manner = of(protocol, "HTTP", &format!("{numbers}{up}{matcher}"));
+        assert_eq!(manner.check, Some(expected(http("/up", expect))));
+        assert_eq!(manner.notes, [""; 0]);
+    }
+    let port = "<HealthCheckPort>8081</HealthCheckPort>";
+    assert_eq!(of("TCP", "TCP", port).check.unwrap().port, Port::new(8081));
+    for (version, check) in [("HTTP1", "HTTPS"), ("GRPC", "HTTP"), ("HTTP2", "HTTP")] {
+        let version = format!("<ProtocolVersion>{version}</ProtocolVersion>");
+        let manner = of("HTTP", check, &version);
+        assert_eq!(manner.check.unwrap().probe, Probe::Tcp);
+        assert!(manner.notes[0].contains("a connection that is accepted"));
+    }
+    let off = "<HealthCheckEnabled>false</HealthCheckEnabled>";
+    assert_eq!(of("TCP", "TCP", off), Manner::default());
+    for (rest, why) in [
+        (
+            "<HealthCheckPort>0</HealthCheckPort>",
+            "port: \"0\" is not a port",
+        ),
+        (
+            "<HealthCheckPath>up</HealthCheckPath>",
+            "begins with a slash",
+        ),
+        (
+            "<Matcher><HttpCode>fine</HttpCode></Matcher>",
+            "status codes: ",
+        ),
+        ("<HealthyThresholdCount>0</HealthyThresholdCount>", "rise: "),
+    ] {
+        let manner = of("HTTP", "HTTP", rest);
+        assert_eq!(manner.check, None, "{rest}");
+        assert!(manner.notes[0].contains(why), "{:?}", manner.notes);
+    }
+}
+
+#[test]
+fn a_deregistration_delay_ends_flows_where_the_load_balancer_would() {
+    const DELAY: &str = "deregistration_delay.timeout_seconds";
+    const ENDS: &str = "deregistration_delay.connection_termination.enabled";
+    let drain = |protocol, attributes: &[(&str, &str)]| {
+        let members: String = attributes
+            .iter()
+            .map(|(key, value)| format!("<member><Key>{key}</Key><Value>{value}</Value></member>"))
+            .collect();
+        let mut group = target_group(protocol, "");
+        let xml = format!(
+            "<D><DescribeTargetGroupAttributesResult><Attributes>{members}</Attributes>\
+             </DescribeTargetGroupAttributesResult></D>"
+        );
+        read::<Attributes>(&xml).read(&mut group);
+        (group.manner.drain, group.manner.notes)
+    };
+    for (protocol, attributes, expected) in [
+        ("HTTP", &[(DELAY, "300")][..], Some(300)),
+        ("HTTPS", &[(DELAY, "0"), (ENDS, "false")], Some(0)),
+        ("TCP", &[(DELAY, "300")], None),
+        ("TCP", &[(DELAY, "300"), (ENDS, "false")], None),
+        ("TCP", &[(ENDS, "true"), (DELAY, "30")], Some(30)),
+        ("UDP", &[(ENDS, "true"), (DELAY, "3600")], Some(3_600)),
+        ("HTTP", &[], None),
+    ] {
+        let read = drain(protocol, attributes);
+        assert_eq!(read, (expected, vec![]), "{protocol} {attributes:?}");
+    }
+    for wrong in ["", "-1", "3601", "5m", "4294967296"] {
+        let (read, notes) = drain("HTTP", &[(DELAY, wrong)]);
+        assert_eq!(read, None, "{wrong}");
+        assert!(
+            notes[0].contains(&format!("{wrong:?} is not a number of seconds")),
+            "{notes:?}"
+        );
+    }
+}
+
+#[test]
+fn connection_draining_of_a_classic_load_balancer_counts_if_it_is_on() {
+    for (enabled, timeout, expected, notes) in [
+        ("true", "60", Some(60), 0),
+        ("false", "60", None, 0),
+        ("true", "long", None, 1),
+    ] {
+        let attributes: ClassicAttributes = read(&format!(
+            "<D><DescribeLoadBalancerAttributesResult><LoadBalancerAttributes><AccessLog><Enabled>true</Enabled></AccessLog>\
+             <ConnectionSettings><IdleTimeout>60</IdleTimeout></ConnectionSettings><ConnectionDraining>\
+             <Enabled>{enabled}</Enabled><Timeout>{timeout}</Timeout></ConnectionDraining></LoadBalancerAttributes>\
+             </DescribeLoadBalancerAttributesResult></D>"
+        ));
+        let mut manner = Manner::default();
+        attributes.read(&mut manner);
+        assert_eq!(
+            (manner.drain, manner.notes.len()),
+            (expected, notes),
+            "{enabled} {timeout}"
+        );
+    }
+    let without: ClassicAttributes = read("<D><DescribeLoadBalancerAttributesResult/></D>");
+    let mut manner = Manner::default();
+    without.read(&mut manner);
+    assert_eq!(manner, Manner::default());
 }
 
 #[test]

@@ -1,0 +1,119 @@
+//! Load balancers over the wire: what is asked, and what comes of refusals.
+
+use tempfile::TempDir;
+
+use super::stand_in::{ENDPOINT, GROUP, StandIn};
+
+const VARIABLES: [(&str, &str); 4] = [
+    ("AWS_EC2_METADATA_DISABLED", "true"),
+    ("AWS_REGION", "us-east-1"),
+    ("AWS_ACCESS_KEY_ID", "KEY"),
+    ("AWS_SECRET_ACCESS_KEY", "secret"),
+];
+
+const CLASSIC: &str = "<R><DescribeLoadBalancersResult><LoadBalancerDescriptions><member>\
+    <LoadBalancerName>elb</LoadBalancerName><HealthCheck><Target>TCP:80</Target><Interval>30</Interval></HealthCheck>\
+    <ListenerDescriptions><member><Listener><Protocol>TCP</Protocol><LoadBalancerPort>80</LoadBalancerPort>\
+    <InstancePort>80</InstancePort></Listener></member></ListenerDescriptions>\
+    </member></LoadBalancerDescriptions></DescribeLoadBalancersResult></R>";
+const DRAINING: &str = "<R><DescribeLoadBalancerAttributesResult><LoadBalancerAttributes><ConnectionDraining>\
+    <Enabled>true</Enabled><Timeout>77</Timeout></ConnectionDraining></LoadBalancerAttributes>\
+    </DescribeLoadBalancerAttributesResult></R>";
+const TARGETS: &str = "<R><DescribeTargetGroupsResult><TargetGroups><member><TargetGroupName>web-tg</TargetGroupName>\
+    <Protocol>HTTP</Protocol><HealthCheckProtocol>HTTP</HealthCheckProtocol></member></TargetGroups>\
+    </DescribeTargetGroupsResult></R>";
+const DELAY: &str = "<R><DescribeTargetGroupAttributesResult><Attributes><member>\
+    <Key>deregistration_delay.timeout_seconds</Key><Value>88</Value></member></Attributes>\
+    </DescribeTargetGroupAttributesResult></R>";
+
+fn error(status: u16, code: &str) -> (u16, String) {
+    let text = format!(
+        "<ErrorResponse><Error><Code>{code}</Code><Message>why</Message></Error></ErrorResponse>"
+    );
+    (status, text)
+}
+
+/// What comes of asking about both kinds, where attributes are answered so.
+async fn both(classic: (u16, String), group: (u16, String)) -> (StandIn, Vec<String>) {
+    let aws = StandIn::start().await;
+    aws.state().answers = [
+        ("DescribeLoadBalancers", (200, CLASSIC.to_owned())),
+        ("DescribeLoadBalancerAttributes", classic),
+        ("DescribeTargetGroups", (200, TARGETS.to_owned())),
+        ("DescribeTargetGroupAttributes", group),
+    ]
+    .into();
+    let home = TempDir::new().unwrap();
+    let said = aws.ask(home.path(), &VARIABLES, "classic,group").await;
+    (aws, said)
+}
+
+#[tokio::test]
+async fn attributes_are_one_request_each() {
+    let (aws, said) = both((200, DRAINING.to_owned()), (200, DELAY.to_owned())).await;
+    assert!(said[0].contains("drain: Some(77)"), "{said:?}");
+    assert!(said[1].contains("drain: Some(88)"), "{said:?}");
+    assert!(GROUP.contains("/web-tg/"));
+    let actions = &aws.state().actions;
+    assert_eq!(
+        *actions,
+        [
+            "DescribeLoadBalancers",
+            "DescribeLoadBalancerAttributes",
+            "DescribeTargetGroups",
+            "DescribeTargetGroupAttributes"
+        ]
+    );
+}
+
+#[tokio::test]
+async fn without_the_permission_for_attributes_all_else_is_known() {
+    let denied = error(403, "AccessDenied");
+    let (_, said) = both(denied.clone(), denied).await;
+    for (said, call) in said.iter().zip([
+        "DescribeLoadBalancerAttributes",
+        "DescribeTargetGroupAttributes",
+    ]) {
+        let why = format!(
+            "refused: Some(\"{call}: AccessDenied: why; the role of this node must allow it (docs/ecs.md)\")"
+        );
+        assert!(said.contains(&why), "{said}");
+        assert!(said.contains("check: Some("), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn attributes_that_cannot_be_read_for_now_leave_what_was_known() {
+    for (answer, why) in [
+        (error(400, "Throttling"), "Throttled: "),
+        (error(500, "InternalFailure"), "Passing: "),
+        (error(403, "ExpiredToken"), "Doubted: "),
+        ((200, "<R><half".to_owned()), "the answer cannot be read"),
+    ] {
+        let (_, said) = both(answer.clone(), answer).await;
+        assert!(said.iter().all(|said| said.contains(why)), "{said:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_endpoint_is_that_of_the_flag_of_one_service_or_of_all() {
+    let (here, nowhere) = (StandIn::start().await, "http://127.0.0.1:1");
+    let (here, home) = (&here, TempDir::new().unwrap());
+    let own = [
+        "AWS_ENDPOINT_URL_ECS",
+        "AWS_ENDPOINT_URL_ELASTIC_LOAD_BALANCING",
+    ];
+    for (flag, one, all) in [
+        (Some(&*here.url), Some(nowhere), Some(nowhere)),
+        (None, Some(&*here.url), Some(nowhere)),
+        (None, None, Some(&*here.url)),
+    ] {
+        let mut variables = VARIABLES.to_vec();
+        variables.push((ENDPOINT, flag.unwrap_or_default()));
+        variables.extend(one.into_iter().flat_map(|url| own.map(|name| (name, url))));
+        variables.extend(all.map(|url| ("AWS_ENDPOINT_URL", url)));
+        let said = here.ask(home.path(), &variables, "tasks,classic").await;
+        assert_eq!(said[0], "KEY us-east-1 ecs", "{variables:?}");
+        assert!(said[1].contains("KEY us-east-1"), "{said:?} {variables:?}");
+    }
+}
