@@ -8,8 +8,8 @@ task is a program (container.py) in the network namespace of its host, which out
 Use: stand_in.py PORT --dir DIR --host ADDRESS=NETNS ... --fargate NETNS [--stop-delay SECONDS] [--prefix 10.77.0]
 
 It makes the cluster hello-world-cluster, a VPC, one container instance for each host, the classic load balancer
-hello-world-elb (TCP 80), and the network load balancer web-nlb with target groups for its listeners 80 and 8443; it writes
-their ids into DIR/fargate.env. What clients change is recorded in DIR and done again at the next start, and tasks whose
+hello-world-elb (TCP 80), and the network load balancer web-nlb with target groups for its listeners 80 and 8443, of which the
+latter ends connections 3 s after a target is taken out; it writes their ids into DIR/fargate.env. What clients change is recorded in DIR and done again at the next start, and tasks whose
 programs still run are taken over: from outside the API was away for a while. It listens when that is done.
 
   POST /stand-in/fault?mode=MODE  ECS answers so from now on: throttle, error, half, hang; none: well again
@@ -263,9 +263,12 @@ def prepare(endpoint, folder, hosts, prefix):
     balancer = nlb.create_load_balancer(Name="web-nlb", Subnets=[subnet], Type="network", Scheme="internal")
     balancer = balancer["LoadBalancers"][0]["LoadBalancerArn"]
     lines = [f"ECS_SUBNET={subnet}", f"ECS_SECURITY_GROUP={group}"]
-    for name, listener, port in (("web", 80, 80), ("admin", 8443, 9000)):
+    for name, listener, port, ends in (("web", 80, 80, "false"), ("admin", 8443, 9000, "true")):
         arn = nlb.create_target_group(Name=f"{name}-tg", Protocol="TCP", Port=port, VpcId=vpc, TargetType="ip",
                                       HealthCheckProtocol="TCP")["TargetGroups"][0]["TargetGroupArn"]
+        nlb.modify_target_group_attributes(TargetGroupArn=arn, Attributes=[
+            dict(Key="deregistration_delay.timeout_seconds", Value="3"),
+            dict(Key="deregistration_delay.connection_termination.enabled", Value=ends)])
         nlb.create_listener(LoadBalancerArn=balancer, Protocol="TCP", Port=listener,
                             DefaultActions=[dict(Type="forward", TargetGroupArn=arn)])
         lines.append(f"ECS_{name.upper()}_GROUP={arn}")

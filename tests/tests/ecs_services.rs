@@ -180,6 +180,26 @@ fn shares(client: &Host, vip: SocketAddr, connections: u32) -> BTreeMap<String, 
     shares
 }
 
+/// A connection to each of so many tasks.
+fn one_to_each(client: &Host, vip: SocketAddr, tasks: usize) -> BTreeMap<String, TcpStream> {
+    let mut all = BTreeMap::new();
+    wait_until("a connection to each", PATIENCE, || {
+        let (stream, name) = open(client, vip).expect("an answer");
+        all.insert(name, stream);
+        all.len() == tasks
+    })
+    .expect("all of them");
+    all
+}
+
+/// Whether a connection is still there.
+fn echoes(stream: &mut TcpStream) -> bool {
+    let mut echo = [0; 6];
+    stream.write_all(b"still?").is_ok()
+        && stream.read_exact(&mut echo).is_ok()
+        && &echo == b"still?"
+}
+
 /// When each connection began, and who answered.
 type Answers = Vec<(Instant, Result<String, String>)>;
 
@@ -226,6 +246,7 @@ fn the_tutorials_service_is_followed_through_create_scale_and_update() {
     yard.followed(ELB, 80, SERVICE, 80);
     let vip = yard.vip(ELB, 80);
     assert_eq!(shares(yard.client(), vip, 5).len(), 1);
+    assert_eq!(yard.service(ELB, 80)["check"], "tcp", "the load balancer's");
     let own = format!("{SERVICE}.{CLUSTER}");
     assert_eq!(
         yard.found(&own, 80),
@@ -271,13 +292,7 @@ fn a_task_that_stops_gets_no_new_flow_and_keeps_those_it_has() {
     yard.scheduled(SERVICE, 80, 2);
     yard.followed(ELB, 80, SERVICE, 80);
     let vip = yard.vip(ELB, 80);
-    let mut open_ones = BTreeMap::new();
-    wait_until("a connection to each", PATIENCE, || {
-        let (stream, name) = open(yard.client(), vip).expect("an answer");
-        open_ones.insert(name, stream);
-        open_ones.len() == 2
-    })
-    .expect("both");
+    let mut open_ones = one_to_each(yard.client(), vip, 2);
     yard.deploy(TUTORIAL, &["scale", "test", "1"]);
     let draining = yard.scheduled(SERVICE, 80, 1);
     assert_eq!(draining.drain.len(), 1, "it still drains: {draining:?}");
@@ -285,10 +300,7 @@ fn a_task_that_stops_gets_no_new_flow_and_keeps_those_it_has() {
     let new = shares(yard.client(), vip, 50);
     assert_eq!(new.len(), 1, "only one takes new flows");
     for (name, stream) in &mut open_ones {
-        stream.write_all(b"still?").expect(name);
-        let mut echo = [0; 6];
-        stream.read_exact(&mut echo).expect(name);
-        assert_eq!(&echo, b"still?");
+        assert!(echoes(stream), "{name}");
     }
     let gone = || yard.found(ELB, 80).drain.is_empty();
     wait_until("it leaves", PATIENCE, gone).expect("it ends");
@@ -321,6 +333,33 @@ fn fargate_tasks_behind_two_target_groups_have_two_vip_ports() {
         both(&yard, 1);
     });
     none_failed(&answers);
+}
+
+#[test]
+fn a_deregistration_delay_resets_what_is_left_where_the_load_balancer_would() {
+    // Far longer than the delay of the target groups, 3 s.
+    let yard = Yard::up(90);
+    let (file, service) = ("web-fargate.yml", "web-fargate");
+    yard.deploy(file, &["create", service]);
+    yard.scheduled(service, 80, 2);
+    yard.followed("web-nlb", 80, service, 80);
+    yard.followed("web-nlb", 8443, service, 9000);
+    let connected = |port| one_to_each(yard.client(), yard.vip("web-nlb", port), 2);
+    let (mut kept, mut ended) = (connected(80), connected(8443));
+    yard.deploy(file, &["scale", service, "1"]);
+    let left = yard.scheduled(service, 9000, 1);
+    let one = || {
+        ended
+            .values_mut()
+            .map(echoes)
+            .filter(|echoed| *echoed)
+            .count()
+            == 1
+    };
+    wait_until("what is left is reset", PATIENCE, one).expect("the delay is over");
+    assert_eq!(yard.truth(service, 9000), left, "while the task goes on");
+    assert_eq!(left.drain.len(), 1);
+    assert!(kept.values_mut().all(echoes), "an NLB leaves these alone");
 }
 
 #[test]
