@@ -114,6 +114,50 @@ fn haproxytool_lists_drains_and_brings_back() {
     }
 }
 
+/// Where Debian has plugins of Nagios and Icinga.
+const PLUGINS: &str = "/usr/lib/nagios/plugins";
+const OK: Option<i32> = Some(0);
+const CRITICAL: Option<i32> = Some(2);
+
+#[test]
+fn plugins_of_nagios_see_who_is_out_and_who_is_down() {
+    let stage = stage("");
+    let (path, url) = (socket(&stage), "http://127.0.0.1:9090/haproxy?stats");
+    let plugin = |name: &str, flags: &[&str]| {
+        let program = format!("{PLUGINS}/{name}");
+        let done = finish(&stage, &[&[program.as_str()], flags].concat());
+        (done.status.code(), done.stdout + &done.stderr)
+    };
+    let stats = |flags: &[&str]| {
+        let by_socket = plugin("check_haproxy_stats", &[&["-s", &path], flags].concat());
+        let by_page = plugin("check_haproxy_stats", &[&["-U", url], flags].concat());
+        assert_eq!(by_socket, by_page);
+        by_socket
+    };
+    let whole = || plugin("check_haproxy", &["-u", &format!("{url};csv")]);
+    let says = |(code, text): (Option<i32>, String), expected: Option<i32>, part: &str| {
+        assert!(code == expected && text.contains(part), "{code:?}: {text}");
+    };
+    let order = |words: &str| {
+        let line = format!("set server {PROXY}/{} {words}", SERVERS[0]);
+        assert_eq!(ask(&stage, &line), "\n");
+    };
+    says(stats(&[]), OK, "checked 4 proxies");
+    says(whole(), OK, "(Active: 2/2)");
+    for (state, status, flag) in [("drain", "DRAIN", "-n"), ("maint", "MAINT", "-m")] {
+        order(&format!("state {state}"));
+        says(stats(&[]), CRITICAL, &format!("{} is {status}", SERVERS[0]));
+        says(stats(&[flag]), OK, "");
+        says(whole(), OK, "(Active: 1/2)");
+    }
+    order("state ready");
+    order("health down");
+    says(stats(&["-n", "-m"]), CRITICAL, " is DOWN");
+    says(whole(), CRITICAL, " is DOWN on");
+    order("state ready");
+    says(stats(&[]), OK, "checked 4 proxies");
+}
+
 /// hatop on a terminal of its own: keys are sent one after the other, and what it has drawn is printed.
 const TERMINAL: &str = r#"
 import os, pty, select, struct, fcntl, sys, termios, time

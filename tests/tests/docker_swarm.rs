@@ -4,8 +4,6 @@
 //! overlay network is not reached from its own node either.
 #![allow(clippy::expect_used, reason = "a test says what it expects")]
 
-use std::time::Duration;
-
 use lb_tests::{
     docker::IMAGE,
     lab::wait_until,
@@ -70,10 +68,10 @@ fn a_service_is_scaled_and_rolled_over_without_a_failed_connection() {
         yard.expect("web", 3);
 
         yard.docker(&["service", "scale", "--detach", "web=1"]);
-        // The Swarm says so before it tells the containers, which live on for three seconds then.
-        wait_until("two are to stop", Duration::from_secs(3), || {
+        // The Swarm says so ("its task is to stop") before it tells the containers, which live on for three seconds then.
+        wait_until("two are to stop", PATIENCE, || {
             let backends = yard.service("web")["backends"].to_string();
-            backends.matches("its task is to stop").count() == 2
+            backends.matches(" to stop\"").count() == 2
         })
         .expect("they drain");
         yard.expect("web", 1);

@@ -36,6 +36,19 @@ pub(super) const ETCD: &[(&str, &str)] = &[
 pub(super) const HAPROXY_TOOLS: &[(&str, &str)] = &[
     ("prometheus-haproxy-exporter", EXPORTER),
     ("hatop", "hatop"),
+    (
+        "/usr/lib/nagios/plugins/check_haproxy",
+        "monitoring-plugins-contrib",
+    ),
+    (
+        "/usr/share/perl5/Monitoring/Plugin.pm",
+        "libmonitoring-plugin-perl",
+    ),
+    ("/usr/share/perl5/LWP/UserAgent.pm", "libwww-perl"),
+    (
+        "/usr/share/doc/liblocale-gettext-perl/copyright",
+        "liblocale-gettext-perl",
+    ),
     ("python3", "python3"),
 ];
 
