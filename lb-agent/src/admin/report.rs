@@ -136,17 +136,17 @@ pub struct BackendReport {
     #[serde(default)]
     pub since: Option<Timestamp>,
     /// Id of the provider that knows it.
-    pub provider: String,
+    pub provider: Arc<str>,
     /// App id, pod id or the name in a services file.
-    pub app: String,
+    pub app: Arc<str>,
     /// The orchestrator's id of the instance.
-    pub task: String,
+    pub task: Arc<str>,
     /// What it is called below the VIP's name in DNS, if the orchestrator has a word for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub instance: Option<String>,
+    pub instance: Option<Arc<str>>,
     /// The host that it runs on, where that is known by another word than `addr`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub host: Option<String>,
+    pub host: Option<Arc<str>>,
     /// What came to it and from it, for all services that name it together; filled in on request.
     #[serde(default)]
     pub traffic: Traffic,

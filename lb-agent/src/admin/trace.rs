@@ -50,7 +50,7 @@ struct Book {
     reports: Arc<ArcSwap<StatusReport>>,
     read: Arc<StatusReport>,
     vips: BTreeMap<Endpoint, String>,
-    tasks: BTreeMap<SocketAddr, String>,
+    tasks: BTreeMap<SocketAddr, Arc<str>>,
     interfaces: BTreeMap<u32, Option<String>>,
 }
 
@@ -207,7 +207,7 @@ impl Book {
             .collect();
         let backends = newest.services.iter().flat_map(|service| &service.backends);
         self.tasks = backends
-            .filter(|backend| backend.task != backend.addr.to_string())
+            .filter(|backend| *backend.task != *backend.addr.to_string())
             .map(|backend| (backend.addr, backend.task.clone()))
             .collect();
         self.read = newest;

@@ -4,6 +4,7 @@ use std::{
     collections::BTreeSet,
     fmt,
     net::{IpAddr, SocketAddr},
+    sync::Arc,
 };
 
 use ipnet::IpNet;
@@ -96,7 +97,7 @@ pub struct TraceReport {
     /// The backend; `None`: none.
     pub backend: Option<SocketAddr>,
     /// The orchestrator's id of the backend, or its name in the services file.
-    pub task: Option<String>,
+    pub task: Option<Arc<str>>,
     /// How the backend is reached; `None`: none.
     pub how: Option<Way>,
     /// What became of it.

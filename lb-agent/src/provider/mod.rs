@@ -137,6 +137,12 @@ impl ProviderId {
     }
 }
 
+impl From<&ProviderId> for Arc<str> {
+    fn from(id: &ProviderId) -> Self {
+        Self::clone(&id.0)
+    }
+}
+
 impl fmt::Display for ProviderId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)

@@ -65,7 +65,7 @@ pub(super) fn unique(name: String, taken: &mut HashSet<Arc<str>>) -> Arc<str> {
 
 /// `svname` without what makes it unique: `host_ip_port` of a Marathon task whose host is called otherwise than it is
 /// reached, as by Marathon-LB, else `ip_port`.
-fn server((addr, host): &(SocketAddr, Option<String>)) -> String {
+fn server((addr, host): &(SocketAddr, Option<Arc<str>>)) -> String {
     let host = host.iter().map(|host| format!("{host}_"));
     let name = host.collect::<String>() + &format!("{}_{}", addr.ip(), addr.port());
     let plain = |c: char| c.is_ascii_alphanumeric() || c == '-';
@@ -75,7 +75,7 @@ fn server((addr, host): &(SocketAddr, Option<String>)) -> String {
 }
 
 /// `sid`, `svname` and place of every backend, ascending by `sid`.
-pub(super) fn servers(named: &[(SocketAddr, Option<String>)]) -> Vec<(u16, Arc<str>, usize)> {
+pub(super) fn servers(named: &[(SocketAddr, Option<Arc<str>>)]) -> Vec<(u16, Arc<str>, usize)> {
     let mut taken = HashSet::new();
     let names = named.iter().enumerate();
     let mut names: Vec<_> = names
@@ -124,7 +124,7 @@ mod tests {
     fn servers_are_called_and_numbered_as_by_marathon_lb() {
         let at = |host: Option<&str>, text: &str| {
             let addr = text.parse::<SocketAddr>().unwrap();
-            (addr, host.map(str::to_owned))
+            (addr, host.map(Arc::from))
         };
         let found = servers(&[
             at(None, "10.0.0.1:31000"),

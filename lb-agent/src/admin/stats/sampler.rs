@@ -40,7 +40,7 @@ struct Known {
     pool: Pool,
     backends: HashMap<SocketAddr, Meter>,
     /// Whose names are `servers`, by address and host.
-    named: Vec<(SocketAddr, Option<String>)>,
+    named: Vec<(SocketAddr, Option<Arc<str>>)>,
     servers: Vec<(u16, Arc<str>, usize)>,
     rate: u64,
     connect_us: Option<u64>,
