@@ -106,7 +106,7 @@ pub(super) fn build(engine: &Engine, config: &DockerConfig) -> Snapshot {
     Snapshot {
         pools: builder.pools.into_vec(),
         problems: builder.problems.into_iter().collect(),
-        partial: engine.swarm_unread().is_some() && engine.swarm().is_none(),
+        partial: engine.is_blind() || (engine.swarm_unread().is_some() && engine.swarm().is_none()),
     }
 }
 

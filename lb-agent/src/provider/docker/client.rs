@@ -194,6 +194,7 @@ impl Client {
                     message.action.as_deref().unwrap_or_default(),
                     actor.id.as_deref().unwrap_or_default(),
                     &actor.attributes.unwrap_or_default(),
+                    message.time_nano.map(i128::from),
                 )
                 .map(Ok)
             })

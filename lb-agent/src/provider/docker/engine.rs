@@ -8,6 +8,8 @@ use std::{
 
 use tokio::time::Instant;
 
+use crate::provider::instant::instant;
+
 use super::{
     container::{Container, Network, Phase},
     event::{Event, What},
@@ -27,6 +29,8 @@ pub(super) struct Engine {
     stopping: BTreeMap<Arc<str>, Instant>,
     /// Signals to containers that were not looked at yet, and when.
     early: BTreeMap<Arc<str>, (u8, Instant)>,
+    /// Those that are there and could never be looked at.
+    unseen: BTreeSet<Arc<str>>,
     /// The Swarm that it manages, as it was when it was read last.
     swarm: Option<Swarm>,
     /// Why that could not be read now.
@@ -47,7 +51,7 @@ pub(super) struct Effect {
 impl Engine {
     /// Takes note of an event.
     pub(super) fn saw(&mut self, event: &Event, now: Instant) -> Effect {
-        let Event { id, what } = event;
+        let Event { id, what, at } = event;
         let nothing = Effect {
             tell: false,
             look: false,
@@ -68,6 +72,11 @@ impl Engine {
             }
             return nothing;
         };
+        // What was told before the connection is told again; a start since then has overtaken it.
+        let is_old = |at: &i128| instant(&container.started).is_some_and(|start| *at < start);
+        if at.as_ref().is_some_and(is_old) {
+            return look;
+        }
         match *what {
             // No look: until the engine tells of its end, it would show that it runs.
             What::Killed(signal) if signal == container.stop_signal || signal == signal::KILL => {
@@ -101,6 +110,7 @@ impl Engine {
 
     /// Takes what a look at one container showed; `None`: there is none with this id.
     pub(super) fn looked(&mut self, id: &Arc<str>, found: Option<Container>) {
+        self.unseen.remove(id);
         match found {
             Some(container) => {
                 let early = self.early.remove(id);
@@ -125,11 +135,24 @@ impl Engine {
         }
     }
 
+    /// Takes that a look at one container failed: it stays as it was.
+    pub(super) fn missed(&mut self, id: &Arc<str>) {
+        if !self.containers.contains_key(id) {
+            self.unseen.insert(Arc::clone(id));
+        }
+    }
+
+    /// Whether there are containers of which nothing is known.
+    pub(super) fn is_blind(&self) -> bool {
+        !self.unseen.is_empty()
+    }
+
     /// Forgets every container that a complete list does not have.
     pub(super) fn keep_only(&mut self, listed: &BTreeSet<Arc<str>>) {
         self.containers.retain(|id, _| listed.contains(id));
         self.stopping.retain(|id, _| listed.contains(id));
         self.early.retain(|id, _| listed.contains(id));
+        self.unseen.retain(|id| listed.contains(id));
     }
 
     /// Drops the marks of containers that run on although they were told to stop long ago.

@@ -20,6 +20,8 @@ pub(super) struct Event {
     pub(super) id: Arc<str>,
     /// What happened to it.
     pub(super) what: What,
+    /// When, ns since 1970 by the engine's clock.
+    pub(super) at: Option<i128>,
 }
 
 /// What happened to a container.
@@ -42,16 +44,21 @@ pub(super) enum What {
 // === impl Told ===
 
 impl Told {
-    /// Reads an event's type, action, actor and the actor's attributes; `None` if it does not concern us.
+    /// Reads an event's type, action, actor and the actor's attributes; `None` if it does not concern us. `at`: when it
+    /// happened, ns since 1970.
     pub(super) fn read(
         kind: &str,
         action: &str,
         actor: &str,
         attributes: &HashMap<String, String>,
+        at: Option<i128>,
     ) -> Option<Self> {
         match kind {
             "service" | "node" => Some(Self::Swarm),
-            _ => Event::read(kind, action, actor, attributes).map(Self::Container),
+            _ => {
+                let event = Event::read(kind, action, actor, attributes)?;
+                Some(Self::Container(Event { at, ..event }))
+            }
         }
     }
 }
@@ -74,6 +81,7 @@ impl Event {
         (!id.is_empty()).then(|| Self {
             id: id.into(),
             what,
+            at: None,
         })
     }
 }
@@ -124,7 +132,10 @@ mod tests {
         );
         assert_eq!(read("network", "create", &[]), None);
         assert_eq!(read("image", "pull", &[]), None);
-        assert_eq!(Told::read("image", "pull", "i", &HashMap::new()), None);
+        assert_eq!(
+            Told::read("image", "pull", "i", &HashMap::new(), None),
+            None
+        );
         assert_eq!(read("container", "exec_start: sh", &[]), None);
     }
 }

@@ -151,6 +151,8 @@ impl Watcher<'_> {
         let mut swarms = JoinSet::<Result<Option<Swarm>, String>>::new();
         swarms.spawn(look_at_swarm(client.clone()));
 
+        let mut pings = JoinSet::<Result<(), String>>::new();
+
         let mut dirty = BTreeSet::<Arc<str>>::new();
         let mut touched = BTreeSet::<Arc<str>>::new();
         let mut due = None;
@@ -221,8 +223,13 @@ impl Watcher<'_> {
                     resync_at = Instant::now();
                     swarm_at = resync_at;
                 }
-                () = sleep_until(ping_at) => {
-                    client.ping().await?;
+                // Nothing else waits for the answer.
+                () = sleep_until(ping_at), if pings.is_empty() => {
+                    let client = client.clone();
+                    pings.spawn(async move { client.ping().await });
+                }
+                Some(done) = pings.join_next() => {
+                    done.map_err(|died| format!("a sign of life died: {died}"))??;
                     ping_at = Instant::now() + timings.ping;
                 }
             }
@@ -269,6 +276,7 @@ impl Watcher<'_> {
                 Ok(found) => self.engine.looked(&id, found),
                 // It stays as it was, until the next look at everything.
                 Err(why) => {
+                    self.engine.missed(&id);
                     tracing::warn!(provider = %self.config.id(), container = &*id, why, "a container cannot be read")
                 }
             }

@@ -14,6 +14,7 @@ fn saw(engine: &mut Engine, what: What) -> Effect {
     let event = Event {
         id: "web".into(),
         what,
+        at: None,
     };
     engine.saw(&event, Instant::now())
 }
@@ -98,4 +99,36 @@ fn who_ignores_its_stop_signal_takes_new_flows_again_after_ten_minutes() {
     assert!(engine.is_stopping("web"));
     engine.lose_patience(now + Duration::from_secs(601));
     assert!(!engine.is_stopping("web"));
+}
+
+#[test]
+fn what_was_told_before_the_last_start_is_old_and_only_has_it_looked_at() {
+    let mut engine = engine([container("web", "172.17.0.2", &[("lb.vip", "web:80")])]);
+    // It was started at 2026-01-01T00:00:00Z.
+    let start = 1_767_225_600_000_000_000_i128;
+    let mut told = |what, at| {
+        let (id, at) = ("web".into(), Some(at));
+        engine.saw(&Event { id, what, at }, Instant::now())
+    };
+    for what in [What::Ended, What::Killed(signal::TERM), What::Paused] {
+        let effect = told(what, start - 1);
+        assert_eq!((effect.tell, effect.look), (false, true), "{what:?}");
+    }
+    assert!(told(What::Ended, start + 1).tell);
+}
+
+#[test]
+fn a_container_that_could_never_be_looked_at_makes_the_state_partial() {
+    let mut engine = engine([container("web", "172.17.0.2", &[("lb.vip", "web:80")])]);
+    let config = DockerConfig::new("unix:///none");
+    let partial = |engine: &Engine| build(engine, &config).partial;
+    engine.missed(&"web".into());
+    assert!(!partial(&engine), "it is known");
+    engine.missed(&"other".into());
+    assert!(partial(&engine));
+    engine.looked(&"other".into(), None);
+    assert!(!partial(&engine));
+    engine.missed(&"other".into());
+    engine.keep_only(&["web".into()].into());
+    assert!(!partial(&engine), "it is gone");
 }
