@@ -7,7 +7,7 @@ use tracing::info;
 use super::{standing::title, wanted::endpoint};
 use crate::{
     admin::stats::{Event, Events},
-    catalog::{CatalogBackend, Desired, Drain},
+    catalog::{CatalogBackend, Desired, Drain, Notice},
     plan::Endpoint,
 };
 
@@ -74,5 +74,14 @@ pub(super) fn tell(before: &Desired, now: &Desired, adopted: &BTreeSet<Endpoint>
         if !now.external.contains_key(at) {
             info!(service = %of, %at, "port of this node removed");
         }
+    }
+}
+
+/// For whoever looks at events.
+pub(super) fn problem(notice: &Notice) -> Event {
+    Event {
+        what: "problem".to_owned(),
+        reason: notice.to_string(),
+        ..Event::default()
     }
 }

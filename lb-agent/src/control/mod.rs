@@ -267,6 +267,7 @@ impl Control {
         self.keep_names(&held, &mut desired);
         for notice in desired.new_problems(&before) {
             warn!("{notice}");
+            self.published.events.push(changes::problem(notice));
         }
         changes::tell(&before, &desired, &self.adopted, &self.published.events);
         self.forget_adopted(&held, &desired);

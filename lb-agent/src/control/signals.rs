@@ -11,6 +11,7 @@ pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hangup: Signal,
+    user: Signal,
     /// Where somebody sits at a terminal, SIGHUP says that it is gone.
     attended: bool,
     again: Again,
@@ -24,17 +25,20 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hangup: signal(SignalKind::hangup())?,
+            user: signal(SignalKind::user_defined1())?,
             attended: io::stdin().is_terminal() || io::stderr().is_terminal(),
             again,
         })
     }
 
-    /// Waits until the agent is to end. Without a terminal, SIGHUP has everything read anew, as with other daemons.
+    /// Waits until the agent is to end. SIGUSR1 has everything read anew, as with dockercloud/haproxy, and without a
+    /// terminal SIGHUP, as with other daemons.
     pub(super) async fn stop(mut self) {
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => return,
                 _ = self.interrupt.recv() => return,
+                _ = self.user.recv() => self.again.ask(),
                 _ = self.hangup.recv() => {
                     if self.attended {
                         return;
