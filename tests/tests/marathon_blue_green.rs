@@ -86,9 +86,9 @@ fn a_group_goes_over_to_its_new_app_without_a_failed_connection() {
         ..Wishes::default()
     })
     .expect("a topology");
-    let (old, new) = ("/shop-blue", "/shop-green");
+    let (old, new) = ("/shop-green", "/shop-blue");
     topology
-        .put_app(old, &app("blue", INSTANCES, 10_000, "2020-01-01T00:00:00"))
+        .put_app(old, &app("green", INSTANCES, 10_000, "2020-01-01T00:00:00"))
         .expect("the old app");
     let answering = || ask(&topology.client, PUBLIC, 40, &[]).expect("probe");
     wait_until("the old app answers", PATIENCE, || {
@@ -100,7 +100,7 @@ fn a_group_goes_over_to_its_new_app_without_a_failed_connection() {
 
     let steady = Steady::start(&topology.client, PUBLIC, &[]).expect("a client");
     topology
-        .put_app(new, &app("green", 1, 10_001, "2020-01-02T00:00:00"))
+        .put_app(new, &app("blue", 1, 10_001, "2020-01-02T00:00:00.5"))
         .expect("the new app");
     let mut steps = Vec::new();
     loop {
@@ -121,7 +121,7 @@ fn a_group_goes_over_to_its_new_app_without_a_failed_connection() {
             .expect("scaled");
     }
     topology
-        .marathon("DELETE", "/v2/apps/shop-blue", &Value::Null)
+        .marathon("DELETE", "/v2/apps/shop-green", &Value::Null)
         .expect("deleted");
     wait_until("only the new app answers", PATIENCE, || {
         let rows = servers(topology.master());

@@ -17,6 +17,7 @@ use crate::{
 
 mod called;
 mod detail;
+pub(crate) mod protocol;
 
 pub use detail::{DeclaredReport, HealthReport, LimitsReport, ProbeReport};
 
@@ -89,6 +90,9 @@ pub struct ServiceReport {
     /// Ports of the node's own addresses at which it stands, host byte order, ascending.
     #[serde(default)]
     pub external: Vec<u16>,
+    /// What HAProxy's tools call it, without its port; `None`: by its name or address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub called: Option<Arc<str>>,
     /// The address needed probing and no shared store claimed it: another node may give the name another one.
     #[serde(default)]
     pub address_not_agreed: bool,
@@ -476,24 +480,5 @@ mod port {
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Port, D::Error> {
         Port::new(u16::deserialize(from)?).ok_or_else(|| D::Error::custom("port 0"))
-    }
-}
-
-pub(crate) mod protocol {
-    //! A protocol as `tcp` or `udp`.
-    use serde::{Deserialize, Deserializer, Serializer, de::Error};
-
-    use crate::catalog::Protocol;
-
-    pub(crate) fn serialize<S: Serializer>(protocol: &Protocol, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_str(protocol.as_str())
-    }
-
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Protocol, D::Error> {
-        let text = String::deserialize(from)?;
-        let known = [Protocol::Tcp, Protocol::Udp]
-            .into_iter()
-            .find(|known| known.as_str() == text);
-        known.ok_or_else(|| D::Error::unknown_variant(&text, &["tcp", "udp"]))
     }
 }

@@ -5,7 +5,7 @@ mod dashboards;
 pub(crate) mod look;
 mod ordering;
 mod pages;
-mod reports;
+pub(in crate::admin) mod reports;
 pub(super) mod running;
 
 use std::{

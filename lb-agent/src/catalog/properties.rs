@@ -33,6 +33,8 @@ pub struct Properties {
     pub sources: BTreeMap<IpNet, Source>,
     /// Ports of the node's own addresses at which the service is to stand, too.
     pub external: BTreeSet<Port>,
+    /// What HAProxy's tools call it, without its port; `None`: by its name or address.
+    pub called: Option<Arc<str>>,
     /// How its backends are checked; `None`: what their orchestrator says is all that counts.
     pub check: Option<Arc<Check>>,
     /// Whether new flows are refused while every backend is down, instead of going to them all the same.
@@ -111,6 +113,8 @@ impl Properties {
             idle,
             sources,
             external,
+            // Two that are the same under two names are the same.
+            called: _,
             check,
             fail_closed,
             slow_start,

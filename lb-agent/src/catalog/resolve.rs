@@ -346,7 +346,8 @@ impl<'a> Resolution<'a> {
             let (holder, held) = *first
                 .entry((pool.port, pool.protocol))
                 .or_insert((declaration, properties));
-            if held == properties {
+            let differences = held.differences(properties);
+            if differences.is_empty() {
                 admitted.push(declaration);
                 continue;
             }
@@ -354,7 +355,7 @@ impl<'a> Resolution<'a> {
                 "VIP {vip}:{}/{} has another {} from app {} of {}, which comes first; left out",
                 pool.port,
                 pool.protocol,
-                held.differences(properties).join(", "),
+                differences.join(", "),
                 holder.pool.app,
                 holder.provider
             );

@@ -184,6 +184,7 @@ mod tests {
             algorithm: String::new(),
             mode: String::new(),
             external: vec![10_000],
+            called: None,
             address_not_agreed: false,
             stopped: false,
             check: None,

@@ -132,6 +132,7 @@ pub(super) fn services(
                 algorithm: service.properties.balance.to_string(),
                 mode: service.properties.mode.to_string(),
                 external: Vec::new(),
+                called: service.properties.called.clone(),
                 address_not_agreed: service
                     .name
                     .as_ref()

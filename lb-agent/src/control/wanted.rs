@@ -194,6 +194,7 @@ fn shape(properties: &Properties, dsr: bool) -> Service {
         idle,
         sources,
         external: _,
+        called: _,
         check: _,
         fail_closed: _,
         slow_start: _,

@@ -14,6 +14,7 @@ mod documents;
 pub mod ecs;
 pub mod etcd;
 pub mod file;
+mod instant;
 pub mod marathon;
 mod pools;
 mod shape;

@@ -8,11 +8,7 @@ use std::{
 
 use sha2::{Digest as _, Sha256};
 
-use crate::{
-    admin::report::{BackendReport, ServiceReport},
-    catalog::Protocol,
-    vip::VipName,
-};
+use crate::{admin::report::ServiceReport, catalog::Protocol};
 
 /// The largest `sid`.
 const SIDS: u16 = 32_767;
@@ -20,10 +16,11 @@ const SIDS: u16 = 32_767;
 /// `pxname`: service ports of Marathon are called as Marathon-LB calls them, others by name and port.
 pub(super) fn proxy(service: &ServiceReport) -> String {
     let port = service.port;
-    let name = match (&service.name, service.addrs.first()) {
-        (Some(name), _) => service_port(service, name).unwrap_or_else(|| name.clone()),
-        (None, Some(addr)) => addr.to_string(),
-        (None, None) => String::new(),
+    let name = match (&service.called, &service.name, service.addrs.first()) {
+        (Some(called), ..) => called.to_string(),
+        (None, Some(name), _) => name.clone(),
+        (None, None, Some(addr)) => addr.to_string(),
+        (None, None, None) => String::new(),
     };
     let udp = match service.protocol {
         Protocol::Tcp => "",
@@ -34,22 +31,6 @@ pub(super) fn proxy(service: &ServiceReport) -> String {
     name.chars()
         .map(|c| if plain(c) { c } else { '_' })
         .collect()
-}
-
-/// What Marathon-LB calls the app or the deployment group; `None`: this is no service port.
-fn service_port(service: &ServiceReport, name: &str) -> Option<String> {
-    let marathon = |backend: &&BackendReport| backend.provider.starts_with("marathon:");
-    let first = service.backends.iter().find(marathon)?;
-    if !service.external.contains(&service.port.get()) {
-        return None;
-    }
-    let (group, framework) = name.split_once('.')?;
-    let is_named = VipName::mangle(&first.app, framework).is_ok_and(|own| own.as_str() == name);
-    Some(match is_named {
-        true => first.app.trim_start_matches('/').replace('/', "_"),
-        // A deployment group, which has no slashes.
-        false => group.to_owned(),
-    })
 }
 
 /// Makes names unique: the second of one name is `name_2`.
@@ -167,6 +148,18 @@ mod tests {
         let ids: BTreeSet<_> = found.iter().map(|(sid, ..)| *sid).collect();
         assert_eq!(ids.len(), addrs.len());
         assert!(found.windows(2).all(|two| two[0].0 < two[1].0));
+    }
+
+    #[test]
+    fn a_proxy_is_called_as_its_orchestrator_wants_it_or_by_its_name_and_port() {
+        let mut service = crate::admin::tests::reports::service(None, "11.0.0.1", 80, &[]);
+        let (port, name) = (service.port, "my-shop.marathon");
+        service.name = Some(name.to_owned());
+        assert_eq!(proxy(&service), format!("{name}_{port}"));
+        service.called = Some("My_shop".into());
+        assert_eq!(proxy(&service), format!("My_shop_{port}"));
+        service.protocol = Protocol::Udp;
+        assert_eq!(proxy(&service), format!("My_shop_{port}_udp"));
     }
 
     #[test]

@@ -61,6 +61,7 @@ pub(crate) fn service(name: Option<&str>, id: u32, backends: Vec<BackendReport>)
         algorithm: "least-conn".into(),
         mode: "auto".into(),
         external: Vec::new(),
+        called: None,
         address_not_agreed: false,
         stopped: false,
         check: None,

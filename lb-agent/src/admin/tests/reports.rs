@@ -5,7 +5,7 @@ use crate::{
     catalog::{Port, Protocol},
 };
 
-pub(super) fn service(
+pub(in crate::admin) fn service(
     name: Option<&str>,
     addr: &str,
     port: u16,
@@ -19,6 +19,7 @@ pub(super) fn service(
         algorithm: "maglev".into(),
         mode: "auto".into(),
         external: Vec::new(),
+        called: None,
         address_not_agreed: false,
         stopped: false,
         check: None,

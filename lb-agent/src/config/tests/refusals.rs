@@ -123,7 +123,7 @@ fn words_must_be_known_ones() {
     );
     assert_eq!(
         flags(&["--log-format", "xml"]),
-        "--log-format: \"xml\" is not one of auto, text, json"
+        "--log-format: \"xml\" is not one of auto, text, json, journald"
     );
     assert_eq!(
         flags(&["--name-policy", "no"]),

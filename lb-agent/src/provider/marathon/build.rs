@@ -167,7 +167,12 @@ fn keep(pools: &mut Pools, last: &Snapshot, broken: &[Broken], reading: &Reading
                 })
         };
         if whole {
-            pools.declare(PoolKey::from(pool));
+            let key = PoolKey::from(pool);
+            match &pool.properties {
+                // Who may use it, and where it stands, are as they were, too.
+                Some(properties) => _ = pools.shape(&key, properties),
+                None => pools.declare(key),
+            }
         }
         for backend in pool.backends.iter().filter(|backend| stays(backend)) {
             pools.add(PoolKey::from(pool), backend.clone());

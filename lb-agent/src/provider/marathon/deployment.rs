@@ -9,9 +9,10 @@ use super::{
     app_pools::share_of,
     build::Context,
     label::{Labels, text},
+    own,
     reading::{App, Reading},
-    version::instant,
 };
+use crate::{catalog::Weight, provider::instant::instant};
 
 const GROUP: &str = "HAPROXY_DEPLOYMENT_GROUP";
 const STARTED_AT: &str = "HAPROXY_DEPLOYMENT_STARTED_AT";
@@ -164,8 +165,12 @@ impl<'a> Roles<'a> {
         };
         let old: BTreeSet<_> = self.old.iter().flat_map(running).collect();
         let new = self.new.tasks.iter();
+        // An app that is to have no connections takes nobody's place.
+        let labels = own::read(&self.new.current.labels, &mut Vec::new());
+        let takes_none = labels.is_ok_and(|labels| labels.weight == Weight::DRAIN);
         let healthy = new.filter(|task| {
-            share_of(self.new, task, context).is_some_and(|(weight, _)| weight.get() > 0)
+            !takes_none
+                && share_of(self.new, task, context).is_some_and(|(weight, _)| weight.get() > 0)
         });
         let healthy = healthy.count() as u64;
         let instances = self.old.iter().map(|app| app.instances);
@@ -177,9 +182,10 @@ impl<'a> Roles<'a> {
     }
 }
 
-/// When a deployment began, as far as a label says so.
+/// When a deployment began, as far as a label says so. zdd.py writes the time of its own clock, without a zone.
 fn started(labels: &Labels) -> Option<i128> {
-    labels.get(STARTED_AT)?.as_str().and_then(instant)
+    let text = labels.get(STARTED_AT)?.as_str()?;
+    instant(text).or_else(|| instant(&format!("{text}Z")))
 }
 
 /// How many tasks the group has in the end.

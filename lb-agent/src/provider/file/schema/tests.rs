@@ -187,6 +187,7 @@ services:
     );
     let net = |text: &str| text.parse().unwrap();
     let expected = Properties {
+        called: None,
         check: None,
         fail_closed: false,
         slow_start: 0,

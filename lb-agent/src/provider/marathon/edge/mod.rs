@@ -154,6 +154,9 @@ impl Asking<'_> {
         }
         let inside = labels.shape(self.own.clone());
         let mut outside = inside.clone();
+        // As Marathon-LB: the id of the app or of its deployment group, as it is written.
+        let called = self.name.trim_start_matches('/').replace('/', "_");
+        outside.called = Some(called.into());
         if labels.bind.is_none() {
             outside.external.insert(port);
         }

@@ -151,6 +151,12 @@ fn the_date_says_who_is_new_and_none_is_the_oldest() {
             json!("2024-03-05T08:29:00Z"),
             "green0",
         ),
+        // As zdd.py writes it, without a zone.
+        (
+            json!("2024-03-05T10:30:00.123456"),
+            json!("2024-03-05T09:29:00.123456"),
+            "green0",
+        ),
     ] {
         let started = |at: &Value| json!({"HAPROXY_DEPLOYMENT_STARTED_AT": at});
         let snapshot = built(json!([
@@ -244,6 +250,10 @@ fn only_tasks_that_take_flows_replace_others_and_only_running_ones_are_replaced(
         });
         assert_eq!(maintained.count(), out, "{state} {checks}");
     }
+    let mut green = towards(4);
+    green["lb.weight"] = json!("0");
+    let snapshot = built(json!([app("blue", 4, json!({})), app("green", 1, green)]));
+    assert_eq!(up_and_maintained(&snapshot).1, [""; 0], "it takes nothing");
     let mut blue = app("blue", 4, json!({}));
     blue["instances"] = json!(3);
     blue["tasks"][0]["state"] = json!("TASK_KILLING");

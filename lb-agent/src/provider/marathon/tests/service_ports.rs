@@ -1,5 +1,7 @@
 //! Labels of Marathon-LB: service ports, groups, and what has no effect.
 
+mod kept;
+
 use super::*;
 use crate::catalog::{Balance, Properties, Source};
 
