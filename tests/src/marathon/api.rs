@@ -217,7 +217,8 @@ async fn delete_tasks(
     let ids = posted["ids"].as_array().into_iter().flatten();
     let ids: Vec<&str> = ids.filter_map(Value::as_str).collect();
     let mut deployed = json!({});
-    for (app, instances) in marathon.cluster.lock().condemn(&ids) {
+    let scaled = marathon.cluster.lock().condemn(&ids);
+    for (app, instances) in scaled {
         deployed = match marathon.change(&app, json!({"instances": instances}), client) {
             Ok(deployed) => deployed,
             Err(error) => {
