@@ -253,7 +253,12 @@ fn only_tasks_that_take_flows_replace_others_and_only_running_ones_are_replaced(
     let mut green = towards(4);
     green["lb.weight"] = json!("0");
     let snapshot = built(json!([app("blue", 4, json!({})), app("green", 1, green)]));
-    assert_eq!(up_and_maintained(&snapshot).1, [""; 0], "it takes nothing");
+    let backends = snapshot.pools.iter().flat_map(|pool| &pool.backends);
+    let whys = backends.filter_map(|b| Some(b.draining?.why()));
+    assert!(
+        whys.eq(["weight 0"]),
+        "it takes nothing, and nobody's place"
+    );
     let mut blue = app("blue", 4, json!({}));
     blue["instances"] = json!(3);
     blue["tasks"][0]["state"] = json!("TASK_KILLING");
