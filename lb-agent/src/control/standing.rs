@@ -102,20 +102,24 @@ impl Voices<'_> {
             _ => None,
         };
         let weight = own.unwrap_or(backend.weight);
-        let taken_out = |state, shown, gone, why: &str| Standing {
+        let stands = |share, starting, gone, state, shown, why| Standing {
             weight,
-            share: Weight::DRAIN,
-            starting: None,
+            share,
+            starting,
             limit: limit.unwrap_or(backend.max_flows),
             forced,
             unchecked: unchecked.is_some(),
             gone,
             state,
             shown,
-            why: Some(match gone {
+            why,
+        };
+        let taken_out = |state, shown, gone, why: &str| {
+            let why = match gone {
                 true => format!("{why}; what was left was reset").into(),
                 false => why.into(),
-            }),
+            };
+            stands(Weight::DRAIN, None, gone, state, shown, Some(why))
         };
         if let Some(out) = out {
             let shown = match out.maintenance {
@@ -180,18 +184,7 @@ impl Voices<'_> {
                 why = Some("slow start".into());
             }
         }
-        Standing {
-            weight,
-            share,
-            starting,
-            limit: limit.unwrap_or(backend.max_flows),
-            forced,
-            unchecked: unchecked.is_some(),
-            gone,
-            state,
-            shown,
-            why,
-        }
+        stands(share, starting, gone, state, shown, why)
     }
 
     /// What the operator says of a service itself.
