@@ -15,6 +15,16 @@ fn file(dir: &TempDir, name: &str, text: &str) -> String {
     path.display().to_string()
 }
 
+/// The role of a container is asked for at `place`.
+fn of_container(place: &str) -> [(&str, &str); 4] {
+    [
+        NO_METADATA,
+        REGION,
+        ("AWS_CONTAINER_CREDENTIALS_FULL_URI", place),
+        ("AWS_CONTAINER_AUTHORIZATION_TOKEN", TOKEN),
+    ]
+}
+
 #[tokio::test]
 async fn variables_say_who_the_agent_is() {
     let (aws, home) = (StandIn::start().await, TempDir::new().unwrap());
@@ -52,12 +62,7 @@ async fn the_containers_role_says_who_the_agent_is() {
     let (aws, home) = (StandIn::start().await, TempDir::new().unwrap());
     aws.state().keys = vec![Some(("KEY-OF-CONTAINER", 3_600))];
     let place = format!("{}/role", aws.url);
-    let variables = [
-        NO_METADATA,
-        REGION,
-        ("AWS_CONTAINER_CREDENTIALS_FULL_URI", &place),
-        ("AWS_CONTAINER_AUTHORIZATION_TOKEN", TOKEN),
-    ];
+    let variables = of_container(&place);
     let said = aws
         .ask(home.path(), &variables, "tasks,tasks,classic")
         .await;
@@ -97,12 +102,7 @@ async fn credentials_that_end_are_renewed_before() {
     // 5 minutes before the end it is time.
     aws.state().keys = vec![Some(("KEY-1", 302)), Some(("KEY-2", 3_600))];
     let place = format!("{}/role", aws.url);
-    let variables = [
-        NO_METADATA,
-        REGION,
-        ("AWS_CONTAINER_CREDENTIALS_FULL_URI", &place),
-        ("AWS_CONTAINER_AUTHORIZATION_TOKEN", TOKEN),
-    ];
+    let variables = of_container(&place);
     let said = aws
         .ask(home.path(), &variables, "tasks,until=KEY-2,classic")
         .await;
@@ -116,12 +116,7 @@ async fn credentials_that_end_are_renewed_before() {
 async fn while_they_cannot_be_renewed_those_that_are_good_are_used_and_then_none() {
     let (aws, home) = (StandIn::start().await, TempDir::new().unwrap());
     let place = format!("{}/role", aws.url);
-    let variables = [
-        NO_METADATA,
-        REGION,
-        ("AWS_CONTAINER_CREDENTIALS_FULL_URI", &place),
-        ("AWS_CONTAINER_AUTHORIZATION_TOKEN", TOKEN),
-    ];
+    let variables = of_container(&place);
     aws.state().keys = vec![Some(("KEY-1", 200)), None];
     let said = aws.ask(home.path(), &variables, "tasks,tasks").await;
     assert!(
