@@ -254,13 +254,14 @@ impl Swarm {
     fn own_task<'a>(&'a self, container: &'a Container) -> Candidate<'a> {
         let task = container.label(TASK_ID).and_then(|id| self.tasks.get(id));
         let mut candidate = Candidate::from(container);
+        self.name_by_label(candidate.container.to_mut());
+        // It is healthy before the Swarm says that it runs.
         let Some(task) = task else {
             return candidate;
         };
         candidate.draining = task.to_stop.then_some(TO_STOP);
         let container = candidate.container.to_mut();
         container.started.clone_from(&task.container.started);
-        self.name(task, container);
         // Nothing outside an overlay network reaches it there; at the node's port everybody does.
         let Reach {
             published,
@@ -295,10 +296,14 @@ impl Swarm {
             let name = service.template.name.to_string();
             container.labels.insert(SERVICE_NAME.to_owned(), name);
         }
-        self.name(task, container);
-        if let Some(name) = container.label(TASK_NAME) {
-            container.name = name.into();
-        }
+        let service = container.label(SERVICE_NAME).unwrap_or_default();
+        let place = match task.slot {
+            Some(slot) => slot.to_string(),
+            None => self.place(&task.node),
+        };
+        let name = format!("{service}.{place}.{}", task.container.id);
+        container.name = name.as_str().into();
+        container.labels.insert(TASK_NAME.to_owned(), name);
         container.network = Network::Elsewhere(Reach {
             node: node.and_then(|node| node.addr),
             ..task.reach.clone()
@@ -306,17 +311,22 @@ impl Swarm {
         candidate
     }
 
-    /// Names it as Swarm does, but its node by name.
-    fn name(&self, task: &Task, container: &mut Container) {
-        let node = self.nodes.get(&task.node);
-        let place = match (task.slot, node) {
-            (Some(slot), _) => slot.to_string(),
-            (None, Some(node)) if !node.name.is_empty() => node.name.replace('.', "-"),
-            (None, _) => task.node.clone(),
+    /// Has the node's name where the name that Swarm gave it has the node's id.
+    fn name_by_label(&self, container: &mut Container) {
+        let Some(given) = container.label(TASK_NAME) else {
+            return;
         };
-        let service = container.label(SERVICE_NAME).unwrap_or_default();
-        let name = format!("{service}.{place}.{}", task.container.id);
+        let id = format!(".{}.", self.own);
+        let name = given.replacen(&id, &format!(".{}.", self.place(&self.own)), 1);
         container.labels.insert(TASK_NAME.to_owned(), name);
+    }
+
+    /// What a node is called within the name of a task.
+    fn place(&self, node: &str) -> String {
+        match self.nodes.get(node) {
+            Some(Node { name, .. }) if !name.is_empty() => name.replace('.', "-"),
+            _ => node.to_owned(),
+        }
     }
 }
 
