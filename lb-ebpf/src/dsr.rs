@@ -7,11 +7,13 @@ use aya_ebpf::{
         bpf_adj_room_mode::BPF_ADJ_ROOM_MAC, bpf_redir_neigh, bpf_redir_neigh__bindgen_ty_1,
         xdp_md,
     },
-    helpers::generated::{bpf_redirect_neigh, bpf_skb_adjust_room, bpf_xdp_adjust_head},
+    helpers::generated::{
+        bpf_check_mtu, bpf_redirect_neigh, bpf_skb_adjust_room, bpf_xdp_adjust_head,
+    },
     programs::TcContext,
 };
 use lb_common::{
-    Addr4, Address as _, Backend, BackendStats, Flow, backend_kind,
+    Addr4, Address as _, Backend, BackendStats, Flow, Reason, backend_kind,
     headers::{ETH_IPV4, ETH_IPV6, ETH_LEN},
     tunnel,
 };
@@ -23,6 +25,7 @@ use crate::{
     ingress::Layout,
     maps::{LB_BACKENDS, LB_NODE},
     tables::Tables,
+    tc::not_sent,
 };
 
 /// Bytes that the packet grows by.
@@ -79,16 +82,21 @@ pub fn count_for(len: u16, service: u32) {
 }
 
 /// For the tc twin: as [`wrap`], and out of the interface that leads to the backend; a tc action, or that it goes to a
-/// peer ([`GENEVE`]).
+/// peer ([`GENEVE`]), which is not counted yet.
 #[inline(always)]
 pub fn send<A: Tables>(ctx: &TcContext, at: &Layout, flow: &Flow<A>) -> Option<i32> {
     let skb = ctx.skb.skb;
     let (kind, id) = (flow.kind, flow.backend);
-    count_for(at.len, flow.service);
     if kind == backend_kind::GENEVE {
         return Some((GENEVE | (id & BACKEND)) as i32);
     }
     let backend = LB_BACKENDS.get(id)?;
+    let (mut mtu, grows) = (0, overhead::<A>(kind) as i32);
+    // SAFETY: the context of this program, and a word that outlives the call.
+    if unsafe { bpf_check_mtu(skb.cast(), backend.ifindex, &mut mtu, grows, 0) } > 0 {
+        return Some(not_sent(Reason::TooBig));
+    }
+    count_for(at.len, flow.service);
     if kind == backend_kind::IPIP {
         let node = LB_NODE.get(0)?;
         let family = if A::VERSION == 4 {
@@ -96,9 +104,8 @@ pub fn send<A: Tables>(ctx: &TcContext, at: &Layout, flow: &Flow<A>) -> Option<i
         } else {
             BPF_F_ADJ_ROOM_ENCAP_L3_IPV6
         };
-        let grow = overhead::<A>(kind) as i32;
         // SAFETY: the helper takes the context.
-        if unsafe { bpf_skb_adjust_room(skb, grow, BPF_ADJ_ROOM_MAC, u64::from(family)) } != 0 {
+        if unsafe { bpf_skb_adjust_room(skb, grows, BPF_ADJ_ROOM_MAC, u64::from(family)) } != 0 {
             return None;
         }
         if A::VERSION == 4 {

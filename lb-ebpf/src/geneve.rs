@@ -27,6 +27,7 @@ use crate::{
     ingress::Layout,
     maps::{LB_BACKENDS, LB_NEXT_HOPS, LB_NODE, LB_PEERS},
     tables::Tables,
+    tc::not_sent,
     views::Buffer,
     xdp::send,
 };
@@ -139,12 +140,20 @@ fn wrap<A: Tables + Plain>(ctx: *mut xdp_md, outer: &Outer<A>, id: u32) -> Optio
     Some(())
 }
 
+/// Counts a plain packet for the service of its flow.
+#[inline(always)]
+fn count_for_service<A: Tables, P: PacketMut>(packet: &P, ip: &Ip<A>) {
+    if let Some((_, flow)) = flow_key(packet, ip).and_then(|key| find(&key)) {
+        dsr::count_for(ip.len, flow.service);
+    }
+}
+
 /// A packet for a backend that is no peer's any more: its flow ends. The sender of a segment must hear of it, which the
 /// stack sees to; what opens a flow is sent again, and finds another backend.
 #[inline(always)]
-fn lost<A: Tables, P: PacketMut>(packet: &P, ip: &Ip<A>) -> bool {
+fn lost<A: Tables, P: PacketMut>(packet: &P, ip: &Ip<A>, plain: bool) -> bool {
     counters::count(Reason::BackendGone);
-    let Some(key) = flow_key(packet, ip) else {
+    let Some(key) = flow_key(packet, ip).filter(|_| plain) else {
         return false;
     };
     if let Some((table, flow)) = find(&key) {
@@ -171,7 +180,7 @@ fn by_route<A: Tables + Plain>(ctx: *mut xdp_md, l3: usize, id: u32) -> u32 {
     };
     let plain = !ip.fragment && ip.proto != A::PROTO;
     if peer.family == 0 {
-        return if plain && lost(frame, &ip) {
+        return if lost(frame, &ip, plain) {
             xdp_action::XDP_PASS
         } else {
             xdp_action::XDP_DROP
@@ -201,10 +210,15 @@ fn by_route<A: Tables + Plain>(ctx: *mut xdp_md, l3: usize, id: u32) -> u32 {
         },
     };
     match found {
-        Ok(hop) => match pass_router::<A, _>(frame, ETH_LEN) {
-            Some(()) => wrap_and_send::<A>(ctx, &outer, id, &hop),
-            None => malformed(),
-        },
+        Ok(hop) => {
+            if plain {
+                count_for_service(frame, &ip);
+            }
+            match pass_router::<A, _>(frame, ETH_LEN) {
+                Some(()) => wrap_and_send::<A>(ctx, &outer, id, &hop),
+                None => malformed(),
+            }
+        }
         Err(mtu) if mtu != 0 && plain && !is_joined(ctx) => {
             too_big(mtu.saturating_sub(A::OVERHEAD as u32))
         }
@@ -250,7 +264,7 @@ fn by_buffer<A: Tables>(packet: Buffer, id: u32) -> i32 {
     };
     let plain = !ip.fragment && ip.proto != A::PROTO;
     if peer.family == 0 {
-        return if plain && lost(&packet, &ip) {
+        return if lost(&packet, &ip, plain) {
             aya_ebpf::bindings::TC_ACT_OK
         } else {
             TC_ACT_SHOT
@@ -263,6 +277,9 @@ fn by_buffer<A: Tables>(packet: Buffer, id: u32) -> i32 {
     // SAFETY: the context of this program, and a word that outlives the call.
     if unsafe { bpf_check_mtu(packet.0.cast(), peer.ifindex, &mut mtu, grows, 0) } > 0 {
         return not_sent(Reason::TooBig);
+    }
+    if plain {
+        count_for_service(&packet, &ip);
     }
     if grow::<A>(packet, &ip, id, peer).is_none() {
         return not_sent(Reason::NotSent);
@@ -289,10 +306,4 @@ fn grow<A: Tables>(packet: Buffer, ip: &Ip<A>, id: u32, peer: &Peer) -> Option<(
         return None;
     }
     A::wrap(&packet, ETH_LEN, &outer)
-}
-
-#[inline(always)]
-fn not_sent(reason: Reason) -> i32 {
-    counters::count(reason);
-    TC_ACT_SHOT
 }

@@ -222,34 +222,36 @@ fn ingress<A: Tables>(ctx: &TcContext, table: u32) -> i32 {
         return OPEN;
     }
     if backend_kind::is_dsr(flow.kind) {
-        return dsr::send::<A>(ctx, &at, flow).unwrap_or_else(|| {
-            counters::count(Reason::NotSent);
-            TC_ACT_SHOT
-        });
+        return dsr::send::<A>(ctx, &at, flow).unwrap_or_else(|| not_sent(Reason::NotSent));
     }
     let mut out = way_out(flow);
     if out != 0 && (at.ttl <= 1 || is_too_big(ctx.skb.skb, out)) {
         if flow.kind == backend_kind::NET {
             // The stack forwards nothing that comes from its own address, so it answers nothing either.
-            counters::count(if at.ttl <= 1 {
+            return not_sent(if at.ttl <= 1 {
                 Reason::TtlExceeded
             } else {
                 Reason::TooBig
             });
-            return TC_ACT_SHOT;
         }
         // The stack answers or fragments; what it quotes is translated on its way out.
         out = 0;
     }
     if translate(ctx, &at, &key, flow, out != 0).is_none() {
-        counters::count(Reason::Malformed);
-        return TC_ACT_SHOT;
+        return not_sent(Reason::Malformed);
     }
     if out == 0 {
         TC_ACT_OK
     } else {
         send(ctx.skb.skb, out)
     }
+}
+
+/// Counts a packet that is dropped.
+#[inline(always)]
+pub fn not_sent(reason: Reason) -> i32 {
+    counters::count(reason);
+    TC_ACT_SHOT
 }
 
 /// Whether a packet is longer than the interface takes, which `bpf_redirect_neigh` does not ask. One that
@@ -279,7 +281,7 @@ pub fn way_out<A>(flow: &Flow<A>) -> u32 {
 pub fn send(skb: *mut __sk_buff, ifindex: u32) -> i32 {
     // SAFETY: the context of this program.
     if unsafe { (*skb).vlan_present } != 0 && unsafe { bpf_skb_vlan_pop(skb) } != 0 {
-        return TC_ACT_SHOT;
+        return not_sent(Reason::NotSent);
     }
     // SAFETY: no parameters: the kernel looks the route up by the packet's addresses.
     unsafe { bpf_redirect_neigh(ifindex, core::ptr::null_mut(), 0, 0) as i32 }

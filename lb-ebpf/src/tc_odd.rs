@@ -17,7 +17,7 @@ use crate::{
     ingress::Layout,
     rewrite::follow,
     tables::Tables,
-    tc::{is_too_big, send, way_out},
+    tc::{is_too_big, not_sent, send, way_out},
     views::Buffer,
     way::way_back,
 };
@@ -137,20 +137,18 @@ fn later<A: Tables>(packet: Buffer) -> i32 {
     }
     let mut out = way_out(flow);
     if out != 0 && ip.ttl <= 1 {
-        counters::count(Reason::TtlExceeded);
-        return TC_ACT_SHOT;
+        return not_sent(Reason::TtlExceeded);
     }
     if out != 0 && is_too_big(packet.0, out) {
         if flow.kind == backend_kind::NET {
-            counters::count(Reason::TooBig);
-            return TC_ACT_SHOT;
+            return not_sent(Reason::TooBig);
         }
         out = 0;
     }
     match follow(&packet, ETH_LEN, &ip, flow, out != 0) {
         Some(()) if out != 0 => send(packet.0, out),
         Some(()) => TC_ACT_OK,
-        None => TC_ACT_SHOT,
+        None => not_sent(Reason::Malformed),
     }
 }
 
@@ -169,13 +167,12 @@ fn error<A: Tables>(packet: Buffer) -> i32 {
     let forwarded = out != 0;
     if forwarded && ip.ttl <= 1 {
         // No error is sent about an error (RFC 1122 section 3.2.2).
-        counters::count(Reason::TtlExceeded);
-        return TC_ACT_SHOT;
+        return not_sent(Reason::TtlExceeded);
     }
     match translate_error(&packet, ETH_LEN, &ip, &error.quoted, error.flow, forwarded) {
         Some(()) if forwarded => send(packet.0, out),
         Some(()) => TC_ACT_OK,
-        None => TC_ACT_SHOT,
+        None => not_sent(Reason::Malformed),
     }
 }
 
@@ -187,11 +184,11 @@ fn direct<A: Tables>(packet: Buffer, ip: &Ip<A>, flow: &Flow<A>) -> i32 {
         len: ip.len,
         ttl: ip.ttl,
     };
+    if flow.kind == backend_kind::GENEVE {
+        dsr::count_for(ip.len, flow.service);
+    }
     let ctx = TcContext::new(packet.0);
-    dsr::send::<A>(&ctx, &at, flow).unwrap_or_else(|| {
-        counters::count(Reason::NotSent);
-        TC_ACT_SHOT
-    })
+    dsr::send::<A>(&ctx, &at, flow).unwrap_or_else(|| not_sent(Reason::NotSent))
 }
 
 #[inline(always)]
@@ -210,12 +207,11 @@ fn reply<A: Tables>(packet: Buffer, forwarded: bool) -> u32 {
         return NOT_OURS;
     }
     if forwarded && ip.ttl <= 1 {
-        counters::count(Reason::TtlExceeded);
-        return SHOT;
+        return shot(Reason::TtlExceeded);
     }
     match translate_error(&packet, ETH_LEN, &ip, &error.quoted, flow, forwarded) {
         Some(()) => way_back(packet.0, flow),
-        None => SHOT,
+        None => shot(Reason::Malformed),
     }
 }
 
@@ -228,13 +224,19 @@ fn later_reply<A: Tables>(packet: Buffer, ip: &Ip<A>, forwarded: bool) -> u32 {
         return NOT_OURS;
     }
     if forwarded && ip.ttl <= 1 {
-        counters::count(Reason::TtlExceeded);
-        return SHOT;
+        return shot(Reason::TtlExceeded);
     }
     match follow(&packet, ETH_LEN, ip, flow, forwarded) {
         Some(()) => way_back(packet.0, flow),
-        None => SHOT,
+        None => shot(Reason::Malformed),
     }
+}
+
+/// Counts what [`reply`] drops.
+#[inline(always)]
+fn shot(reason: Reason) -> u32 {
+    counters::count(reason);
+    SHOT
 }
 
 #[inline(always)]

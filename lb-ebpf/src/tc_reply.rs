@@ -15,7 +15,7 @@ use crate::{
     ingress::Layout,
     mss, suspect,
     tables::{Table, Tables},
-    tc::{ODD, is_too_big, send, translate},
+    tc::{ODD, is_too_big, not_sent, send, translate},
     tc_odd::{NOT_OURS, SHOT, lb_tc_first4, lb_tc_first6},
     views::Buffer,
     way::way_back,
@@ -121,8 +121,7 @@ fn plain_link_reply<A: Tables>(ctx: &TcContext, first: First, ask: u32) -> Optio
         Reply::Refusal => return Some(REFUSAL),
     };
     if at.ttl <= 1 {
-        counters::count(Reason::TtlExceeded);
-        return Some(TC_ACT_SHOT);
+        return Some(not_sent(Reason::TtlExceeded));
     }
     let out = way_back(ctx.skb.skb, flow);
     if is_too_big(ctx.skb.skb, out) {
@@ -132,7 +131,10 @@ fn plain_link_reply<A: Tables>(ctx: &TcContext, first: First, ask: u32) -> Optio
         return None;
     }
     let done = translate(ctx, &at, &key, flow, true);
-    Some(done.map_or(TC_ACT_SHOT, |()| send(ctx.skb.skb, out)))
+    Some(match done {
+        Some(()) => send(ctx.skb.skb, out),
+        None => not_sent(Reason::Malformed),
+    })
 }
 
 #[inline(always)]
@@ -142,8 +144,10 @@ fn plain_host_reply<A: Tables>(ctx: &TcContext, first: First, ask: u32) -> Optio
         Reply::Odd => return Some(ODD),
         Reply::Refusal => return Some(REFUSAL),
     };
-    let done = translate(ctx, &at, &key, flow, false).is_some();
-    Some(if done { TC_ACT_OK } else { TC_ACT_SHOT })
+    Some(match translate(ctx, &at, &key, flow, false) {
+        Some(()) => TC_ACT_OK,
+        None => not_sent(Reason::Malformed),
+    })
 }
 
 /// What a backend of this node sends to an outside client.

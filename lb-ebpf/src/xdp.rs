@@ -304,7 +304,7 @@ fn ingress<A: Tables + Plain, P: PacketMut>(
                 }
                 _ => None,
             };
-            if !P::SHORTCUT || sent.is_some() {
+            if sent.is_some() {
                 dsr::count_for(at.len, flow.service);
             }
             sent.unwrap_or(GENEVE | (id & BACKEND))

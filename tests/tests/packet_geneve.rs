@@ -274,6 +274,11 @@ fn what_has_tags_or_no_neighbour_is_left_to_the_tc_twin(way: Way) {
     frame.tags = vec![];
     rig.expect_from(net.first, Hook::Xdp, &frame, XDP_PASS, &frame);
     assert_eq!(rig.counters(), [(Reason::ToSlowPath, 2)]);
+    // Whoever sends it counts it.
+    assert_eq!(rig.carried(SERVICE), [0; 4]);
+    let out = rig.run_from(Hook::Ingress, &frame.bytes(), net.first);
+    assert_eq!(out.verdict, TC_REDIRECT);
+    assert_eq!(rig.carried(SERVICE)[0], 1);
 }
 
 fn traffic_class_and_marks_are_copied(way: Way) {
