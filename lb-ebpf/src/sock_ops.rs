@@ -63,8 +63,9 @@ fn opens(ctx: &SockOpsContext) {
     };
     load::add(backend, service);
     let told = BPF_SOCK_OPS_STATE_CB_FLAG | BPF_SOCK_OPS_RETRANS_CB_FLAG;
-    // SAFETY: the helper takes the context.
-    unsafe { bpf_sock_ops_cb_flags_set(ctx.ops, told as i32) };
+    let ops: *mut bpf_sock_ops = ctx.ops;
+    // SAFETY: a context field, and the helper takes the context. What others asked to be told stays.
+    unsafe { bpf_sock_ops_cb_flags_set(ops, ((*ops).bpf_sock_ops_cb_flags | told) as i32) };
 }
 
 /// A socket sends something again. A SYN: the backend is silent, and who connects next is better off elsewhere.

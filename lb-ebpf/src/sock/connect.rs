@@ -52,7 +52,9 @@ fn connect<A: Tables>(ctx: &SockAddrContext, call: &Call, vip: A, set: impl FnOn
     };
     let peer = peer_of(vip, port, id, backend, service);
     if remember::<A>(cookie, proto, backend, &peer).is_err() {
-        return refuse::<A>(CONNECT, proto, &peer, Reason::SockTableFull, ENOBUFS);
+        let reason = Reason::SockTableFull;
+        counters::service(service.id, |stats| stats.refuse(reason as u32));
+        return refuse::<A>(CONNECT, proto, &peer, reason, ENOBUFS);
     }
     trace::call::<A>(CONNECT, proto, &peer, None, false);
     counters::backend(id, |stats| stats.flows += 1);

@@ -2,7 +2,9 @@
 //! back.
 
 use aya_ebpf::{macros::cgroup_sock_addr, programs::SockAddrContext};
-use lb_common::{Addr6, Backend, Be16, Reason, SockKey, SockPeer, trace_hook::SENDMSG};
+use lb_common::{
+    Addr6, Backend, Be16, Reason, Service, SockKey, SockPeer, service_flag, trace_hook::SENDMSG,
+};
 
 use super::{
     ALLOW, Call, ECONNREFUSED, ENOBUFS, Target, draw, peer::restore, peer_of, refuse, remember,
@@ -69,7 +71,7 @@ fn send<A: Tables>(ctx: &SockAddrContext, call: &Call, vip: A, set: impl FnOnce(
         proto,
         pad: 0,
     };
-    if let Some((peer, backend)) = chosen::<A>(&choice) {
+    if let Some((peer, backend)) = chosen::<A>(&choice, service) {
         trace::call::<A>(SENDMSG, proto, &peer, None, true);
         set(A::narrow(&backend.addr));
         call.set_port(backend.port);
@@ -82,7 +84,9 @@ fn send<A: Tables>(ctx: &SockAddrContext, call: &Call, vip: A, set: impl FnOnce(
     };
     let peer = peer_of(vip, port, id, backend, service);
     if remember::<A>(cookie, proto, backend, &peer).is_err() {
-        return refuse::<A>(SENDMSG, proto, &peer, Reason::SockTableFull, ENOBUFS);
+        let reason = Reason::SockTableFull;
+        counters::service(service.id, |stats| stats.refuse(reason as u32));
+        return refuse::<A>(SENDMSG, proto, &peer, reason, ENOBUFS);
     }
     trace::call::<A>(SENDMSG, proto, &peer, None, false);
     // Without the memory the next datagram draws again, by the same cookie.
@@ -96,11 +100,12 @@ fn send<A: Tables>(ctx: &SockAddrContext, call: &Call, vip: A, set: impl FnOnce(
 
 /// The backend that this socket's datagrams to the VIP already go to, while it lives.
 #[inline(always)]
-fn chosen<A: Tables>(choice: &SockKey) -> Option<(SockPeer, &'static Backend)> {
+fn chosen<A: Tables>(choice: &SockKey, service: &Service) -> Option<(SockPeer, &'static Backend)> {
     // SAFETY: copied before any other map call.
     let peer: SockPeer = *unsafe { LB_SOCK_CHOICES.get(choice) }?;
     let backend = LB_BACKENDS.get(peer.backend)?;
-    if !keeps_flows(backend, peer.generation, || false) {
+    let fails_open = || service.flags & service_flag::FAIL_OPEN != 0;
+    if !keeps_flows(backend, peer.generation, fails_open) {
         return None;
     }
     let back = SockKey {
