@@ -21,6 +21,9 @@ pub struct FlowKey<A> {
     pub proto: u32,
 }
 
+/// The generation of backends that never were: a flow with it ends at its client's next packet.
+pub const NOBODY: u32 = 0;
+
 /// What is written into a packet of the flow.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]

@@ -31,7 +31,7 @@ pub use balance::{
     turn_hash,
 };
 pub use dry_run::{DryRun, opening};
-pub use flow::{Flow, FlowKey, direction, flow_flag, tcp_state, touch_interval};
+pub use flow::{Flow, FlowKey, NOBODY, direction, flow_flag, tcp_state, touch_interval};
 pub use hash::{flow_hash, next_hash, scale};
 pub use reason::{Reason, is_refused};
 pub use service::{

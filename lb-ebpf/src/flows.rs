@@ -1,7 +1,8 @@
 //! Following and ending flows.
 
 use lb_common::{
-    Addr4, Addr6, Backend, Flow, FlowKey, Service, ServiceKey, backend_kind, direction, flow_flag,
+    Addr4, Addr6, Backend, Flow, FlowKey, NOBODY, Service, ServiceKey, backend_kind, direction,
+    flow_flag,
     headers::{TCP, UDP, tcp_flag},
     service_flag, tcp_state, touch_interval,
 };
@@ -181,7 +182,14 @@ fn touch<A: Tables>(table: Table, key: &FlowKey<A>, flags: u8) {
                 pair.tcp |= tcp_state::PEER_CLOSED;
             }
         }
-        // The tuple is another flow's by now.
+        // The tuple is another flow's by now: this one ends with its client's next segment, as where its backend is gone.
+        Some(_) if flow.direction == direction::FORWARD => {
+            if !is_over(flow) {
+                load::remove(flow.backend, flow.service);
+            }
+            flow.tcp |= tcp_state::RST;
+            flow.generation = NOBODY;
+        }
         Some(_) => {}
         // A closed flow may have given way to another, whose half stands in the other table.
         None if !is_over(flow) && A::flow(Table::Half, &pair_key).is_none() => {

@@ -10,7 +10,7 @@ use super::{
     resets::{self, Places, Reset},
     suspects,
 };
-use crate::datapath::Datapath;
+use crate::{config::PortRange, datapath::Datapath};
 
 /// Orders to reset flows that may wait.
 const RESETS: usize = 16;
@@ -23,10 +23,18 @@ pub(super) struct Beside {
     pub(super) resets: mpsc::Sender<Reset>,
 }
 
-/// Starts all of it, on the present runtime.
-pub(super) fn start(datapath: &Datapath, published: &Published) -> Result<Beside> {
+/// Starts all of it, on the present runtime; `ports`: what full NAT may use.
+pub(super) fn start(
+    datapath: &Datapath,
+    published: &Published,
+    ports: PortRange,
+) -> Result<Beside> {
     let census = Arc::clone(&published.census);
-    tokio::spawn(collector::run(datapath.flow_tables()?, census));
+    tokio::spawn(collector::run(
+        datapath.flow_tables()?,
+        census,
+        u32::from(ports.max - ports.min) + 1,
+    ));
     let known = Arc::clone(&published.suspects);
     tokio::spawn(suspects::run(datapath.suspects()?, known));
     let changed = Arc::new(Notify::new());

@@ -8,7 +8,7 @@ use std::{
 use arc_swap::ArcSwap;
 use tracing::{error, warn};
 
-use crate::datapath::flows::{Census, FlowTables};
+use crate::datapath::flows::{Census, Fill, FlowTables};
 
 /// Time between two walks through the flow tables.
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -22,8 +22,11 @@ const IDLE: u64 = 1;
 /// A table is called nearly full above this share, percent: new flows begin to push out old ones.
 const NEARLY_FULL: u64 = 90;
 
-/// Walks for as long as the agent runs.
-pub(super) async fn run(tables: FlowTables, census: Arc<ArcSwap<Census>>) {
+/// What the source ports of full NAT are called beside the tables: those in use towards the backend that has most.
+const PORTS: &str = "source ports, to one backend";
+
+/// Walks for as long as the agent runs; `ports`: how many full NAT has.
+pub(super) async fn run(tables: FlowTables, census: Arc<ArcSwap<Census>>, ports: u32) {
     let mut tables = Some(tables);
     let mut failing = false;
     loop {
@@ -49,11 +52,16 @@ pub(super) async fn run(tables: FlowTables, census: Arc<ArcSwap<Census>>) {
         };
         let mut rest = REST;
         match found {
-            Ok(found) => {
+            Ok(mut found) => {
                 failing = false;
                 if is_idle(&found) {
                     rest = REST_IDLE;
                 }
+                found.tables.push(Fill {
+                    name: PORTS,
+                    used: found.ports.values().copied().max().unwrap_or(0),
+                    room: ports,
+                });
                 warn_of_full(&census.load(), &found);
                 census.store(Arc::new(found));
             }
@@ -80,11 +88,23 @@ fn warn_of_full(before: &Census, now: &Census) {
         fill.is_some_and(|fill| u64::from(fill.used) * 100 >= u64::from(fill.room) * NEARLY_FULL)
     };
     for fill in &now.tables {
-        if nearly(now, fill.name) && !nearly(before, fill.name) {
+        if !nearly(now, fill.name) || nearly(before, fill.name) {
+            continue;
+        }
+        let (table, used, room) = (fill.name, fill.used, fill.room);
+        if table == PORTS {
             warn!(
-                table = fill.name,
-                used = fill.used,
-                room = fill.room,
+                table,
+                used,
+                room,
+                "full NAT is about to run out of source ports: new flows will be refused; give it more with \
+                 --snat-ports, or spread the service over more backends"
+            );
+        } else {
+            warn!(
+                table,
+                used,
+                room,
                 "a flow table is nearly full: new flows will push out old ones; give it more room with \
                  --flows, --half-open-flows or --udp-flows"
             );

@@ -13,8 +13,8 @@ use aya::{
     maps::{HashMap, Map, MapData, MapError},
 };
 use lb_common::{
-    Addr4, Addr6, Address, Flow, FlowKey, SockKey, SockPeer, direction, headers::TCP, peer_flag,
-    tcp_state,
+    Addr4, Addr6, Address, Flow, FlowKey, NOBODY, SockKey, SockPeer, backend_kind, direction,
+    headers::TCP, peer_flag, tcp_state,
 };
 use rustix::time::{ClockId, clock_gettime};
 
@@ -28,8 +28,6 @@ use super::{
 /// Entries read with one system call. A bucket of the kernel's table must fit, however unlucky.
 const BATCH: usize = 4_096;
 
-/// The generation of backends that never were.
-const NOBODY: u32 = 0;
 /// A connection of which one side has taken leave is not counted.
 const CLOSED: u8 = tcp_state::RST | tcp_state::FIN | tcp_state::PEER_CLOSED;
 /// `include/uapi/linux/bpf.h`: only what is there already is written.
@@ -72,6 +70,8 @@ pub struct Census {
     pub active: BTreeMap<u32, u32>,
     /// The same by service id.
     pub services: BTreeMap<u32, u32>,
+    /// Source ports that full NAT uses, by backend id: each is one flow's until that is collected.
+    pub ports: BTreeMap<u32, u32>,
     /// Entries that were removed because their flow is over.
     pub removed: u64,
 }
@@ -202,6 +202,9 @@ where
                 return;
             }
             used += 1;
+            if flow.direction == direction::REVERSE && flow.kind == backend_kind::NET {
+                *census.ports.entry(flow.backend).or_default() += 1;
+            }
             if flow.direction == direction::FORWARD
                 && flow.tcp & CLOSED == 0
                 && before.is_current(flow.backend, flow.generation)

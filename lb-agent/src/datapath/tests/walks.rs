@@ -1,7 +1,9 @@
 //! What is done with the flows of the tables.
 
 use aya::maps::{Array, HashMap, Map};
-use lb_common::{Addr4, Backend, Be16, Flow, FlowKey, ServiceState, direction, tcp_state};
+use lb_common::{
+    Addr4, Backend, Be16, Flow, FlowKey, ServiceState, backend_kind, direction, tcp_state,
+};
 
 use super::*;
 
@@ -148,9 +150,20 @@ fn flows_that_are_over_are_collected_and_live_ones_counted() {
         ..flow(60, 0)
     };
     put("LB_FLOWS_TCP4", 5_001, of_another);
+    // The source ports of full NAT, also where nobody can send any more.
+    let port = |flow| Flow {
+        direction: direction::REVERSE,
+        kind: backend_kind::NET,
+        ..flow
+    };
+    put("LB_FLOWS_TCP4", 6_000, port(closed));
+    put("LB_FLOWS_TCP4", 6_001, port(of_another));
+    put("LB_FLOWS_HALF4", 6_000, port(flow(7_440, 1)));
+    put("LB_FLOWS_HALF4", 6_001, port(flow(7_440, 200)));
 
     let census = tables.collect().unwrap();
-    assert_eq!(census.removed, 202);
+    assert_eq!(census.removed, 203);
+    assert_eq!(census.ports, [(3, 3)].into());
     assert_eq!(census.active, [(3, 201)].into());
     assert_eq!(census.services, [(6, 201)].into());
     let counted = (loads.get(&3, 0).unwrap(), loads.get(&4, 0).unwrap());
@@ -158,7 +171,7 @@ fn flows_that_are_over_are_collected_and_live_ones_counted() {
     let state = states.get(&6, 0).unwrap();
     assert_eq!((state.flows, state.turn), (201, 5));
     let used: Vec<_> = census.tables.iter().map(|fill| fill.used).collect();
-    assert_eq!(used, [202, 0, 1, 0, 0, 0]);
+    assert_eq!(used, [204, 1, 1, 0, 0, 0]);
     assert_eq!(census.tables[0].room, 1024);
     assert_eq!(tables.collect().unwrap().removed, 0);
 }

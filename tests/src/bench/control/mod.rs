@@ -85,7 +85,8 @@ pub fn run(report: &mut Report, effort: &Effort) -> Result<()> {
         add_agent(report, services, &taken);
     }
     eprintln!("control: {} apps of Marathon, by an agent", marathon::APPS);
-    add_marathon(report, &marathon::measure(effort, effort.idle)?);
+    // Long enough for what it does once a minute to count for as much as it is.
+    add_marathon(report, &marathon::measure(effort, 4 * effort.idle)?);
     Ok(())
 }
 
