@@ -6,7 +6,7 @@ use lb_common::{
 
 use crate::{
     clock::now,
-    dry_run,
+    dry_run, load,
     maps::{LB_SERVICE_STATES, LB_SOURCE_RATES},
     tables::{ANY, Tables},
 };
@@ -46,7 +46,7 @@ fn check<A: Tables>(service: &Service, key: &FlowKey<A>) -> Result<(), Reason> {
     };
     // SAFETY: a live map value; a lost update of a bucket lets one flow more through.
     let state = unsafe { &mut *state };
-    if service.max_flows != 0 && state.flows >= u64::from(service.max_flows) {
+    if service.max_flows != 0 && load::count(state.flows) >= u64::from(service.max_flows) {
         return Err(Reason::ServiceFull);
     }
     if service.source_rate != 0 && !source_has_token::<A>(service, key) {

@@ -1,7 +1,7 @@
 //! Half-open connections: from the client's SYN until its first ACK they stand in a table of their own.
 
 use lb_common::{
-    Addr4, Addr6, FlowKey, Reason, backend_kind, direction, flow_flag,
+    Addr4, Addr6, Flow, FlowKey, Reason, backend_kind, direction, flow_flag,
     headers::{TCP, tcp_flag},
     suspicion,
 };
@@ -11,7 +11,7 @@ use crate::{
     flows::{begins, forget, is_over, is_served},
     open::{HALF_OPEN, NO_FLOW, OPENED, REFUSAL},
     suspect,
-    tables::{ANY, Table, Tables},
+    tables::{ANY, NOEXIST, Table, Tables},
 };
 
 /// A SYN that comes again is at least so much later, ns; the first time-out is 1 s (RFC 6298 section 2.1). One that is
@@ -28,7 +28,14 @@ fn half<A: Tables>(key: &FlowKey<A>, flags: u8) -> u32 {
     let Some(flow) = A::flow(Table::Half, key) else {
         return NO_FLOW;
     };
-    if begins(flags) {
+    let begins = begins(flags);
+    let first_ack = flow.direction == direction::FORWARD
+        && flags & (tcp_flag::ACK | tcp_flag::RST) == tcp_flag::ACK;
+    if (begins || first_ack) && !holds_tuple(key, flow) {
+        forget(Table::Half, key, flow);
+        return NO_FLOW;
+    }
+    if begins {
         // Sent again, or a new connection from the same port.
         let served = is_served(key, flow);
         if !served {
@@ -43,8 +50,8 @@ fn half<A: Tables>(key: &FlowKey<A>, flags: u8) -> u32 {
             return HALF_OPEN;
         }
         counters::connections(flow.backend, |stats| stats.syn_retransmits += 1);
-        let accepted = flow.flags & flow_flag::TWO_WAY != 0;
-        if !accepted && suspect::leaves(key, flow, suspicion::SILENT) {
+        let answered = flow.flags & flow_flag::TWO_WAY != 0;
+        if !answered && suspect::leaves(key, flow, suspicion::SILENT) {
             counters::count(Reason::BackendSilent);
             forget(Table::Half, key, flow);
             return NO_FLOW;
@@ -54,9 +61,10 @@ fn half<A: Tables>(key: &FlowKey<A>, flags: u8) -> u32 {
     if flow.direction == direction::REVERSE && flags & tcp_flag::RST != 0 {
         return REFUSAL;
     }
-    let first_ack = flow.direction == direction::FORWARD
-        && flags & (tcp_flag::ACK | tcp_flag::RST) == tcp_flag::ACK;
-    if !first_ack {
+    // Only the server's answer makes it an answer: whoever sends both SYN and ACK from addresses that are not his
+    // would fill the main table. (Under direct server return the answer does not come by.)
+    let accepted = backend_kind::is_dsr(flow.kind) || flow.flags & flow_flag::TWO_WAY != 0;
+    if !first_ack || !accepted {
         return HALF_OPEN;
     }
     // Both halves stand in one table or the other at every moment, so that the claim of the source port
@@ -72,8 +80,9 @@ fn half<A: Tables>(key: &FlowKey<A>, flags: u8) -> u32 {
     }
     let pair_key = flow.pair_key(key.proto);
     let moved = match A::flow(Table::Half, &pair_key) {
-        Some(pair) if pair.is_pair_of(key) => A::insert_flow(Table::Main, &pair_key, pair, ANY),
-        _ => A::insert_flow(Table::Main, &pair_key, &flow.pair(key), ANY),
+        Some(pair) => A::insert_flow(Table::Main, &pair_key, pair, ANY),
+        // It is there already: there was no room for this half when it came.
+        None => Ok(()),
     }
     .and_then(|()| A::insert_flow(Table::Main, key, flow, ANY));
     if moved.is_err() {
@@ -83,6 +92,19 @@ fn half<A: Tables>(key: &FlowKey<A>, flags: u8) -> u32 {
     A::remove_flow(Table::Half, key);
     A::remove_flow(Table::Half, &pair_key);
     OPENED
+}
+
+/// Whether the flow still has the tuple of its other half, which is put back if it was evicted.
+#[inline(always)]
+fn holds_tuple<A: Tables>(key: &FlowKey<A>, flow: &Flow<A>) -> bool {
+    if backend_kind::is_dsr(flow.kind) {
+        return true;
+    }
+    let pair_key = flow.pair_key(key.proto);
+    match A::flow(Table::Half, &pair_key).or_else(|| A::flow(Table::Main, &pair_key)) {
+        Some(other) => other.is_pair_of(key),
+        None => A::insert_flow(Table::Half, &pair_key, &flow.pair(key), NOEXIST).is_ok(),
+    }
 }
 
 /// [`half`] for IPv4: [`NO_FLOW`], [`HALF_OPEN`] or, once it is moved, [`OPENED`].

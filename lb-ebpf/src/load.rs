@@ -11,8 +11,17 @@ use crate::{
 /// Flows of a backend.
 #[inline(always)]
 pub fn flows(backend: u32) -> u64 {
-    LB_LOADS.get(backend).copied().unwrap_or(0)
+    count(LB_LOADS.get(backend).copied().unwrap_or(0))
 }
+
+/// What a counter says that another CPU may be taking below zero, and back, this very moment.
+#[inline(always)]
+pub fn count(flows: u64) -> u64 {
+    if flows > MOST { 0 } else { flows }
+}
+
+/// More is less than none.
+const MOST: u64 = u64::MAX / 2;
 
 /// Whether a backend may be given another flow.
 #[inline(always)]
@@ -70,10 +79,11 @@ pub fn remove(backend: u32, service: u32) {
 /// As [`fetch_add`].
 #[inline(always)]
 unsafe fn down(flows: *mut u64) {
+    // Two CPUs may each have seen the last flow end: whoever finds none left gives back what it took.
     // SAFETY: as the caller says.
     unsafe {
-        if flows.read_volatile() != 0 {
-            fetch_add(flows, u64::MAX);
+        if count(fetch_add(flows, u64::MAX)) == 0 {
+            fetch_add(flows, 1);
         }
     }
 }

@@ -34,6 +34,10 @@ pub const REFUSAL: u32 = u32::MAX - 5;
 
 /// An entry that has been silent this long may be overwritten by another flow's claim, ns.
 const CLAIM_IDLE: u64 = 60_000_000_000;
+/// A half-open connection that has been silent this long may lose its source port to a new one, ns: longer than a
+/// network takes that answers at all, and far less than the entry lives. Else a few dozen SYNs a second that nobody
+/// means would hold all ports to a backend.
+const HALF_CLAIM_IDLE: u64 = 5_000_000_000;
 /// Source ports tried before a new flow is dropped.
 const SNAT_TRIES: u32 = 16;
 
@@ -92,9 +96,13 @@ fn open<A: Tables>(key: &FlowKey<A>, flags: u8, ifindex: u32) -> u32 {
             NOT_OURS
         };
     };
-    let opened = match admitted(key, service) {
-        Ok(()) => try_open(key, service, flags, ifindex).map_err(|reason| reason as u32),
-        refused => refused,
+    let opened = match reaches(key, service) {
+        // What a service keeps count of is not spent on those who do not come so far.
+        Err(reason) => Err(reason as u32),
+        Ok(()) => match admitted(key, service) {
+            Ok(()) => try_open(key, service, flags, ifindex).map_err(|reason| reason as u32),
+            refused => refused,
+        },
     };
     if !dry_run::is_on() {
         counters::service(service.id, |stats| match opened {
@@ -107,6 +115,18 @@ fn open<A: Tables>(key: &FlowKey<A>, flags: u8, ifindex: u32) -> u32 {
         Ok(()) => OPENED,
         Err(reason) => reason,
     }
+}
+
+/// Whether a flow from this source may be opened at all, and now.
+#[inline(always)]
+fn reaches<A: Tables>(key: &FlowKey<A>, service: &Service) -> Result<(), Reason> {
+    if guard::is_spent() {
+        return Err(Reason::NewFlowGuard);
+    }
+    if service.flags & service_flag::EXTERNAL == 0 && !A::source_allowed(key.src) {
+        return Err(Reason::SourceNotAllowed);
+    }
+    Ok(())
 }
 
 /// The number of the reason why the service does not take this client's flow.
@@ -138,12 +158,6 @@ fn try_open<A: Tables>(
     flags: u8,
     ifindex: u32,
 ) -> Result<(), Reason> {
-    if guard::is_spent() {
-        return Err(Reason::NewFlowGuard);
-    }
-    if service.flags & service_flag::EXTERNAL == 0 && !A::source_allowed(key.src) {
-        return Err(Reason::SourceNotAllowed);
-    }
     let client = AffinityKey {
         client: key.src.widen(),
         service: service.id,
@@ -311,7 +325,7 @@ fn claim_source_port<A: Tables>(
     for _ in 0..SNAT_TRIES {
         pair_key.dport = Be16::new(node.snat_port_min.wrapping_add(offset as u16));
         pair.set_deltas(pair_key);
-        if claim(pair_key, pair) {
+        if claim(pair_key, pair) || takes_over(pair_key, pair) {
             return Ok(());
         }
         offset += stride;
@@ -335,6 +349,17 @@ fn claim<A: Tables>(pair_key: &FlowKey<A>, pair: &Flow<A>) -> bool {
         return false;
     }
     true
+}
+
+/// Takes the tuple of a half-open connection that came to nothing, which finds out when it goes on
+/// ([`crate::half`]).
+#[inline(always)]
+fn takes_over<A: Tables>(pair_key: &FlowKey<A>, pair: &Flow<A>) -> bool {
+    table_of(pair_key) == Table::Half
+        && A::flow(Table::Half, pair_key)
+            .is_some_and(|held| pair.last_seen.saturating_sub(held.last_seen) > HALF_CLAIM_IDLE)
+        && A::flow(Table::Main, pair_key).is_none()
+        && A::insert_flow(Table::Half, pair_key, pair, ANY).is_ok()
 }
 
 /// DNAT: the client keeps its address and port, so the reverse tuple is given; another flow may hold it

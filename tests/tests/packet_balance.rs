@@ -57,6 +57,7 @@ each_way!(
     a_service_whose_backends_are_all_full_is_refused,
     a_service_with_all_the_flows_it_may_have_is_refused,
     a_service_takes_no_more_new_flows_than_its_rate,
+    who_may_not_come_from_outside_spends_no_rate,
     a_source_opens_no_more_flows_than_its_rate_and_harms_no_other,
     an_allow_list_keeps_all_others_out,
     a_deny_list_lets_all_others_in,
@@ -191,6 +192,16 @@ fn a_service_takes_no_more_new_flows_than_its_rate(way: Way) {
     rig.expect_dropped(Hook::Xdp, &way.opening(client(way, 1), way.vip(1)));
 }
 
+fn who_may_not_come_from_outside_spends_no_rate(way: Way) {
+    let mut rig = many(way, 2);
+    rig.shape(way, SLOTS_SMALL, |s| (s.rate, s.source_rate) = (8, 8));
+    for _ in 0..50 {
+        rig.expect_dropped(Hook::Xdp, &way.opening(way.stranger(), way.vip(1)));
+    }
+    assert_eq!(rig.counters(), [(Reason::SourceNotAllowed, 50)]);
+    assert_ne!(chosen(&rig, way, way.client(1)), 0);
+}
+
 fn a_source_opens_no_more_flows_than_its_rate_and_harms_no_other(way: Way) {
     let mut rig = many(way, 2);
     rig.shape(way, SLOTS_SMALL, |s| s.source_rate = 8);
@@ -265,4 +276,22 @@ fn a_flow_is_counted_out_when_it_ends_and_only_once(way: Way) {
     // The next connection from the same port is a flow of its own.
     rig.run(Hook::Xdp, &syn);
     assert_eq!((rig.load(1), rig.service_load()), (2, 2));
+}
+
+each_tcp_way!(a_flow_that_is_counted_out_twice_leaves_no_less_than_none);
+
+fn a_flow_that_is_counted_out_twice_leaves_no_less_than_none(way: Way) {
+    let mut rig = many(way, 1);
+    rig.limit(1, 1, 1);
+    rig.shape(way, SLOTS_SMALL, |s| s.max_flows = 1);
+    rig.run(Hook::Xdp, &way.opening(client(way, 1), way.vip(1)));
+    rig.set_load(1, 0);
+    rig.set_service_load(0);
+    rig.run(
+        Hook::Xdp,
+        &way.segment(client(way, 1), way.vip(1), Segment::Rst),
+    );
+    assert_eq!((rig.load(1), rig.service_load()), (0, 0));
+    assert_eq!(chosen(&rig, way, client(way, 2)), 1);
+    assert_eq!((rig.load(1), rig.service_load()), (1, 1));
 }

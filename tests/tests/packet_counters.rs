@@ -157,6 +157,7 @@ fn a_reset_is_counted_for_the_side_that_sent_it(way: Way) {
     for by_client in [true, false] {
         let rig = Rig::serving(way, backend_kind::HOST);
         from_client(&rig, way, Segment::Syn);
+        from_host(&rig, way, Segment::SynAck);
         from_client(&rig, way, Segment::Ack);
         if by_client {
             from_client(&rig, way, Segment::Rst);
@@ -166,12 +167,15 @@ fn a_reset_is_counted_for_the_side_that_sent_it(way: Way) {
         // The other side's reset of what is reset already.
         from_client(&rig, way, Segment::Rst);
         from_host(&rig, way, Segment::Rst);
+        let counted = counted(&rig);
         assert_eq!(
-            counted(&rig),
+            counted,
             ConnectionStats {
                 closed: 1,
                 client_resets: by_client.into(),
                 backend_resets: (!by_client).into(),
+                handshakes: 1,
+                handshake_ns: counted.handshake_ns,
                 ..none()
             }
         );

@@ -93,10 +93,14 @@ fn full_nat_takes_the_nodes_port_to_a_backend_elsewhere_and_back(way: Way) {
 
 fn dnat_takes_the_nodes_port_to_a_socket_of_this_host_and_back(way: Way) {
     let rig = standing(way, backend_kind::HOST);
-    for segment in [Segment::Syn, Segment::Ack, Segment::Rst] {
+    for (segment, answer) in [
+        (Segment::Syn, Segment::SynAck),
+        (Segment::Ack, Segment::Ack),
+        (Segment::Rst, Segment::Rst),
+    ] {
         let frame = way.segment(way.client(1), public(way), segment);
         rig.expect(Hook::Xdp, &frame, XDP_PASS, &frame.clone().to(way.host()));
-        let reply = way.segment(way.host(), way.client(1), segment);
+        let reply = way.segment(way.host(), way.client(1), answer);
         let wanted = reply.clone().from(public(way));
         rig.expect(Hook::Egress, &reply, TC_OK, &wanted);
     }

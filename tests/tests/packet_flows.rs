@@ -113,6 +113,10 @@ each_tcp_way!(
     a_syn_on_a_closed_connection_chooses_afresh,
     a_syn_ack_does_not_open_a_closed_connection_anew,
     the_acknowledgement_moves_a_half_open_connection,
+    an_acknowledgement_of_nothing_moves_no_connection,
+    a_flow_whose_tuple_was_given_away_ends_with_its_next_segment,
+    a_half_open_flow_whose_tuple_was_given_away_does_not_take_it_back,
+    a_half_that_was_evicted_before_the_acknowledgement_comes_back,
     a_cpu_opens_no_more_flows_than_the_guard_lets_it,
     a_flood_of_syns_evicts_no_established_flow,
     a_closed_flow_gives_way_to_another,
@@ -220,6 +224,67 @@ fn the_acknowledgement_moves_a_half_open_connection(way: Way) {
     assert_eq!((rig.half_open(way).len(), rig.established(way)), (0, both));
 }
 
+fn an_acknowledgement_of_nothing_moves_no_connection(way: Way) {
+    let rig = Rig::serving(way, backend_kind::HOST);
+    rig.run(Hook::Xdp, &way.opening(way.client(1), way.vip(1)));
+    for _ in 0..3 {
+        let frame = way.later(way.client(1), way.vip(1));
+        rig.expect(Hook::Xdp, &frame, XDP_PASS, &frame.clone().to(way.host()));
+    }
+    assert_eq!(
+        (rig.half_open(way).len(), rig.established(way).len()),
+        (2, 0)
+    );
+}
+
+fn a_flow_whose_tuple_was_given_away_ends_with_its_next_segment(way: Way) {
+    let mut rig = two_vips(way);
+    rig.accepted(way, way.client(1), way.vip(1));
+    rig.age_flow(way, way.host(), way.client(1), 61 * SECOND);
+    rig.age_flow(way, way.client(1), way.vip(1), 61 * SECOND);
+    rig.accepted(way, way.client(1), way.vip(2));
+    assert_eq!(rig.flows(way).len(), 3);
+    let stolen = rig.flow(way, way.host(), way.client(1)).unwrap();
+    // Its first segment says that it has no answers any more; the second is reset by the stack.
+    let old = way.later(way.client(1), way.vip(1));
+    rig.run(Hook::Xdp, &old);
+    rig.expect_untouched(Hook::Xdp, &old);
+    assert_eq!(rig.counter(Reason::BackendGone), 1);
+    assert_eq!(rig.flow(way, way.client(1), way.vip(1)), None);
+    let now = rig.flow(way, way.host(), way.client(1));
+    assert_eq!(now, Some(stolen), "the other flow is as it was");
+    assert_eq!(rig.load(1), 1, "one of the two is over");
+}
+
+fn a_half_open_flow_whose_tuple_was_given_away_does_not_take_it_back(way: Way) {
+    let mut rig = two_vips(way);
+    rig.run(Hook::Xdp, &way.opening(way.client(1), way.vip(1)));
+    rig.run(
+        Hook::Egress,
+        &way.segment(way.host(), way.client(1), Segment::SynAck),
+    );
+    rig.age_flow(way, way.host(), way.client(1), 61 * SECOND);
+    rig.accepted(way, way.client(1), way.vip(2));
+    let other = rig.flow(way, way.host(), way.client(1)).unwrap();
+    rig.expect_dropped(Hook::Xdp, &way.later(way.client(1), way.vip(1)));
+    assert_eq!(rig.counter(Reason::FlowCollision), 1);
+    assert_eq!(rig.flow(way, way.client(1), way.vip(1)), None);
+    assert_eq!(rig.flow(way, way.host(), way.client(1)), Some(other));
+}
+
+fn a_half_that_was_evicted_before_the_acknowledgement_comes_back(way: Way) {
+    let mut rig = Rig::serving(way, backend_kind::HOST);
+    rig.run(Hook::Xdp, &way.opening(way.client(1), way.vip(1)));
+    rig.run(
+        Hook::Egress,
+        &way.segment(way.host(), way.client(1), Segment::SynAck),
+    );
+    let both = rig.flows(way);
+    rig.evict(way, way.host(), way.client(1));
+    rig.run(Hook::Xdp, &way.later(way.client(1), way.vip(1)));
+    assert_eq!(rig.established(way), both);
+}
+
 fn a_cpu_opens_no_more_flows_than_the_guard_lets_it(way: Way) {
     let rig = Rig::guarded(8).with_service(way, backend_kind::HOST);
     let kept = way.opening(way.client(1), way.vip(1));
@@ -242,8 +307,7 @@ fn a_flood_of_syns_evicts_no_established_flow(way: Way) {
     let of = |n: u8, port: u16| SocketAddr::new(way.client(n).ip(), port);
     let kept: Vec<_> = (0..ESTABLISHED).map(|n| of(1, 20_000 + n)).collect();
     for &client in &kept {
-        rig.run(Hook::Xdp, &way.opening(client, way.vip(1)));
-        rig.run(Hook::Xdp, &way.later(client, way.vip(1)));
+        rig.accepted(way, client, way.vip(1));
     }
     for port in 0..2 * 16_384_u16 {
         rig.run(Hook::Xdp, &way.opening(of(2, 1_024 + port), way.vip(1)));

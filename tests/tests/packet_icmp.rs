@@ -380,10 +380,16 @@ each_tcp_way!(
 fn errors_about_established_connections_are_translated_as_well(way: Way) {
     let given = given(way, backend_kind::NET);
     assert_eq!(given.rig.established(way), []);
-    let frame = way.later(way.client(1), way.vip(1));
-    given
-        .rig
-        .run_from(Hook::Xdp, &frame.bytes(), given.net.first);
+    let opened = given.rig.flow(way, way.client(1), way.vip(1));
+    let (node, backend) = opened.expect("a flow").leaves;
+    for frame in [
+        way.segment(backend, node, Segment::SynAck),
+        way.later(way.client(1), way.vip(1)),
+    ] {
+        given
+            .rig
+            .run_from(Hook::Xdp, &frame.bytes(), given.net.first);
+    }
     assert_eq!(given.rig.half_open(way), []);
     for (frames, mac) in [
         (given.there(), GATEWAY_MAC),

@@ -7,6 +7,9 @@ use lb_common::{NodeConfig, Reason, SLOTS_SMALL, backend_kind};
 use lb_tests::{each_tcp_way, each_way, packet::*};
 
 /// The source that a client's flow was given.
+/// In ns.
+const SECOND: u64 = 1_000_000_000;
+
 fn claimed(rig: &Rig, way: Way, client: SocketAddr) -> SocketAddr {
     rig.flow(way, client, way.vip(1)).expect("a flow").leaves.0
 }
@@ -214,6 +217,26 @@ fn a_range_of_two_ports_serves_two_flows_of_a_backend_and_drops_the_third(way: W
     }
 }
 
+fn a_connection_that_came_to_nothing_gives_its_port_to_another(way: Way) {
+    let mut rig = Rig::serving(way, backend_kind::NET);
+    rig.node(way, 30_000, 1);
+    let syn = |n| way.opening(way.client(n), way.vip(1));
+    let claimed = |rig: &Rig, n| claimed(rig, way, way.client(n));
+    rig.expect_untouched(Hook::Xdp, &syn(1));
+    let port = claimed(&rig, 1);
+    rig.age_flow(way, way.backend(1), port, 4 * SECOND);
+    rig.expect_dropped(Hook::Xdp, &syn(2));
+    rig.age_flow(way, way.backend(1), port, 2 * SECOND);
+    rig.expect_untouched(Hook::Xdp, &syn(2));
+    assert_eq!(claimed(&rig, 2), port);
+    // Its client comes back: there is no port for it, and the other's is left to it.
+    rig.age_flow(way, way.client(1), way.vip(1), 6 * SECOND);
+    rig.expect_dropped(Hook::Xdp, &syn(1));
+    assert_eq!(rig.flow(way, way.client(1), way.vip(1)), None);
+    assert_eq!(claimed(&rig, 2), port);
+    assert_eq!(rig.counter(Reason::NoSnatPort), 2);
+}
+
 fn every_port_of_a_small_range_is_found(way: Way) {
     let mut rig = Rig::serving(way, backend_kind::NET);
     for ports in [1_u8, 3, 4, 7, 9, 15, 16] {
@@ -287,7 +310,10 @@ fn a_backend_reaches_itself_by_its_own_vip(way: Way) {
     assert_eq!(rig.counters(), []);
 }
 
-each_tcp_way!(a_segment_whose_flow_was_evicted_is_left_to_the_stack);
+each_tcp_way!(
+    a_segment_whose_flow_was_evicted_is_left_to_the_stack,
+    a_connection_that_came_to_nothing_gives_its_port_to_another
+);
 
 fn a_segment_whose_flow_was_evicted_is_left_to_the_stack(way: Way) {
     let mut rig = Rig::serving(way, backend_kind::NET);

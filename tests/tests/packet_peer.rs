@@ -61,6 +61,10 @@ fn later_packets_stay_with_their_backend_and_go_the_short_way(way: Way) {
     let mut rig = receiving(way, backend_kind::HOST);
     let open = way.opening(way.client(1), way.vip(1));
     rig.run_bytes(Hook::Xdp, &shim(way).around(&open.bytes()));
+    rig.run(
+        Hook::Egress,
+        &way.segment(way.host(), way.client(1), Segment::SynAck),
+    );
     let frame = way.later(way.client(1), way.vip(1));
     let frame = Frame {
         payload: vec![7; 64],

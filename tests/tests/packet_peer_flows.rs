@@ -78,6 +78,10 @@ fn a_handshake_is_half_open_until_the_clients_ack(way: Way) {
         rig.age_flow(way, way.client(1), way.vip(1), 1_000_000_000);
     }
     assert_eq!(rig.connections(1).syn_retransmits, 1);
+    rig.run(
+        Hook::Egress,
+        &way.segment(way.host(), way.client(1), Segment::SynAck),
+    );
     let frame = way.later(way.client(1), way.vip(1));
     rig.run_bytes(Hook::Xdp, &shim(way).around(&frame.bytes()));
     assert_eq!(

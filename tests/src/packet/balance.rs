@@ -50,6 +50,14 @@ impl Rig {
         map.get(&SERVICE, 0).unwrap().flows
     }
 
+    /// Sets how many flows the rig's service is thought to have.
+    pub fn set_service_load(&mut self, flows: u64) {
+        let mut map: Array<_, ServiceState> = self.map("LB_SERVICE_STATES");
+        let state = map.get(&SERVICE, 0).unwrap();
+        map.set(SERVICE, ServiceState { flows, ..state }, 0)
+            .unwrap();
+    }
+
     /// What is known of a backend that does not answer.
     pub fn suspect(&mut self, id: u32) -> Suspect {
         let map: Array<_, Suspect> = self.map("LB_SUSPECTS");

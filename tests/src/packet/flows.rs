@@ -8,7 +8,7 @@ use lb_common::{
     fragment::{FRAGMENT_LIFE, FragmentKey, FragmentPorts},
 };
 
-use super::{Rig, Way, sys::empty};
+use super::{Hook, Rig, Segment, Way, sys::empty};
 
 /// One half of a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,6 +87,14 @@ impl Rig {
         } else {
             Vec::new()
         }
+    }
+
+    /// Opens a connection to a backend on the node, all three segments of it.
+    pub fn accepted(&self, way: Way, client: SocketAddr, vip: SocketAddr) {
+        self.run(Hook::Xdp, &way.opening(client, vip));
+        let answer = way.segment(way.host(), client, Segment::SynAck);
+        self.run(Hook::Egress, &answer);
+        self.run(Hook::Xdp, &way.later(client, vip));
     }
 
     /// The half by which a packet would be translated.
