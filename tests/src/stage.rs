@@ -3,9 +3,10 @@
 
 use std::{
     fs,
-    io::Read as _,
+    io::{Read as _, Write as _},
     net::{IpAddr, SocketAddr, TcpStream},
     path::PathBuf,
+    thread,
     time::Duration,
 };
 
@@ -14,7 +15,7 @@ use serde_json::Value;
 use socket2::{Domain, Socket, Type};
 
 use crate::lab::{
-    Finished, Host, HostSpec, Lab, Process, programs::agent, servers::Server, wait_until,
+    Finished, Host, HostSpec, Lab, Process, UPLINK, programs::agent, servers::Server, wait_until,
 };
 
 /// How long anything may take.
@@ -244,4 +245,39 @@ pub fn connect_from(client: &Host, port: u16, vip: &str) -> std::io::Result<(Tcp
     let mut name = [0; 2];
     stream.read_exact(&mut name)?;
     Ok((stream, String::from_utf8_lossy(&name).into_owned()))
+}
+
+/// Sends this much to a server that echoes and reads it again; gives the server's name.
+///
+/// # Errors
+///
+/// As `connect`, `read` and `write` give them.
+pub fn echoed(client: &Host, to: SocketAddr, bytes: usize) -> std::io::Result<String> {
+    let dial = || {
+        let mut stream = TcpStream::connect_timeout(&to, CONNECT)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        let mut name = [0; 2];
+        stream.read_exact(&mut name)?;
+        let mut sender = stream.try_clone()?;
+        let writer = thread::spawn(move || {
+            let payload: Vec<u8> = (0..=u8::MAX).cycle().take(bytes).collect();
+            sender.write_all(&payload)
+        });
+        let mut back = vec![0; bytes];
+        stream.read_exact(&mut back)?;
+        writer.join().expect("no panic")?;
+        let same = back.iter().zip((0..=u8::MAX).cycle()).all(|(a, b)| *a == b);
+        assert!(same, "what comes back is what was sent");
+        Ok(String::from_utf8_lossy(&name).into_owned())
+    };
+    client.enter(dial).expect("in the host")
+}
+
+/// Bytes that came in (`rx`) or went out (`tx`) by a host's network card.
+pub fn bytes(host: &Host, way: &str) -> u64 {
+    let shown = host.run(&["ip", "-s", "-j", "link", "show", UPLINK]);
+    let shown = shown.and_then(|shown| shown.ok()).expect("ip");
+    let links: Value = serde_json::from_str(&shown).expect("JSON");
+    let bytes = links[0]["stats64"][way]["bytes"].as_u64();
+    bytes.unwrap_or_else(|| panic!("{way} of {}: {shown}", host.name()))
 }

@@ -2,11 +2,10 @@
 #![allow(clippy::expect_used, reason = "a test says what it expects")]
 
 use std::{
+    collections::BTreeMap,
     fs,
-    io::{Read as _, Write as _},
-    net::{SocketAddr, TcpStream, UdpSocket},
+    net::{SocketAddr, UdpSocket},
     path::PathBuf,
-    thread,
     time::{Duration, Instant},
 };
 
@@ -18,6 +17,7 @@ use lb_tests::{
         servers::Server,
         wait_until,
     },
+    stage::{bytes, connect, echoed},
     task::READY,
 };
 use serde_json::Value;
@@ -82,14 +82,18 @@ impl Node {
         node
     }
 
-    /// `null` while the agent does not answer.
     fn status(&self) -> Value {
+        self.ask(&["status"])
+    }
+
+    /// What a subcommand prints with `--json`; `null` while the agent does not answer.
+    fn ask(&self, words: &[&str]) -> Value {
         let (program, dir) = (
             agent().expect("an agent"),
             self.run_dir.display().to_string(),
         );
-        let argv = [&program, "status", "--json", "--run-dir", &dir];
-        let shown = self.host.run(&argv).expect("status runs");
+        let argv = [&[program.as_str()], words, &["--json", "--run-dir", &dir]].concat();
+        let shown = self.host.run(&argv).expect("it runs");
         serde_json::from_str(&shown.stdout).unwrap_or_default()
     }
 
@@ -100,16 +104,6 @@ impl Node {
         let mut drops = drops.into_iter().flatten();
         let found = drops.find(|drop| drop["reason"] == reason);
         found.and_then(|drop| drop["packets"].as_u64()).unwrap_or(0)
-    }
-
-    /// Bytes that came in or went out by its network card.
-    fn bytes(&self, way: &str) -> u64 {
-        let file = format!("/sys/class/net/eth0/statistics/{way}_bytes");
-        let shown = self.host.run(&["ip", "-s", "-j", "link", "show", "eth0"]);
-        let shown = shown.and_then(|shown| shown.ok()).expect("ip");
-        let links: Value = serde_json::from_str(&shown).expect("JSON");
-        let bytes = links[0]["stats64"][way]["bytes"].as_u64();
-        bytes.unwrap_or_else(|| panic!("{file}: {shown}"))
     }
 
     fn write(&self, services: &str) {
@@ -199,28 +193,6 @@ fn vip(ipv6: bool, (port, _): (u16, u16)) -> SocketAddr {
     SocketAddr::new(addr.parse().expect("an address"), port)
 }
 
-/// Sends this much and reads it again; gives the server's name.
-fn echoed(client: &Host, to: SocketAddr, bytes: usize) -> std::io::Result<String> {
-    let dial = || {
-        let mut stream = TcpStream::connect_timeout(&to, 4 * TRY)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        let mut name = [0; 2];
-        stream.read_exact(&mut name)?;
-        let mut sender = stream.try_clone()?;
-        let writer = thread::spawn(move || {
-            let payload: Vec<u8> = (0..=u8::MAX).cycle().take(bytes).collect();
-            sender.write_all(&payload)
-        });
-        let mut back = vec![0; bytes];
-        stream.read_exact(&mut back)?;
-        writer.join().expect("no panic")?;
-        let same = back.iter().zip((0..=u8::MAX).cycle()).all(|(a, b)| *a == b);
-        assert!(same, "what comes back is what was sent");
-        Ok(String::from_utf8_lossy(&name).into_owned())
-    };
-    client.enter(dial).expect("in the host")
-}
-
 /// Sends a datagram until an answer comes back: the first ones may only teach the sender the path's MTU.
 fn answered(client: &Host, to: SocketAddr, length: usize) -> String {
     let payload: Vec<u8> = (0..=u8::MAX).cycle().take(length).collect();
@@ -257,12 +229,15 @@ fn everything_is_answered_by_the_peer(mode: &str, flags: &[&str]) {
         let outcome = ask(client, &to.to_string(), 20, family).expect("probe");
         expect_all(&outcome, to, Some(seen)).expect("it is served");
         // What is sent back does not come by the first node.
-        let before = (first.bytes("rx"), first.bytes("tx"));
+        let before = (bytes(&first.host, "rx"), bytes(&first.host, "tx"));
         let path = format!("/download?bytes={}", 10 * MEGABYTE);
         let reply = client.enter(|| http::get(to, &path)).expect("in the host");
         let reply = reply.expect("a download");
         assert_eq!((reply.status, reply.body.len()), (200, 10 * MEGABYTE));
-        let after = (first.bytes("rx") - before.0, first.bytes("tx") - before.1);
+        let after = (
+            bytes(&first.host, "rx") - before.0,
+            bytes(&first.host, "tx") - before.1,
+        );
         assert!(
             after.0 < 2 * MEGABYTE as u64,
             "{after:?} bytes by the first node"
@@ -272,11 +247,11 @@ fn everything_is_answered_by_the_peer(mode: &str, flags: &[&str]) {
             "{after:?} bytes by the first node"
         );
         // The client's segments fit, although the way to the peer is no wider than its own.
-        let before = first.bytes("tx");
+        let before = bytes(&first.host, "tx");
         let server = echoed(client, vip(ipv6, ECHO), 5 * MEGABYTE).expect("an upload");
         assert_eq!(server, "n2");
         assert!(
-            first.bytes("tx") - before > 5 * MEGABYTE as u64,
+            bytes(&first.host, "tx") - before > 5 * MEGABYTE as u64,
             "it went by the first node"
         );
         for length in [1, 100, 1_300] {
@@ -325,6 +300,53 @@ fn a_service_of_no_mode_goes_by_peers_where_the_operator_says_so() {
     let outcome = ask(&stage.client, &to.to_string(), 10, &[]).expect("probe");
     let node = "10.77.0.1".parse().expect("an address");
     expect_all(&outcome, to, Some(node)).expect("it is served by full NAT");
+}
+
+#[test]
+fn a_backend_at_no_peer_is_carried_by_full_nat_and_each_way_is_shown_as_what_it_is() {
+    let stage = Stage::up("auto", &["--dsr"]);
+    // An address of the third node that nobody calls a peer's.
+    let add = ["ip", "address", "add", "10.77.0.33/24", "dev", "eth0"];
+    let added = stage.nodes[2].host.run(&add).and_then(|done| done.ok());
+    added.expect("an address");
+    for node in &stage.nodes {
+        let backends = "['10.77.0.2:7007', '10.77.0.33:7007']";
+        node.write(&format!(
+            "services:\n- {{address: 10.99.0.8, port: 7, backends: {backends}}}\n"
+        ));
+    }
+    let mut open = BTreeMap::new();
+    wait_until("both backends serve", PATIENCE, || {
+        let dialed = connect(&stage.client, "10.99.0.8:7");
+        open.extend(dialed.map(|(stream, name)| (name, stream)));
+        open.len() == 2
+    })
+    .expect("they do");
+    let first = &stage.nodes[0];
+    let told = first.ask(&["flows"]);
+    let flows = told["flows"].as_array().expect("flows").iter();
+    let ways: BTreeMap<_, _> = flows
+        .map(|flow| (flow["backend"].as_str(), flow["how"].as_str()))
+        .collect();
+    let expected = [("10.77.0.2:7007", "dsr-geneve"), ("10.77.0.33:7007", "nat")];
+    assert_eq!(ways, expected.map(|(at, how)| (Some(at), Some(how))).into());
+    let told = first.ask(&["explain", "10.77.0.100:1", "10.99.0.8:7"]);
+    assert_eq!(told["service"]["mode"], "dsr-geneve", "{told}");
+    let choice = &told["choice"];
+    assert_eq!(choice["how"].as_str(), ways[&choice["backend"].as_str()]);
+    // What is known of both, and of the one whose answers come by.
+    let traffic = |status: &Value, at: &str| {
+        let backends = status["services"][0]["backends"].as_array();
+        let found = backends.into_iter().flatten().find(|one| one["addr"] == at);
+        found.map_or(Value::Null, |backend| backend["traffic"].clone())
+    };
+    let status = first.status();
+    for (at, known) in [("10.77.0.2:7007", false), ("10.77.0.33:7007", true)] {
+        let traffic = traffic(&status, at);
+        assert!(traffic["bytes_in"].as_u64() > Some(0), "{at}: {traffic}");
+        assert_eq!(traffic["bytes_out"].as_u64() > Some(0), known, "{traffic}");
+        assert_eq!(traffic["bytes_out"].is_null(), !known, "{traffic}");
+    }
 }
 
 #[test]

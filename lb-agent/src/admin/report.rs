@@ -84,7 +84,7 @@ pub struct ServiceReport {
     pub protocol: Protocol,
     /// How backends are chosen: `maglev`, `least-conn`, `round-robin` or `source`.
     pub algorithm: String,
-    /// How packets from outside get to backends: `auto`, `nat`, `dsr-ipip` or `dsr-l2`.
+    /// How packets from outside get to backends: `auto`, `nat`, `dsr-geneve`, `dsr-ipip` or `dsr-l2`.
     #[serde(default)]
     pub mode: String,
     /// Ports of the node's own addresses at which it stands, host byte order, ascending.

@@ -86,26 +86,24 @@ fn fill_service(service: &mut ServiceReport, counted: &Counted) {
         .collect();
     let ids = places.iter().map(|place| place.id);
     service.id = ids.min().unwrap_or(0);
-    let is_dsr = places.iter().any(|place| place.is_dsr);
-    let elsewhere = service.backends.iter().any(|backend| {
-        let endpoint = Endpoint::new(backend.addr, service.protocol.number());
-        let counts = counted.backends.get(&endpoint);
-        counts.is_some_and(|counts| counts.is_elsewhere)
-    });
-    service.traffic = service_traffic(&places, !(is_dsr && elsewhere));
+    let mut all_answers = true;
     for backend in &mut service.backends {
         let endpoint = Endpoint::new(backend.addr, service.protocol.number());
         if let Some(counts) = counted.backends.get(&endpoint) {
-            backend.traffic = backend_traffic(counts, is_dsr);
+            let mut modes = places.iter().map(|place| place.mode);
+            let answers = !modes.any(|mode| counts.answers_directly(mode));
+            all_answers &= answers;
+            backend.traffic = backend_traffic(counts, answers);
             if let Some(why) = counts.suspect {
                 let why = format!("suspect: {why}; new connections go elsewhere");
                 backend.why.get_or_insert(why);
             }
         }
     }
+    service.traffic = service_traffic(&places, all_answers);
 }
 
-/// `answers`: what backends answer comes by here.
+/// `answers`: what every backend answers comes by here.
 fn service_traffic(places: &[&ServiceCounts], answers: bool) -> ServiceTraffic {
     let sum = |of: fn(&ServiceCounts) -> u64| places.iter().map(|place| of(place)).sum::<u64>();
     let mut traffic = ServiceTraffic {
@@ -131,16 +129,17 @@ fn service_traffic(places: &[&ServiceCounts], answers: bool) -> ServiceTraffic {
     traffic
 }
 
-/// `is_dsr`: a backend that is elsewhere answers its clients directly, and nothing is known of its answers.
-fn backend_traffic(counts: &BackendCounts, is_dsr: bool) -> Traffic {
+/// `answers`: what it answers comes by here; else nothing is known of it.
+fn backend_traffic(counts: &BackendCounts, answers: bool) -> Traffic {
     let BackendCounts {
         active,
         traffic,
         connections,
-        is_elsewhere,
+        is_elsewhere: _,
+        is_at_peer: _,
         suspect: _,
     } = counts;
-    let seen = |number| (!(is_dsr && *is_elsewhere)).then_some(number);
+    let seen = |number| answers.then_some(number);
     Traffic {
         flows_active: *active,
         flows_new: traffic.flows,
@@ -164,7 +163,10 @@ fn backend_traffic(counts: &BackendCounts, is_dsr: bool) -> Traffic {
 mod tests {
     use std::net::SocketAddr;
 
-    use lb_common::{BackendStats, ConnectionStats, Reason, ServiceStats};
+    use lb_common::{
+        BackendStats, ConnectionStats, Reason, ServiceStats,
+        service_mode::{DSR_GENEVE, DSR_IPIP, DSR_L2, NAT},
+    };
 
     use super::*;
     use crate::{
@@ -173,6 +175,14 @@ mod tests {
     };
 
     const ADDR: &str = "10.0.0.1:8080";
+
+    /// Where a backend is.
+    #[derive(Clone, Copy, Debug)]
+    enum Place {
+        Here,
+        Elsewhere,
+        AtPeer,
+    }
 
     fn report() -> StatusReport {
         let endpoint = |at: &str| Endpoint::new(at.parse().unwrap(), 6);
@@ -216,8 +226,9 @@ mod tests {
         }
     }
 
-    fn counted(is_dsr: bool, is_elsewhere: bool) -> Counted {
-        let place = |n| ServiceCounts {
+    /// `modes`: at the VIP, and at the node's port.
+    fn counted(modes: [u8; 2], is: Place) -> Counted {
+        let place = |n, mode| ServiceCounts {
             id: 7,
             active: n,
             stats: ServiceStats {
@@ -234,7 +245,7 @@ mod tests {
                 packets_from: 2 * n,
                 bytes_from: 70 * n,
             },
-            is_dsr,
+            mode,
         };
         let backend = BackendCounts {
             active: 3,
@@ -256,16 +267,17 @@ mod tests {
                 handshakes: 25,
                 handshake_ns: 50_000,
             },
-            is_elsewhere,
+            is_elsewhere: !matches!(is, Place::Here),
+            is_at_peer: matches!(is, Place::AtPeer),
             suspect: None,
         };
         let at = |text: &str| Endpoint::new(text.parse::<SocketAddr>().unwrap(), 6);
         Counted {
             backends: [(at(ADDR), backend)].into(),
             services: [
-                (at("11.0.0.1:80"), place(1)),
-                (at("192.0.2.1:10000"), place(2)),
-                (at("11.0.0.2:80"), place(4)),
+                (at("11.0.0.1:80"), place(1, modes[0])),
+                (at("192.0.2.1:10000"), place(2, modes[1])),
+                (at("11.0.0.2:80"), place(4, DSR_L2)),
             ]
             .into(),
             reasons: vec![(Reason::Malformed, 5), (Reason::NoBackend, 0)],
@@ -275,7 +287,7 @@ mod tests {
     #[test]
     fn a_service_counts_what_came_to_all_its_places() {
         let mut report = report();
-        fill(&mut report, &counted(false, true));
+        fill(&mut report, &counted([NAT; 2], Place::Elsewhere));
         assert_eq!(
             report.services[0].traffic,
             ServiceTraffic {
@@ -299,12 +311,24 @@ mod tests {
 
     #[test]
     fn answers_that_do_not_come_by_are_unknown_not_zero() {
-        for (is_dsr, is_elsewhere) in [(false, true), (true, false), (true, true)] {
+        for (mode, is, come_by) in [
+            (NAT, Place::Elsewhere, true),
+            (NAT, Place::AtPeer, true),
+            (DSR_L2, Place::Here, true),
+            (DSR_L2, Place::Elsewhere, false),
+            (DSR_IPIP, Place::Elsewhere, false),
+            (DSR_IPIP, Place::AtPeer, false),
+            // Full NAT where there is no peer: mode `auto` with `--dsr`.
+            (DSR_GENEVE, Place::Elsewhere, true),
+            (DSR_GENEVE, Place::AtPeer, false),
+            (DSR_GENEVE, Place::Here, true),
+        ] {
             let mut report = report();
-            fill(&mut report, &counted(is_dsr, is_elsewhere));
-            let seen = |number| (!(is_dsr && is_elsewhere)).then_some(number);
-            assert_eq!(report.services[0].traffic.packets_in, 3);
-            assert_eq!(report.services[0].traffic.bytes_out, seen(210));
+            fill(&mut report, &counted([mode, NAT], is));
+            let seen = |number| come_by.then_some(number);
+            let case = format!("mode {mode}, {is:?}");
+            assert_eq!(report.services[0].traffic.packets_in, 3, "{case}");
+            assert_eq!(report.services[0].traffic.bytes_out, seen(210), "{case}");
             assert_eq!(
                 report.services[0].backends[0].traffic,
                 Traffic {
@@ -323,8 +347,33 @@ mod tests {
                     retransmits: 9,
                     handshakes: seen(25),
                     handshake_ns: seen(50_000),
-                }
+                },
+                "{case}"
             );
         }
+    }
+
+    #[test]
+    fn of_one_service_the_backends_at_peers_alone_are_unknown() {
+        const OTHER: &str = "10.0.0.2:8080";
+        let mut report = report();
+        let services = Arc::make_mut(&mut report.services);
+        let backends = &mut services[0].backends;
+        backends.push(BackendReport {
+            addr: OTHER.parse().unwrap(),
+            ..backends[0].clone()
+        });
+        let mut counted = counted([DSR_GENEVE, NAT], Place::AtPeer);
+        let [peer, other] = [ADDR, OTHER].map(|at| Endpoint::new(at.parse().unwrap(), 6));
+        let counts = BackendCounts {
+            is_at_peer: false,
+            ..counted.backends[&peer]
+        };
+        counted.backends.insert(other, counts);
+        fill(&mut report, &counted);
+        let backends = &report.services[0].backends;
+        let known = backends.iter().map(|backend| backend.traffic.bytes_out);
+        assert_eq!(known.collect::<Vec<_>>(), [None, Some(7_000)]);
+        assert_eq!(report.services[0].traffic.bytes_out, None);
     }
 }

@@ -13,7 +13,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use lb_common::{
-    Addr4, Addr6, Backend, BackendStats, ConnectionStats, Reason, Service, ServiceKey,
+    Addr4, Addr6, Backend, BackendStats, ConnectionStats, Peer, Reason, Service, ServiceKey,
     ServiceState, ServiceStats, ServiceTraffic, backend_kind, backend_state, service_mode,
 };
 
@@ -31,6 +31,7 @@ use crate::plan::{Endpoint, KernelState};
 #[derive(Debug)]
 pub struct Stats {
     backends: ById<Backend>,
+    hosts: ById<Peer>,
     active: ById<u64>,
     states: ById<ServiceState>,
     services4: OwnedFd,
@@ -73,6 +74,8 @@ pub struct BackendCounts {
     pub connections: ConnectionStats,
     /// It is elsewhere on the network, so that a service's mode may be direct server return.
     pub is_elsewhere: bool,
+    /// Its host's agent is a peer.
+    pub is_at_peer: bool,
     /// Why it gets no new flows for now, although it is active.
     pub suspect: Option<&'static str>,
 }
@@ -88,8 +91,8 @@ pub struct ServiceCounts {
     pub stats: ServiceStats,
     /// Packets and bytes.
     pub traffic: ServiceTraffic,
-    /// Backends elsewhere answer the clients directly.
-    pub is_dsr: bool,
+    /// One of [`service_mode`].
+    pub mode: u8,
 }
 
 // === impl InUse ===
@@ -123,6 +126,21 @@ impl Default for InUse {
     }
 }
 
+// === impl BackendCounts ===
+
+impl BackendCounts {
+    /// Whether it answers the clients of a service in this mode ([`service_mode`]) directly, so that nothing of what it
+    /// answers comes by here: as the programs decide it for a new flow.
+    pub fn answers_directly(&self, mode: u8) -> bool {
+        self.is_elsewhere
+            && match mode {
+                service_mode::NAT => false,
+                service_mode::DSR_GENEVE => self.is_at_peer,
+                _ => true,
+            }
+    }
+}
+
 // === impl Stats ===
 
 impl Stats {
@@ -131,6 +149,7 @@ impl Stats {
         Ok(Self {
             in_use,
             backends: ById::open(dir, "LB_BACKENDS", sizes.backends)?,
+            hosts: ById::open(dir, "LB_PEERS", sizes.backends)?,
             active: ById::open(dir, "LB_LOADS", sizes.backends)?,
             states: ById::open(dir, "LB_SERVICE_STATES", sizes.service_ids())?,
             services4: pinned(dir, "LB_SERVICES4")?,
@@ -169,6 +188,7 @@ impl Stats {
         let Some(len) = backends.keys().next_back().map(|id| *id as usize + 1) else {
             return Ok(());
         };
+        let hosts = self.hosts.read_below(len)?;
         let active = self.active.read_below(len)?;
         let traffic = self.traffic.sums(len, add_traffic)?;
         let connections = self.connections.sums(len, add_connections)?;
@@ -182,6 +202,7 @@ impl Stats {
                 traffic: value(&traffic, id),
                 connections: value(&connections, id),
                 is_elsewhere: backend.kind == backend_kind::NET,
+                is_at_peer: hosts.get(&id).is_some_and(|host| host.family != 0),
                 suspect: suspects.get(&endpoint).map(reason),
             };
             counted.backends.insert(endpoint, counts);
@@ -221,7 +242,7 @@ impl Stats {
                     .unwrap_or_default(),
                 stats: value(&stats, service.id),
                 traffic: value(&carried, service.id),
-                is_dsr: service.mode != service_mode::NAT,
+                mode: service.mode,
             };
             counted.services.insert(endpoint, counts);
         }

@@ -75,7 +75,7 @@ pub struct ServiceView {
     pub id: u32,
     /// `maglev`, `least-conn`, `round-robin` or `source`.
     pub algorithm: String,
-    /// `nat`, `dsr-ipip` or `dsr-l2`; backends of this node are reached by DNAT in any case.
+    /// `nat`, `dsr-geneve`, `dsr-ipip` or `dsr-l2`, which `auto` stands for here, too; backends of this node are reached by DNAT in any case.
     pub mode: String,
     /// Slots of its table; 0: no backend takes new flows.
     pub slots: u32,

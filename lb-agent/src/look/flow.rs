@@ -41,10 +41,10 @@ pub struct FlowReport {
     pub idle_s: u64,
 }
 
-/// How packets get to a backend.
+/// How packets get to a backend; direct server return is called as the mode of a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum Way {
     /// Elsewhere on the network, both addresses translated.
     Nat,
@@ -53,9 +53,11 @@ pub enum Way {
     /// A container or VM behind an interface of this node.
     Link,
     /// Inside another IP packet; the reply does not come by here.
-    Ipip,
+    DsrIpip,
     /// In a frame to a neighbour; the reply does not come by here.
-    L2,
+    DsrL2,
+    /// By Geneve to the agent of its node; the reply does not come by here.
+    DsrGeneve,
 }
 
 /// How far a flow is.
@@ -93,8 +95,9 @@ impl Way {
         match kind {
             backend_kind::HOST => Self::Host,
             backend_kind::LINK => Self::Link,
-            backend_kind::IPIP => Self::Ipip,
-            backend_kind::L2 => Self::L2,
+            backend_kind::IPIP => Self::DsrIpip,
+            backend_kind::L2 => Self::DsrL2,
+            backend_kind::GENEVE => Self::DsrGeneve,
             _ => Self::Nat,
         }
     }
@@ -106,8 +109,9 @@ impl fmt::Display for Way {
             Self::Nat => "nat",
             Self::Host => "host",
             Self::Link => "link",
-            Self::Ipip => "ipip",
-            Self::L2 => "l2",
+            Self::DsrIpip => "dsr-ipip",
+            Self::DsrL2 => "dsr-l2",
+            Self::DsrGeneve => "dsr-geneve",
         })
     }
 }
@@ -143,6 +147,8 @@ impl fmt::Display for FlowState {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     #[test]
@@ -175,9 +181,36 @@ mod tests {
             let json = serde_json::to_value(state).unwrap();
             assert_eq!(json, state.to_string());
         }
-        for kind in 0..=4 {
-            let json = serde_json::to_value(Way::of(kind)).unwrap();
-            assert_eq!(json, Way::of(kind).to_string());
+    }
+
+    /// Of `backend_kind`, as its source has them: a new one is not to be forgotten.
+    fn kinds() -> Vec<u8> {
+        let source = include_str!("../../../lb-common/src/service.rs");
+        let (_, kinds) = source.split_once("pub mod backend_kind {").unwrap();
+        let (kinds, _) = kinds.split_once("\n}").unwrap();
+        kinds
+            .lines()
+            .filter_map(|line| {
+                line.trim()
+                    .strip_prefix("pub const ")?
+                    .split_once(": u8 = ")
+            })
+            .map(|(_, number)| number.trim_end_matches(';').parse().unwrap())
+            .collect()
+    }
+
+    #[test]
+    fn every_kind_of_backend_is_a_way_of_its_own() {
+        let kinds = kinds();
+        assert!(kinds.contains(&backend_kind::NET) && kinds.contains(&backend_kind::GENEVE));
+        let ways: BTreeMap<_, _> = kinds
+            .iter()
+            .map(|kind| (Way::of(*kind).to_string(), *kind))
+            .collect();
+        assert_eq!(ways.len(), kinds.len(), "{ways:?} of {kinds:?}");
+        for (name, kind) in ways {
+            assert_eq!(serde_json::to_value(Way::of(kind)).unwrap(), name);
+            assert_eq!(name.starts_with("dsr-"), backend_kind::is_dsr(kind));
         }
     }
 }

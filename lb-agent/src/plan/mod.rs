@@ -12,6 +12,7 @@ mod hops;
 mod ids;
 mod known;
 pub mod maglev;
+mod names;
 mod op;
 mod pool;
 mod reconcile;
@@ -24,6 +25,7 @@ mod tests;
 pub use diff::{plan, plan_with};
 pub use endpoint::Endpoint;
 pub use hops::{HopOp, Mac, Neighbour, NextHops, Port, RouteMtu};
+pub use names::{algorithm_name, mode_name};
 pub use op::{Op, Plan};
 pub use reconcile::{Kernel, Planner, Report, reconcile};
 pub use state::{

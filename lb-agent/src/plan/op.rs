@@ -4,11 +4,13 @@ use std::{fmt, net::IpAddr, sync::Arc};
 
 use ipnet::IpNet;
 use lb_common::{
-    Backend, BackendLimit, NodeConfig, Peer, Service, addr_flag, algorithm, backend_kind,
-    backend_state, service_flag, service_mode, source_rule,
+    Backend, BackendLimit, NodeConfig, Peer, Service, addr_flag, backend_kind, backend_state,
+    service_flag, source_rule,
 };
 
-use super::{Endpoint, Listed, Local, Table, TableId, WantedService, maglev};
+use super::{
+    Endpoint, Listed, Local, Table, TableId, WantedService, algorithm_name, maglev, mode_name,
+};
 
 /// Backends of a table that its text names; a table may have hundreds.
 const NAMED_IN_TEXT: usize = 8;
@@ -247,19 +249,13 @@ impl fmt::Display for Op {
 
 /// The properties that are not what a service has without any.
 fn write_shape(f: &mut fmt::Formatter<'_>, value: &Service) -> fmt::Result {
-    f.write_str(match value.algorithm {
-        algorithm::MAGLEV => "",
-        algorithm::LEAST_CONN => " least-conn",
-        algorithm::ROUND_ROBIN => " round-robin",
-        _ => " source",
-    })?;
-    f.write_str(match value.mode {
-        service_mode::NAT => "",
-        service_mode::DSR_IPIP => " dsr-ipip",
-        service_mode::DSR_GENEVE => " dsr-geneve",
-        _ => " dsr-l2",
-    })?;
     let usual = WantedService::default().shape;
+    if value.algorithm != usual.algorithm {
+        write!(f, " {}", algorithm_name(value.algorithm))?;
+    }
+    if value.mode != usual.mode {
+        write!(f, " {}", mode_name(value.mode))?;
+    }
     for (name, value, usual) in [
         ("affinity", value.affinity, usual.affinity),
         ("max-flows", value.max_flows, usual.max_flows),

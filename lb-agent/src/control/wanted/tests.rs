@@ -3,7 +3,7 @@
 use lb_common::{Be16, Service};
 
 use super::*;
-use crate::plan::TableId;
+use crate::plan::{TableId, algorithm_name, mode_name};
 
 fn at(vip: &str) -> Endpoint {
     Endpoint::new(vip.parse().unwrap(), 6)
@@ -44,6 +44,28 @@ fn a_backend_at_a_peers_address_is_reached_by_its_agent_and_no_other_is() {
     assert_eq!(mode(Mode::Auto, true), service_mode::DSR_GENEVE);
     assert_eq!(mode(Mode::Nat, true), service_mode::NAT);
     assert_eq!(mode(Mode::DsrGeneve, false), service_mode::DSR_GENEVE);
+}
+
+#[test]
+fn the_kernels_numbers_are_called_as_in_a_services_file() {
+    for (name, mode) in Mode::NAMES {
+        let properties = Properties {
+            mode,
+            ..Properties::default()
+        };
+        let called = |dsr| mode_name(shape(&properties, dsr).mode);
+        match mode {
+            Mode::Auto => assert_eq!([called(false), called(true)], ["nat", "dsr-geneve"]),
+            _ => assert_eq!([called(false), called(true)], [name; 2]),
+        }
+    }
+    for (name, balance) in Balance::NAMES {
+        let properties = Properties {
+            balance,
+            ..Properties::default()
+        };
+        assert_eq!(algorithm_name(shape(&properties, false).algorithm), name);
+    }
 }
 
 /// A kernel with one service and backend at each of these.

@@ -11,7 +11,7 @@ use aya::{
 use lb_common::{
     Addr6, Affinity, AffinityKey, Backend, BackendLimit, Be16, DryRun, Reason, SLOTS_LARGE,
     SLOTS_MEDIUM, SLOTS_SMALL, SOURCE_BITS, Service, ServiceState, SourceKey, Suspect, algorithm,
-    flow_hash, headers::TCP, service_flag, service_mode, source_rule, turn_hash,
+    flow_hash, headers::TCP, service_flag, source_rule, turn_hash,
 };
 
 use super::{Explainer, Family, found, refusal};
@@ -27,7 +27,7 @@ use crate::{
         Candidate, Choice, Explanation, Passed, ServiceView, SourceView, Way,
         walk::{Filled, Walk, obstacle, state, walk},
     },
-    plan::Endpoint,
+    plan::{Endpoint, algorithm_name, mode_name},
 };
 
 /// The maps that one question needs.
@@ -87,19 +87,8 @@ impl Maps {
         Ok(ServiceView {
             name: None,
             id: service.id,
-            algorithm: match service.algorithm {
-                algorithm::LEAST_CONN => "least-conn",
-                algorithm::ROUND_ROBIN => "round-robin",
-                algorithm::SOURCE => "source",
-                _ => "maglev",
-            }
-            .to_owned(),
-            mode: match service.mode {
-                service_mode::DSR_IPIP => "dsr-ipip",
-                service_mode::DSR_L2 => "dsr-l2",
-                _ => "nat",
-            }
-            .to_owned(),
+            algorithm: algorithm_name(service.algorithm).to_owned(),
+            mode: mode_name(service.mode).to_owned(),
             slots: service.slots,
             affinity_s: service.affinity,
             flows: self.states.get(&service.id, 0)?.flows,

@@ -162,8 +162,8 @@ fn both_halves_of_a_flow_are_one_line_and_one_half_is_enough() {
             "tcp 192.0.2.7:40000 11.0.0.1:80 10.0.0.1:8080 nat established 5",
             "tcp 192.0.2.7:40001 11.0.0.1:80 10.0.0.1:8080 nat closing 70",
             "tcp 192.0.2.7:40002 11.0.0.1:80 10.0.0.1:8080 host half-open 1",
-            "udp [2001:db8::7]:50000 [fd01:c::1]:53 [fd00::3]:53 l2 one-way 2",
-            "udp [2001:db8::7]:50001 [fd01:c::1]:53 gone l2 one-way 2",
+            "udp [2001:db8::7]:50000 [fd01:c::1]:53 [fd00::3]:53 dsr-l2 one-way 2",
+            "udp [2001:db8::7]:50001 [fd01:c::1]:53 gone dsr-l2 one-way 2",
         ]
     );
     assert_eq!(all.more, 0);

@@ -212,6 +212,7 @@ mod tests {
                 (Way::Direct, 100, 1.0),
                 (Way::Socket, 96, 1.0),
                 (Way::Xdp, 80, 1.5),
+                (Way::Dsr, 90, 1.3),
                 (Way::Nftables, 40, 2.0),
                 (Way::Haproxy, 10, 6.0),
                 (Way::Routed, 50, 1.2),

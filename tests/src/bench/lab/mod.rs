@@ -5,6 +5,7 @@
 //! all CPUs of the machine were busy ([`super::load::cpu`]), since NAT is done in soft interrupts: it covers
 //! client and server too, and the direct way's is taken off.
 
+mod agents;
 mod figures;
 mod offloads;
 mod proof;

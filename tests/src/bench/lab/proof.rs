@@ -12,7 +12,7 @@ use aya::maps::{Map, MapData, PerCpuArray};
 use lb_common::{BackendStats, Reason};
 
 use super::{Effort, Load, Site, Way};
-use crate::lab::{Host, exec::tool_in};
+use crate::lab::{Host, UPLINK, exec::tool_in};
 
 /// Ids of backends that the counters are summed over; the lab's services have 16.
 const IDS: u32 = 64;
@@ -31,8 +31,8 @@ const GLANCE: Effort = Effort {
 struct Counted {
     /// Flows given to backends.
     flows: u64,
-    /// Packets on the packet path, both ways.
-    packets: u64,
+    /// Packets on the packet path, to backends and from them.
+    packets: [u64; 2],
     /// Packets that XDP left to the tc program.
     slow: u64,
 }
@@ -47,16 +47,18 @@ impl Site {
     /// What did not.
     pub fn prove(&self, way: Way) -> Result<()> {
         let before = self.counters()?;
-        let mut connections = 0;
+        let (mut connections, mut bytes) = (0, 0);
         for load in [Load::Single, Load::Short, Load::Bulk] {
             let outcome = self.measure(way, load, &GLANCE)?;
             connections += outcome.connections;
+            bytes += outcome.bytes;
         }
         ensure!(connections > 0, "no connection was counted");
         let after = self.counters()?;
         for (other, now, then) in [
             (Way::Socket, after.socket.flows, before.socket.flows),
             (Way::Xdp, after.xdp.flows, before.xdp.flows),
+            (Way::Dsr, after.dsr.flows, before.dsr.flows),
             (Way::Nftables, after.nft, before.nft),
             (Way::Haproxy, after.haproxy, before.haproxy),
             (Way::Routed, after.routed, before.routed),
@@ -72,19 +74,26 @@ impl Site {
                 ensure!(moved == 0, "{} carried {moved} of them", other.name());
             }
         }
-        if way == Way::Xdp {
-            let packets = after.xdp.packets - before.xdp.packets;
-            let slow = after.xdp.slow - before.xdp.slow;
-            ensure!(
-                packets >= 4 * connections && slow * 100 <= packets,
-                "of {packets} packets {slow} were left to the tc program"
-            );
-        }
-        if way == Way::Socket {
-            ensure!(
+        match way {
+            Way::Xdp => after
+                .xdp
+                .since(&before.xdp)
+                .stayed_in_xdp(4 * connections)?,
+            Way::Dsr => {
+                let carried = after.dsr.since(&before.dsr);
+                carried.stayed_in_xdp(3 * connections)?;
+                ensure!(carried.packets[1] == 0, "answers were translated");
+                let came = after.dsr_bytes - before.dsr_bytes;
+                ensure!(
+                    came < bytes / 2,
+                    "{bytes} bytes for the client, and {came} came by the node"
+                );
+            }
+            Way::Socket => ensure!(
                 after.socket.packets == before.socket.packets,
                 "the socket path touched packets"
-            );
+            ),
+            Way::Direct | Way::Nftables | Way::Haproxy | Way::Routed => {}
         }
         Ok(())
     }
@@ -93,6 +102,8 @@ impl Site {
         Ok(Counters {
             socket: counted(&self.client)?,
             xdp: counted(&self.xdp)?,
+            dsr: counted(&self.dsr)?,
+            dsr_bytes: received(&self.dsr)?,
             nft: nft_counter(&self.nft)?,
             haproxy: haproxy_connections(&self.haproxy_socket())?,
             routed: forwarded(&self.router)?,
@@ -100,10 +111,36 @@ impl Site {
     }
 }
 
+// === impl Counted ===
+
+impl Counted {
+    fn since(&self, before: &Self) -> Self {
+        let [to, from] = self.packets;
+        Self {
+            flows: self.flows - before.flows,
+            packets: [to - before.packets[0], from - before.packets[1]],
+            slow: self.slow - before.slow,
+        }
+    }
+
+    /// At least so many packets, and next to none of them left to the tc program.
+    fn stayed_in_xdp(&self, least: u64) -> Result<()> {
+        let (packets, slow) = (self.packets.iter().sum::<u64>(), self.slow);
+        ensure!(
+            packets >= least && slow * 100 <= packets,
+            "of {packets} packets {slow} were left to the tc program"
+        );
+        Ok(())
+    }
+}
+
 /// Everything that counts connections.
 struct Counters {
     socket: Counted,
     xdp: Counted,
+    dsr: Counted,
+    /// That came in by the network card of the node of direct server return.
+    dsr_bytes: u64,
     nft: u64,
     haproxy: u64,
     routed: u64,
@@ -117,7 +154,8 @@ fn counted(host: &Host) -> Result<Counted> {
     for id in 0..IDS {
         for cpu in stats.get(&id, 0)?.iter() {
             counted.flows += cpu.flows;
-            counted.packets += cpu.packets_to + cpu.packets_from;
+            counted.packets[0] += cpu.packets_to;
+            counted.packets[1] += cpu.packets_from;
         }
     }
     let slow = reasons.get(&(Reason::ToSlowPath as u32), 0)?;
@@ -162,6 +200,16 @@ fn haproxy_connections(socket: &Path) -> Result<u64> {
         .context("HAProxy says nothing about its frontend")?
         .parse()
         .context("HAProxy's count")
+}
+
+/// Bytes that came in by a host's network card: the first number of its line in `/proc/net/dev`.
+fn received(host: &Host) -> Result<u64> {
+    let shown = host.enter(|| std::fs::read_to_string("/proc/thread-self/net/dev"))??;
+    let mut lines = shown.lines().map(str::trim_start);
+    let line = lines.find_map(|line| line.strip_prefix(UPLINK)?.strip_prefix(':'));
+    let number = line.and_then(|line| line.split_whitespace().next());
+    let number = number.with_context(|| format!("no line of {UPLINK} in /proc/net/dev"))?;
+    number.parse().context("bytes received")
 }
 
 /// Packets that a host forwarded: `ForwDatagrams` of `/proc/net/snmp`, whose first `Ip:` line names the fields of

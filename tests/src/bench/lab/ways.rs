@@ -4,34 +4,35 @@
 //!  client 10.78.0.100 --+-- switch --+-- server 10.78.0.10, ports 8001-8016
 //!   (agent: cgroup only)|            |
 //!                       |            +-- agent  10.78.0.1  XDP NAT       10.90.0.1:9000
+//!                       |            +-- dsr    10.78.0.5  DSR by L2     10.95.0.1:8001-8016, also on the server
 //!                       |            +-- nft    10.78.0.2  DNAT + masq.  10.92.0.1:9000
 //!                       |            +-- proxy  10.78.0.3  HAProxy, TCP  10.93.0.1:9000
 //!                       |            +-- router 10.78.0.4  nothing       10.94.0.1, which is the server
 //! ```
 //!
 //! The nodes are alike but for what balances on them. One node with all of it would make nftables and
-//! HAProxy pay for an XDP program that is not theirs (a veth with XDP copies every packet).
+//! HAProxy pay for an XDP program that is not theirs (a veth with XDP copies every packet). Under direct server return
+//! nothing translates a port, so each port of the server is a service of its own there.
 
 use std::{fs, net::IpAddr, path::PathBuf, time::Duration};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 
-use super::{Effort, Load, Offloads};
+use super::{Effort, Load, Offloads, agents};
 use crate::{
     bench::load::{READY, client::Outcome},
     lab::{
         Host, HostSpec, Lab, Place, Process, UPLINK,
         cgroup::Cgroup,
         exec::{fed_tool, ip_batch},
-        programs::{agent, program},
-        retry, wait_until,
+        programs::program,
+        wait_until,
     },
 };
 
 /// A way.
 ///
-/// To add one (DSR): its name, its node's name, where the client connects to, and in `proof` what shows
-/// that it was taken; then its rows in `figures`.
+/// To add one: its name, its node's name, where the client connects to, and in `proof` what shows that it was taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
     /// To the server itself.
@@ -40,6 +41,8 @@ pub enum Way {
     Socket,
     /// By way of a node whose agent does full NAT in XDP.
     Xdp,
+    /// By way of a node whose agent sends each packet on to the server, which answers the client itself.
+    Dsr,
     /// By way of a node with an nftables rule for DNAT and one for masquerading.
     Nftables,
     /// By way of a node with HAProxy in TCP mode.
@@ -57,6 +60,7 @@ pub struct Site {
     served: Cgroup,
     pub(super) client: Host,
     pub(super) xdp: Host,
+    pub(super) dsr: Host,
     pub(super) nft: Host,
     pub(super) proxy: Host,
     pub(super) router: Host,
@@ -70,12 +74,15 @@ const XDP: &str = "10.78.0.1";
 const NFT: &str = "10.78.0.2";
 const PROXY: &str = "10.78.0.3";
 const ROUTER: &str = "10.78.0.4";
+const DSR: &str = "10.78.0.5";
 
 /// The service's address on each way.
 const SOCKET_VIP: &str = "10.91.0.1";
 const XDP_VIP: &str = "10.90.0.1";
 const NFT_VIP: &str = "10.92.0.1";
 const PROXY_VIP: &str = "10.93.0.1";
+/// On the server, too.
+const DSR_VIP: &str = "10.95.0.1";
 /// The server's own second address.
 const ROUTED: &str = "10.94.0.1";
 const VIP_PORT: u16 = 9000;
@@ -88,16 +95,17 @@ const PORTS: u16 = 16;
 const SNAT_PORTS: &str = "20001-65535";
 const LOCAL_PORTS: &str = "1024 20000";
 
-const UP_WITHIN: Duration = Duration::from_secs(20);
+pub(super) const UP_WITHIN: Duration = Duration::from_secs(20);
 
 // === impl Way ===
 
 impl Way {
     /// Every way, in the order of a round; direct and the socket path are neighbours.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Direct,
         Self::Socket,
         Self::Xdp,
+        Self::Dsr,
         Self::Nftables,
         Self::Haproxy,
         Self::Routed,
@@ -109,6 +117,7 @@ impl Way {
             Self::Direct => "direct",
             Self::Socket => "socket path",
             Self::Xdp => "XDP NAT",
+            Self::Dsr => "DSR by L2",
             Self::Nftables => "nftables NAT",
             Self::Haproxy => "HAProxy TCP",
             Self::Routed => "forwarding alone",
@@ -121,6 +130,7 @@ impl Way {
         let vip = match self {
             Self::Direct => return server(SERVER),
             Self::Routed => return server(ROUTED),
+            Self::Dsr => return server(DSR_VIP),
             Self::Socket => SOCKET_VIP,
             Self::Xdp => XDP_VIP,
             Self::Nftables => NFT_VIP,
@@ -132,7 +142,7 @@ impl Way {
     /// As whom the server must see the client.
     pub(super) fn seen_as(self) -> Result<IpAddr> {
         Ok(match self {
-            Self::Direct | Self::Socket | Self::Routed => CLIENT,
+            Self::Direct | Self::Socket | Self::Dsr | Self::Routed => CLIENT,
             Self::Xdp => XDP,
             Self::Nftables => NFT,
             Self::Haproxy => PROXY,
@@ -153,12 +163,14 @@ impl Site {
         let haproxy = haproxy()?;
         let lab = Lab::new()?;
         let node = |name: &str, address: &str| node(&lab, name, address);
-        let (xdp, nft) = (node("agent", XDP)?, node("nft", NFT)?);
-        let (proxy, router) = (node("proxy", PROXY)?, node("router", ROUTER)?);
+        let (xdp, dsr) = (node("agent", XDP)?, node("dsr", DSR)?);
+        let (nft, proxy) = (node("nft", NFT)?, node("proxy", PROXY)?);
+        let router = node("router", ROUTER)?;
         let server = lab.host(&HostSpec::new("server").address(&format!("{SERVER}/24")))?;
         let client = HostSpec::new("client")
             .address(&format!("{CLIENT}/24"))
             .route(&format!("{XDP_VIP} via {XDP}"))
+            .route(&format!("{DSR_VIP} via {DSR}"))
             .route(&format!("{NFT_VIP} via {NFT}"))
             .route(&format!("{PROXY_VIP} via {PROXY}"))
             .route(&format!("{ROUTED} via {ROUTER}"));
@@ -168,6 +180,7 @@ impl Site {
             served: Cgroup::create(client.cgroup().path().join("served"))?,
             client,
             xdp,
+            dsr,
             nft,
             proxy,
             router,
@@ -190,10 +203,11 @@ impl Site {
         Ok(site)
     }
 
-    fn hosts(&self) -> [&Host; 6] {
+    fn hosts(&self) -> [&Host; 7] {
         [
             &self.client,
             &self.xdp,
+            &self.dsr,
             &self.nft,
             &self.proxy,
             &self.router,
@@ -256,12 +270,13 @@ impl Site {
         Process::start("load", argv, &place)
     }
 
-    /// At both addresses; what is asked by way of the router is answered by way of it.
+    /// At all its addresses; what is asked by way of the router is answered by way of it.
     fn start_server(&mut self) -> Result<()> {
         ip_batch(
             self.server.netns().name(),
             &format!(
                 "addr add {ROUTED}/32 dev lo\n\
+                 addr add {DSR_VIP}/32 dev lo\n\
                  route add {CLIENT} via {ROUTER} table 94\n\
                  rule add from {ROUTED} lookup 94\n"
             ),
@@ -283,13 +298,29 @@ impl Site {
     }
 
     fn start_agents(&mut self) -> Result<()> {
-        let served = self.served.path().to_owned();
-        let whole = self.xdp.cgroup().path().to_owned();
-        let client = start_agent(&self.client, SOCKET_VIP, served, &[])?;
-        self.processes.push(client);
-        let flags = ["--iface", UPLINK, "--snat-ports", SNAT_PORTS];
-        let xdp = start_agent(&self.xdp, XDP_VIP, whole, &flags)?;
-        self.processes.push(xdp);
+        let all: Vec<String> = (FIRST_PORT..FIRST_PORT + PORTS)
+            .map(|port| format!("{SERVER}:{port}"))
+            .collect();
+        let of_all = |vip: &str| service(vip, VIP_PORT, "nat", &all);
+        let of_each: String = (FIRST_PORT..FIRST_PORT + PORTS)
+            .zip(&all)
+            .map(|(port, backend)| service(DSR_VIP, port, "dsr-l2", &[backend]))
+            .collect();
+        let served = self.served.path();
+        let outside = ["--iface", UPLINK, "--snat-ports", SNAT_PORTS];
+        for (host, cgroup, services, flags) in [
+            (&self.client, served, of_all(SOCKET_VIP), &outside[..0]),
+            (
+                &self.xdp,
+                self.xdp.cgroup().path(),
+                of_all(XDP_VIP),
+                &outside,
+            ),
+            (&self.dsr, self.dsr.cgroup().path(), of_each, &outside),
+        ] {
+            let agent = agents::start(host, cgroup, &services, &all, flags)?;
+            self.processes.push(agent);
+        }
         Ok(())
     }
 
@@ -365,67 +396,11 @@ fn node(lab: &Lab, name: &str, address: &str) -> Result<Host> {
     Ok(host)
 }
 
-/// An agent with one service, up and programmed.
-fn start_agent(host: &Host, vip: &str, cgroup: PathBuf, flags: &[&str]) -> Result<Process> {
-    let path = |name: &str| host.dir().join(name).display().to_string();
-    let backends: Vec<String> = (0..PORTS)
-        .map(|i| format!("\"{SERVER}:{}\"", FIRST_PORT + i))
-        .collect();
-    let services = format!(
-        "services:\n  - address: {vip}\n    port: {VIP_PORT}\n    backends: [{}]\n",
-        backends.join(", ")
-    );
-    fs::write(path("services.yaml"), services)?;
-    let (program, run) = (agent()?, path("run"));
-    let (pins, cgroup) = (
-        host.pins().display().to_string(),
-        cgroup.display().to_string(),
-    );
-    let (state, file) = (path("state"), path("services.yaml"));
-    let mut argv = vec![
-        program.as_str(),
-        "--services",
-        &file,
-        "--ip-vips",
-        "10.88.0.0/13",
-        "--dns-listen",
-        "none",
-        "--cgroup",
-        &cgroup,
-        "--pin-dir",
-        &pins,
-        "--state-dir",
-        &state,
-        "--run-dir",
-        &run,
-        "--flows",
-        "131072",
-        "--udp-flows",
-        "1024",
-    ];
-    argv.extend(flags);
-    let mut process = host.start("lb-agent", &argv)?;
-    let status = [program.as_str(), "status", "--json", "--run-dir", &run];
-    let up = retry("the agent serves", UP_WITHIN, || {
-        if process.has_ended() {
-            return Ok(false);
-        }
-        let said = host.run(&status)?.ok()?;
-        ensure!(
-            said.contains(&format!("\"{SERVER}:{FIRST_PORT}\"")),
-            "{said}"
-        );
-        Ok(true)
-    });
-    if !matches!(up, Ok(true)) {
-        bail!(
-            "the agent on {} is not up ({up:?}); it wrote:\n{}{}",
-            host.name(),
-            process.stdout(),
-            process.stderr()
-        );
-    }
-    Ok(process)
+/// A service of the file.
+fn service(vip: &str, port: u16, mode: &str, backends: &[impl AsRef<str>]) -> String {
+    let backends: Vec<&str> = backends.iter().map(AsRef::as_ref).collect();
+    let backends = backends.join("\", \"");
+    format!("  - {{address: {vip}, port: {port}, mode: {mode}, backends: [\"{backends}\"]}}\n")
 }
 
 /// The program, where Debian puts it.
