@@ -44,14 +44,14 @@ pub struct Flow<A> {
     pub backend: u32,
     /// The backend's generation when it was chosen; another one means that the id was given away.
     pub generation: u32,
-    /// Interface index on which the client's packets arrive.
+    /// Interface index towards the client: that on which its packets arrive, until tc or XDP asked the routes.
     pub client_ifindex: u32,
     /// How long the flow may be silent before it counts as over, s.
     pub idle: u32,
     /// [`direction::REVERSE`]: index of the client's next hop, 0 while it is not known. [`direction::FORWARD`]
     /// with [`flow_flag::PEER`]: index of the peer whose address was found to be allowed; 0: none.
     pub next_hop: u16,
-    /// [`crate::NodeConfig::route_epoch`] when the next hop was found.
+    /// [`crate::NodeConfig::route_epoch`] when the way to the client was found, by XDP or by tc.
     pub route_epoch: u16,
     /// One of [`direction`].
     pub direction: u8,

@@ -17,7 +17,7 @@ pub struct Error<A: 'static> {
     /// That packet.
     pub quoted: Quoted<A>,
     /// What translates an answer to it.
-    pub flow: &'static Flow<A>,
+    pub flow: &'static mut Flow<A>,
 }
 
 /// The flow that an ICMP packet is about. An error whose receiver is not the sender of what it quotes is

@@ -34,6 +34,7 @@ use crate::{
     },
     trace,
     views::Buffer,
+    way::way_back,
 };
 
 /// Takes what XDP left: next hops that the kernel must resolve, containers behind a bridge, bridges
@@ -224,6 +225,9 @@ fn ingress<A: Tables>(ctx: &TcContext, table: u32) -> i32 {
     if backend_kind::is_dsr(flow.kind) {
         return dsr::send::<A>(ctx, &at, flow).unwrap_or_else(|| not_sent(Reason::NotSent));
     }
+    if flow.direction == direction::REVERSE && flow.kind != backend_kind::HOST {
+        way_back(ctx.skb.skb, flow);
+    }
     let mut out = way_out(flow);
     if out != 0 && (at.ttl <= 1 || is_too_big(ctx.skb.skb, out)) {
         if flow.kind == backend_kind::NET {
@@ -263,7 +267,7 @@ pub fn is_too_big(skb: *mut __sk_buff, ifindex: u32) -> bool {
     unsafe { bpf_check_mtu(skb.cast(), ifindex, &mut mtu, 0, 0) > 0 }
 }
 
-/// The interface by which a translated packet leaves; 0: it goes up the stack.
+/// The interface by which a translated packet leaves, as far as its flow knows; 0: it goes up the stack.
 #[inline(always)]
 pub fn way_out<A>(flow: &Flow<A>) -> u32 {
     match (flow.kind, flow.direction) {

@@ -153,7 +153,7 @@ fn plain_host_reply<A: Tables>(ctx: &TcContext, first: First, ask: u32) -> Optio
 /// What a backend of this node sends to an outside client.
 enum Reply<A: 'static> {
     /// A segment or a datagram of a flow.
-    Plain(Layout, FlowKey<A>, &'static Flow<A>),
+    Plain(Layout, FlowKey<A>, &'static mut Flow<A>),
     /// What may be something about one.
     Odd,
     /// A reset in answer to a SYN.

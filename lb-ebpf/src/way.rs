@@ -1,24 +1,29 @@
-//! tc: by which interface a reply leaves where the client's packets did not come by it, but from a peer.
+//! tc: by which interface a reply leaves.
 
 use aya_ebpf::{
     bindings::{__sk_buff, BPF_FIB_LKUP_RET_NO_NEIGH, bpf_fib_lookup as FibLookup},
     helpers::generated::bpf_fib_lookup,
 };
-use lb_common::{Addr4, Addr6, Flow, flow_flag};
+use lb_common::{Addr4, Addr6, Flow};
 
-use crate::tables::Tables;
+use crate::{maps::LB_NODE, tables::Tables};
 
-/// The interface to the client of a flow: that by which its packets come, or where a peer sends those, that of the
-/// route.
+/// The interface to the client of a flow: that of the route, asked for once as long as no route changes. The client's
+/// packets may come by another one, or from a peer, or with the tag of a VLAN; where the tables cannot say it is the one
+/// that they came by.
 #[inline(always)]
-pub fn way_back<A: Tables>(skb: *mut __sk_buff, flow: &Flow<A>) -> u32 {
-    if flow.flags & flow_flag::PEER == 0 {
-        return flow.client_ifindex;
+pub fn way_back<A: Tables>(skb: *mut __sk_buff, flow: &mut Flow<A>) -> u32 {
+    if let Some(node) = LB_NODE.get(0)
+        && node.route_epoch != flow.route_epoch
+    {
+        let ifindex = A::way(skb, flow);
+        if ifindex != 0 {
+            flow.client_ifindex = ifindex;
+        }
+        flow.next_hop = 0;
+        flow.route_epoch = node.route_epoch;
     }
-    match A::way(skb, flow) {
-        0 => flow.client_ifindex,
-        ifindex => ifindex,
-    }
+    flow.client_ifindex
 }
 
 /// The interface of the route; 0 where there is none.

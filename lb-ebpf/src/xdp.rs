@@ -419,6 +419,7 @@ fn remember<A: Tables>(flow: &mut Flow<A>, fib: &FibLookup) {
     if let (Some(hop), Some(node)) = (hop, LB_NODE.get(0)) {
         flow.route_epoch = node.route_epoch;
         flow.next_hop = hop as u16;
+        flow.client_ifindex = fib.ifindex;
     }
 }
 

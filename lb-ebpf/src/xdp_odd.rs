@@ -274,7 +274,7 @@ fn direct<A: Tables>(packet: Bytes, l3: usize) -> u32 {
     let flow = if ip.fragment {
         fragments::flow(&packet, l3, &ip).map(|flow| &*flow)
     } else {
-        icmp::known(&packet, l3, &ip).map(|error| error.flow)
+        icmp::known(&packet, l3, &ip).map(|error| &*error.flow)
     };
     let Some(&Flow {
         kind,

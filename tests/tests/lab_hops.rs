@@ -14,7 +14,7 @@ use lb_tests::{
     asking::{Download, ask, expect_all},
     fixed::{BOX, Fixed, HOST, WORKER1},
     lab::{Host, exec::ip_batch, programs::agent, wait_until},
-    topology::{MASTER, Wishes},
+    topology::{MASTER, WORKER3, Wishes},
 };
 use serde_json::Value;
 
@@ -234,6 +234,63 @@ fn replies_follow_when_the_route_to_the_client_changes() {
     })
     .expect("they do");
     all_went_on(&fixed, &vips, under_way);
+}
+
+/// Bytes that came to the client by its second interface: packets of one flow may come joined.
+fn received(client: &Host) -> u64 {
+    let read = || fs::read_to_string("/proc/thread-self/net/dev");
+    let links = client.enter(read).expect("its namespace").expect("links");
+    let line = links
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("eth1:"));
+    let bytes = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
+    bytes.expect("bytes")
+}
+
+#[test]
+fn replies_leave_by_another_interface_than_the_client_came_by_where_the_route_says_so() {
+    let wishes = Wishes {
+        client_via: WORKER3,
+        ..Wishes::default()
+    };
+    let fixed = Fixed::up(wishes).expect("a topology");
+    let (node, client) = (&fixed.topology.nodes[WORKER3], &fixed.topology.client);
+    // To a host elsewhere by full NAT, and to a container of the node.
+    let vips: Vec<SocketAddr> = [vips(&fixed, HOST), vips(&fixed, BOX)].concat();
+    let under_way = downloads(&fixed, &vips);
+    let other_end = client.netns().name();
+    ip_batch(
+        node.netns().name(),
+        &format!(
+            "link add eth1 type veth peer name eth1 netns {other_end}\nlink set eth1 up\n\
+             addr add 10.78.0.1/24 dev eth1\naddr add fd78::1/64 dev eth1 nodad\n"
+        ),
+    )
+    .expect("ip");
+    ip_batch(
+        other_end,
+        "link set eth1 up\naddr add 10.78.0.2/24 dev eth1\naddr add fd78::2/64 dev eth1 nodad\n",
+    )
+    .expect("ip");
+    let before = received(client);
+    ip_batch(
+        node.netns().name(),
+        "route add 10.77.0.100/32 via 10.78.0.2\nroute add fd77::100/128 via fd78::2\n",
+    )
+    .expect("ip");
+    wait_until("replies come by the other link", SOON, || {
+        received(client) > before + 1_000_000
+    })
+    .expect("they do");
+    all_went_on(&fixed, &vips, under_way);
+    for vip in &vips {
+        let before = received(client);
+        let outcome = ask(client, &vip.to_string(), 20, family(vip)).expect("probe");
+        expect_all(&outcome, *vip, None).expect("answers");
+        // SYN-ACK, answer and FIN of each.
+        let came = received(client) - before;
+        assert!(came >= 20 * 3 * 54, "{came} bytes from {vip}");
+    }
 }
 
 #[test]
