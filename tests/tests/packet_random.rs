@@ -4,7 +4,9 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use etherparse::{LaxNetSlice, LaxSlicedPacket, TransportSlice};
-use lb_common::{Reason, SLOTS_SMALL, SNAP_MAX, addr_flag, backend_kind, service_flag};
+use lb_common::{
+    Reason, SLOTS_SMALL, SNAP_MAX, addr_flag, backend_kind, service_flag, service_mode,
+};
 use lb_tests::{each_way, packet::*};
 use proptest::{
     prelude::*,
@@ -31,8 +33,16 @@ fn runner() -> TestRunner {
 }
 
 const KINDS: [u8; 3] = [backend_kind::HOST, backend_kind::NET, backend_kind::LINK];
+/// Ways by which the answers do not come back.
+const DIRECT: [u8; 3] = [
+    service_mode::DSR_IPIP,
+    service_mode::DSR_L2,
+    service_mode::DSR_GENEVE,
+];
+/// One of each kind, and one of each of those ways.
+const VIPS: u8 = 6;
 
-/// One service of each kind, on VIPs 1 to 3, open to every source.
+/// One service of each kind, on VIPs 1 to 3, and with direct server return on 4 to 6, open to every source.
 fn rig(way: Way) -> Rig {
     let mut rig = Rig::serving(way, backend_kind::HOST);
     // So few that random ones are in use.
@@ -52,9 +62,23 @@ fn rig(way: Way) -> Rig {
             &repeated(&[u32::from(n)], SLOTS_SMALL),
         );
     }
+    for (n, mode) in (4..).zip(DIRECT) {
+        let id = u32::from(n);
+        rig.backend(id, backend(way, way.backend(n), backend_kind::NET));
+        let table = repeated(&[id], SLOTS_SMALL);
+        rig.service(way, way.vip(n), id, service_flag::EXTERNAL, &table);
+        rig.mode(way, way.vip(n), id, service_flag::EXTERNAL, mode);
+    }
+    rig.peer(6, way.backend(8).ip(), 0, 0);
     rig.sender(way.backend(9).ip(), 1);
     rig.local(1, way.host(), 1);
     rig
+}
+
+/// The addresses that the programs look at.
+fn ours(way: Way) -> Vec<IpAddr> {
+    let vips = (1..=VIPS).map(|n| way.vip(n).ip());
+    vips.chain([way.node()]).collect()
 }
 
 fn address(v6: bool) -> impl Strategy<Value = IpAddr> {
@@ -85,12 +109,7 @@ fn every_packet_comes_out_exactly_right(way: Way) {
         .run(&inputs, |(client, host, payload, segment)| {
             let (client, host) = (SocketAddr::from(client), SocketAddr::from(host));
             let rig = &mut **rig.borrow_mut();
-            let ours = [
-                way.vip(1).ip(),
-                way.vip(2).ip(),
-                way.vip(3).ip(),
-                way.node(),
-            ];
+            let ours = ours(way);
             prop_assume!(!ours.contains(&host.ip()) && !ours.contains(&client.ip()));
             rig.backend(1, backend(way, host, backend_kind::HOST));
             let with = |frame: Frame| Frame {
@@ -179,7 +198,7 @@ fn error(way: Way) -> impl Strategy<Value = Vec<u8>> {
         Just(Trouble::ParameterProblem),
     ];
     let ends = prop_oneof![
-        (1..=3_u8, 0..=9_u8).prop_map(move |(vip, n)| (way.vip(vip), way.client(n))),
+        (1..=VIPS, 0..=9_u8).prop_map(move |(vip, n)| (way.vip(vip), way.client(n))),
         (30_000..30_005_u16, 1..=3_u8)
             .prop_map(move |(port, n)| { (SocketAddr::new(way.node(), port), way.backend(n)) }),
         (0..=9_u8).prop_map(move |n| (way.client(n), way.host())),
@@ -193,7 +212,7 @@ fn error(way: Way) -> impl Strategy<Value = Vec<u8>> {
 /// A valid frame of the kind that is balanced, with any number of hops left.
 fn frame(way: Way) -> impl Strategy<Value = Frame> {
     let to = prop_oneof![
-        4 => (1..=3_u8).prop_map(move |n| way.vip(n)),
+        4 => (1..=VIPS).prop_map(move |n| way.vip(n)),
         1 => Just(way.stranger()),
         1 => (30_000..30_005_u16).prop_map(move |port| SocketAddr::new(way.node(), port)),
         1 => Just(way.host()),
@@ -227,13 +246,23 @@ fn frame(way: Way) -> impl Strategy<Value = Frame> {
     )
 }
 
-/// What etherparse takes for the destination.
+/// What etherparse takes for the destination, which it reads of no packet that is cut short within its header.
 fn destination(bytes: &[u8]) -> Option<IpAddr> {
     match LaxSlicedPacket::from_ethernet(bytes).ok()?.net? {
         LaxNetSlice::Ipv4(ip) => Some(ip.header().destination_addr().into()),
         LaxNetSlice::Ipv6(ip) => Some(ip.header().destination_addr().into()),
         LaxNetSlice::Arp(_) => None,
     }
+}
+
+/// What stands in the place of the destination of a packet without tags.
+fn written_destination(bytes: &[u8]) -> Option<IpAddr> {
+    if bytes[12..14] == [0x86, 0xdd] {
+        let addr: [u8; 16] = bytes.get(38..54)?.try_into().ok()?;
+        return Some(addr.into());
+    }
+    let addr: [u8; 4] = bytes.get(30..34)?.try_into().ok()?;
+    Some(addr.into())
 }
 
 fn is_icmp(bytes: &[u8]) -> bool {
@@ -254,12 +283,52 @@ fn contains(bytes: &[u8], addr: IpAddr) -> bool {
 /// The same rig, which tells of every packet for its addresses with all bytes.
 fn listened(way: Way) -> Rig {
     let mut rig = rig(way);
-    for n in 1..=3 {
-        rig.slot(way.vip(n).ip(), addr_flag::TRACED);
+    for addr in ours(way) {
+        rig.slot(addr, addr_flag::TRACED);
     }
-    rig.slot(way.node(), addr_flag::TRACED);
     rig.trace(u32::MAX, 1, SNAP_MAX as u32);
     rig
+}
+
+/// By which of [`DIRECT`] a packet to a VIP went out, and as what, without what was put before it.
+fn sent_directly(way: Way, hook: Hook, bytes: &[u8], out: &Out) -> Option<(usize, Vec<u8>)> {
+    let vip = written_destination(bytes)?;
+    let by = (0..DIRECT.len()).find(|by| way.vip(4 + *by as u8).ip() == vip)?;
+    let outer = match DIRECT[by] {
+        service_mode::DSR_IPIP if way.v6 => 40,
+        service_mode::DSR_IPIP => 20,
+        service_mode::DSR_L2 => 0,
+        _ => from_peer(way, 1).len(),
+    };
+    let to = match DIRECT[by] {
+        service_mode::DSR_GENEVE => neighbour_mac(8),
+        _ => neighbour_mac(4 + by as u8),
+    };
+    let sent = match hook {
+        Hook::Xdp => out.verdict == XDP_TX && out.bytes[..6] == to,
+        // The Ethernet header is the kernel's to write.
+        _ => out.verdict == TC_REDIRECT,
+    };
+    let inner = || (by, out.bytes[14 + outer..].to_vec());
+    (sent && out.bytes.len() == bytes.len() + outer).then(inner)
+}
+
+/// What is to go out by one of [`DIRECT`]: the packet as it is, but by Geneve as a router sends it on.
+fn as_sent(way: Way, by: usize, packet: &[u8]) -> Vec<u8> {
+    let mut packet = packet.to_vec();
+    if DIRECT[by] != service_mode::DSR_GENEVE {
+        return packet;
+    }
+    if way.v6 {
+        packet[7] -= 1;
+        return packet;
+    }
+    packet[8] -= 1;
+    // RFC 1624, equation 3: the word of which the hop is the upper byte is less by 0x100.
+    let sum = u32::from(u16::from_be_bytes([packet[10], packet[11]])) + 0x100;
+    let sum = (sum & 0xffff) + (sum >> 16);
+    packet[10..12].copy_from_slice(&(sum as u16).to_be_bytes());
+    packet
 }
 
 fn no_mutated_packet_does_harm(way: Way) {
@@ -276,14 +345,10 @@ fn no_mutated_packet_does_harm_while_somebody_listens(way: Way) {
 fn do_no_harm(way: Way, rig: &Rig) {
     let net = Net::new();
     let overhead = from_peer(way, 1).len();
-    let ours = [
-        way.vip(1).ip(),
-        way.vip(2).ip(),
-        way.vip(3).ip(),
-        way.node(),
-    ];
+    let ours = ours(way);
     let inputs = (seed(way), proptest::collection::vec(mutation(), 0..6));
     let seen = std::cell::Cell::new([0_u32; 5]);
+    let carried = std::cell::Cell::new([0_u32; 3]);
     runner()
         .run(&inputs, |(mut bytes, mutations)| {
             for mutation in &mutations {
@@ -296,15 +361,26 @@ fn do_no_harm(way: Way, rig: &Rig) {
                 out.verdict
             );
             let taken = |out: &Out| out.bytes.len() + overhead == bytes.len();
-            if taken(&out) && out.verdict == XDP_PASS {
+            let direct = sent_directly(way, Hook::Xdp, &bytes, &out);
+            if let Some((by, inner)) = &direct {
+                let given = as_sent(way, *by, &bytes[14..]);
+                prop_assert_eq!(inner, &given);
+                let mut counts = carried.get();
+                counts[*by] += 1;
+                carried.set(counts);
+            } else if taken(&out) && out.verdict == XDP_PASS {
                 // Out of a peer's packet: for this node, and no longer for its agent.
                 prop_assert!(destination(&bytes).is_none_or(|addr| addr == way.node()));
             } else if out.bytes.len() != bytes.len() {
                 // An error of ours in its place.
                 prop_assert_eq!(out.verdict, XDP_TX);
                 prop_assert!(is_icmp(&out.bytes), "{:02x?}", out.bytes);
+            } else if out.verdict == XDP_PASS && out.bytes != bytes {
+                // What goes up the stack otherwise than it came is for a socket here.
+                prop_assert!(destination(&out.bytes).is_none_or(|addr| addr == way.node()));
             }
-            if out.bytes.len() == bytes.len() && out.verdict != XDP_DROP {
+            let whole = out.bytes.len() == bytes.len() || direct.is_some();
+            if whole && out.verdict != XDP_DROP {
                 // Where nothing changes from run to run, the shortcut changes nothing either.
                 let [before, general, after] = [Hook::Xdp, Hook::XdpGeneral, Hook::Xdp]
                     .map(|hook| rig.run_from(hook, &bytes, net.first));
@@ -340,8 +416,16 @@ fn do_no_harm(way: Way, rig: &Rig) {
                     "{hook:?} verdict {}",
                     out.verdict
                 );
+                let direct = (hook == Hook::Ingress)
+                    .then(|| sent_directly(way, hook, &bytes, &out))
+                    .flatten();
+                if let Some((by, inner)) = &direct {
+                    prop_assert_eq!(inner, &as_sent(way, *by, &bytes[14..]));
+                }
                 prop_assert!(
-                    out.bytes.len() == bytes.len() || hook == Hook::Ingress && taken(&out)
+                    out.bytes.len() == bytes.len()
+                        || hook == Hook::Ingress && taken(&out)
+                        || direct.is_some()
                 );
                 if foreign && hook == Hook::Ingress {
                     prop_assert_eq!(out.verdict, TC_OK);
@@ -356,6 +440,11 @@ fn do_no_harm(way: Way, rig: &Rig) {
         foreign > 100 && dropped > 5 && passed > 100 && sent > 20,
         "every fate must have been met: {:?}",
         seen.get()
+    );
+    let carried = carried.get();
+    assert!(
+        carried.iter().all(|count| *count > 5),
+        "{carried:?} packets went by direct return"
     );
     for reason in [
         Reason::IcmpUnknown,

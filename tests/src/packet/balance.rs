@@ -5,23 +5,16 @@ use std::net::IpAddr;
 use aya::maps::{Array, LpmTrie, lpm_trie::Key};
 use ipnet::IpNet;
 use lb_common::{
-    Addr4, Addr6, Affinity, AffinityKey, BackendLimit, IDLE_TCP, IDLE_UDP, IDLE_UDP_TWO_WAY,
-    SOURCE_BITS, Service, ServiceState, SourceKey, Suspect,
+    Addr4, Addr6, Affinity, AffinityKey, BackendLimit, SOURCE_BITS, Service, ServiceState,
+    SourceKey, Suspect,
 };
 
-use super::{Rig, SERVICE, Way};
+use super::{Rig, SERVICE, Way, maps::plain_service};
 
 impl Rig {
     /// Gives the rig's service these properties; id, table and time-outs stay.
     pub fn shape(&mut self, way: Way, slots: usize, with: impl FnOnce(&mut Service)) {
-        let mut service = Service {
-            id: SERVICE,
-            slots: slots as u32,
-            idle_tcp: IDLE_TCP,
-            idle_udp: IDLE_UDP,
-            idle_udp_two_way: IDLE_UDP_TWO_WAY,
-            ..Service::default()
-        };
+        let mut service = plain_service(SERVICE, 0, slots);
         with(&mut service);
         self.service_value(way, way.vip(1), service);
     }

@@ -37,6 +37,19 @@ pub fn backend(way: Way, at: SocketAddr, kind: u8) -> Backend {
     }
 }
 
+/// A service with the usual times.
+pub(super) fn plain_service(id: u32, flags: u32, slots: usize) -> Service {
+    Service {
+        id,
+        flags,
+        slots: slots as u32,
+        idle_tcp: IDLE_TCP,
+        idle_udp: IDLE_UDP,
+        idle_udp_two_way: IDLE_UDP_TWO_WAY,
+        ..Service::default()
+    }
+}
+
 /// A table in which these ids take turns.
 pub fn repeated(ids: &[u32], slots: usize) -> Vec<u32> {
     ids.iter().copied().cycle().take(slots).collect()
@@ -116,21 +129,15 @@ impl Rig {
         self.address(vip.ip(), addr_flag::VIP);
     }
 
+    /// Has a service of [`Rig::service`] reach its backends in this mode.
+    pub fn mode(&mut self, way: Way, vip: SocketAddr, id: u32, flags: u32, mode: u8) {
+        let service = plain_service(id, flags, SLOTS_SMALL);
+        self.service_value(way, vip, Service { mode, ..service });
+    }
+
     fn service_and_table(&mut self, way: Way, vip: SocketAddr, id: u32, flags: u32, table: &[u32]) {
         self.table(id, table);
-        self.service_value(
-            way,
-            vip,
-            Service {
-                id,
-                flags,
-                slots: table.len() as u32,
-                idle_tcp: IDLE_TCP,
-                idle_udp: IDLE_UDP,
-                idle_udp_two_way: IDLE_UDP_TWO_WAY,
-                ..Service::default()
-            },
-        );
+        self.service_value(way, vip, plain_service(id, flags, table.len()));
     }
 
     /// Writes a service at a port of the node's own address, for any source, and its table.
