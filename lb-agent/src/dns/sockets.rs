@@ -169,9 +169,19 @@ mod tests {
         assert!(Sockets::open(&[addr], inherited).is_err());
     }
 
+    /// At a port that is free on TCP.
+    fn udp() -> UdpSocket {
+        let free = |udp: &UdpSocket| {
+            let addr = udp.local_addr().expect("an address");
+            TcpListener::bind(addr).is_ok()
+        };
+        let mut sockets = (0..50).map(|_| UdpSocket::bind("127.0.0.1:0").expect("a socket"));
+        sockets.find(free).expect("a free port")
+    }
+
     #[test]
     fn an_inherited_socket_is_taken_and_what_is_missing_is_opened() {
-        let udp = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+        let udp = udp();
         let addr = udp.local_addr().expect("an address");
         let stranger = UdpSocket::bind("127.0.0.1:0").expect("a socket");
         let elsewhere = stranger.local_addr().expect("an address");
