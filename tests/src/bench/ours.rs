@@ -20,8 +20,8 @@ use lb_common::{
 use crate::{
     bench::floors::{Floors, Setup},
     packet::{
-        FIRST_MAC, Frame, GATEWAY_MAC, Hook, Net, Rig, SECOND_MAC, Shim, Sizes, Way, XDP_PASS,
-        XDP_REDIRECT, XDP_TX, backend, neighbour_mac, repeated,
+        Entry, FIRST_MAC, Frame, GATEWAY_MAC, Hook, Net, Rig, SECOND_MAC, Segment, Shim, Sizes,
+        Way, XDP_PASS, XDP_REDIRECT, XDP_TX, backend, neighbour_mac, repeated,
     },
 };
 
@@ -277,10 +277,14 @@ impl Ours {
     pub fn received(&self, way: Way) -> Job {
         let (client, vip) = (way.client(1), way.vip(Reach::Here.vip()));
         let shim = Shim::new(way.backend(PEER).ip(), way.node(), way.host());
-        for frame in [way.opening(client, vip), way.later(client, vip)] {
-            let bytes = shim.around(&frame.bytes());
-            self.rig.run_from(Hook::Xdp, &bytes, self.net.first);
-        }
+        let send = |hook, bytes: Vec<u8>| {
+            self.rig.run_from(hook, &bytes, self.net.first);
+        };
+        send(Hook::Xdp, shim.around(&way.opening(client, vip).bytes()));
+        let accepted = way.segment(way.host(), client, Segment::SynAck);
+        send(Hook::Egress, accepted.bytes());
+        send(Hook::Xdp, shim.around(&way.later(client, vip).bytes()));
+        self.is_established(way, client, vip);
         let packet = long(way.later(client, vip));
         Job {
             wanted: packet.clone().to(way.host()).bytes(),
@@ -314,11 +318,28 @@ impl Ours {
     /// A flow's first two packets from the client; what its later ones are given as source and destination.
     fn open(&self, way: Way, reach: Reach) -> (SocketAddr, SocketAddr) {
         let (client, vip) = (way.client(1), way.vip(reach.vip()));
-        for frame in [way.opening(client, vip), way.later(client, vip)] {
-            self.rig.run_from(Hook::Xdp, &frame.bytes(), self.net.first);
-        }
+        let send = |hook, frame: Frame| {
+            self.rig.run_from(hook, &frame.bytes(), self.net.first);
+        };
+        send(Hook::Xdp, way.opening(client, vip));
         let flow = self.rig.flow(way, client, vip);
-        flow.expect("the flow is open").leaves
+        let Entry { kind, leaves, .. } = flow.expect("the flow is open");
+        let accepted = way.segment(leaves.1, leaves.0, Segment::SynAck);
+        match kind {
+            backend_kind::NET if way.tcp => send(Hook::Xdp, accepted),
+            backend_kind::HOST if way.tcp => send(Hook::Egress, accepted),
+            // The server answers the client itself, or there is nothing to accept.
+            _ => {}
+        }
+        send(Hook::Xdp, way.later(client, vip));
+        self.is_established(way, client, vip);
+        leaves
+    }
+
+    /// Demands that a flow is where its packets find it first.
+    fn is_established(&self, way: Way, client: SocketAddr, vip: SocketAddr) {
+        let flows = self.rig.established(way);
+        assert!(flows.iter().any(|flow| flow.arrives == (client, vip)));
     }
 
     /// Opens so many flows, and demands that each of their packets is translated.
@@ -335,6 +356,8 @@ impl Ours {
                 let packet = frame.bytes();
                 let setup = Setup::of(&packet).over(flows).in_order(first);
                 floors.run(&program, &setup, &packet, flows.min(AT_A_TIME))?;
+                // There are no servers.
+                self.rig.accept_all(way);
             }
         }
         let after = self.given();

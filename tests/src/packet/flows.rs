@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use aya::maps::HashMap;
 use lb_common::{
-    Addr4, Addr6, Be16, Flow, FlowKey, direction,
+    Addr4, Addr6, Be16, Flow, FlowKey, direction, flow_flag,
     fragment::{FRAGMENT_LIFE, FragmentKey, FragmentPorts},
 };
 
@@ -101,6 +101,17 @@ impl Rig {
     pub fn flow(&self, way: Way, src: SocketAddr, dst: SocketAddr) -> Option<Entry> {
         let flows = self.flows(way);
         flows.into_iter().find(|flow| flow.arrives == (src, dst))
+    }
+
+    /// Has every half-open connection over IPv4 look as if its server had accepted it.
+    pub fn accept_all(&mut self, way: Way) {
+        assert!(way.tcp && !way.v6);
+        let mut map = self.hash::<FlowKey<Addr4>, Flow<Addr4>>(half_table(way));
+        let entries: Vec<_> = map.iter().map(Result::unwrap).collect();
+        for (key, mut flow) in entries {
+            flow.flags |= flow_flag::TWO_WAY;
+            map.insert(key, flow, 0).unwrap();
+        }
     }
 
     /// Takes one half away, as eviction does.
