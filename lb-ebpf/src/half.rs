@@ -61,7 +61,7 @@ fn half<A: Tables>(key: &FlowKey<A>, flags: u8) -> u32 {
     if flow.direction == direction::REVERSE && flags & tcp_flag::RST != 0 {
         return REFUSAL;
     }
-    // Only the server's answer makes it an answer: whoever sends both SYN and ACK from addresses that are not his
+    // Only the server's answer makes it a connection: whoever sends both SYN and ACK from addresses that are not his
     // would fill the main table. (Under direct server return the answer does not come by.)
     let accepted = backend_kind::is_dsr(flow.kind) || flow.flags & flow_flag::TWO_WAY != 0;
     if !first_ack || !accepted {

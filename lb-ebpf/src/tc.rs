@@ -226,6 +226,7 @@ fn ingress<A: Tables>(ctx: &TcContext, table: u32) -> i32 {
         return dsr::send::<A>(ctx, &at, flow).unwrap_or_else(|| not_sent(Reason::NotSent));
     }
     if flow.direction == direction::REVERSE && flow.kind != backend_kind::HOST {
+        // The flow learns where its client is.
         way_back(ctx.skb.skb, flow);
     }
     let mut out = way_out(flow);

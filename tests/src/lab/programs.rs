@@ -1,8 +1,13 @@
 //! Where this workspace's programs are: next to the one that runs.
 
-use std::{env, path::PathBuf};
+use std::{
+    env,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, Result, bail};
+
+use super::Host;
 
 /// The path of a program of this crate, built by the same cargo call.
 ///
@@ -31,6 +36,19 @@ pub fn agent() -> Result<String> {
         Some(path) => found(path.into(), "set LB_AGENT_BIN to an lb-agent"),
         None => program("lb-agent").context("`cargo build --package lb-agent` makes it"),
     }
+}
+
+/// The flags that give an agent places of its own on this host, in this cgroup.
+pub fn places(host: &Host, cgroup: &Path) -> Vec<String> {
+    let text = |path: &Path| path.display().to_string();
+    [
+        ("--cgroup", text(cgroup)),
+        ("--pin-dir", text(host.pins())),
+        ("--state-dir", text(&host.dir().join("state"))),
+        ("--run-dir", text(&host.dir().join("run"))),
+    ]
+    .map(|(flag, place)| [flag.to_owned(), place])
+    .concat()
 }
 
 fn found(path: PathBuf, remedy: &str) -> Result<String> {

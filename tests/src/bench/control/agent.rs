@@ -16,7 +16,11 @@ use super::{
     BACKENDS, Effort,
     services::{VIP_PREFIX, backend_addr, file},
 };
-use crate::lab::{Host, HostSpec, Lab, Process, programs::agent, wait_for};
+use crate::lab::{
+    Host, HostSpec, Lab, Process,
+    programs::{agent, places},
+    wait_for,
+};
 
 /// Figures of one agent.
 #[derive(Debug, Default)]
@@ -97,13 +101,9 @@ pub(super) fn at_rest(agent: &mut Process, idle: u64) -> Result<f64> {
 
 /// Starts one that reads its services from `source`: flags.
 pub(super) fn start(host: &Host, source: &[&str]) -> Result<Process> {
-    let path = |name: &str| host.dir().join(name).display().to_string();
-    let ids = IDS.to_string();
-    let (pins, cgroup) = (
-        host.pins().display().to_string(),
-        host.cgroup().path().display().to_string(),
-    );
-    let (program, state, run) = (agent()?, path("state"), path("run"));
+    let (program, ids) = (agent()?, IDS.to_string());
+    let places = places(host, host.cgroup().path());
+    let places: Vec<&str> = places.iter().map(String::as_str).collect();
     let argv = [
         &[program.as_str()][..],
         source,
@@ -114,14 +114,6 @@ pub(super) fn start(host: &Host, source: &[&str]) -> Result<Process> {
             "none",
             "--log",
             "warn",
-            "--cgroup",
-            &cgroup,
-            "--pin-dir",
-            &pins,
-            "--state-dir",
-            &state,
-            "--run-dir",
-            &run,
             "--max-backends",
             &ids,
             "--flows",
@@ -129,6 +121,7 @@ pub(super) fn start(host: &Host, source: &[&str]) -> Result<Process> {
             "--udp-flows",
             "1024",
         ],
+        &places,
     ];
     host.start("lb-agent", &argv.concat())
 }

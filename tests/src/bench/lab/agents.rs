@@ -5,7 +5,11 @@ use std::{fs, path::Path};
 use anyhow::{Result, bail, ensure};
 
 use super::ways::UP_WITHIN;
-use crate::lab::{Host, Process, programs::agent, retry};
+use crate::lab::{
+    Host, Process,
+    programs::{agent, places},
+    retry,
+};
 
 /// An agent that serves `services`, the entries of its file, up and programmed: it shows all of `backends`.
 pub(super) fn start(
@@ -18,11 +22,8 @@ pub(super) fn start(
     let path = |name: &str| host.dir().join(name).display().to_string();
     fs::write(path("services.yaml"), format!("services:\n{services}"))?;
     let (program, run) = (agent()?, path("run"));
-    let (pins, cgroup) = (
-        host.pins().display().to_string(),
-        cgroup.display().to_string(),
-    );
-    let (state, file) = (path("state"), path("services.yaml"));
+    let file = path("services.yaml");
+    let places = places(host, cgroup);
     let mut argv = vec![
         program.as_str(),
         "--services",
@@ -31,19 +32,12 @@ pub(super) fn start(
         "10.88.0.0/13",
         "--dns-listen",
         "none",
-        "--cgroup",
-        &cgroup,
-        "--pin-dir",
-        &pins,
-        "--state-dir",
-        &state,
-        "--run-dir",
-        &run,
         "--flows",
         "131072",
         "--udp-flows",
         "1024",
     ];
+    argv.extend(places.iter().map(String::as_str));
     argv.extend(flags);
     let mut process = host.start("lb-agent", &argv)?;
     let status = [program.as_str(), "status", "--json", "--run-dir", &run];
