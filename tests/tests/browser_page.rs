@@ -366,13 +366,41 @@ fn many(weight: u16) -> String {
     file
 }
 
-/// CPU time of the page's main thread since it began, s.
+/// CPU time of the page's main thread since it began, ms.
 fn main_thread(browser: &mut Browser) -> f64 {
     let metrics = browser.call("Performance.getMetrics", serde_json::json!({}));
     let metrics = metrics["metrics"].as_array().expect("metrics");
     let one = metrics.iter().find(|one| one["name"] == "TaskDuration");
-    one.and_then(|one| one["value"].as_f64())
-        .expect("TaskDuration")
+    let seconds = one.and_then(|one| one["value"].as_f64());
+    seconds.expect("TaskDuration") * 1_000.0
+}
+
+/// Opens the page; ms until something was to be seen, once all services are.
+fn first_paint(browser: &mut Browser) -> f64 {
+    browser.open(PAGE);
+    browser
+        .wait("document.querySelector('.shown')?.textContent.startsWith('1\u{202f}000 services')");
+    let paint = "performance.getEntriesByName('first-contentful-paint')[0].startTime";
+    browser.eval(paint).as_f64().expect("a time")
+}
+
+/// ms of script of each update since the last were forgotten.
+fn updates(browser: &mut Browser) -> Vec<f64> {
+    let all = "performance.getEntriesByName('lb-update').map(one => one.duration)";
+    let all = browser.eval(all);
+    let times = all.as_array().expect("times").iter();
+    times.filter_map(Value::as_f64).collect()
+}
+
+/// Waits for so many updates; ms of the main thread that one took, with all that goes on beside it.
+fn cost_of_updates(browser: &mut Browser, number: usize) -> f64 {
+    browser.eval("performance.clearMeasures('lb-update')");
+    let before = main_thread(browser);
+    browser.wait(&format!(
+        "performance.getEntriesByName('lb-update').length >= {number}"
+    ));
+    let spent = main_thread(browser) - before;
+    spent / updates(browser).len() as f64
 }
 
 #[test]
@@ -387,53 +415,48 @@ fn a_thousand_services_are_shown_at_once_and_kept_up_to_date_with_ease() {
         "Performance.enable",
         serde_json::json!({"timeDomain": "threadTicks"}),
     );
-    browser.open(PAGE);
-    browser
-        .wait("document.querySelector('.shown')?.textContent.startsWith('1\u{202f}000 services')");
-    let paint = "performance.getEntriesByName('first-contentful-paint')[0].startTime";
-    let paint = browser.eval(paint).as_f64().expect("a time");
-    let updates = |browser: &mut Browser| {
-        browser.eval("performance.getEntriesByName('lb-update').map(one => one.duration)")
-    };
-    let first = updates(&mut browser);
+    // The least of three: what others do on the machine only ever adds to a time.
+    let mut paints: [f64; 3] = std::array::from_fn(|_| first_paint(&mut browser));
+    paints.sort_by(f64::total_cmp);
     // Nothing changes: as most of the time.
-    browser.eval("performance.clearMeasures('lb-update')");
-    let before = main_thread(&mut browser);
-    browser.wait("performance.getEntriesByName('lb-update').length >= 5");
-    let calm = (main_thread(&mut browser) - before) * 200.0;
+    let calm = cost_of_updates(&mut browser, 5);
     // Everything changes, and every table is unfolded.
-    browser.click("#unfold");
-    browser.eval("performance.clearMeasures('lb-update')");
     let before = main_thread(&mut browser);
-    for weight in [2, 3, 4] {
+    browser.click("#unfold");
+    cost_of_updates(&mut browser, 2);
+    let unfolded = main_thread(&mut browser) - before;
+    let mut rounds = [2, 3, 4].map(|weight| {
+        browser.eval("performance.clearMeasures('lb-update')");
+        let before = main_thread(&mut browser);
         stage.write(&many(weight), |status| {
             let one = &status["services"][999]["backends"][9]["weight"];
             *one == weight
         });
+        let all = 10 * weight;
         browser.wait(&format!(
-            "document.querySelector('tr.be').textContent.includes('{}/{}')",
-            10 * weight,
-            10 * weight
+            "document.querySelector('tr.be').textContent.includes('{all}/{all}')"
         ));
-    }
-    let busy = updates(&mut browser);
-    let times: Vec<f64> = busy
-        .as_array()
-        .expect("times")
-        .iter()
-        .filter_map(Value::as_f64)
-        .collect();
-    let spent = (main_thread(&mut browser) - before) * 1_000.0 / times.len() as f64;
-    let longest = times.iter().copied().fold(0.0, f64::max);
+        let updates = updates(&mut browser);
+        let longest = updates.iter().copied().fold(0.0, f64::max);
+        let spent = main_thread(&mut browser) - before;
+        (spent / updates.len() as f64, updates.len(), longest)
+    });
+    rounds.sort_by(|one, other| one.0.total_cmp(&other.0));
     println!(
-        "1,000 services of 10: first paint after {paint:.0} ms; the first answer took {first} ms; an update where \
-         nothing changed took {calm:.1} ms of the main thread; while everything changed three times, {} updates took \
-         {spent:.1} ms of it each, the longest {longest:.0} ms of script",
-        times.len()
+        "1,000 services of 10: first paint after {paints:.0?} ms; an update where nothing changed took {calm:.1} ms of \
+         the main thread, unfolding {unfolded:.0} ms with two updates; while everything changed three times (ms of the \
+         main thread an update, updates, the longest script): {rounds:.1?}"
     );
-    assert!(paint < FIRST_PAINT, "first paint: {paint} ms");
-    assert!(calm < UPDATE, "an update where nothing changed: {calm} ms");
-    assert!(spent < UPDATE, "an update: {spent} ms of the main thread");
+    let spent = rounds[1].0;
+    assert!(paints[0] < FIRST_PAINT, "first paint: {paints:?} ms");
+    assert!(
+        calm < UPDATE,
+        "an update where nothing changed: {calm} ms of the main thread"
+    );
+    assert!(
+        spent < UPDATE,
+        "an update: {spent} ms of the main thread, the middle of {rounds:?}"
+    );
     browser.picture("many-wide-light");
     quiet(&mut browser);
 }
