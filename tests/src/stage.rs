@@ -92,7 +92,9 @@ impl Stage {
             "--ip-vips",
             "10.99.0.0/16",
         ]);
-        argv.extend(["--dns-listen", "none"]);
+        if !flags.contains(&"--dns-listen") {
+            argv.extend(["--dns-listen", "none"]);
+        }
         argv.extend(["--flows", "65536", "--udp-flows", "16384"]);
         argv.extend(own.iter().flat_map(|(flag, value)| [*flag, value.as_str()]));
         argv.extend(flags);

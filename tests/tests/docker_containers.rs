@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeSet,
+    net::SocketAddr,
     thread,
     time::{Duration, Instant},
 };
@@ -203,6 +204,23 @@ fn the_names_below_a_service_drop_a_container_within_a_second_of_its_stop() {
         resolved("web-1.web.docker").is_empty()
     })
     .expect("gone");
+}
+
+#[test]
+fn a_domain_is_resolved_and_leads_to_all_services_that_name_it() {
+    let dns = ["--dns-listen", "127.0.0.1:53", "--dns-domain"];
+    let yard = Yard::up("domain", &[&dns[..], &["shop.example"]].concat());
+    for name in ["blue", "green"] {
+        let env = "VIRTUAL_HOST=https://www.shop.example";
+        yard.run(name, &["--expose", "80", "--env", env]);
+    }
+    let vip = yard.expect("www.shop.example", 2);
+    let found = yard.stage.ask(&["resolve", "www.shop.example"]);
+    assert_eq!(found["addrs"][0], vip.ip().to_string(), "{found}");
+    let port = SocketAddr::new(vip.ip(), 443);
+    let shares = shares(&yard.stage.clients[0], port, 40);
+    let answered: Vec<_> = shares.keys().map(String::as_str).collect();
+    assert_eq!(answered, ["blue", "green"]);
 }
 
 #[test]

@@ -266,6 +266,7 @@ pub(super) fn dns(sources: &Sources<'_>) -> Result<Option<Dns>, ConfigError> {
             &keys::DNS_LINK_ADDRESS,
             &keys::DNS_UPSTREAM,
             &keys::DNS_ALLOW,
+            &keys::DNS_DOMAIN,
             &keys::DNS_CLUSTER_KEY,
         ];
         return match others
@@ -287,6 +288,7 @@ pub(super) fn dns(sources: &Sources<'_>) -> Result<Option<Dns>, ConfigError> {
         upstreams: Some(sources.many(&keys::DNS_UPSTREAM, parse::upstream)?)
             .filter(|all| !all.is_empty()),
         allow: sources.many_or_none(&keys::DNS_ALLOW, parse::cidr)?,
+        domains: sources.many(&keys::DNS_DOMAIN, parse::domain)?,
         cluster_key: sources.one(&keys::DNS_CLUSTER_KEY, parse::zbase32)?,
     };
     let own = dns.sockets();

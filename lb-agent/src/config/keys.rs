@@ -217,6 +217,13 @@ pub(crate) const DNS_ALLOW: Key = many(
     "Clients that get an answer; all others are refused. `none` leaves only loopback",
 )
 .words("loopback and the prefixes of this node's interfaces");
+pub(crate) const DNS_DOMAIN: Key = many(
+    DNS,
+    "dns-domain",
+    "DOMAIN",
+    "Domain in which the names that containers ask for (VIRTUAL_HOST, lb.vip) are answered with their VIPs; its other \
+     names are forwarded",
+);
 pub(crate) const DNS_CLUSTER_KEY: Key = one(
     DNS,
     "dns-cluster-key",
@@ -426,6 +433,7 @@ pub(crate) const KEYS: &[&Key] = &[
     &DNS_LINK_ADDRESS,
     &DNS_UPSTREAM,
     &DNS_ALLOW,
+    &DNS_DOMAIN,
     &DNS_CLUSTER_KEY,
     &VIP_POOL_V4,
     &VIP_POOL_V6,

@@ -187,6 +187,19 @@ pub(crate) fn run_dir(text: &str) -> Result<PathBuf, String> {
     Ok(path)
 }
 
+/// A domain of at least two labels, in lower case and without a dot at its end.
+pub(crate) fn domain(text: &str) -> Result<String, String> {
+    let domain = text.trim_end_matches('.').to_ascii_lowercase();
+    let is_label = |label: &str| {
+        let fits = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+        (1..=63).contains(&label.len()) && label.bytes().all(fits)
+    };
+    match domain.contains('.') && domain.len() <= 253 && domain.split('.').all(is_label) {
+        true => Ok(domain),
+        false => Err(format!("{text:?} is no domain such as shop.example.org")),
+    }
+}
+
 /// Where DNS is answered. A wildcard would send replies from another address than was asked.
 pub(crate) fn listen(text: &str) -> Result<SocketAddr, String> {
     let addr: SocketAddr = text.parse().map_err(|_| {

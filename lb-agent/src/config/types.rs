@@ -177,6 +177,8 @@ pub struct Dns {
     pub upstreams: Option<Vec<SocketAddr>>,
     /// Who gets an answer; `None`: loopback and the prefixes of this node's interfaces. Empty: loopback only.
     pub allow: Option<Vec<ipnet::IpNet>>,
+    /// Domains whose names of VIPs are answered besides, in lower case.
+    pub domains: Vec<String>,
     /// `KEY` of the alias zone `l4lb.KEY.dcos.directory`, lower case zbase32.
     pub cluster_key: Option<String>,
 }

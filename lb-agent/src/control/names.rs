@@ -150,7 +150,7 @@ mod tests {
 
     #[test]
     fn resolve_tells_a_missing_name_from_one_that_is_forwarded() {
-        let zones = dns::Zones::new(None).unwrap();
+        let zones = dns::Zones::new(None, &[]).unwrap();
         let addresses = NameAddresses {
             v4: Some([11, 0, 0, 1].into()),
             v6: None,

@@ -186,11 +186,10 @@ async fn set_up(parts: Parts) -> Result<Ready> {
         peers: config.peers.iter().copied().collect(),
         dsr: config.dsr,
     };
-    let cluster_key = config
-        .dns
-        .as_ref()
-        .and_then(|dns| dns.cluster_key.as_deref());
-    let zones = dns::Zones::new(cluster_key)?;
+    let zones = match &config.dns {
+        Some(dns) => dns::Zones::new(dns.cluster_key.as_deref(), &dns.domains)?,
+        None => dns::Zones::new(None, &[])?,
+    };
     let published = Published {
         dns: Arc::new(ArcSwap::from_pointee(dns::Table::new(
             &zones,

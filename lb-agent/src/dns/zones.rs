@@ -30,6 +30,8 @@ pub struct Zones(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     suffixes: Vec<Name>,
+    /// Domains that are ours only as far as a VIP has a name in them.
+    domains: Vec<Name>,
     soa: RData,
     ns: RData,
 }
@@ -37,8 +39,9 @@ struct Inner {
 // === impl Zones ===
 
 impl Zones {
-    /// The zone, its aliases, and `l4lb.<key>.dcos.directory` if the cluster has a key (zbase32).
-    pub fn new(cluster_key: Option<&str>) -> anyhow::Result<Self> {
+    /// The zone, its aliases, and `l4lb.<key>.dcos.directory` if the cluster has a key (zbase32); and `domains` in which
+    /// VIPs have names.
+    pub fn new(cluster_key: Option<&str>, domains: &[String]) -> anyhow::Result<Self> {
         let mut suffixes = Vec::new();
         for suffix in std::iter::once(vip::ZONE).chain(ALIASES) {
             suffixes.push(parse(suffix)?);
@@ -64,6 +67,10 @@ impl Zones {
         );
         Ok(Self(Arc::new(Inner {
             suffixes,
+            domains: domains
+                .iter()
+                .map(|domain| parse(domain))
+                .collect::<anyhow::Result<_>>()?,
             soa: RData::SOA(soa),
             ns: RData::NS(NS(nameserver)),
         })))
@@ -71,17 +78,12 @@ impl Zones {
 
     /// How many labels of `name` are above the zone; `None` if it is in none of the suffixes.
     pub(super) fn labels_above(&self, name: &Name) -> Option<usize> {
-        let labels = name.iter().len();
-        let suffix = self.0.suffixes.iter().find(|suffix| {
-            // `Name::zone_of` would clone both.
-            let mut asked = name.iter().rev();
-            suffix.iter().rev().all(|label| {
-                asked
-                    .next()
-                    .is_some_and(|asked| asked.eq_ignore_ascii_case(label))
-            })
-        })?;
-        Some(labels - suffix.iter().len())
+        labels_above(&self.0.suffixes, name)
+    }
+
+    /// The same of the domains in which VIPs have names.
+    pub(super) fn labels_above_domain(&self, name: &Name) -> Option<usize> {
+        labels_above(&self.0.domains, name)
     }
 
     /// The zone's SOA. The apex is spelt as it was asked, aliases included.
@@ -98,6 +100,20 @@ impl Zones {
     pub(super) fn record(&self, owner: Name, rdata: RData) -> Record {
         Record::from_rdata(owner, TTL, rdata)
     }
+}
+
+fn labels_above(suffixes: &[Name], name: &Name) -> Option<usize> {
+    let labels = name.iter().len();
+    let suffix = suffixes.iter().find(|suffix| {
+        // `Name::zone_of` would clone both.
+        let mut asked = name.iter().rev();
+        suffix.iter().rev().all(|label| {
+            asked
+                .next()
+                .is_some_and(|asked| asked.eq_ignore_ascii_case(label))
+        })
+    })?;
+    Some(labels - suffix.iter().len())
 }
 
 fn parse(name: &str) -> anyhow::Result<Name> {

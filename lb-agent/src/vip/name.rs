@@ -5,6 +5,9 @@ use std::{fmt, sync::Arc};
 /// The zone that named VIPs live in, without the trailing dot.
 pub const ZONE: &str = "l4lb.thisdcos.directory";
 
+/// The label of a VIP's name that stands for `*`: every name below the rest (RFC 4592).
+pub const ANY: &str = "any--name";
+
 /// RFC 1035 section 2.3.4: octets in a label.
 const MAX_LABEL: usize = 63;
 /// RFC 1035 section 2.3.4, as characters of the dotted form without the trailing dot.

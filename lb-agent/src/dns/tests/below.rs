@@ -41,7 +41,7 @@ fn web() -> Table {
         instance("web-3", "10.0.0.3:8080", 80, 0),
         instance("web-1", "10.0.0.1:5353", 53, 1),
     ];
-    let zones = Zones::new(None).expect("zones");
+    let zones = Zones::new(None, &[]).expect("zones");
     let instances = HashMap::from([("web.docker".into(), behind)]);
     Table::new(&zones, &names.into(), instances)
 }
@@ -151,7 +151,7 @@ async fn a_thousand_tasks_are_answered_over_tcp() {
         v6: None,
     };
     let app = VipName::from_canonical("app.marathon").expect("a name");
-    let zones = Zones::new(None).expect("zones");
+    let zones = Zones::new(None, &[]).expect("zones");
     dns.table.store(Arc::new(Table::new(
         &zones,
         &[(app, addresses)].into(),

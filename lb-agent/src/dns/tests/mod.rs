@@ -2,6 +2,7 @@
 
 mod below;
 mod bounds;
+mod domains;
 mod forwarding;
 mod wire;
 
@@ -138,7 +139,7 @@ fn table(names: &[(&str, u8)]) -> Table {
         };
         (name, addresses)
     });
-    let zones = Zones::new(None).expect("zones");
+    let zones = Zones::new(None, &[]).expect("zones");
     Table::new(&zones, &names.collect::<BTreeMap<_, _>>(), HashMap::new())
 }
 

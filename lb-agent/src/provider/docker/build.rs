@@ -55,6 +55,7 @@ pub(super) fn build(engine: &Engine, config: &DockerConfig) -> Snapshot {
         config,
         pools: Pools::default(),
         shaped: BTreeSet::new(),
+        domains: BTreeMap::new(),
         problems: BTreeSet::new(),
     };
     let mut services = BTreeMap::<Identity, Vec<Member<'_>>>::new();
@@ -116,6 +117,8 @@ struct Builder<'a> {
     pools: Pools,
     /// Pools whose properties are decided, be it that they have none.
     shaped: BTreeSet<PoolKey>,
+    /// The path for which a domain's port was given away first.
+    domains: BTreeMap<(String, Port), String>,
     problems: BTreeSet<Problem>,
 }
 
@@ -145,7 +148,8 @@ impl Builder<'_> {
             container, wish, ..
         } = member;
         let app: Arc<str> = identity.app().into();
-        let vips = member.vips(identity);
+        let mut vips = member.vips(identity);
+        vips.extend(self.domains(member));
         if vips.is_empty() {
             let reason = "it asks for a VIP, and neither exposes a port nor names one (lb.vip, SERVICE_PORTS)";
             if container.phase != Phase::Absent {
@@ -184,6 +188,47 @@ impl Builder<'_> {
                 self.pools.add(key.clone(), backend);
             }
         }
+    }
+
+    /// The VIPs of its domains.
+    fn domains(&mut self, member: &Member<'_>) -> Vec<Vip> {
+        let domains = &member.wish.domains;
+        if domains.is_empty() || member.container.phase == Phase::Absent {
+            return Vec::new();
+        }
+        let ports = member.web_ports();
+        let [target] = ports[..] else {
+            let reason = format!(
+                "VIRTUAL_HOST needs exactly one port that is routed, and there are {}; SERVICE_PORTS or EXCLUDE_PORTS \
+                 chooses",
+                ports.len()
+            );
+            self.problem(member.container, reason);
+            return Vec::new();
+        };
+        let mut vips = Vec::new();
+        for domain in domains {
+            let key = (domain.name.clone(), domain.port);
+            let first = self
+                .domains
+                .entry(key)
+                .or_insert_with(|| domain.path.clone());
+            if *first != domain.path {
+                let (name, port) = (&domain.name, domain.port);
+                let reason = format!(
+                    "{name}:{port} of VIRTUAL_HOST is served for /{first} already: paths cannot be told apart; left out"
+                );
+                self.problem(member.container, reason);
+                continue;
+            }
+            vips.push(Vip {
+                host: named(&domain.name),
+                port: domain.port,
+                protocol: Protocol::Tcp,
+                target,
+            });
+        }
+        vips
     }
 
     fn backend(&self, identity: &Identity, member: &Member<'_>, addr: SocketAddr) -> Backend {
@@ -312,15 +357,22 @@ impl Member<'_> {
                 .iter()
                 .map(|&(port, protocol)| entry(port, protocol, port)),
         );
-        let mut web = targets.iter().filter(|(port, protocol)| {
-            *protocol == Protocol::Tcp && !self.wish.plain.contains(port)
-        });
-        if let (Some((only, _)), None, Some(http)) = (web.next(), web.next(), Port::new(HTTP))
+        if let ([only], Some(http)) = (&self.web_ports()[..], Port::new(HTTP))
             && !targets.contains(&(http, Protocol::Tcp))
         {
             vips.push(entry(http, Protocol::Tcp, *only));
         }
         vips
+    }
+
+    /// Its ports of TCP that are not meant as they are.
+    fn web_ports(&self) -> Vec<Port> {
+        let targets = self.targets().into_iter();
+        let tcp = targets.filter(|(_, protocol)| *protocol == Protocol::Tcp);
+        let ports = tcp.map(|(port, _)| port);
+        ports
+            .filter(|port| !self.wish.plain.contains(port))
+            .collect()
     }
 
     /// Its ports that are served.

@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{labels::Wish, probes};
+use super::{domains, labels::Wish, probes};
 use crate::{
     catalog::{Balance, Port},
     provider::{
@@ -92,9 +92,9 @@ pub(super) fn read(
             );
         }
     }
-    if get("VIRTUAL_HOST").is_some() {
+    if let Some(text) = get("VIRTUAL_HOST") {
         wish.asks = true;
-        notes.push("the domains and paths of VIRTUAL_HOST have no effect: the service has a VIP under its own name".to_owned());
+        wish.domains = domains::read(text, notes);
     }
     if let Some(text) = get("BALANCE") {
         wish.properties.balance = match text.split_whitespace().next() {

@@ -24,7 +24,7 @@
 
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
-use super::{FRAMEWORK, compat, container::Container};
+use super::{FRAMEWORK, compat, container::Container, domains::Domain};
 use crate::{
     catalog::{Check, Port, Properties, Protocol, Weight},
     provider::{
@@ -85,6 +85,8 @@ pub(in crate::provider) struct Wish {
     pub(in crate::provider) backup: bool,
     /// Flows at a time; 0: no limit.
     pub(in crate::provider) max_flows: u32,
+    /// Domains that lead to its one port.
+    pub(in crate::provider) domains: Vec<Domain>,
     /// Whether the VIPs' ports stand at the node's own addresses, too.
     pub(in crate::provider) at_node: bool,
     /// How those of TCP are checked if `properties` does not say.
@@ -250,6 +252,7 @@ impl Default for Wish {
             weight: Weight::ONE,
             backup: false,
             max_flows: 0,
+            domains: Vec::new(),
             at_node: false,
             tcp_check: None,
             properties: Properties::default(),

@@ -10,6 +10,7 @@ mod build;
 mod client;
 mod compat;
 pub(in crate::provider) mod container;
+mod domains;
 mod engine;
 mod event;
 pub(in crate::provider) mod labels;

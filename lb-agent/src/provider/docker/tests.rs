@@ -189,7 +189,11 @@ fn ports_come_from_what_haproxy_users_wrote() {
     let backend = |vip: &str, port: u16| format!("web:{vip} 172.17.0.2:{port} x1");
     assert_eq!(
         served(&["VIRTUAL_HOST=a.example", "EXCLUDE_PORTS=80,53"]),
-        [backend("80/tcp", 8080), backend("8080/tcp", 8080)],
+        [
+            "a.example:80/tcp 172.17.0.2:8080 x1".to_owned(),
+            backend("80/tcp", 8080),
+            backend("8080/tcp", 8080)
+        ],
         "the only port stands at 80, too"
     );
     assert_eq!(
@@ -200,6 +204,45 @@ fn ports_come_from_what_haproxy_users_wrote() {
         served(&["TCP_PORTS=9000, 22/ssl", "EXCLUDE_PORTS=80,8080,53"]),
         [backend("22/tcp", 22), backend("9000/tcp", 9000)],
         "a TCP port does not"
+    );
+}
+
+#[test]
+fn domains_lead_to_the_one_port_of_all_services_that_name_them() {
+    let one = |name, addr, host: &str| {
+        let env = format!("VIRTUAL_HOST={host}");
+        with_env(container(name, addr, &[]), &[&env])
+    };
+    let all = snapshot([
+        one(
+            "blue",
+            "172.17.0.2",
+            "https://www.shop.example, *.shop.example",
+        ),
+        one("green", "172.17.0.3", "https://www.shop.example"),
+        one("other", "172.17.0.4", "https://www.shop.example/api"),
+    ]);
+    let mut of_domains = lines(&all);
+    of_domains.retain(|line| line.contains("shop.example"));
+    assert_eq!(
+        of_domains,
+        [
+            "any--name.shop.example:80/tcp 172.17.0.2:80 x1",
+            "www.shop.example:443/tcp 172.17.0.2:80 x1",
+            "www.shop.example:443/tcp 172.17.0.3:80 x1",
+        ]
+    );
+    let told = reasons(&all).join("\n");
+    assert!(told.contains("served for / already"), "{told}");
+
+    let mut two = one("web", "172.17.0.2", "a.example");
+    two.exposed.extend(target("81/tcp"));
+    let all = snapshot([two]);
+    assert_eq!(lines(&all).len(), 2, "under its own name alone");
+    assert!(
+        reasons(&all)[0].contains("exactly one port"),
+        "{:?}",
+        reasons(&all)
     );
 }
 
@@ -257,9 +300,9 @@ fn a_check_that_haproxy_made_is_none_of_udp_and_none_against_a_label() {
         let properties = pools.map(|pool| pool.properties.unwrap_or_default());
         properties.map(|one| one.check.is_some()).collect()
     };
-    // 53/tcp, 53/udp, 80/tcp.
-    assert_eq!(checked(&[]), [true, false, true]);
-    assert_eq!(checked(&[("lb.check", "none")]), [false; 3]);
+    // That of the domain, 53/tcp, 53/udp, 80/tcp.
+    assert_eq!(checked(&[]), [true, true, false, true]);
+    assert_eq!(checked(&[("lb.check", "none")]), [false; 4]);
 }
 
 #[test]
