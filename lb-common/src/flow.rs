@@ -63,6 +63,8 @@ pub struct Flow<A> {
     pub flags: u8,
     /// Service id.
     pub service: u32,
+    /// When it was opened, ms of `CLOCK_MONOTONIC_COARSE`: the lower 32 bits, which come round after 49 days.
+    pub opened: u32,
     /// `CLOCK_MONOTONIC_COARSE` in ns, moved seldom ([`touch_interval`]).
     pub last_seen: u64,
 }
@@ -114,8 +116,8 @@ pub const fn touch_interval(proto: u32) -> u64 {
 
 const _: () = assert!(size_of::<FlowKey<Addr4>>() == 16);
 const _: () = assert!(size_of::<FlowKey<Addr6>>() == 40);
-const _: () = assert!(size_of::<Flow<Addr4>>() == 8 + 4 + 4 + 7 * 4 + 4 + 8);
-const _: () = assert!(size_of::<Flow<Addr6>>() == 32 + 4 + 4 + 7 * 4 + 4 + 8);
+const _: () = assert!(size_of::<Flow<Addr4>>() == 8 + 4 + 4 + 8 * 4 + 8);
+const _: () = assert!(size_of::<Flow<Addr6>>() == 32 + 4 + 4 + 8 * 4 + 8);
 
 // === impl FlowKey ===
 

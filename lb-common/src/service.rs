@@ -322,7 +322,7 @@ pub struct ServiceTraffic {
     pub bytes_from: u64,
 }
 
-/// What became of the TCP connections to one backend on the packet path; one copy per CPU.
+/// What became of the TCP connections to one backend, or of one service; one copy per CPU.
 ///
 /// Under direct server return nothing of the backend's side comes by: what only that side tells stays 0, which
 /// means unknown.
@@ -343,6 +343,10 @@ pub struct ConnectionStats {
     pub handshakes: u64,
     /// From the client's first SYN to the SYN-ACK, all of them together, ns.
     pub handshake_ns: u64,
+    /// Flows that were taken from the backend and given to another, since it refused, was silent or was gone.
+    pub redispatched: u64,
+    /// How long those that are closed lived, all of them together, ms.
+    pub lived_ms: u64,
 }
 
 /// What became of the new flows of one service on the packet path; one copy per CPU.
@@ -359,6 +363,14 @@ pub struct ServiceStats {
     pub limited: u64,
     /// Of those: a table was full, or no port was left.
     pub lost: u64,
+    /// Packets whose TCP header is cut short.
+    pub malformed: u64,
+    /// Connections that no backend accepted, socket path.
+    pub failed: u64,
+    /// Retransmitted segments, socket path.
+    pub retransmits: u64,
+    /// What became of its connections: of a backend that several services share each has its own.
+    pub connections: ConnectionStats,
     /// Handshakes by time, see [`handshake_bucket`].
     pub handshakes: [u64; HANDSHAKE_BUCKETS],
 }
@@ -423,9 +435,9 @@ pub const fn handshake_bucket(ns: u64) -> usize {
     }
 }
 
-const _: () = assert!(size_of::<ConnectionStats>() == 7 * 8);
+const _: () = assert!(size_of::<ConnectionStats>() == 9 * 8);
 const _: () = assert!(size_of::<ServiceTraffic>() == 4 * 8);
-const _: () = assert!(size_of::<ServiceStats>() == (5 + HANDSHAKE_BUCKETS) * 8);
+const _: () = assert!(size_of::<ServiceStats>() == (8 + 9 + HANDSHAKE_BUCKETS) * 8);
 const _: () = assert!(size_of::<ServiceKey<Addr4>>() == 8);
 const _: () = assert!(size_of::<ServiceKey<Addr6>>() == 20);
 const _: () = assert!(size_of::<Service>() == 11 * 4);

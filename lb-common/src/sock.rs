@@ -36,6 +36,8 @@ pub struct SockPeer {
     pub generation: u32,
     /// Service id.
     pub service: u32,
+    /// When its SYN was sent, as [`crate::Flow::opened`].
+    pub opened: u32,
 }
 
 /// What is known of a TCP socket.
@@ -47,4 +49,4 @@ pub mod peer_flag {
 }
 
 const _: () = assert!(size_of::<SockKey>() == 8 + 16 + 2 + 1 + 1 + 4);
-const _: () = assert!(size_of::<SockPeer>() == 16 + 2 + 2 + 4 + 4 + 4);
+const _: () = assert!(size_of::<SockPeer>() == 16 + 2 + 2 + 4 + 4 + 4 + 4);

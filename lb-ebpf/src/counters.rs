@@ -6,7 +6,9 @@ use lb_common::{
     BackendStats, ConnectionStats, Reason, ServiceStats, ServiceTraffic, handshake_bucket,
 };
 
-use crate::maps::{LB_CONNECTIONS, LB_COUNTERS, LB_SERVICE_STATS, LB_SERVICE_TRAFFIC, LB_STATS};
+use crate::maps::{
+    LB_BACKENDS, LB_CONNECTIONS, LB_COUNTERS, LB_SERVICE_STATS, LB_SERVICE_TRAFFIC, LB_STATS,
+};
 
 /// Counts one packet or call under its reason.
 #[inline(always)]
@@ -35,13 +37,14 @@ pub fn backend(id: u32, change: impl FnOnce(&mut BackendStats)) {
     }
 }
 
-/// Changes what is counted of one backend's connections.
+/// Changes what is counted of the connections to one backend, and of those of one service.
 #[inline(always)]
-pub fn connections(backend: u32, change: impl FnOnce(&mut ConnectionStats)) {
+pub fn connections(backend: u32, service_id: u32, change: impl Fn(&mut ConnectionStats)) {
     if let Some(stats) = LB_CONNECTIONS.get_ptr_mut(backend) {
         // SAFETY: as above.
         change(unsafe { &mut *stats });
     }
+    service(service_id, |stats| change(&mut stats.connections));
 }
 
 /// Changes what is counted of one service.
@@ -65,7 +68,7 @@ pub fn traffic(service: u32, change: impl FnOnce(&mut ServiceTraffic)) {
 /// Counts a connection that the backend accepted after so many ns.
 #[inline(always)]
 pub fn handshake(backend: u32, service_id: u32, took: u64) {
-    connections(backend, |stats| {
+    connections(backend, service_id, |stats| {
         stats.handshakes += 1;
         stats.handshake_ns += took;
     });
@@ -74,5 +77,14 @@ pub fn handshake(backend: u32, service_id: u32, took: u64) {
         if let Some(count) = stats.handshakes.get_mut(handshake_bucket(took)) {
             *count += 1;
         }
+    });
+}
+
+/// Counts a flow that is taken from its backend. The id may be another backend's by now.
+#[inline(always)]
+pub fn redispatched(backend: u32, generation: u32, service_id: u32) {
+    let same = LB_BACKENDS.get(backend).map(|one| one.generation) == Some(generation);
+    connections(if same { backend } else { 0 }, service_id, |stats| {
+        stats.redispatched += 1;
     });
 }

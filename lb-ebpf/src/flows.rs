@@ -139,7 +139,7 @@ fn touch<A: Tables>(table: Table, key: &FlowKey<A>, flags: u8) {
     if ended & tcp_flag::RST != 0 && flow.tcp & tcp_state::RST == 0 {
         let by_client = flow.direction == direction::FORWARD;
         let accepted = table == Table::Main || flow.flags & flow_flag::TWO_WAY != 0;
-        counters::connections(flow.backend, |stats| {
+        counters::connections(flow.backend, flow.service, |stats| {
             if by_client {
                 stats.client_resets += 1;
             } else {
@@ -150,7 +150,7 @@ fn touch<A: Tables>(table: Table, key: &FlowKey<A>, flags: u8) {
     }
     if ended != 0 {
         if !is_over(flow) {
-            load::remove(flow.backend, flow.service);
+            load::remove(flow.backend, flow.service, flow.opened);
         }
         flow.tcp |= if ended & tcp_flag::RST != 0 {
             tcp_state::RST
@@ -185,7 +185,7 @@ fn touch<A: Tables>(table: Table, key: &FlowKey<A>, flags: u8) {
         // The tuple is another flow's by now: this one ends with its client's next segment, as where its backend is gone.
         Some(_) if flow.direction == direction::FORWARD => {
             if !is_over(flow) {
-                load::remove(flow.backend, flow.service);
+                load::remove(flow.backend, flow.service, flow.opened);
             }
             flow.tcp |= tcp_state::RST;
             flow.generation = NOBODY;
@@ -226,7 +226,7 @@ pub extern "C" fn lb_touch6(key: *const FlowKey<Addr6>, flags: u32, table: u32) 
 #[inline(always)]
 pub fn forget<A: Tables>(table: Table, key: &FlowKey<A>, flow: &Flow<A>) {
     if !is_over(flow) {
-        load::remove(flow.backend, flow.service);
+        load::remove(flow.backend, flow.service, flow.opened);
     }
     let pair = flow.pair_key(key.proto);
     if !backend_kind::is_dsr(flow.kind)

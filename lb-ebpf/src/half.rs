@@ -40,6 +40,7 @@ fn half<A: Tables>(key: &FlowKey<A>, flags: u8) -> u32 {
         let served = is_served(key, flow);
         if !served {
             counters::count(Reason::BackendGone);
+            counters::redispatched(flow.backend, flow.generation, flow.service);
         }
         if is_over(flow) || !served {
             forget(Table::Half, key, flow);
@@ -49,10 +50,13 @@ fn half<A: Tables>(key: &FlowKey<A>, flags: u8) -> u32 {
             // Seen by XDP before it came here.
             return HALF_OPEN;
         }
-        counters::connections(flow.backend, |stats| stats.syn_retransmits += 1);
+        counters::connections(flow.backend, flow.service, |stats| {
+            stats.syn_retransmits += 1;
+        });
         let answered = flow.flags & flow_flag::TWO_WAY != 0;
         if !answered && suspect::leaves(key, flow, suspicion::SILENT) {
             counters::count(Reason::BackendSilent);
+            counters::redispatched(flow.backend, flow.generation, flow.service);
             forget(Table::Half, key, flow);
             return NO_FLOW;
         }

@@ -111,6 +111,9 @@ pub fn by_flow<A: Tables, P: Packet>(
     let flags = if key.proto == u32::from(TCP) {
         let Some(flags) = tcp_flags(packet, at.l4) else {
             counters::count(Reason::Malformed);
+            if let Some(service) = flows::service_of(&key) {
+                counters::service(service.id, |stats| stats.malformed += 1);
+            }
             return Action::Pass;
         };
         flags
@@ -153,15 +156,16 @@ pub fn by_flow<A: Tables, P: Packet>(
         Known::Stale => false,
         Known::Gone => true,
     };
+    // Whose connection it is must hear of it: the stack has no such connection, and resets it.
+    let told = gone && key.proto == u32::from(TCP) && !begins(flags);
+    if gone && !told {
+        counters::redispatched(flow.backend, flow.generation, flow.service);
+    }
     flows::forget(table, &key, flow);
     if gone {
         counters::count(Reason::BackendGone);
-        if key.proto == u32::from(TCP) && !begins(flags) {
-            // The client must hear of it: the stack has no such connection, and resets it.
-            return Action::Pass;
-        }
     }
-    Action::Open
+    if told { Action::Pass } else { Action::Open }
 }
 
 /// The stages of one hook and one family. Each is a function of its own to the verifier; a trait, since the

@@ -4,7 +4,7 @@
 use core::intrinsics::{AtomicOrdering, atomic_xadd};
 
 use crate::{
-    counters,
+    clock, counters,
     maps::{LB_LIMITS, LB_LOADS, LB_SERVICE_STATES},
 };
 
@@ -60,10 +60,14 @@ pub fn add(backend: u32, service: u32) {
     }
 }
 
-/// Counts a flow that ends. The agent may have counted it out already.
+/// Counts a flow that ends; `opened`: as [`lb_common::Flow::opened`]. The agent may have counted it out already.
 #[inline(always)]
-pub fn remove(backend: u32, service: u32) {
-    counters::connections(backend, |stats| stats.closed += 1);
+pub fn remove(backend: u32, service: u32, opened: u32) {
+    let lived = clock::millis().wrapping_sub(opened);
+    counters::connections(backend, service, |stats| {
+        stats.closed += 1;
+        stats.lived_ms += u64::from(lived);
+    });
     if let Some(flows) = LB_LOADS.get_ptr_mut(backend) {
         // SAFETY: a live map value.
         unsafe { down(flows) };

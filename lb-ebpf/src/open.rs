@@ -13,7 +13,7 @@ use lb_common::{
 use crate::{
     admit::{self, ADMITTED},
     choose::choose,
-    clock::precisely,
+    clock::{millis, precisely},
     counters, dry_run,
     flows::{begins, service_of},
     geneve, guard,
@@ -251,6 +251,7 @@ pub fn create<A: Tables>(
         tcp: 0,
         flags,
         service: service.id,
+        opened: millis(),
         // The handshake is measured from here.
         last_seen: precisely(),
     };

@@ -168,6 +168,7 @@ fn peer_of<A: Address>(
         backend: id,
         generation: backend.generation,
         service: service.id,
+        opened: 0,
     }
 }
 

@@ -18,7 +18,7 @@ use lb_common::{
 };
 
 use crate::{
-    counters, load,
+    clock, counters, load,
     maps::{LB_BACKENDS, LB_SOCK_PEERS},
     suspect,
 };
@@ -59,6 +59,7 @@ fn opens(ctx: &SockOpsContext) {
     // SAFETY: a live map value; no other program runs for this socket meanwhile.
     let (backend, service) = unsafe {
         (*peer).flags |= peer_flag::OPEN;
+        (*peer).opened = clock::millis();
         ((*peer).backend, (*peer).service)
     };
     load::add(backend, service);
@@ -98,7 +99,7 @@ fn established(ctx: &SockOpsContext) {
     let (rtt, retransmits) = unsafe { ((*ops).srtt_us >> 3, (*ops).total_retrans) };
     if retransmits != 0 {
         // Which SYN was answered is not known (RFC 6298 section 3), so neither is the time.
-        counters::connections(backend, |stats| {
+        counters::connections(backend, service, |stats| {
             stats.syn_retransmits += u64::from(retransmits);
         });
     }
@@ -150,14 +151,18 @@ fn closed(ctx: &SockOpsContext) {
     // Whoever ends a connection in order takes it through other states first.
     let reset = was == TCP_ESTABLISHED || was == TCP_CLOSE_WAIT;
     let ours = peer.flags & peer_flag::RELEASED != 0;
-    counters::connections(id, |stats| {
+    counters::service(peer.service, |stats| {
+        stats.retransmits += u64::from(retransmits);
+        stats.failed += u64::from(was == TCP_SYN_SENT);
+    });
+    counters::connections(id, peer.service, |stats| {
         stats.client_resets += u64::from(reset && ours);
         stats.backend_resets += u64::from(reset && !ours);
         if was == TCP_SYN_SENT {
             stats.syn_retransmits += u64::from(retransmits);
         }
     });
-    load::remove(id, peer.service);
+    load::remove(id, peer.service, peer.opened);
     if was != TCP_SYN_SENT {
         return;
     }

@@ -114,11 +114,12 @@ fn refused<A: Tables>(key: &FlowKey<A>, why: u8) -> bool {
         return false;
     }
     if why == suspicion::REFUSED {
-        counters::connections(flow.backend, |stats| {
+        counters::connections(flow.backend, flow.service, |stats| {
             stats.backend_resets += 1;
             stats.refused += 1;
         });
     }
+    counters::redispatched(flow.backend, flow.generation, flow.service);
     forget(table, key, flow);
     true
 }

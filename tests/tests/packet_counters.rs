@@ -7,8 +7,14 @@ use lb_tests::{each_tcp_way, each_way, packet::*};
 /// A second, ns.
 const SECOND: u64 = 1_000_000_000;
 
+/// Of the only backend, and so of the only service, without how long anything lived.
 fn counted(rig: &Rig) -> ConnectionStats {
-    rig.connections(1)
+    let counted = rig.connections(1);
+    assert_eq!(rig.service_connections(SERVICE), counted);
+    ConnectionStats {
+        lived_ms: 0,
+        ..counted
+    }
 }
 
 /// The same without how long anything took.
@@ -93,7 +99,9 @@ each_tcp_way!(
     a_syn_sent_again_is_counted,
     a_reset_is_counted_for_the_side_that_sent_it,
     a_refused_connection_is_a_reset_of_the_backend_and_no_handshake,
-    a_connection_ends_once
+    a_connection_ends_once,
+    how_long_a_connection_lived_is_counted_at_its_end,
+    what_becomes_of_connections_is_counted_for_their_service_alone
 );
 
 fn a_handshake_is_timed_once(way: Way) {
@@ -211,4 +219,37 @@ fn a_connection_ends_once(way: Way) {
             ..none()
         }
     );
+}
+
+fn how_long_a_connection_lived_is_counted_at_its_end(way: Way) {
+    for end in [Segment::Fin, Segment::Rst] {
+        let rig = Rig::serving(way, backend_kind::HOST);
+        from_client(&rig, way, Segment::Syn);
+        from_host(&rig, way, Segment::SynAck);
+        from_client(&rig, way, Segment::Ack);
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        assert_eq!(rig.connections(1).lived_ms, 0, "it lives");
+        from_client(&rig, way, end);
+        // The clock is that of ticks.
+        let lived = rig.connections(1).lived_ms;
+        assert!((40..10_000).contains(&lived), "{lived} ms");
+        from_host(&rig, way, end);
+        assert_eq!(rig.connections(1).lived_ms, lived, "counted once");
+    }
+}
+
+fn what_becomes_of_connections_is_counted_for_their_service_alone(way: Way) {
+    let mut rig = Rig::serving(way, backend_kind::HOST);
+    let other = SERVICE + 1;
+    rig.service(way, way.vip(2), other, 0, &repeated(&[1], SLOTS_SMALL));
+    from_client(&rig, way, Segment::Syn);
+    let second = |segment| way.segment(way.client(2), way.vip(2), segment);
+    rig.run(Hook::Xdp, &second(Segment::Syn));
+    let answer = way.segment(way.host(), way.client(2), Segment::SynAck);
+    rig.run(Hook::Egress, &answer);
+    rig.run(Hook::Xdp, &second(Segment::Rst));
+    assert_eq!(rig.service_connections(SERVICE), none());
+    let of_other = rig.service_connections(other);
+    assert_eq!((of_other.handshakes, of_other.client_resets), (1, 1));
+    assert_eq!(rig.connections(1), of_other);
 }

@@ -119,6 +119,7 @@ fn a_refusal_is_dropped_and_the_next_syn_goes_elsewhere(way: Way) {
         assert_eq!(rig.counter(Reason::BackendRefused), 1);
         assert_eq!(rig.counter(Reason::BackendSuspect), 1);
         assert_eq!(rig.connections(1).backend_resets, 1);
+        assert_eq!(rig.connections(1).redispatched, 1);
         from_client(&rig, way, client, Segment::Syn);
         assert_eq!(backend_of(&rig, way, client), 2);
     }
@@ -162,6 +163,8 @@ fn silence_sends_the_next_syn_elsewhere(way: Way) {
         assert_eq!(backend_of(&rig, way, client), 2);
         assert_eq!(rig.suspect(1).why, suspicion::SILENT);
         assert_eq!(rig.counter(Reason::BackendSilent), 1);
+        assert_eq!(rig.connections(1).redispatched, 1);
+        assert_eq!(rig.service_connections(SERVICE).redispatched, 1);
         assert_eq!(rig.load(1), 0);
     }
 }

@@ -19,7 +19,7 @@ mod called;
 mod detail;
 pub(crate) mod protocol;
 
-pub use detail::{DeclaredReport, HealthReport, LimitsReport, ProbeReport};
+pub use detail::{Connections, DeclaredReport, HealthReport, LimitsReport, ProbeReport};
 
 /// A moment as milliseconds since 1970-01-01T00:00:00Z.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -198,6 +198,12 @@ pub struct Traffic {
     pub handshakes: Option<u64>,
     /// From SYN to SYN-ACK, all of them together, ns.
     pub handshake_ns: Option<u64>,
+    /// Flows that were taken from it and given to another, since it refused, was silent or was gone.
+    #[serde(default)]
+    pub redispatched: u64,
+    /// How long the connections that ended lived, all of them together, ms.
+    #[serde(default)]
+    pub lived_ms: u64,
 }
 
 /// What was counted of a service since it came, at its VIPs and ports of the node together.
@@ -230,6 +236,12 @@ pub struct ServiceTraffic {
     /// Handshakes by time: those below 65.536 us, then each next number those of up to twice as long, the last one
     /// all from 1.07 s on.
     pub handshakes: Vec<u64>,
+    /// Packets whose TCP header is cut short.
+    #[serde(default)]
+    pub malformed: u64,
+    /// What became of its connections.
+    #[serde(default)]
+    pub connections: Connections,
 }
 
 /// What the agent makes of a backend.

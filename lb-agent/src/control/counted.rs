@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use lb_common::ServiceStats;
+
 use crate::{
     admin::report::{
-        DropReport, ProbeReport, ServiceReport, ServiceTraffic, StatusReport, Traffic,
+        Connections, DropReport, ProbeReport, ServiceReport, ServiceTraffic, StatusReport, Traffic,
     },
     catalog::Check,
     datapath::{BackendCounts, Counted, ServiceCounts},
@@ -111,6 +113,7 @@ fn service_traffic(places: &[&ServiceCounts], answers: bool) -> ServiceTraffic {
         packets_out: answers.then(|| sum(|place| place.traffic.packets_from)),
         bytes_in: sum(|place| place.traffic.bytes_to),
         bytes_out: answers.then(|| sum(|place| place.traffic.bytes_from)),
+        connections: connections(places, answers),
         ..ServiceTraffic::default()
     };
     for place in places {
@@ -120,6 +123,7 @@ fn service_traffic(places: &[&ServiceCounts], answers: bool) -> ServiceTraffic {
         traffic.flows_denied += place.stats.denied;
         traffic.flows_limited += place.stats.limited;
         traffic.flows_lost += place.stats.lost;
+        traffic.malformed += place.stats.malformed;
         let handshakes = &place.stats.handshakes;
         traffic.handshakes.resize(handshakes.len(), 0);
         for (sum, more) in traffic.handshakes.iter_mut().zip(handshakes) {
@@ -127,6 +131,27 @@ fn service_traffic(places: &[&ServiceCounts], answers: bool) -> ServiceTraffic {
         }
     }
     traffic
+}
+
+fn connections(places: &[&ServiceCounts], answers: bool) -> Connections {
+    let sum = |of: fn(&ServiceStats) -> u64| {
+        let counts = places.iter().map(|place| of(&place.stats));
+        counts.sum::<u64>()
+    };
+    let seen = |of| answers.then(|| sum(of));
+    Connections {
+        closed: sum(|stats| stats.connections.closed),
+        client_resets: sum(|stats| stats.connections.client_resets),
+        backend_resets: seen(|stats| stats.connections.backend_resets),
+        refused: seen(|stats| stats.connections.refused),
+        failed: sum(|stats| stats.failed),
+        syn_retransmits: sum(|stats| stats.connections.syn_retransmits),
+        retransmits: sum(|stats| stats.retransmits),
+        handshakes: seen(|stats| stats.connections.handshakes),
+        handshake_ns: seen(|stats| stats.connections.handshake_ns),
+        redispatched: sum(|stats| stats.connections.redispatched),
+        lived_ms: sum(|stats| stats.connections.lived_ms),
+    }
 }
 
 /// `answers`: what it answers comes by here; else nothing is known of it.
@@ -156,6 +181,8 @@ fn backend_traffic(counts: &BackendCounts, answers: bool) -> Traffic {
         retransmits: traffic.retransmits,
         handshakes: seen(connections.handshakes),
         handshake_ns: seen(connections.handshake_ns),
+        redispatched: connections.redispatched,
+        lived_ms: connections.lived_ms,
     }
 }
 
@@ -226,6 +253,21 @@ mod tests {
         }
     }
 
+    /// Each number is another one.
+    fn outcome(n: u64) -> ConnectionStats {
+        ConnectionStats {
+            closed: n,
+            client_resets: 2 * n,
+            backend_resets: 3 * n,
+            refused: 4 * n,
+            syn_retransmits: 5 * n,
+            handshakes: 6 * n,
+            handshake_ns: 7 * n,
+            redispatched: 8 * n,
+            lived_ms: 9 * n,
+        }
+    }
+
     /// `modes`: at the VIP, and at the node's port.
     fn counted(modes: [u8; 2], is: Place) -> Counted {
         let place = |n, mode| ServiceCounts {
@@ -237,6 +279,10 @@ mod tests {
                 denied: 40 * n,
                 limited: 30 * n,
                 lost: 20 * n,
+                malformed: 11 * n,
+                failed: 12 * n,
+                retransmits: 13 * n,
+                connections: outcome(n),
                 handshakes: [n; 16],
             },
             traffic: lb_common::ServiceTraffic {
@@ -266,6 +312,8 @@ mod tests {
                 syn_retransmits: 4,
                 handshakes: 25,
                 handshake_ns: 50_000,
+                redispatched: 5,
+                lived_ms: 6_000,
             },
             is_elsewhere: !matches!(is, Place::Here),
             is_at_peer: matches!(is, Place::AtPeer),
@@ -302,6 +350,20 @@ mod tests {
                 bytes_in: 150,
                 bytes_out: Some(210),
                 handshakes: vec![3; 16],
+                malformed: 33,
+                connections: Connections {
+                    closed: 3,
+                    client_resets: 6,
+                    backend_resets: Some(9),
+                    refused: Some(12),
+                    failed: 36,
+                    syn_retransmits: 15,
+                    retransmits: 39,
+                    handshakes: Some(18),
+                    handshake_ns: Some(21),
+                    redispatched: 24,
+                    lived_ms: 27,
+                },
             }
         );
         let drops = report.datapath.drops.iter();
@@ -328,7 +390,10 @@ mod tests {
             let seen = |number| come_by.then_some(number);
             let case = format!("mode {mode}, {is:?}");
             assert_eq!(report.services[0].traffic.packets_in, 3, "{case}");
-            assert_eq!(report.services[0].traffic.bytes_out, seen(210), "{case}");
+            let service = &report.services[0].traffic;
+            assert_eq!(service.bytes_out, seen(210), "{case}");
+            assert_eq!(service.connections.backend_resets, seen(9), "{case}");
+            assert_eq!(service.connections.client_resets, 6, "{case}");
             assert_eq!(
                 report.services[0].backends[0].traffic,
                 Traffic {
@@ -347,6 +412,8 @@ mod tests {
                     retransmits: 9,
                     handshakes: seen(25),
                     handshake_ns: seen(50_000),
+                    redispatched: 5,
+                    lived_ms: 6_000,
                 },
                 "{case}"
             );

@@ -283,6 +283,8 @@ fn add_connections(sum: &mut ConnectionStats, cpu: &ConnectionStats) {
     sum.syn_retransmits += cpu.syn_retransmits;
     sum.handshakes += cpu.handshakes;
     sum.handshake_ns += cpu.handshake_ns;
+    sum.redispatched += cpu.redispatched;
+    sum.lived_ms += cpu.lived_ms;
 }
 
 fn add_service(sum: &mut ServiceStats, cpu: &ServiceStats) {
@@ -291,6 +293,10 @@ fn add_service(sum: &mut ServiceStats, cpu: &ServiceStats) {
     sum.denied += cpu.denied;
     sum.limited += cpu.limited;
     sum.lost += cpu.lost;
+    sum.malformed += cpu.malformed;
+    sum.failed += cpu.failed;
+    sum.retransmits += cpu.retransmits;
+    add_connections(&mut sum.connections, &cpu.connections);
     for (sum, cpu) in sum.handshakes.iter_mut().zip(&cpu.handshakes) {
         *sum += cpu;
     }

@@ -334,17 +334,20 @@ impl Rig {
     /// What became of a backend's connections.
     pub fn connections(&self, id: u32) -> ConnectionStats {
         let values = self.per_cpu::<ConnectionStats>("LB_CONNECTIONS", id);
-        values
-            .iter()
-            .fold(ConnectionStats::default(), |sum, cpu| ConnectionStats {
-                closed: sum.closed + cpu.closed,
-                client_resets: sum.client_resets + cpu.client_resets,
-                backend_resets: sum.backend_resets + cpu.backend_resets,
-                refused: sum.refused + cpu.refused,
-                syn_retransmits: sum.syn_retransmits + cpu.syn_retransmits,
-                handshakes: sum.handshakes + cpu.handshakes,
-                handshake_ns: sum.handshake_ns + cpu.handshake_ns,
-            })
+        values.iter().fold(ConnectionStats::default(), added)
+    }
+
+    /// What became of a service's connections.
+    pub fn service_connections(&self, id: u32) -> ConnectionStats {
+        let values = self.per_cpu::<ServiceStats>("LB_SERVICE_STATS", id);
+        let connections = values.iter().map(|cpu| &cpu.connections);
+        connections.fold(ConnectionStats::default(), added)
+    }
+
+    /// Packets for a service that were cut short.
+    pub fn malformed(&self, service: u32) -> u64 {
+        let values = self.per_cpu::<ServiceStats>("LB_SERVICE_STATS", service);
+        values.iter().map(|cpu| cpu.malformed).sum()
     }
 
     /// What became of a service's new flows: opened, refused, and its handshakes.
@@ -386,5 +389,19 @@ impl Rig {
         T::Error: std::fmt::Debug,
     {
         T::try_from(self.object.map_mut(name).unwrap()).unwrap()
+    }
+}
+
+fn added(sum: ConnectionStats, cpu: &ConnectionStats) -> ConnectionStats {
+    ConnectionStats {
+        closed: sum.closed + cpu.closed,
+        client_resets: sum.client_resets + cpu.client_resets,
+        backend_resets: sum.backend_resets + cpu.backend_resets,
+        refused: sum.refused + cpu.refused,
+        syn_retransmits: sum.syn_retransmits + cpu.syn_retransmits,
+        handshakes: sum.handshakes + cpu.handshakes,
+        handshake_ns: sum.handshake_ns + cpu.handshake_ns,
+        redispatched: sum.redispatched + cpu.redispatched,
+        lived_ms: sum.lived_ms + cpu.lived_ms,
     }
 }

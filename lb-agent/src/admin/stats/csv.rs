@@ -335,6 +335,7 @@ fn frontend(front: Front<'_>) -> Row<'_> {
     let (traffic, load) = (&front.service.traffic, &front.proxy.load);
     let mut row = row(front, "FRONTEND", 0, 0);
     of_service(front, &mut row);
+    row[12] = Cell::Number(traffic.malformed);
     row[17] = text(front.status());
     row[34] = Cell::Number(front.service.limits.rate.into());
     for place in [46, 47, 48, 82] {
@@ -355,6 +356,7 @@ fn backend(front: Front<'_>) -> Row<'_> {
     row[13] = Cell::Number(front.failed());
     row[14] = known(front.backend_resets());
     row[15] = Cell::Number(front.retries());
+    row[16] = Cell::Number(traffic.connections.redispatched);
     row[17] = text(front.pool_status());
     row[18] = Cell::Number(pool.weight);
     row[19] = Cell::Number(pool.active);
@@ -368,9 +370,11 @@ fn backend(front: Front<'_>) -> Row<'_> {
     row[102] = Cell::Number(0);
     row[55] = signed(front.last_new());
     row[59] = ms(load.connect_us);
+    row[61] = known(load.life_ms);
     row[76] = text(status::algorithm(&front.service.algorithm));
     row[84] = known(front.connects());
     row[91] = ms(load.connect_us_max);
+    row[93] = known(load.life_ms_max);
     row[97] = Cell::Number(traffic.flows_active);
     row[99] = Cell::Number(pool.declared_weight);
     row
@@ -390,6 +394,7 @@ fn server(back: Back<'_>) -> Row<'_> {
     row[13] = Cell::Number(back.failed());
     row[14] = known(back.aborted());
     row[15] = Cell::Number(traffic.syn_retransmits);
+    row[16] = Cell::Number(traffic.redispatched);
     row[17] = Cell::Text(status::text(one));
     row[18] = Cell::Number(one.weight.into());
     row[19] = Cell::Number((!one.declared.backup).into());
@@ -405,9 +410,11 @@ fn server(back: Back<'_>) -> Row<'_> {
     row[50] = known(back.aborted());
     row[55] = signed(back.last_new());
     row[59] = ms(load.connect_us);
+    row[61] = known(load.life_ms);
     row[73] = Cell::Text(one.addr.to_string().into());
     row[84] = known(traffic.handshakes);
     row[91] = ms(load.connect_us_max);
+    row[93] = known(load.life_ms_max);
     for place in [88, 94, 95, 96, 98] {
         row[place] = Cell::Number(0);
     }

@@ -46,15 +46,6 @@ impl<'a> Front<'a> {
         })
     }
 
-    fn sum(self, of: impl Fn(Back<'a>) -> u64) -> u64 {
-        self.servers().map(of).sum()
-    }
-
-    /// Unknown of one is unknown of all.
-    fn sum_known(self, of: impl Fn(Back<'a>) -> Option<u64>) -> Option<u64> {
-        self.servers().map(of).sum()
-    }
-
     /// `slim`: flows at a time.
     pub(crate) fn limit(self) -> Option<u64> {
         match self.service.limits.flows {
@@ -65,27 +56,31 @@ impl<'a> Front<'a> {
 
     /// `econ` of the BACKEND row.
     pub(crate) fn failed(self) -> u64 {
-        self.sum(Back::failed) + self.service.traffic.flows_unserved()
+        let connections = &self.service.traffic.connections;
+        let refused = connections.refused.unwrap_or(0);
+        connections.failed + refused + self.service.traffic.flows_unserved()
     }
 
     /// `eresp` and `srv_abrt`.
     pub(crate) fn backend_resets(self) -> Option<u64> {
-        self.sum_known(Back::aborted)
+        let connections = &self.service.traffic.connections;
+        let refused = connections.refused.unwrap_or(0);
+        Some(connections.backend_resets?.saturating_sub(refused))
     }
 
     /// `cli_abrt`.
     pub(crate) fn client_resets(self) -> u64 {
-        self.sum(|back| back.backend.traffic.client_resets)
+        self.service.traffic.connections.client_resets
     }
 
     /// `wretr`.
     pub(crate) fn retries(self) -> u64 {
-        self.sum(|back| back.backend.traffic.syn_retransmits)
+        self.service.traffic.connections.syn_retransmits
     }
 
     /// `connect`.
     pub(crate) fn connects(self) -> Option<u64> {
-        self.sum_known(|back| back.backend.traffic.handshakes)
+        self.service.traffic.connections.handshakes
     }
 
     /// `lbtot`.

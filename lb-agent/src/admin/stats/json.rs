@@ -159,6 +159,10 @@ struct Shown {
     connect_us: Option<u64>,
     /// The highest of these means, us.
     connect_us_max: Option<u64>,
+    /// Mean life of the latest connections that ended, ms.
+    life_ms: Option<u64>,
+    /// The highest of these means, ms.
+    life_ms_max: Option<u64>,
 }
 
 // === impl Shown ===
@@ -175,6 +179,8 @@ impl From<Load> for Shown {
             },
             connect_us: load.connect_us,
             connect_us_max: load.connect_us_max,
+            life_ms: load.life_ms,
+            life_ms_max: load.life_ms_max,
         }
     }
 }

@@ -16,6 +16,8 @@ pub(super) struct Reading {
     pub(super) active: u64,
     /// Handshakes ever, and all their time together, ns.
     pub(super) handshakes: (u64, u64),
+    /// Connections that ended, and all their lives together, ms.
+    pub(super) lives: (u64, u64),
 }
 
 /// What is known of it over time.
@@ -23,7 +25,8 @@ pub(super) struct Reading {
 pub(super) struct Meter {
     load: Load,
     last: Option<Reading>,
-    mean: Mean,
+    handshakes: Mean,
+    lives: Mean,
     /// Mean handshake of the last tick, us.
     pub(super) tick_us: Option<u64>,
 }
@@ -47,14 +50,10 @@ impl Meter {
                 0 => Last::Never,
                 _ => Last::Unknown,
             };
-            self.mean = Mean {
-                base: (0, 0),
-                next: reading.handshakes,
-            };
-            load.connect_us = self.mean.of(reading.handshakes);
-            load.connect_us_max = load.connect_us;
+            self.handshakes = Mean::up_to(reading.handshakes);
+            self.lives = Mean::up_to(reading.lives);
             self.last = Some(reading);
-            return *load;
+            return *self.means(reading);
         };
         // A counter that went down began anew.
         let new = reading.flows.checked_sub(last.flows);
@@ -64,12 +63,19 @@ impl Meter {
         if let Some(elapsed) = elapsed {
             load.rate = rate(new.unwrap_or(0), elapsed);
             load.rate_max = load.rate_max.max(load.rate);
-            self.tick_us = mean(last.handshakes, reading.handshakes);
+            self.tick_us = mean(last.handshakes, reading.handshakes).map(us);
             self.last = Some(reading);
         }
-        load.connect_us = self.mean.of(reading.handshakes);
+        *self.means(reading)
+    }
+
+    fn means(&mut self, reading: Reading) -> &Load {
+        let load = &mut self.load;
+        load.connect_us = self.handshakes.of(reading.handshakes).map(us);
         load.connect_us_max = load.connect_us_max.max(load.connect_us);
-        *load
+        load.life_ms = self.lives.of(reading.lives);
+        load.life_ms_max = load.life_ms_max.max(load.life_ms);
+        load
     }
 
     /// Has the maxima begin anew.
@@ -77,6 +83,7 @@ impl Meter {
         self.load.active_max = 0;
         self.load.rate_max = self.load.rate;
         self.load.connect_us_max = None;
+        self.load.life_ms_max = None;
     }
 }
 
@@ -86,16 +93,24 @@ fn rate(new: u64, elapsed: u64) -> u64 {
     (new.saturating_mul(1_000) + elapsed / 2) / elapsed
 }
 
-/// us of one handshake between two readings.
+/// How long one took, between two readings.
 fn mean(from: (u64, u64), to: (u64, u64)) -> Option<u64> {
-    let (count, ns) = (to.0.checked_sub(from.0)?, to.1.checked_sub(from.1)?);
-    (count > 0).then(|| ns / count / 1_000)
+    let (count, time) = (to.0.checked_sub(from.0)?, to.1.checked_sub(from.1)?);
+    time.checked_div(count)
+}
+
+fn us(ns: u64) -> u64 {
+    ns / 1_000
 }
 
 // === impl Mean ===
 
 impl Mean {
-    /// us.
+    /// Of all that there were up to the first reading.
+    fn up_to(next: (u64, u64)) -> Self {
+        Self { base: (0, 0), next }
+    }
+
     fn of(&mut self, now: (u64, u64)) -> Option<u64> {
         if now.0 < self.next.0 {
             *self = Self::default();
@@ -117,6 +132,7 @@ mod tests {
             flows,
             active,
             handshakes: (flows, flows * 2_000_000),
+            lives: (flows / 2, flows / 2 * 70),
         }
     }
 
@@ -152,15 +168,16 @@ mod tests {
         let load = meter.note(reading(10, 0), Timestamp(2_000), Some(1_000));
         assert_eq!(load.rate, 0);
         assert_eq!(load.connect_us, Some(2_000));
+        assert_eq!(load.life_ms, Some(70));
     }
 
     #[test]
     fn a_mean_forgets_what_was_long_ago() {
         let mut mean = Mean::default();
         assert_eq!(mean.of((0, 0)), None);
-        assert_eq!(mean.of((1_024, 1_024 * 8_000)), Some(8));
-        assert_eq!(mean.of((1_025, 1_024 * 8_000 + 2_000)), Some(7));
-        assert_eq!(mean.of((2_048, 1_024 * 10_000)), Some(2));
-        assert_eq!(mean.of((2_048, 1_024 * 10_000)), Some(2));
+        assert_eq!(mean.of((1_024, 1_024 * 8)), Some(8));
+        assert_eq!(mean.of((1_025, 1_024 * 8 + 2)), Some(7));
+        assert_eq!(mean.of((2_048, 1_024 * 10)), Some(2));
+        assert_eq!(mean.of((2_048, 1_024 * 10)), Some(2));
     }
 }

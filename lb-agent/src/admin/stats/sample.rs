@@ -68,6 +68,10 @@ pub struct Load {
     pub connect_us: Option<u64>,
     /// The highest of these means.
     pub connect_us_max: Option<u64>,
+    /// Mean life of the latest connections that ended, ms; `None`: there was none.
+    pub life_ms: Option<u64>,
+    /// The highest of these means.
+    pub life_ms_max: Option<u64>,
 }
 
 /// When something last happened.

@@ -149,13 +149,10 @@ impl Known {
             self.servers = names::servers(&self.named);
         }
         let mut meters = std::mem::take(&mut self.backends);
-        let mut handshakes = (0, 0);
         let mut servers = Vec::with_capacity(self.servers.len());
         for (sid, name, place) in &self.servers {
             let backend = &service.backends[*place];
             let reading = reading(backend);
-            handshakes.0 += reading.handshakes.0;
-            handshakes.1 += reading.handshakes.1;
             let mut meter = meters.remove(&backend.addr).unwrap_or_default();
             servers.push(Server {
                 sid: *sid,
@@ -169,7 +166,11 @@ impl Known {
         let reading = Reading {
             flows: traffic.flows_new,
             active: traffic.flows_active,
-            handshakes,
+            handshakes: (
+                traffic.connections.handshakes.unwrap_or(0),
+                traffic.connections.handshake_ns.unwrap_or(0),
+            ),
+            lives: (traffic.connections.closed, traffic.connections.lived_ms),
         };
         let load = self.meter.note(reading, at, elapsed);
         self.active = traffic.flows_active;
@@ -225,6 +226,7 @@ fn reading(backend: &BackendReport) -> Reading {
             traffic.handshakes.unwrap_or(0),
             traffic.handshake_ns.unwrap_or(0),
         ),
+        lives: (traffic.flows_closed, traffic.lived_ms),
     }
 }
 

@@ -10,102 +10,11 @@ use super::{
     sampler::Sampler,
     *,
 };
-use crate::{
-    admin::report::{
-        AgentReport, BackendReport, BackendState, DeclaredReport, ProbeReport, ServiceReport,
-        ServiceTraffic, Traffic,
-    },
-    catalog::{Port, Protocol},
-};
+use crate::admin::report::{AgentReport, BackendState, ProbeReport, ServiceReport};
 
-pub(crate) fn backend(addr: &str, state: BackendState, why: Option<&str>) -> BackendReport {
-    BackendReport {
-        addr: addr.parse().unwrap(),
-        weight: 3,
-        state,
-        why: why.map(str::to_owned),
-        since: Some(Timestamp(1_000)),
-        provider: "file:/etc/a".into(),
-        app: "<b>&\"".into(),
-        task: "t".into(),
-        instance: None,
-        host: None,
-        traffic: Traffic {
-            flows_active: 2,
-            flows_new: 40,
-            bytes_in: 500,
-            bytes_out: Some(600),
-            client_resets: 1,
-            backend_resets: Some(5),
-            refused: Some(2),
-            failed: 3,
-            syn_retransmits: 4,
-            handshakes: Some(30),
-            handshake_ns: Some(60_000_000),
-            ..Traffic::default()
-        },
-        declared: DeclaredReport {
-            weight: 4,
-            ..Default::default()
-        },
-        health: Default::default(),
-    }
-}
+mod example;
 
-pub(crate) fn service(name: Option<&str>, id: u32, backends: Vec<BackendReport>) -> ServiceReport {
-    ServiceReport {
-        name: name.map(str::to_owned),
-        addrs: vec!["11.0.0.1".parse().unwrap()],
-        port: Port::new(80).unwrap(),
-        protocol: Protocol::Tcp,
-        algorithm: "least-conn".into(),
-        mode: "auto".into(),
-        external: Vec::new(),
-        called: None,
-        address_not_agreed: false,
-        stopped: false,
-        check: None,
-        fail_open: false,
-        backends,
-        traffic: ServiceTraffic {
-            flows_active: 4,
-            flows_new: 80,
-            flows_refused: 10,
-            flows_denied: 1,
-            flows_limited: 2,
-            flows_lost: 3,
-            bytes_in: 1_000,
-            bytes_out: None,
-            handshakes: vec![1; 16],
-            ..ServiceTraffic::default()
-        },
-        id,
-        limits: Default::default(),
-        stands_at: Vec::new(),
-        probe: None,
-    }
-}
-
-pub(crate) fn sample(services: Vec<ServiceReport>) -> Sample {
-    let mut report = StatusReport {
-        agent: AgentReport {
-            version: "1.2.3".into(),
-            pid: 42,
-            node: "n1".into(),
-            now: Timestamp(11_000),
-            ..AgentReport::default()
-        },
-        services: Arc::new(services),
-        ..StatusReport::default()
-    };
-    let mut sampler = Sampler::default();
-    sampler.take(report.clone(), true);
-    for service in Arc::make_mut(&mut report.services) {
-        service.traffic.flows_new += 7;
-    }
-    report.agent.now = Timestamp(12_000);
-    sampler.take(report, true)
-}
+pub(crate) use example::{backend, sample, service};
 
 /// The rows by proxy and server, each by field.
 fn rows(text: &str) -> BTreeMap<(String, String), BTreeMap<&'static str, String>> {
@@ -177,6 +86,7 @@ fn the_csv_is_what_readers_of_haproxy_expect() {
         ("rate", "7"),
         ("rate_max", "7"),
         ("dreq", "1"),
+        ("ereq", "9"),
         ("dcon", "2"),
         ("eint", "3"),
         ("bin", "1000"),
@@ -206,6 +116,9 @@ fn the_csv_is_what_readers_of_haproxy_expect() {
         ("srv_abrt", "3"),
         ("cli_abrt", "1"),
         ("wretr", "4"),
+        ("wredis", "6"),
+        ("ttime", "70"),
+        ("ttime_max", "70"),
         ("ctime", "2"),
         ("connect", "30"),
         ("addr", "10.0.0.2:80"),
@@ -226,6 +139,8 @@ fn the_csv_is_what_readers_of_haproxy_expect() {
         ("bck", "0"),
         // 3 x 5 of the servers, and 10 - 1 - 2 - 3 that no backend took.
         ("econ", "19"),
+        ("wredis", "18"),
+        ("ttime", "70"),
         ("algo", "leastconn"),
         ("agg_check_status", "0"),
         ("lastsess", "0"),

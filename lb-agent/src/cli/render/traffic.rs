@@ -68,6 +68,8 @@ fn line_of(service: &ServiceReport, backend: &BackendReport) -> Vec<String> {
         retransmits: _,
         handshakes: _,
         handshake_ns: _,
+        redispatched: _,
+        lived_ms: _,
     } = &backend.traffic;
     vec![
         title(service),

@@ -3,7 +3,7 @@
 use super::{
     haproxy::{
         Family, OfFront,
-        Value::{Micros, Number, Signed, State},
+        Value::{Micros, Millis, Number, Signed, State},
         family,
     },
     write::Kind::{Counter, Gauge},
@@ -104,6 +104,12 @@ pub(super) const FRONTEND: &[Family<OfFront>] = &[
         "Flows lost since a table was full or no port was left",
         Counter,
         Number(|f| Some(f.service.traffic.flows_lost)),
+    ),
+    family(
+        "haproxy_frontend_request_errors_total",
+        "Packets whose TCP header is cut short",
+        Counter,
+        Number(|f| Some(f.service.traffic.malformed)),
     ),
 ];
 
@@ -252,6 +258,18 @@ pub(super) const BACKEND: &[Family<OfFront>] = &[
         "Since the last new flow, -1 for never",
         Gauge,
         Signed(|f| f.last_new()),
+    ),
+    family(
+        "haproxy_backend_redispatch_warnings_total",
+        "Flows taken from a backend that refused, was silent or was gone, and given to another",
+        Counter,
+        Number(|f| Some(f.service.traffic.connections.redispatched)),
+    ),
+    family(
+        "haproxy_backend_total_time_average_seconds",
+        "Mean life of the latest connections that ended",
+        Gauge,
+        Millis(|f| f.proxy.load.life_ms),
     ),
     family(
         "haproxy_backend_connect_time_average_seconds",

@@ -163,6 +163,18 @@ pub(super) const SERVER: &[Family<OfBack>] = &[
         Signed(|b| b.last_new()),
     ),
     family(
+        "haproxy_server_redispatch_warnings_total",
+        "Flows taken from a backend that refused, was silent or was gone, and given to another",
+        Counter,
+        Number(|b| Some(b.backend.traffic.redispatched)),
+    ),
+    family(
+        "haproxy_server_total_time_average_seconds",
+        "Mean life of the latest connections that ended",
+        Gauge,
+        Millis(|b| b.server.load.life_ms),
+    ),
+    family(
         "haproxy_server_connect_time_average_seconds",
         "Mean time from SYN to SYN-ACK of the latest handshakes",
         Gauge,
