@@ -9,9 +9,10 @@ use std::{
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
+use crate::catalog::Port;
+
 /// What is to be done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Act {
     /// No new connections; those it has go on, until the deadline if there is one.
     Drain,
@@ -33,6 +34,39 @@ pub enum Act {
     Limit(u32),
     /// Whether a service takes new flows.
     Open(bool),
+    /// The port at which its checks ask it; 0: what its service says holds again.
+    CheckPort(u16),
+    /// A service gets one backend more.
+    Add(NewServer),
+    /// A backend is at another address.
+    Move {
+        /// What HAProxy's tools call it.
+        server: String,
+        /// Where it listens now.
+        to: SocketAddr,
+    },
+    /// A backend that was added goes.
+    Delete {
+        /// What HAProxy's tools call it.
+        server: String,
+    },
+}
+
+/// A backend that an operator adds to a service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewServer {
+    /// What HAProxy's tools call it: `web_80/new`.
+    pub server: String,
+    /// Its share of new flows, 0..=256.
+    pub weight: u16,
+    /// Used only while no other backend takes flows.
+    pub backup: bool,
+    /// Flows at a time; 0: no limit.
+    pub max_flows: u32,
+    /// The port at which its checks ask it, if it is another than its service says.
+    pub check_port: Option<Port>,
+    /// It takes flows at once, instead of being in maintenance.
+    pub enabled: bool,
 }
 
 /// Health in the operator's words.
@@ -170,6 +204,13 @@ impl Asked {
 
 // === impl Act ===
 
+impl Act {
+    /// Whether there are other backends after it.
+    pub(crate) fn is_about_who_is_there(&self) -> bool {
+        matches!(self, Self::Add(_) | Self::Move { .. } | Self::Delete { .. })
+    }
+}
+
 impl fmt::Display for Act {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -185,7 +226,27 @@ impl fmt::Display for Act {
             Self::Limit(flows) => write!(f, "limit {flows}"),
             Self::Open(true) => f.write_str("open"),
             Self::Open(false) => f.write_str("stop"),
+            Self::CheckPort(port) => write!(f, "check port {port}"),
+            Self::Add(new) => write!(f, "add {new}"),
+            Self::Move { server, to } => write!(f, "move {server} to {to}"),
+            Self::Delete { server } => write!(f, "delete {server}"),
         }
+    }
+}
+
+// === impl NewServer ===
+
+impl fmt::Display for NewServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} weight {}", self.server, self.weight)?;
+        if self.max_flows > 0 {
+            write!(f, " limit {}", self.max_flows)?;
+        }
+        if let Some(port) = self.check_port {
+            write!(f, " check port {port}")?;
+        }
+        f.write_str(if self.backup { " backup" } else { "" })?;
+        f.write_str(if self.enabled { " enabled" } else { "" })
     }
 }
 

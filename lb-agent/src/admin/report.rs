@@ -151,6 +151,9 @@ pub struct BackendReport {
     /// The host that it runs on, where that is known by another word than `addr`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host: Option<Arc<str>>,
+    /// What HAProxy's tools call it, where that is not made of its address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub called: Option<Arc<str>>,
     /// What came to it and from it, for all services that name it together; filled in on request.
     #[serde(default)]
     pub traffic: Traffic,
@@ -275,6 +278,9 @@ pub struct OperatorReport {
     pub deadline: Option<Timestamp>,
     /// Since when no such backend has been there, as far as this agent knows.
     pub unused_since: Option<Timestamp>,
+    /// A server that is there, or where it is, by the operator's word: `web_80/new`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server: Option<String>,
 }
 
 /// One orchestrator or file.

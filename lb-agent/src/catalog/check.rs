@@ -1,6 +1,6 @@
 //! How a service's backends are checked.
 
-use std::{fmt, net::SocketAddr, time::Duration};
+use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
 use super::Port;
 
@@ -60,6 +60,17 @@ impl Check {
             rise: 2,
             fall: 3,
             grace: Duration::ZERO,
+        }
+    }
+
+    /// The same at another port, if one is given.
+    pub fn asked_at(self: &Arc<Self>, port: Option<Port>) -> Arc<Self> {
+        match port {
+            Some(_) if port != self.port => Arc::new(Self {
+                port,
+                ..Self::clone(self)
+            }),
+            _ => Arc::clone(self),
         }
     }
 

@@ -72,6 +72,8 @@ pub struct CatalogBackend {
     pub instance: Option<Arc<str>>,
     /// The host that it runs on, where that is known by another word than `addr`.
     pub host: Option<Arc<str>>,
+    /// What HAProxy's tools call it; `None`: by its address.
+    pub called: Option<Arc<str>>,
     /// Who declares it.
     pub app: Arc<str>,
     /// Where it was read.

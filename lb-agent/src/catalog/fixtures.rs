@@ -15,6 +15,7 @@ impl CatalogBackend {
             task: "task".into(),
             instance: None,
             host: None,
+            called: None,
             app: "app".into(),
             provider: ProviderId::new("test", "a"),
             draining: None,

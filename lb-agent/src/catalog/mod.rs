@@ -17,6 +17,7 @@ pub use drain::Drain;
 pub use policy::{NamePolicy, Policy};
 pub use properties::{Balance, Idle, Mode, Properties, Source};
 pub use readings::{Catalog, Failure, Reading};
+pub(crate) use resolve::unfit;
 pub use service::{Port, Protocol, Weight};
 
 #[cfg(test)]

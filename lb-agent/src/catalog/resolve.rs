@@ -413,6 +413,7 @@ impl<'a> Resolution<'a> {
                 task: backend.task.clone(),
                 instance: backend.instance.clone(),
                 host: backend.host.clone(),
+                called: None,
                 app: pool.app.clone(),
                 provider: provider.clone(),
                 draining: backend.draining,
@@ -454,12 +455,16 @@ impl<'a> Resolution<'a> {
 
 /// Why a backend cannot be one, wherever it is declared.
 fn unusable(backend: &Backend) -> Option<&'static str> {
-    let ip = canonical_addr(backend).ip();
-    match () {
-        () if backend.addr.port() == 0 => Some("it has port 0"),
-        () if ip.is_unspecified() => Some("its address is unspecified"),
-        () if ip.is_multicast() => Some("its address is a multicast group"),
-        () => None,
+    unfit(canonical_addr(backend))
+}
+
+/// Why nothing that is there can be a backend; `at` is canonical.
+pub(crate) fn unfit(at: SocketAddr) -> Option<&'static str> {
+    match at.ip() {
+        _ if at.port() == 0 => Some("it has port 0"),
+        ip if ip.is_unspecified() => Some("its address is unspecified"),
+        ip if ip.is_multicast() => Some("its address is a multicast group"),
+        _ => None,
     }
 }
 

@@ -139,6 +139,7 @@ fn backend_table(services: &[ServiceReport], now: Timestamp) -> Table {
                 task,
                 instance: _,
                 host: _,
+                called: _,
                 traffic: _,
                 declared: _,
                 health: _,

@@ -8,7 +8,7 @@ use crate::{
     admin::report::{
         Connections, DropReport, ProbeReport, ServiceReport, ServiceTraffic, StatusReport, Traffic,
     },
-    catalog::Check,
+    catalog::{Check, Port},
     datapath::{BackendCounts, Counted, ServiceCounts},
     health::{Fate, Latest, Latests, Outcome},
     plan::Endpoint,
@@ -44,10 +44,12 @@ pub(super) fn fill_checks(report: &mut StatusReport, checks: &Latests) {
             continue;
         };
         for backend in &mut service.backends {
+            let port = backend.health.check_port.and_then(Port::new);
+            let check = check.asked_at(port);
             // Another service may go on asking the same.
-            let latest = checks.of(backend.addr, check);
+            let latest = checks.of(backend.addr, &check);
             let latest = latest.filter(|_| !backend.health.unchecked);
-            backend.health.probe = latest.and_then(|latest| probe_report(latest, check));
+            backend.health.probe = latest.and_then(|latest| probe_report(latest, &check));
         }
     }
 }
@@ -198,7 +200,7 @@ mod tests {
     use super::*;
     use crate::{
         admin::report::{BackendReport, BackendState},
-        catalog::{Port, Protocol},
+        catalog::Protocol,
     };
 
     const ADDR: &str = "10.0.0.1:8080";
@@ -237,6 +239,7 @@ mod tests {
                 task: "".into(),
                 instance: None,
                 host: None,
+                called: None,
                 traffic: Traffic::default(),
                 declared: Default::default(),
                 health: Default::default(),

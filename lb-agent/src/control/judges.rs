@@ -105,6 +105,11 @@ impl Judges {
         }
     }
 
+    /// Puts the operator's own servers among the others.
+    pub(super) fn place_servers(&self, desired: &mut Desired) {
+        self.operator.place_servers(desired);
+    }
+
     /// Carries an order out.
     pub(super) fn obey(&mut self, order: &Order, desired: &Desired) -> Obeyed {
         if order.act == Act::Checks(false) {

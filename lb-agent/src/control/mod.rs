@@ -260,6 +260,7 @@ impl Control {
         let resolvers = resolvers.iter().map(SocketAddr::ip);
         self.policy.forbidden.extend(resolvers);
         let mut desired = self.catalog.resolve(&self.policy, &mut self.allocator);
+        self.judges.place_servers(&mut desired);
         failures.extend(self.agreement.trouble());
         modes::refuse_impossible(&mut desired, &self.topology, &self.node);
         let held = self.held(&desired);
@@ -304,12 +305,23 @@ impl Control {
         self.desired = desired;
     }
 
-    /// Some backend went up or down, or the operator said something of it: nothing else is looked at. What is to be
-    /// answered when the report is out.
+    /// Some backend went up or down, or the operator said something of it: nothing else is looked at, unless others
+    /// are there then. What is to be answered when the report is out.
     async fn heed(&mut self, order: Option<Ordered>) -> Option<Answer> {
         let order = match order {
             Some((order, answer)) if order.act == Act::Reset => {
                 return self.reset(&order, answer);
+            }
+            Some((order, answer)) if order.act.is_about_who_is_there() => {
+                let forbidden = modes::forbids(&order, &self.desired, &self.topology, &self.node);
+                let obeyed = match forbidden {
+                    Some(why) => Err(why),
+                    None => self.judges.obey(&order, &self.desired),
+                };
+                if obeyed.is_ok() {
+                    self.reconcile().await;
+                }
+                return Some((answer, obeyed));
             }
             order => order,
         };

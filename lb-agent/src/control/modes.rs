@@ -19,19 +19,31 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::wanted::{Node, snat};
+use super::{
+    standing::title,
+    wanted::{Node, snat},
+};
 use crate::{
+    admin::orders::{Act, Named, Order},
     catalog::{Desired, Mode, Notice, NoticeKind, Service, ServiceKey},
     net::Topology,
     plan::Reach,
 };
 
-/// Takes out the services whose mode one of their backends cannot have, with a notice for each.
+/// Takes out the services whose mode one of their backends cannot have, with a notice for each. What the operator added
+/// is taken out alone.
 pub(super) fn refuse_impossible(desired: &mut Desired, topology: &Topology, node: &Node) {
     let Desired {
         services, problems, ..
     } = desired;
     let known = problems.len();
+    for (key, service) in services.iter_mut() {
+        let mode = service.properties.mode;
+        service.backends.retain(|backend| {
+            !backend.provider.is_operator()
+                || obstacle(mode, key, backend.addr, topology, node).is_none()
+        });
+    }
     services.retain(
         |key, service| match objection(key, service, topology, node) {
             None => true,
@@ -54,9 +66,6 @@ fn objection(
     node: &Node,
 ) -> Option<Notice> {
     let mode = service.properties.mode;
-    if !mode.is_dsr() {
-        return None;
-    }
     service.backends.iter().find_map(|backend| {
         let why = obstacle(mode, key, backend.addr, topology, node)?;
         let name = service.fqdn().unwrap_or_else(|| key.addr.to_string());
@@ -72,6 +81,28 @@ fn objection(
     })
 }
 
+/// Why an order cannot bring a server there: it would take the service out.
+pub(super) fn forbids(
+    order: &Order,
+    desired: &Desired,
+    topology: &Topology,
+    node: &Node,
+) -> Option<String> {
+    let at = match (&order.act, &order.which.backend) {
+        (Act::Move { to, .. }, _) => *to,
+        (Act::Add(_), Some(Named::At(at))) => *at,
+        _ => return None,
+    };
+    let of = order.which.service.as_deref()?;
+    let mut services = desired.services.iter();
+    services.find_map(|(key, service)| {
+        let is_meant = key.addr.is_ipv4() == at.is_ipv4() && title(key, service) == of;
+        let mode = service.properties.mode;
+        let why = is_meant.then(|| obstacle(mode, key, at, topology, node))??;
+        Some(format!("{of} has mode {mode}: {why}"))
+    })
+}
+
 /// Why a backend cannot be reached in this mode.
 fn obstacle(
     mode: Mode,
@@ -80,6 +111,9 @@ fn obstacle(
     topology: &Topology,
     node: &Node,
 ) -> Option<String> {
+    if !mode.is_dsr() {
+        return None;
+    }
     if mode != Mode::DsrGeneve && backend.port() != key.port.get() {
         return Some(format!(
             "backend {backend} is at another port, and packets reach it with the VIP's"

@@ -1,5 +1,6 @@
 //! What the operator said of backends. It wins over orchestrators and checks, and outlives the agent in a file.
 
+mod own;
 mod said;
 mod word;
 
@@ -13,6 +14,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
+use self::own::Own;
 pub(super) use self::said::{Front, Out, Said};
 use self::word::{Word, closeness, concerns, concerns_service};
 use super::standing::title;
@@ -157,6 +159,9 @@ impl Operator {
         if which.is_service() {
             return self.obey_of_service(order, desired, now);
         }
+        if order.act.is_about_who_is_there() {
+            return self.obey_about_server(order, desired, now);
+        }
         let known = self.words.iter().any(|word| word.which == *which);
         let meant = match order.act {
             Act::Ready | Act::Enable if known => self.concerned(which, desired),
@@ -165,7 +170,10 @@ impl Operator {
         let before = self.words.clone();
         match order.act {
             Act::Ready => self.take_back(which, &meant, desired, |word| {
-                *word = Word::new(word.which.clone(), now);
+                *word = Word {
+                    own: word.own.take(),
+                    ..Word::new(word.which.clone(), now)
+                };
             }),
             Act::Enable => self.take_back(which, &meant, desired, |word| {
                 (word.out, word.health) = (None, None);
@@ -174,6 +182,9 @@ impl Operator {
                 word.unchecked = None;
             }),
             Act::Limit(0) => self.take_back(which, &meant, desired, |word| word.limit = None),
+            Act::CheckPort(0) => {
+                self.take_back(which, &meant, desired, |word| word.check_port = None);
+            }
             Act::Drain | Act::Maintenance => {
                 let deadline = order.deadline;
                 let out = Out {
@@ -195,7 +206,10 @@ impl Operator {
                 self.word(which, now).unchecked = Some(down);
             }
             Act::Limit(flows) => self.word(which, now).limit = Some(flows),
-            Act::Reset | Act::Open(_) => return Err(not_for(order)),
+            Act::CheckPort(port) => self.word(which, now).check_port = Some(port),
+            Act::Reset | Act::Open(_) | Act::Add(_) | Act::Move { .. } | Act::Delete { .. } => {
+                return Err(not_for(order));
+            }
         }
         self.keep(before)?;
         Ok(self.told(desired, &meant))
@@ -290,7 +304,7 @@ impl Operator {
         lines
     }
 
-    /// Notes which words are about nobody, and forgets those that have long been; not to be called before every
+    /// Notes which words are about nobody, and forgets those that have long been but for servers; not to be called before every
     /// provider was read.
     ///
     /// # Errors
@@ -310,7 +324,8 @@ impl Operator {
                         || backends.any(|one| concerns(which, locals, key, service, one))
                 });
             word.unused = (!used).then(|| word.unused.unwrap_or(now));
-            word.unused.is_none_or(|since| now.since(since) < FORGOTTEN)
+            let lasts = |since| now.since(since) < FORGOTTEN;
+            word.own.is_some() || word.unused.is_none_or(lasts)
         });
         if words.len() < count {
             self.save()?;

@@ -81,7 +81,9 @@ impl Owners {
         let external = external.filter_map(|(at, of)| Some((at, desired.services.get(of)?)));
         for (key, service) in desired.services.iter().chain(external) {
             let providers = service.backends.iter();
-            let providers = providers.map(|backend| backend.provider.to_string());
+            let providers = providers.map(|backend| &backend.provider);
+            let providers = providers.filter(|provider| !provider.is_operator());
+            let providers = providers.map(ToString::to_string);
             now.entry(endpoint(key)).or_default().extend(providers);
         }
         self.saved &= now == self.by_service;

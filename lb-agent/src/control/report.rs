@@ -192,6 +192,7 @@ fn backend_report(backend: &CatalogBackend, standing: Standing, stands_by: bool)
         limit,
         forced,
         unchecked,
+        check_port,
         gone: _,
         state: _,
         shown,
@@ -219,6 +220,7 @@ fn backend_report(backend: &CatalogBackend, standing: Standing, stands_by: bool)
         task: Arc::clone(&backend.task),
         instance: backend.instance.clone(),
         host: backend.host.clone(),
+        called: backend.called.clone(),
         traffic: Traffic::default(),
         declared: DeclaredReport {
             weight: backend.weight.get(),
@@ -229,6 +231,7 @@ fn backend_report(backend: &CatalogBackend, standing: Standing, stands_by: bool)
             starting,
             forced,
             unchecked,
+            check_port: check_port.map(Port::get),
             ..HealthReport::default()
         },
     }

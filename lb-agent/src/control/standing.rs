@@ -21,7 +21,7 @@ use crate::{
         report::{BackendReport, BackendState, Timestamp},
         stats::{Event, Events},
     },
-    catalog::{CatalogBackend, Desired, Drain, Properties, Service, ServiceKey, Weight},
+    catalog::{CatalogBackend, Check, Desired, Drain, Port, Service, ServiceKey, Weight},
     health::{Followed, Judged, Ours, Target, Verdict, Verdicts},
     plan::{self, Endpoint, KernelState, Wanted},
 };
@@ -46,6 +46,8 @@ pub(super) struct Standing {
     pub(super) forced: Option<Forced>,
     /// Its checks are stopped.
     pub(super) unchecked: bool,
+    /// Its checks ask it there by the operator's word.
+    pub(super) check_port: Option<Port>,
     /// The kernel is to know it no more: what it has is reset.
     pub(super) gone: bool,
     /// What the kernel makes of it; with weight 0 it drains all the same.
@@ -82,16 +84,15 @@ impl Voices<'_> {
         service: &Service,
         backend: &CatalogBackend,
     ) -> Standing {
-        let said = self
-            .operator
-            .map(|operator| operator.says(key, service, backend));
+        let said = self.said(key, service, backend);
         let Said {
             out,
             weight: wished,
             health: forced,
             unchecked,
             limit,
-        } = said.unwrap_or_default();
+            check_port,
+        } = said;
         let ending = backend.draining.is_some_and(Drain::is_ending);
         let declared = backend.draining.is_none_or(Drain::is_declared);
         let up = forced == Some(Forced::Up) && !ending;
@@ -109,6 +110,7 @@ impl Voices<'_> {
             limit: limit.unwrap_or(backend.max_flows),
             forced,
             unchecked: unchecked.is_some(),
+            check_port,
             gone,
             state,
             shown,
@@ -151,7 +153,7 @@ impl Voices<'_> {
                 verdict: if down { Verdict::Down } else { Verdict::Up },
                 reason: Some(format!("checks stopped {OPERATOR}").into()),
             },
-            (false, _) => self.judged(&service.properties, backend.addr),
+            (false, _) => self.judged(&said, service, backend),
         };
         let (state, shown, mut why) = if weight == Weight::DRAIN {
             let state = plan::BackendState::Draining;
@@ -196,11 +198,9 @@ impl Voices<'_> {
     /// Whose checks have him down, those that are stopped included.
     pub(super) fn down(&self, desired: &Desired) -> impl Iterator<Item = Member> {
         let is_down = |key: &ServiceKey, service: &Service, backend: &CatalogBackend| {
-            let said = self.operator.map(|one| one.says(key, service, backend));
-            let stopped = said.and_then(|said| said.unchecked);
-            stopped.unwrap_or_else(|| {
-                self.judged(&service.properties, backend.addr).verdict == Verdict::Down
-            })
+            let said = self.said(key, service, backend);
+            let stopped = said.unchecked;
+            stopped.unwrap_or_else(|| self.judged(&said, service, backend).verdict == Verdict::Down)
         };
         desired.services.iter().flat_map(move |(key, service)| {
             let backends = service.backends.iter();
@@ -210,10 +210,16 @@ impl Voices<'_> {
         })
     }
 
-    fn judged(&self, of: &Properties, addr: SocketAddr) -> Judged {
-        match of.check.as_deref() {
+    fn said(&self, key: &ServiceKey, service: &Service, backend: &CatalogBackend) -> Said {
+        let said = self.operator.map(|one| one.says(key, service, backend));
+        said.unwrap_or_default()
+    }
+
+    fn judged(&self, said: &Said, service: &Service, backend: &CatalogBackend) -> Judged {
+        let verdict = |check: Arc<Check>| Some(self.verdicts?.of(backend.addr, &check));
+        match said.check(&service.properties) {
             None => Judged::default(),
-            Some(check) => match self.verdicts.map(|verdicts| verdicts.of(addr, check)) {
+            Some(check) => match verdict(check) {
                 None => Judged {
                     reason: Some("not checked: checks are turned off".into()),
                     ..Judged::default()
@@ -259,15 +265,19 @@ impl Default for Voices<'_> {
 pub(super) fn targets(desired: &Desired, operator: &Operator) -> Followed {
     let (mut asked, mut stopped) = (BTreeSet::new(), BTreeSet::new());
     for (key, service) in &desired.services {
-        let Some(check) = &service.properties.check else {
+        if service.properties.check.is_none() {
             continue;
-        };
+        }
         for backend in &service.backends {
+            let said = operator.says(key, service, backend);
+            let Some(check) = said.check(&service.properties) else {
+                continue;
+            };
             let target = Arc::new(Target {
                 addr: backend.addr,
-                check: Arc::clone(check),
+                check,
             });
-            match operator.says(key, service, backend).unchecked {
+            match said.unchecked {
                 None => asked.insert(target),
                 Some(_) => stopped.insert(target),
             };

@@ -38,6 +38,9 @@ use crate::catalog::{Drain, Port, Properties, Protocol, Weight};
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ProviderId(Arc<str>);
 
+/// Under which name the operator's own servers are shown; no orchestrator's name is like it.
+pub(crate) const OPERATOR: &str = "operator:servers";
+
 /// One reading of an orchestrator.
 #[derive(Clone, Debug)]
 pub struct Update {
@@ -130,6 +133,21 @@ impl ProviderId {
     /// `kind:name`.
     pub fn new(kind: &str, name: impl fmt::Display) -> Self {
         Self(format!("{kind}:{name}").into())
+    }
+
+    /// Who stands for the operator's own servers.
+    pub(crate) fn operator() -> Self {
+        Self(OPERATOR.into())
+    }
+
+    /// Whether it is the operator, who is no orchestrator and is never read.
+    pub(crate) fn is_operator(&self) -> bool {
+        &*self.0 == OPERATOR
+    }
+
+    /// Whether it reads a services file, of which nobody but a person says what is in it.
+    pub(crate) fn is_file(&self) -> bool {
+        self.0.starts_with("file:")
     }
 
     /// As shown to people.

@@ -1,5 +1,7 @@
 //! Commands that change backends: they become the same orders as those of `lb-agent drain` and its like.
 
+use std::net::SocketAddr;
+
 use super::{commands::Wrong, session::Session};
 use crate::admin::{
     orders::{Act, Forced, Order, Which},
@@ -7,12 +9,14 @@ use crate::admin::{
 };
 
 /// A server as the operator sees it.
-struct Found {
-    which: Which,
+pub(super) struct Found {
+    pub(super) which: Which,
+    /// Where it listens.
+    pub(super) addr: SocketAddr,
     /// The weight that its orchestrator gives it.
     weight: u16,
     /// Its service has it checked.
-    checked: bool,
+    pub(super) checked: bool,
 }
 
 /// `set server <px>/<sv> ...`
@@ -35,7 +39,7 @@ pub(super) async fn server(
         ["health", "up"] => give(session, server, Act::Health(Forced::Up)).await,
         ["health", "stopping"] => give(session, server, Act::Health(Forced::Stopping)).await,
         ["health", "down"] => give(session, server, Act::Health(Forced::Down)).await,
-        ["addr" | "check-port" | "agent" | "fqdn" | "ssl", ..] => {
+        ["agent" | "fqdn" | "ssl", ..] => {
             find(session, server)?;
             let words = ["set", "server", server]
                 .into_iter()
@@ -53,8 +57,11 @@ pub(super) async fn server(
         _ => {
             find(session, server)?;
             Err(
-                format!("usage: set server {server} state [ready|drain|maint], health [up|stopping|down] or weight [n|n%]")
-                    .into(),
+                format!(
+                    "usage: set server {server} state [ready|drain|maint], health [up|stopping|down], weight [n|n%], \
+                     addr IP [port n] or check-port [n]"
+                )
+                .into(),
             )
         }
     }
@@ -151,7 +158,7 @@ fn read(text: &str, declared: u16) -> Result<u16, Wrong> {
     }
 }
 
-async fn order(session: &Session, act: Act, which: Which) -> Result<(), Wrong> {
+pub(super) async fn order(session: &Session, act: Act, which: Which) -> Result<(), Wrong> {
     let order = Order {
         act,
         which,
@@ -175,14 +182,16 @@ fn find_frontend(session: &Session, proxy: &str) -> Result<Which, Wrong> {
     Ok(whole(&sample, proxy).ok_or("No such frontend.")?)
 }
 
-fn find(session: &Session, server: &str) -> Result<Found, Wrong> {
+pub(super) fn find(session: &Session, server: &str) -> Result<Found, Wrong> {
     let (proxy, name) = server.split_once('/').ok_or("Require 'backend/server'.")?;
     let sample = session.admin.stats.sample();
     let proxy = sample.proxy(proxy).ok_or("No such backend.")?;
     let server = proxy.server(name).ok_or("No such server.")?;
+    let backend = sample.backend(proxy, server);
     Ok(Found {
         which: which(&sample, proxy, name).ok_or("No such server.")?,
-        weight: sample.backend(proxy, server).declared.weight,
+        addr: backend.addr,
+        weight: backend.declared.weight,
         checked: sample.service(proxy).probe.is_some(),
     })
 }

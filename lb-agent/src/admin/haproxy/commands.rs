@@ -2,7 +2,7 @@
 
 use std::{io, time::Duration};
 
-use super::{change, session::Session, show};
+use super::{change, servers, session::Session, show};
 
 /// What may be done over a socket; each may do what those before it may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -34,7 +34,9 @@ impl<T: Into<String>> From<T> for Wrong {
 
 /// The commands that there are, for `help` and for those who got one wrong.
 const COMMANDS: &str = "\
+  add server <bk>/<srv> <addr>:<port> ...  : add a server to a backend, in maintenance mode
   clear counters [all]                    : reset max statistics counters
+  del server <bk>/<srv>                   : remove a server that was added
   disable frontend <frontend>             : take no new flows for a frontend
   disable health <bk>/<srv>               : stop the health checks of a server
   disable server <bk>/<srv>               : set a server in maintenance mode
@@ -47,6 +49,8 @@ const COMMANDS: &str = "\
   quit                                    : disconnect
   set maxconn frontend <frontend> <n>     : limit a frontend's flows, 0 for what its service says
   set maxconn server <bk>/<srv> <n>       : limit a server's flows, 0 for what its orchestrator says
+  set server <bk>/<srv> addr <ip> [port <n>] : change a server's address
+  set server <bk>/<srv> check-port <n>    : change the port of a server's health checks
   set server <bk>/<srv> health <health>   : force a server's health to up, stopping or down
   set server <bk>/<srv> state <state>     : set a server to ready, drain or maint
   set server <bk>/<srv> weight <weight>   : change a server's weight
@@ -63,10 +67,8 @@ const COMMANDS: &str = "\
 ";
 
 /// Commands of HAProxy that this agent does not have; whoever uses them is told so.
-const MISSING: [&str; 7] = [
+const MISSING: [&str; 5] = [
     "set maxconn global",
-    "add server",
-    "del server",
     "shutdown session",
     "enable agent",
     "disable agent",
@@ -141,6 +143,22 @@ async fn answer(session: &mut Session, words: &[&str]) -> io::Result<Result<(), 
         },
         ["get", "weight", server] => show::weight(session, server).await?,
         ["set", "weight", server, rest @ ..] => change::weight(session, server, rest).await,
+        ["set", "server", server, "addr", rest @ ..] => {
+            let told = servers::shift(session, server, rest).await;
+            tell(session, told).await?
+        }
+        ["set", "server", server, "check-port", rest @ ..] => {
+            let told = servers::check_port(session, server, rest).await;
+            tell(session, told).await?
+        }
+        ["add", "server", server, rest @ ..] => {
+            let told = servers::add(session, server, rest).await;
+            tell(session, told).await?
+        }
+        ["del", "server", server] => {
+            let told = servers::delete(session, server).await;
+            tell(session, told).await?
+        }
         ["set", "server", server, rest @ ..] => change::server(session, server, rest).await,
         ["enable", "server", server] => change::state(session, server, "ready").await,
         ["disable", "server", server] => change::state(session, server, "maint").await,
@@ -159,7 +177,7 @@ async fn answer(session: &mut Session, words: &[&str]) -> io::Result<Result<(), 
             Err("A frontend name is expected.".into())
         }
         ["set", "weight"]
-        | ["set" | "enable" | "disable", "server"]
+        | ["set" | "enable" | "disable" | "add" | "del", "server"]
         | ["enable" | "disable", "health"]
         | ["set", "maxconn", "server"]
         | ["shutdown", "sessions", "server"]
@@ -167,6 +185,14 @@ async fn answer(session: &mut Session, words: &[&str]) -> io::Result<Result<(), 
         words => Err(unknown(words)),
     };
     Ok(done)
+}
+
+/// Sends what a command came to, if it was done.
+async fn tell(session: &mut Session, told: Result<String, Wrong>) -> io::Result<Result<(), Wrong>> {
+    match told {
+        Ok(text) => Ok(Ok(session.send(&text).await?)),
+        Err(wrong) => Ok(Err(wrong)),
+    }
 }
 
 /// What HAProxy answers to what it does not know, and why.

@@ -5,6 +5,7 @@
 
 mod change;
 mod commands;
+mod servers;
 mod session;
 mod show;
 mod socket;

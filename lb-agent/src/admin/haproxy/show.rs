@@ -207,8 +207,10 @@ pub(super) async fn servers_state(session: &mut Session, words: &[&str]) -> Answ
             (Some(_), true) => 2,
             (Some(_), false) => 6,
         };
+        let of_service = || Some(back.front.service.probe.as_ref()?.port?.get());
+        let asked = one.health.check_port.or_else(of_service).unwrap_or(0);
         format!(
-            "{} {} {} {} {} {op} {bits} {} {} {} {state} {result} {} {checked} 0 0 0 - {} - 0 0 - - 0\n",
+            "{} {} {} {} {} {op} {bits} {} {} {} {state} {result} {} {checked} 0 0 0 - {} - 0 {asked} - - 0\n",
             proxy.iid,
             proxy.name,
             back.server.sid,

@@ -8,7 +8,12 @@ use std::{
 };
 
 use super::*;
-use crate::admin::tests::running::Running;
+use crate::admin::{
+    report::StatusReport,
+    tests::running::{Running, report},
+};
+
+mod servers;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -28,13 +33,19 @@ impl Drop for Desk {
 
 impl Desk {
     fn open(level: Level) -> Self {
+        Self::over(level, report())
+    }
+
+    /// Shows this report.
+    fn over(level: Level, report: StatusReport) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let place = Place {
             level,
             ..Place::default()
         };
         let socket = StatsSocket::open(&place, dir.path()).unwrap();
-        let running = Running::start(async |admin, stop| serve(socket, admin, stop).await.unwrap());
+        let serving = async |admin, stop| serve(socket, admin, stop).await.unwrap();
+        let running = Running::over(report, serving);
         Self {
             path: dir.path().join("stats.sock"),
             running,

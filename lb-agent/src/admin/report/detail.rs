@@ -45,6 +45,9 @@ pub struct HealthReport {
     /// The operator has stopped its checks.
     #[serde(default)]
     pub unchecked: bool,
+    /// The operator has it checked at this port.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub check_port: Option<u16>,
     /// The latest probe; `None`: there was none. Filled in on request.
     pub probe: Option<ProbeReport>,
 }

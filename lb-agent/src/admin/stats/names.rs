@@ -8,7 +8,10 @@ use std::{
 
 use sha2::{Digest as _, Sha256};
 
-use crate::{admin::report::ServiceReport, catalog::Protocol};
+use crate::{
+    admin::report::{BackendReport, ServiceReport},
+    catalog::Protocol,
+};
 
 /// The largest `sid`.
 const SIDS: u16 = 32_767;
@@ -44,9 +47,38 @@ pub(super) fn unique(name: String, taken: &mut HashSet<Arc<str>>) -> Arc<str> {
     found
 }
 
-/// `svname` without what makes it unique: `host_ip_port` of a Marathon task whose host is called otherwise than it is
-/// reached, as by Marathon-LB, else `ip_port`.
-fn server((addr, host): &(SocketAddr, Option<Arc<str>>)) -> String {
+/// What the name of a backend is made of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Named {
+    addr: SocketAddr,
+    host: Option<Arc<str>>,
+    called: Option<Arc<str>>,
+}
+
+// === impl Named ===
+
+impl Named {
+    pub(super) fn of(backend: &BackendReport) -> Self {
+        Self {
+            addr: backend.addr,
+            host: backend.host.clone(),
+            called: backend.called.clone(),
+        }
+    }
+
+    /// Whether the name would be made of the same.
+    pub(super) fn is_of(&self, backend: &BackendReport) -> bool {
+        let Self { addr, host, called } = self;
+        *addr == backend.addr && *host == backend.host && *called == backend.called
+    }
+}
+
+/// `svname` without what makes it unique: what the operator calls it, `host_ip_port` of a Marathon task whose host is
+/// called otherwise than it is reached, as by Marathon-LB, else `ip_port`.
+fn server(Named { addr, host, called }: &Named) -> String {
+    if let Some(called) = called {
+        return called.to_string();
+    }
     let host = host.iter().map(|host| format!("{host}_"));
     let name = host.collect::<String>() + &format!("{}_{}", addr.ip(), addr.port());
     let plain = |c: char| c.is_ascii_alphanumeric() || c == '-';
@@ -56,9 +88,12 @@ fn server((addr, host): &(SocketAddr, Option<Arc<str>>)) -> String {
 }
 
 /// `sid`, `svname` and place of every backend, ascending by `sid`.
-pub(super) fn servers(named: &[(SocketAddr, Option<Arc<str>>)]) -> Vec<(u16, Arc<str>, usize)> {
+pub(super) fn servers(named: &[Named]) -> Vec<(u16, Arc<str>, usize)> {
     let mut taken = HashSet::new();
     let names = named.iter().enumerate();
+    // Who has a name of his own keeps it.
+    let (called, others): (Vec<_>, Vec<_>) = names.partition(|(_, one)| one.called.is_some());
+    let names = called.into_iter().chain(others);
     let mut names: Vec<_> = names
         .map(|(place, one)| (unique(server(one), &mut taken), place))
         .collect();
@@ -105,12 +140,21 @@ mod tests {
     fn servers_are_called_and_numbered_as_by_marathon_lb() {
         let at = |host: Option<&str>, text: &str| {
             let addr = text.parse::<SocketAddr>().unwrap();
-            (addr, host.map(Arc::from))
+            Named {
+                addr,
+                host: host.map(Arc::from),
+                called: None,
+            }
         };
         let found = servers(&[
             at(None, "10.0.0.1:31000"),
             at(None, "[fd00::1]:80"),
             at(Some("agent1.mesos"), "10.0.1.5:28543"),
+            Named {
+                called: Some("fd00__2_80".into()),
+                ..at(Some("agent1.mesos"), "10.0.1.5:28544")
+            },
+            at(None, "[fd00::2]:80"),
         ]);
         let names: BTreeSet<_> = found
             .iter()
@@ -120,6 +164,8 @@ mod tests {
             ("10_0_0_1_31000", 0),
             ("fd00__1_80", 1),
             ("agent1_mesos_10_0_1_5_28543", 2),
+            ("fd00__2_80", 3),
+            ("fd00__2_80_2", 4),
         ];
         assert_eq!(names, all.into());
         // python3: int(hashlib.sha256(b"10_0_0_1_31000").hexdigest(), 16) % 32767
@@ -137,11 +183,10 @@ mod tests {
     #[test]
     fn many_servers_all_have_ids_of_their_own() {
         let addrs: Vec<_> = (0..2_000_u16)
-            .map(|n| {
-                (
-                    SocketAddr::from(([10, 0, (n >> 8) as u8, n as u8], 80)),
-                    None,
-                )
+            .map(|n| Named {
+                addr: SocketAddr::from(([10, 0, (n >> 8) as u8, n as u8], 80)),
+                host: None,
+                called: None,
             })
             .collect();
         let found = servers(&addrs);

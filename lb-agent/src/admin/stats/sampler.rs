@@ -9,7 +9,7 @@ use std::{
 
 use super::{
     meter::{Meter, Reading},
-    names,
+    names::{self, Named},
     sample::{Pool, Proxy, Sample, Server},
 };
 use crate::{
@@ -39,8 +39,8 @@ struct Known {
     active: u64,
     pool: Pool,
     backends: HashMap<SocketAddr, Meter>,
-    /// Whose names are `servers`, by address and host.
-    named: Vec<(SocketAddr, Option<Arc<str>>)>,
+    /// Whose names are `servers`.
+    named: Vec<Named>,
     servers: Vec<(u16, Arc<str>, usize)>,
     rate: u64,
     connect_us: Option<u64>,
@@ -139,13 +139,10 @@ impl Known {
 
     /// The name of the proxy and its place are the caller's to fill.
     fn note(&mut self, service: &ServiceReport, at: Timestamp, elapsed: Option<u64>) -> Proxy {
-        let backends = service.backends.iter();
-        let named = backends.map(|one| (one.addr, &one.host));
-        if !named
-            .clone()
-            .eq(self.named.iter().map(|(addr, host)| (*addr, host)))
-        {
-            self.named = named.map(|(addr, host)| (addr, host.clone())).collect();
+        let backends = &service.backends;
+        let mut same = self.named.iter().zip(backends);
+        if self.named.len() != backends.len() || !same.all(|(named, one)| named.is_of(one)) {
+            self.named = backends.iter().map(Named::of).collect();
             self.servers = names::servers(&self.named);
         }
         let mut meters = std::mem::take(&mut self.backends);

@@ -45,6 +45,7 @@ pub(super) fn backend(addr: &str) -> BackendReport {
         task: "app.1".into(),
         instance: None,
         host: None,
+        called: None,
         traffic: Traffic::default(),
         declared: Default::default(),
         health: Default::default(),

@@ -36,6 +36,14 @@ impl Running {
     where
         F: AsyncFnOnce(Admin, CancellationToken) + Send + 'static,
     {
+        Self::over(report(), serve)
+    }
+
+    /// The same over this report.
+    pub(in crate::admin) fn over<F>(report: StatusReport, serve: F) -> Self
+    where
+        F: AsyncFnOnce(Admin, CancellationToken) + Send + 'static,
+    {
         let (stop, orders) = (CancellationToken::new(), Arc::default());
         let (stopped, noted) = (stop.clone(), Arc::clone(&orders));
         let thread = std::thread::spawn(move || {
@@ -46,7 +54,7 @@ impl Running {
             runtime.block_on(async {
                 let (sender, receiver) = mpsc::channel(4);
                 tokio::spawn(obey(receiver, noted));
-                let admin = Admin::start(sources(sender));
+                let admin = Admin::start(sources(report, sender));
                 admin.stats.fresh().await;
                 serve(admin, stopped).await;
             });
@@ -83,7 +91,8 @@ async fn obey(mut orders: mpsc::Receiver<Ordered>, noted: Arc<Mutex<Vec<String>>
     }
 }
 
-fn sources(orders: mpsc::Sender<Ordered>) -> Sources {
+/// A service with two backends.
+pub(in crate::admin) fn report() -> StatusReport {
     let backends = ["10.0.0.1:80", "10.0.0.2:80"];
     let backends = backends.map(|addr| {
         backend(
@@ -92,7 +101,7 @@ fn sources(orders: mpsc::Sender<Ordered>) -> Sources {
             Some("<script>alert(1)</script>"),
         )
     });
-    let report = StatusReport {
+    StatusReport {
         agent: AgentReport {
             version: "1.2.3".into(),
             pid: 42,
@@ -103,7 +112,10 @@ fn sources(orders: mpsc::Sender<Ordered>) -> Sources {
         services: Arc::new(vec![service(Some("web.x"), 7, backends.to_vec())]),
         warnings: vec!["<script>".into()],
         ..StatusReport::default()
-    };
+    }
+}
+
+fn sources(report: StatusReport, orders: mpsc::Sender<Ordered>) -> Sources {
     let resolve: Resolve = Arc::new(|_| Resolution::default());
     let count: Count = Arc::new(|_| {});
     Sources {

@@ -131,9 +131,9 @@ async fn obey(admin: &Admin, body: Body) -> Outcome {
             unknown += 1;
             continue;
         };
-        if let Some(act) = act {
+        if let Some(act) = &act {
             let order = Order {
-                act,
+                act: act.clone(),
                 which,
                 deadline: None,
             };

@@ -15,6 +15,7 @@ pub(super) fn example() -> StatusReport {
         task: "dcos-101_app2.1".into(),
         instance: None,
         host: None,
+        called: None,
         traffic: Traffic::default(),
         declared: Default::default(),
         health: Default::default(),

@@ -10,6 +10,7 @@ pub(super) fn example() -> Vec<OperatorReport> {
         since: Timestamp(9_400_000),
         deadline: Some(Timestamp(10_060_000)),
         unused_since: None,
+        server: None,
     };
     let other = OperatorReport {
         which: "task-7".into(),

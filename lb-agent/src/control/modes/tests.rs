@@ -5,6 +5,7 @@ use netlink_packet_route::route::{RouteScope, RouteType};
 
 use super::*;
 use crate::{
+    admin::orders::Which,
     catalog::{CatalogBackend, Properties},
     config::PortRange,
     net::{Address, Link, LinkKind, Route, Via},
@@ -149,4 +150,47 @@ fn an_outer_header_needs_an_address_of_the_family() {
         refusal(Mode::DsrL2, "[fd99::1]:80", &["[fd00::5]:80"]),
         None
     );
+}
+
+#[test]
+fn what_the_operator_adds_never_takes_a_service_out() {
+    let (key, at) = (ServiceKey::tcp(VIP), "10.0.0.5:8080");
+    let added = CatalogBackend {
+        provider: crate::provider::ProviderId::operator(),
+        ..CatalogBackend::plain(at)
+    };
+    let service = Service {
+        name: None,
+        properties: Properties {
+            mode: Mode::DsrL2,
+            ..Properties::default()
+        }
+        .into(),
+        backends: vec![added, CatalogBackend::plain("10.0.0.6:80")],
+    };
+    let mut desired = Desired {
+        services: [(key, service)].into(),
+        ..Desired::default()
+    };
+    refuse_impossible(&mut desired, &topology(), &node());
+    let left = &desired.services[&key].backends;
+    assert_eq!(left[..], [CatalogBackend::plain("10.0.0.6:80")]);
+    let forbidden = |to: &str| {
+        let order = Order {
+            act: Act::Move {
+                server: "a/b".to_owned(),
+                to: to.parse().unwrap(),
+            },
+            which: Which {
+                backend: Some(Named::At("10.0.0.6:80".parse().unwrap())),
+                service: Some("10.99.0.1:80/tcp".to_owned()),
+            },
+            deadline: None,
+        };
+        forbids(&order, &desired, &topology(), &node())
+    };
+    let why = "10.99.0.1:80/tcp has mode dsr-l2: backend 10.0.0.5:8080 is at another port, and packets reach it with \
+               the VIP's";
+    assert_eq!(forbidden(at).as_deref(), Some(why));
+    assert_eq!(forbidden("10.0.0.5:80"), None);
 }

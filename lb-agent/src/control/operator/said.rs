@@ -1,10 +1,12 @@
 //! What all words of the operator together say of one backend, or of one service.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{
     admin::{orders::Forced, report::Timestamp},
-    catalog::Weight,
+    catalog::{Check, Port, Properties, Weight},
 };
 
 /// How a backend is taken out.
@@ -29,6 +31,8 @@ pub(in crate::control) struct Said {
     pub(in crate::control) unchecked: Option<bool>,
     /// Flows at a time.
     pub(in crate::control) limit: Option<u32>,
+    /// Its checks ask it there.
+    pub(in crate::control) check_port: Option<Port>,
 }
 
 /// What the operator says of one service.
@@ -61,6 +65,11 @@ impl Out {
 // === impl Said ===
 
 impl Said {
+    /// How a backend of such a service is checked; `None`: it is not.
+    pub(in crate::control) fn check(&self, of: &Properties) -> Option<Arc<Check>> {
+        Some(of.check.as_ref()?.asked_at(self.check_port))
+    }
+
     pub(super) fn in_words(self) -> String {
         let out = self.out.map(|out| match out.maintenance {
             true => "maintenance".to_owned(),
@@ -69,8 +78,11 @@ impl Said {
         let health = self.health.map(|forced| format!("health {forced}"));
         let weight = self.weight.map(|weight| format!("weight {weight}"));
         let unchecked = self.unchecked.map(|_| "checks stopped".to_owned());
-        let words = [out, health, weight, unchecked, at_most(self.limit)];
-        listed(words)
+        let asked = self
+            .check_port
+            .map(|port| format!("checked at port {port}"));
+        let limit = at_most(self.limit);
+        listed([out, health, weight, unchecked, asked, limit])
     }
 }
 

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use super::*;
 use crate::{admin::orders::Forced, vip::VipName};
 
+mod own;
+
 fn key(port: u16) -> ServiceKey {
     ServiceKey::tcp(&format!("11.0.0.1:{port}"))
 }

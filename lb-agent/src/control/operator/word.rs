@@ -12,10 +12,10 @@ use crate::{
         orders::{Forced, Named, Which},
         report::{OperatorReport, Timestamp},
     },
-    catalog::{CatalogBackend, Service, ServiceKey, Weight},
+    catalog::{CatalogBackend, Port, Service, ServiceKey, Weight},
 };
 
-use super::{Front, Out, Said};
+use super::{Front, Out, Own, Said};
 
 /// What holds for some backends, or for a service.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,6 +37,12 @@ pub(super) struct Word {
     /// Of a service: it takes no new flows.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) stopped: bool,
+    /// Their checks ask them at this port.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) check_port: Option<u16>,
+    /// One that is there, or where it is, by this word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) own: Option<Own>,
     /// When it was said.
     pub(super) since: Timestamp,
     /// Since when it is about nobody.
@@ -57,6 +63,8 @@ impl Word {
             unchecked: None,
             limit: None,
             stopped: false,
+            check_port: None,
+            own: None,
             since,
             unused: None,
         }
@@ -72,6 +80,8 @@ impl Word {
             unchecked,
             limit,
             stopped,
+            check_port,
+            own,
             since: _,
             unused: _,
         } = self;
@@ -81,6 +91,8 @@ impl Word {
             && unchecked.is_none()
             && limit.is_none()
             && !stopped
+            && check_port.is_none()
+            && own.is_none()
     }
 
     /// Adds to what was said of this backend by words that name it less closely.
@@ -91,6 +103,7 @@ impl Word {
         said.weight = self.weight.and_then(Weight::new).or(said.weight);
         said.health = self.health.or(said.health);
         said.limit = self.limit.or(said.limit);
+        said.check_port = self.check_port.and_then(Port::new).or(said.check_port);
         if let Some(down) = &self.unchecked {
             said.unchecked = Some(down.contains(&(key.to_string(), backend.addr)));
         }
@@ -110,6 +123,7 @@ impl Word {
             health: self.health,
             unchecked: self.unchecked.as_ref().map(|_| false),
             limit: self.limit,
+            check_port: self.check_port.and_then(Port::new),
         };
         let front = Front {
             stopped: self.stopped,
@@ -117,10 +131,13 @@ impl Word {
         };
         OperatorReport {
             which: self.which.to_string(),
-            says: match self.which.is_service() {
-                true => front.in_words(),
-                false => said.in_words(),
+            says: match &self.own {
+                Some(own) if said == Said::default() => own.to_string(),
+                Some(own) => format!("{own}, {}", said.in_words()),
+                None if self.which.is_service() => front.in_words(),
+                None => said.in_words(),
             },
+            server: self.own.as_ref().map(|own| own.server.clone()),
             since: self.since,
             deadline: self.out.and_then(|out| out.deadline),
             unused_since: self.unused,

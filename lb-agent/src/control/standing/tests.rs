@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     admin::orders::{Act, Forced, Order, Which},
-    catalog::{Check, Probe},
+    catalog::{Check, Probe, Properties},
     plan::{Kernel, KernelState, Limits, Op, Planner, Reach, WantedBackend, WantedService},
 };
 
@@ -148,6 +148,7 @@ fn ordered(act: Act, deadline: Option<u64>, backend: CatalogBackend) -> String {
         state,
         shown,
         why,
+        check_port: _,
     } = standing;
     let why = why.as_deref().unwrap_or("-");
     let limit = if limit == 0 {
@@ -447,6 +448,7 @@ fn since_when_is_kept_until_the_state_is_another() {
         task: "".into(),
         instance: None,
         host: None,
+        called: None,
         traffic: Default::default(),
         declared: Default::default(),
         health: Default::default(),

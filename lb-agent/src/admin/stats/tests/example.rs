@@ -25,6 +25,7 @@ pub(crate) fn backend(addr: &str, state: BackendState, why: Option<&str>) -> Bac
         task: "t".into(),
         instance: None,
         host: None,
+        called: None,
         traffic: Traffic {
             flows_active: 2,
             flows_new: 40,
