@@ -15,8 +15,8 @@ use crate::{provider::ProviderId, vip::VipName};
 pub struct Desired {
     /// Services with at least one backend, of whatever weight.
     pub services: BTreeMap<ServiceKey, Service>,
-    /// Services that are declared at addresses of theirs, but have no backend at any of them: clients are refused, and whoever looks
-    /// must see why. Neither the kernel nor DNS knows them.
+    /// Services that are declared and have no backend at any address of their VIP: clients are refused, and whoever
+    /// looks must see why. Neither the kernel nor DNS knows them.
     pub empty: BTreeMap<ServiceKey, Service>,
     /// What stands at ports of the node's own addresses: the service of [`Desired::services`], of the same family
     /// and protocol. Not the catalog's to fill.

@@ -156,6 +156,7 @@ fn backend_traffic(counts: &BackendCounts, answers: bool) -> Traffic {
         retransmits: traffic.retransmits,
         handshakes: seen(connections.handshakes),
         handshake_ns: seen(connections.handshake_ns),
+        unread: false,
     }
 }
 
@@ -302,6 +303,7 @@ mod tests {
                 bytes_in: 150,
                 bytes_out: Some(210),
                 handshakes: vec![3; 16],
+                unread: false,
             }
         );
         let drops = report.datapath.drops.iter();
@@ -347,6 +349,7 @@ mod tests {
                     retransmits: 9,
                     handshakes: seen(25),
                     handshake_ns: seen(50_000),
+                    unread: false,
                 },
                 "{case}"
             );

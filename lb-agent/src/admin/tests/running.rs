@@ -36,6 +36,17 @@ impl Running {
     where
         F: AsyncFnOnce(Admin, CancellationToken) + Send + 'static,
     {
+        Self::with(|_| {}, serve)
+    }
+
+    /// The same with `change` done to what the pages show.
+    pub(in crate::admin) fn with<F>(
+        change: impl FnOnce(&mut Sources) + Send + 'static,
+        serve: F,
+    ) -> Self
+    where
+        F: AsyncFnOnce(Admin, CancellationToken) + Send + 'static,
+    {
         let (stop, orders) = (CancellationToken::new(), Arc::default());
         let (stopped, noted) = (stop.clone(), Arc::clone(&orders));
         let thread = std::thread::spawn(move || {
@@ -46,7 +57,9 @@ impl Running {
             runtime.block_on(async {
                 let (sender, receiver) = mpsc::channel(4);
                 tokio::spawn(obey(receiver, noted));
-                let admin = Admin::start(sources(sender));
+                let mut sources = sources(sender);
+                change(&mut sources);
+                let admin = Admin::start(sources);
                 admin.stats.fresh().await;
                 serve(admin, stopped).await;
             });
@@ -105,7 +118,7 @@ fn sources(orders: mpsc::Sender<Ordered>) -> Sources {
         ..StatusReport::default()
     };
     let resolve: Resolve = Arc::new(|_| Resolution::default());
-    let count: Count = Arc::new(|_| {});
+    let count: Count = Arc::new(|_| Ok(()));
     Sources {
         report: Arc::new(ArcSwap::from_pointee(report)),
         resolve,

@@ -68,6 +68,7 @@ fn line_of(service: &ServiceReport, backend: &BackendReport) -> Vec<String> {
         retransmits: _,
         handshakes: _,
         handshake_ns: _,
+        unread: _,
     } = &backend.traffic;
     vec![
         title(service),

@@ -63,6 +63,7 @@ pub(super) fn example() -> StatusReport {
         bytes_in: 4_100_000,
         bytes_out: None,
         handshakes: vec![100, 3_000, 300],
+        unread: false,
     };
     app2.backends[0].traffic = Traffic {
         flows_active: 12,
@@ -80,6 +81,7 @@ pub(super) fn example() -> StatusReport {
         retransmits: 6,
         handshakes: Some(3_000),
         handshake_ns: Some(300_000_000),
+        unread: false,
     };
     app2.backends[1].traffic = Traffic {
         flows_new: 400,
