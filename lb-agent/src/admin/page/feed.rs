@@ -185,7 +185,7 @@ fn line(front: Front<'_>) -> ServiceLine<'_> {
         check: service.check.as_deref(),
         failopen: service.fail_open,
         front: row::frontend(front),
-        servers: front.servers().map(row::server).collect(),
+        servers: row::servers(front).collect(),
         back: row::backend(front),
     }
 }

@@ -189,8 +189,7 @@ fn service(front: Front<'_>, head: Head, wish: &Wish, html: &mut Html) {
     table_head(html);
     let now = front.sample.at;
     line(&row::frontend(front), Kind::Frontend, head, now, html);
-    for back in front.servers() {
-        let row = row::server(back);
+    for row in row::servers(front) {
         let is_down = row.status.starts_with("DOWN");
         if (wish.up && is_down) || (wish.no_maint && row.status == "MAINT") {
             continue;

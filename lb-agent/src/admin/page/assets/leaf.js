@@ -12,6 +12,12 @@ const MEANING = {
   NOLB: "Waits for the first result of its check.",
 };
 
+function meaning(row, col) {
+  const [word] = row[col.status].split(" ");
+  if (word !== "UP" || row[col.share]) return MEANING[word];
+  return row[col.weight] ? "Up, and waits: others are used before it." : "Up, but its weight is 0: it takes no new flows.";
+}
+
 /** Three large charts; the ring of one name each. */
 function charts(rings) {
   const parts = [
@@ -68,8 +74,6 @@ function shares(model, service) {
   );
   const update = () => {
     const { col } = model;
-    const all = service.S.filter((row) => row[col.status].startsWith("UP"));
-    const weights = all.reduce((sum, row) => sum + row[col.weight], 0);
     const came = new Map();
     for (const row of service.S) {
       const sid = row[col.sid];
@@ -85,7 +89,7 @@ function shares(model, service) {
     say(note, `${count(flows)} new flows, ${late ? "since the backends came" : "since this page was opened"}.`);
     const lines = service.S.map((row) => ({
       row,
-      want: weights && row[col.status].startsWith("UP") ? row[col.weight] / weights : 0,
+      want: row[col.share] ?? 0,
       got: flows ? came.get(row[col.sid]) / flows : null,
     }));
     const most = Math.max(0.01, ...lines.map(({ want, got }) => Math.max(want, got ?? 0)));
@@ -258,8 +262,7 @@ export function backendPage(model, service, sid, acts, events) {
       mark(pill, "data-s", look(status));
       const since = now[col.since] == null ? "" : ` In this state for ${ago((model.now - now[col.since]) / 1000)}.`;
       const because = now[col.why] ? ` Why: ${now[col.why]}.` : "";
-      const idle = status === "UP" && !now[col.weight] ? "Up, but its weight is 0: it takes no new flows." : MEANING[status.split(" ")[0]];
-      say(why, `${idle}${because}${since}`);
+      say(why, `${meaning(now, col)}${because}${since}`);
       large.update();
       list.update();
     },
