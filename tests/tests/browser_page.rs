@@ -4,6 +4,7 @@
 use std::{env, fmt::Write as _, fs};
 
 use lb_tests::{
+    admin,
     browser::{Browser, Window},
     lab::wait_until,
     stage::{PATIENCE, Stage, connect},
@@ -313,6 +314,37 @@ fn the_keyboard_is_enough() {
     browser.wait("document.activeElement.matches('button.fold[aria-expanded=true]')");
     browser.eval("document.activeElement.click()");
     browser.wait("document.activeElement.matches('button.fold[aria-expanded=false]')");
+    quiet(&mut browser);
+}
+
+#[test]
+fn a_service_that_the_operator_has_stopped_is_one_in_trouble() {
+    let stage = up(
+        "services:\n- {address: 10.99.0.1, port: 80, max-flows: 1, backends: ['10.77.0.11:80']}\n",
+    );
+    let mut browser = open_one(&stage);
+    let pill = "document.querySelector('section.px header .pill')";
+    browser.wait(&format!("{pill}.textContent === 'UP 1/1'"));
+    let only = "#only-problems";
+    browser.click(only);
+    browser.wait("document.querySelectorAll('section.px').length === 0");
+    // Beyond its limit: refused, which the page sums.
+    let (_one, _) = connect(&stage.clients[0], VIP).expect("a connection");
+    connect(&stage.clients[0], VIP).expect_err("one too many");
+    browser.wait("Number(document.querySelector('.tile.k-refused dd').textContent) > 0");
+    assert_eq!(admin::ask(&stage, &format!("disable frontend {PX}")), "\n");
+    browser.wait(&format!("{pill}?.textContent === 'STOP 1/1'"));
+    assert_eq!(browser.eval(&format!("{pill}.dataset.s")), "down");
+    browser.click("section.px h2 a");
+    browser.wait("document.querySelector('.leaf .title .pill')?.textContent === 'STOP'");
+    browser.wait(
+        "document.querySelector('.leaf .why').textContent.startsWith('Stopped by the operator')",
+    );
+    let limited = "[...document.querySelectorAll('.leaf .facts div')]\
+                   .find(one => one.firstChild.textContent === 'Beyond a limit').lastChild.textContent";
+    browser.wait(&format!("Number({limited}) > 0"));
+    assert_eq!(admin::ask(&stage, &format!("enable frontend {PX}")), "\n");
+    browser.wait("document.querySelector('.leaf .why').hidden");
     quiet(&mut browser);
 }
 

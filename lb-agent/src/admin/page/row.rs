@@ -57,6 +57,8 @@ row! {
     bin: u64,
     bout: Option<u64>,
     dreq: Option<u64>,
+    dcon: Option<u64>,
+    eint: Option<u64>,
     ereq: Option<u64>,
     econ: Option<u64>,
     eresp: Option<u64>,
@@ -98,6 +100,8 @@ pub(super) fn frontend(front: Front<'_>) -> Row<'_> {
         bin: traffic.bytes_in,
         bout: traffic.bytes_out,
         dreq: Some(traffic.flows_denied),
+        dcon: Some(traffic.flows_limited),
+        eint: Some(traffic.flows_lost),
         ..Row::default()
     }
 }
@@ -122,6 +126,7 @@ pub(super) fn backend(front: Front<'_>) -> Row<'_> {
         downtime: Some(front.downtime()),
         ctime: proxy.load.connect_us.map(millis),
         rate_lim: None,
+        dcon: None,
         ..frontend(front)
     }
 }

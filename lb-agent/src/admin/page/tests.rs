@@ -247,6 +247,9 @@ fn the_feed_tells_only_what_changed() {
         .map(|row| row[place("status")].as_str().unwrap())
         .collect();
     assert_eq!(status, ["DOWN", "MAINT", "UP"].into());
+    let front = &told["services"][0]["F"];
+    let refused = ["dreq", "dcon", "eint"].map(|name| front[place(name)].as_u64());
+    assert_eq!(refused, [Some(1), Some(2), Some(3)]);
     let seq = told["seq"].as_u64().unwrap();
     // The same sample: nothing.
     let again = ask(&feed, &first, seq);

@@ -1,6 +1,7 @@
 // The pages of one service, of one backend, and of what happened.
 
 import { draw, drawShare, share, spark } from "./chart.js";
+import { stopped } from "./model.js";
 import { ago, brief, bytes, clock, count, el, look, mark, millis, say } from "./show.js";
 
 /** What a state means for flows, new and old. */
@@ -153,6 +154,14 @@ export function happenings(ask, filter, heading, level = "h3") {
   return { node, load };
 }
 
+/** What keeps a service from taking new flows as it should; nothing if nothing does. */
+function trouble(service, col) {
+  if (stopped(service, col)) return "Stopped by the operator: new flows are refused, those that there are go on.";
+  if (service.failopen) return "All its backends are down, so new flows go to them all the same.";
+  if (!service.S.length) return "It has no backend: new flows are refused.";
+  return service.B[col.status] === "DOWN" ? "No backend takes new flows: they are refused." : "";
+}
+
 /** The page of one service. */
 export function servicePage(model, service, events) {
   const large = charts(() => service);
@@ -172,6 +181,8 @@ export function servicePage(model, service, events) {
     ["Bytes in", () => bytes(service.F[col.bin])],
     ["Bytes out", () => bytes(service.F[col.bout]) || "not seen: replies bypass this node"],
     ["Not allowed", () => count(service.F[col.dreq])],
+    ["Beyond a limit", () => count(service.F[col.dcon])],
+    ["Lost: a table was full", () => count(service.F[col.eint])],
     ["Not answered or refused", () => count(service.B[col.econ])],
   ]);
   const why = el("p", { class: "why" });
@@ -189,11 +200,12 @@ export function servicePage(model, service, events) {
     ),
     load: told.load,
     update() {
-      say(pill, service.B[col.status]);
-      mark(pill, "data-s", look(service.B[col.status]));
-      const fail = "All its backends are down, so new flows go to them all the same.";
-      say(why, service.failopen ? fail : "");
-      why.hidden = !service.failopen;
+      const status = stopped(service, col) ? service.F[col.status] : service.B[col.status];
+      say(pill, status);
+      mark(pill, "data-s", look(status));
+      const said = trouble(service, col);
+      say(why, said);
+      why.hidden = !said;
       large.update();
       parts.update();
       list.update();
