@@ -4,7 +4,6 @@
 use std::{env, fmt::Write as _, fs};
 
 use lb_tests::{
-    admin,
     browser::{Browser, Window},
     lab::wait_until,
     stage::{PATIENCE, Stage, connect},
@@ -166,47 +165,6 @@ fn a_click_drains_one_backend_of_one_service_and_another_brings_it_back() {
     quiet(&mut browser);
 }
 
-/// Opens the page, which is to show one service.
-fn open_one(stage: &Stage) -> Browser {
-    let mut browser = Browser::start(&stage.node);
-    browser.window(Window::WIDE);
-    browser.open(PAGE);
-    browser.wait("document.querySelectorAll('section.px tr.be').length === 1");
-    browser
-}
-
-#[test]
-fn a_backup_that_waits_has_no_share_until_it_is_its_turn() {
-    let stage = up(
-        "services:\n- {address: 10.99.0.1, port: 80, backends: ['10.77.0.11:80', \
-                    {address: '10.77.0.12:80', backup: true}]}\n",
-    );
-    let mut browser = open_one(&stage);
-    browser.click("section.px h2 a");
-    let share = |name: &str, expected: &str| {
-        format!(
-            "[...document.querySelectorAll('.leaf table.plain tbody tr')]\
-             .find(one => one.cells[0].textContent === '{name}')?.cells[2].textContent === '{expected}'"
-        )
-    };
-    browser.wait(&share(FIRST, "100.0 %"));
-    browser.wait(&share("10_77_0_12_80", "0.0 %"));
-    let done = stage.run(&["drain", "10.77.0.11:80"]);
-    assert_eq!(done.status.code(), Some(0), "{}", done.stderr);
-    browser.wait(&share("10_77_0_12_80", "100.0 %"));
-    browser.wait(&share(FIRST, "0.0 %"));
-    let done = stage.run(&["ready", "10.77.0.11:80"]);
-    assert_eq!(done.status.code(), Some(0), "{}", done.stderr);
-    browser.wait(&share("10_77_0_12_80", "0.0 %"));
-    browser.eval(
-        "[...document.querySelectorAll('.leaf th a')].find(one => one.textContent === '10_77_0_12_80').click()",
-    );
-    browser.wait(
-        "document.querySelector('.leaf .why')?.textContent.includes('others are used before it')",
-    );
-    quiet(&mut browser);
-}
-
 #[test]
 fn who_has_not_logged_in_is_told_so_and_changes_nothing() {
     let stage = up(&services());
@@ -314,37 +272,6 @@ fn the_keyboard_is_enough() {
     browser.wait("document.activeElement.matches('button.fold[aria-expanded=true]')");
     browser.eval("document.activeElement.click()");
     browser.wait("document.activeElement.matches('button.fold[aria-expanded=false]')");
-    quiet(&mut browser);
-}
-
-#[test]
-fn a_service_that_the_operator_has_stopped_is_one_in_trouble() {
-    let stage = up(
-        "services:\n- {address: 10.99.0.1, port: 80, max-flows: 1, backends: ['10.77.0.11:80']}\n",
-    );
-    let mut browser = open_one(&stage);
-    let pill = "document.querySelector('section.px header .pill')";
-    browser.wait(&format!("{pill}.textContent === 'UP 1/1'"));
-    let only = "#only-problems";
-    browser.click(only);
-    browser.wait("document.querySelectorAll('section.px').length === 0");
-    // Beyond its limit: refused, which the page sums.
-    let (_one, _) = connect(&stage.clients[0], VIP).expect("a connection");
-    connect(&stage.clients[0], VIP).expect_err("one too many");
-    browser.wait("Number(document.querySelector('.tile.k-refused dd').textContent) > 0");
-    assert_eq!(admin::ask(&stage, &format!("disable frontend {PX}")), "\n");
-    browser.wait(&format!("{pill}?.textContent === 'STOP 1/1'"));
-    assert_eq!(browser.eval(&format!("{pill}.dataset.s")), "down");
-    browser.click("section.px h2 a");
-    browser.wait("document.querySelector('.leaf .title .pill')?.textContent === 'STOP'");
-    browser.wait(
-        "document.querySelector('.leaf .why').textContent.startsWith('Stopped by the operator')",
-    );
-    let limited = "[...document.querySelectorAll('.leaf .facts div')]\
-                   .find(one => one.firstChild.textContent === 'Beyond a limit').lastChild.textContent";
-    browser.wait(&format!("Number({limited}) > 0"));
-    assert_eq!(admin::ask(&stage, &format!("enable frontend {PX}")), "\n");
-    browser.wait("document.querySelector('.leaf .why').hidden");
     quiet(&mut browser);
 }
 

@@ -42,6 +42,7 @@ export class Model {
     this.services = new Map();
     this.sums = { rate: new Ring(), flows: new Ring(), in: new Ring(), out: new Ring() };
     this.total = null;
+    this.about = { sources: [], warnings: [], more: 0 };
   }
 
   /** Takes an answer of the feed; returns whether services came or went. */
@@ -51,6 +52,7 @@ export class Model {
     this.seq = answer.seq;
     this.agent = answer.agent;
     this.admin = answer.admin;
+    this.about = answer.about ?? this.about;
     answer.cols.forEach((name, at) => (this.col[name] = at));
     for (const told of answer.services) {
       const known = this.services.get(told.id);
