@@ -4,7 +4,7 @@
 use std::io::{Read as _, Write as _};
 
 use lb_tests::{
-    admin::{PROXY, VIP, ask, json, page, rows, services},
+    admin::{self, PROXY, VIP, ask, json, page, rows, services},
     lab::wait_until,
     stage::{PATIENCE, Stage, connect, connect_from},
 };
@@ -155,4 +155,55 @@ fn who_may_not_use_a_service_and_who_is_too_many_is_counted_apart() {
         count("dreq") >= 1 && count("dcon") >= 1 && rows["BACKEND"]["econ"] == "0"
     });
     counted.unwrap_or_else(|why| panic!("{why}: {csv}"));
+}
+
+#[test]
+fn a_service_that_loses_its_last_backend_is_down_on_every_surface() {
+    let stage = admin::stage("");
+    let iid = rows(&page(&stage, "/;csv"))["BACKEND"]["iid"].clone();
+    let none = "services:\n- {address: 10.99.0.1, port: 80, backends: []}\n";
+    stage.write(none, |status| {
+        status["services"][0]["backends"] == serde_json::json!([])
+    });
+    let shown = |expected: &str| {
+        let mut csv = String::new();
+        let seen = wait_until("it is shown", PATIENCE, || {
+            csv = page(&stage, "/;csv");
+            let rows = rows(&csv);
+            rows.get("BACKEND")
+                .is_some_and(|row| row["status"] == expected)
+        });
+        seen.unwrap_or_else(|why| panic!("{why}: not {expected}: {csv}"));
+        rows(&csv)
+    };
+    let empty = shown("DOWN");
+    let names: Vec<_> = empty.keys().map(String::as_str).collect();
+    assert_eq!(names, ["BACKEND", "FRONTEND"]);
+    assert_eq!(
+        (&empty["BACKEND"]["iid"], &*empty["BACKEND"]["act"]),
+        (&iid, "0")
+    );
+    assert_eq!(rows(&ask(&stage, "show stat"))["BACKEND"]["status"], "DOWN");
+    assert_eq!(json(&stage, "/v1/stats")["services"][0]["status"], "DOWN");
+    let metrics = page(&stage, "/metrics");
+    for (state, value) in [("DOWN", 1), ("UP", 0)] {
+        let line =
+            format!("haproxy_backend_status{{proxy=\"{PROXY}\",state=\"{state}\"}} {value}\n");
+        assert!(metrics.contains(&line), "no {line} in {metrics}");
+    }
+    let vips = json(&stage, "/v1/vips");
+    let vip = serde_json::json!([{"vip": VIP, "protocol": "tcp", "backend": []}]);
+    assert_eq!(vips, vip);
+    assert!(page(&stage, "/").contains(PROXY));
+    connect(&stage.clients[0], VIP).expect_err("nobody is there");
+    // It can be stopped, and stays so when a backend comes.
+    assert_eq!(ask(&stage, &format!("disable frontend {PROXY}")), "\n");
+    stage.write(&services(""), |status| {
+        status["services"][0]["backends"][1].is_object()
+    });
+    let back = shown("UP");
+    assert_eq!(
+        (&back["BACKEND"]["iid"], &*back["FRONTEND"]["status"]),
+        (&iid, "STOP")
+    );
 }

@@ -18,8 +18,10 @@ use crate::{
 mod called;
 mod detail;
 pub(crate) mod protocol;
+mod traffic;
 
 pub use detail::{Connections, DeclaredReport, HealthReport, LimitsReport, ProbeReport};
+pub use traffic::{Connections, ServiceTraffic, Traffic};
 
 /// A moment as milliseconds since 1970-01-01T00:00:00Z.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -107,8 +109,11 @@ pub struct ServiceReport {
     pub stopped: bool,
     /// Both families, drained ones included.
     pub backends: Vec<BackendReport>,
-    /// What its flows came to; filled in on request.
-    #[serde(default)]
+    /// What its flows came to; filled in on request. Missing where the counters cannot be read.
+    #[serde(
+        default = "ServiceTraffic::unread",
+        skip_serializing_if = "ServiceTraffic::is_unread"
+    )]
     pub traffic: ServiceTraffic,
     /// The kernel's number of it, the least one where it has several; 0: not known (yet). Filled in on request.
     #[serde(default)]
@@ -154,8 +159,12 @@ pub struct BackendReport {
     /// What HAProxy's tools call it, where that is not made of its address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub called: Option<Arc<str>>,
-    /// What came to it and from it, for all services that name it together; filled in on request.
-    #[serde(default)]
+    /// What came to it and from it, for all services that name it together; filled in on request. Missing where the
+    /// counters cannot be read.
+    #[serde(
+        default = "Traffic::unread",
+        skip_serializing_if = "Traffic::is_unread"
+    )]
     pub traffic: Traffic,
     /// What its orchestrator says of it.
     #[serde(default)]
@@ -163,88 +172,6 @@ pub struct BackendReport {
     /// How it has been.
     #[serde(default)]
     pub health: HealthReport,
-}
-
-/// What was counted since the backend came. A number that cannot be known is missing: where a backend answers
-/// clients directly, nothing of what it says comes by.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-pub struct Traffic {
-    /// Flows at present. UDP sockets of local processes have no end that could be seen and do not count.
-    pub flows_active: u64,
-    /// Flows that it was given.
-    pub flows_new: u64,
-    /// TCP connections that ended.
-    pub flows_closed: u64,
-    /// Packets to it, from clients outside.
-    pub packets_in: u64,
-    /// Packets from it, to clients outside.
-    pub packets_out: Option<u64>,
-    /// Bytes to it: with IP headers from outside; payload, counted at the end, of local connections.
-    pub bytes_in: u64,
-    /// Bytes from it, as `bytes_in`.
-    pub bytes_out: Option<u64>,
-    /// Connections that the client reset.
-    pub client_resets: u64,
-    /// Connections that the backend reset, refused ones from outside included.
-    pub backend_resets: Option<u64>,
-    /// Of those: connections from outside that it refused.
-    #[serde(default)]
-    pub refused: Option<u64>,
-    /// Local connections that it did not accept.
-    pub failed: u64,
-    /// SYNs that were sent again.
-    pub syn_retransmits: u64,
-    /// Segments that local clients sent again, SYNs included.
-    pub retransmits: u64,
-    /// Connections that it accepted and whose handshake was timed.
-    pub handshakes: Option<u64>,
-    /// From SYN to SYN-ACK, all of them together, ns.
-    pub handshake_ns: Option<u64>,
-    /// Flows that were taken from it and given to another, since it refused, was silent or was gone.
-    #[serde(default)]
-    pub redispatched: u64,
-    /// How long the connections that ended lived, all of them together, ms.
-    #[serde(default)]
-    pub lived_ms: u64,
-}
-
-/// What was counted of a service since it came, at its VIPs and ports of the node together.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-pub struct ServiceTraffic {
-    /// Flows at present, as in [`Traffic`].
-    pub flows_active: u64,
-    /// Flows that it opened.
-    pub flows_new: u64,
-    /// First packets and calls that opened none: no backend, not allowed, too many.
-    pub flows_refused: u64,
-    /// Of those: the client may not use the service.
-    #[serde(default)]
-    pub flows_denied: u64,
-    /// Of those: too many flows, or too many new ones a second.
-    #[serde(default)]
-    pub flows_limited: u64,
-    /// Of those: a table was full, or no port was left.
-    #[serde(default)]
-    pub flows_lost: u64,
-    /// Packets from clients, as in [`Traffic`].
-    pub packets_in: u64,
-    /// Packets to clients; `None`: some backends answer them directly.
-    pub packets_out: Option<u64>,
-    /// Bytes from clients.
-    pub bytes_in: u64,
-    /// Bytes to clients; `None` as above.
-    pub bytes_out: Option<u64>,
-    /// Handshakes by time: those below 65.536 us, then each next number those of up to twice as long, the last one
-    /// all from 1.07 s on.
-    pub handshakes: Vec<u64>,
-    /// Packets whose TCP header is cut short.
-    #[serde(default)]
-    pub malformed: u64,
-    /// What became of its connections.
-    #[serde(default)]
-    pub connections: Connections,
 }
 
 /// What the agent makes of a backend.
@@ -423,6 +350,17 @@ impl From<SystemTime> for Timestamp {
 // === impl StatusReport ===
 
 impl StatusReport {
+    /// The counters cannot be read: says why, and that nothing they would say is known.
+    pub(super) fn uncounted(&mut self, why: &anyhow::Error) {
+        self.warnings.push(format!("no counters: {why:#}"));
+        for service in Arc::make_mut(&mut self.services) {
+            service.traffic = ServiceTraffic::unread();
+            for backend in &mut service.backends {
+                backend.traffic = Traffic::unread();
+            }
+        }
+    }
+
     /// The same report, with its ages as they are at `now`.
     #[must_use]
     pub fn at(mut self, now: Timestamp) -> Self {
@@ -431,16 +369,6 @@ impl StatusReport {
             provider.last_sync_age_ms = provider.last_sync.map(|sync| now.0.saturating_sub(sync.0));
         }
         self
-    }
-}
-
-// === impl ServiceTraffic ===
-
-impl ServiceTraffic {
-    /// First packets and calls that opened no flow since no backend took it.
-    pub fn flows_unserved(&self) -> u64 {
-        let known = self.flows_denied + self.flows_limited + self.flows_lost;
-        self.flows_refused.saturating_sub(known)
     }
 }
 

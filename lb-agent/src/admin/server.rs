@@ -38,8 +38,9 @@ use crate::{
 /// What DNS would answer to a name, from the same snapshot as DNS itself; must not block.
 pub type Resolve = Arc<dyn Fn(&str) -> Resolution + Send + Sync>;
 
-/// Fills the kernel's numbers into a report; blocks.
-pub type Count = Arc<dyn Fn(&mut StatusReport) + Send + Sync>;
+/// Fills the kernel's numbers into a report; blocks. An error: they cannot be read, and what stands in the report is not
+/// to be taken for them.
+pub type Count = Arc<dyn Fn(&mut StatusReport) -> anyhow::Result<()> + Send + Sync>;
 
 /// Looks into the kernel's flow tables; changes nothing.
 pub trait Look: Send + Sync + 'static {
@@ -246,7 +247,9 @@ fn router(admin: Admin) -> Router {
 async fn status(State(admin): State<Admin>) -> Response {
     let counted = tokio::task::spawn_blocking(move || {
         let mut report = StatusReport::clone(&admin.report.load_full());
-        (admin.count)(&mut report);
+        if let Err(error) = (admin.count)(&mut report) {
+            report.uncounted(&error);
+        }
         report.at(Timestamp::now())
     });
     match counted.await {

@@ -60,6 +60,7 @@ impl Agent {
             for service in Arc::make_mut(&mut report.services) {
                 service.traffic.flows_new = 7;
             }
+            Ok(())
         });
         let (orders, ordered) = tokio::sync::mpsc::channel::<orders::Ordered>(1);
         let thread = std::thread::spawn(move || {

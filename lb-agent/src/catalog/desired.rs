@@ -15,6 +15,9 @@ use crate::{provider::ProviderId, vip::VipName};
 pub struct Desired {
     /// Services with at least one backend, of whatever weight.
     pub services: BTreeMap<ServiceKey, Service>,
+    /// Services that are declared and have no backend at any address of their VIP: clients are refused, and whoever
+    /// looks must see why. Neither the kernel nor DNS knows them.
+    pub empty: BTreeMap<ServiceKey, Service>,
     /// What stands at ports of the node's own addresses: the service of [`Desired::services`], of the same family
     /// and protocol. Not the catalog's to fill.
     pub external: BTreeMap<ServiceKey, ServiceKey>,
@@ -125,6 +128,38 @@ pub enum NoticeKind {
 // === impl Desired ===
 
 impl Desired {
+    /// Every service, those without backends included.
+    pub fn declared(&self) -> impl Iterator<Item = (&ServiceKey, &Service)> {
+        self.services.iter().chain(&self.empty)
+    }
+
+    /// Notes what is declared at `addrs`, the addresses of one VIP, and has no backend at any of them.
+    pub(super) fn note_empty<'a>(
+        &mut self,
+        addrs: &[IpAddr],
+        name: Option<&VipName>,
+        declared: impl Iterator<Item = (Port, Protocol, &'a Arc<Properties>)>,
+    ) {
+        for (port, protocol, properties) in declared {
+            let key = |&addr| ServiceKey {
+                addr,
+                port,
+                protocol,
+            };
+            let mut keys = addrs.iter().map(key);
+            if keys.any(|key| self.services.contains_key(&key)) {
+                continue;
+            }
+            for key in addrs.iter().map(key) {
+                self.empty.entry(key).or_insert_with(|| Service {
+                    name: name.cloned(),
+                    properties: Arc::clone(properties),
+                    backends: Vec::new(),
+                });
+            }
+        }
+    }
+
     /// The problems that `before` did not have, so that each is logged once.
     pub fn new_problems<'a>(&'a self, before: &'a Self) -> impl Iterator<Item = &'a Notice> {
         let known = |notice: &&Notice| before.problems.binary_search(*notice).is_err();

@@ -33,6 +33,9 @@ struct Named<'a> {
     declaration: Declaration<'a>,
 }
 
+/// A declaration with the properties of the service that it is part of.
+type Shaped<'a> = (Declaration<'a>, Arc<Properties>);
+
 /// What is put together, and what was noticed on the way.
 struct Resolution<'a> {
     policy: &'a Policy,
@@ -288,6 +291,7 @@ impl<'a> Resolution<'a> {
     fn serve_name(&mut self, name: &VipName, declarations: &[Named<'_>]) {
         let declarations: Vec<_> = declarations.iter().map(|named| named.declaration).collect();
         let shaped = self.shape(&name.to_string(), &declarations);
+        let mut at = Vec::new();
         for family in Family::ALL {
             let Some(addr) = self.allocator.address(name, family) else {
                 continue;
@@ -302,6 +306,7 @@ impl<'a> Resolution<'a> {
                 }
                 continue;
             }
+            at.push(addr);
             let mut served = false;
             for (declaration, properties) in &shaped {
                 served |= self.add_backends(addr, Some(name), *declaration, properties);
@@ -311,30 +316,36 @@ impl<'a> Resolution<'a> {
                 addresses.set(addr);
             }
         }
+        self.note_empty(&at, Some(name), &shaped);
         if self.allocator.contested().contains(name) {
             self.desired.contested.insert(name.clone());
         }
     }
 
     fn serve_ip_vip(&mut self, addr: IpAddr, declarations: &[Declaration<'_>]) {
-        for (declaration, properties) in self.shape(&addr.to_string(), declarations) {
+        let shaped = self.shape(&addr.to_string(), declarations);
+        for (declaration, properties) in &shaped {
             let backends = &declaration.pool.backends;
-            if !self.add_backends(addr, None, declaration, &properties) && !backends.is_empty() {
+            if !self.add_backends(addr, None, *declaration, properties) && !backends.is_empty() {
                 let family = Family::of(addr);
                 let reason = format!("IP VIP {addr}: none of its backends has an {family} address");
-                self.refuse(declaration, reason);
+                self.refuse(*declaration, reason);
             }
         }
+        self.note_empty(&[addr], None, &shaped);
+    }
+
+    fn note_empty(&mut self, at: &[IpAddr], name: Option<&VipName>, shaped: &[Shaped<'_>]) {
+        let declared = shaped
+            .iter()
+            .map(|(Declaration { pool, .. }, properties)| (pool.port, pool.protocol, properties));
+        self.desired.note_empty(at, name, declared);
     }
 
     /// The declarations of one VIP with the properties that each port has: those of the first that says any. One
     /// that says others is refused: to serve its backends in another way than it asks for may be to serve whom
     /// it keeps out.
-    fn shape<'d>(
-        &mut self,
-        vip: &str,
-        declarations: &[Declaration<'d>],
-    ) -> Vec<(Declaration<'d>, Arc<Properties>)> {
+    fn shape<'d>(&mut self, vip: &str, declarations: &[Declaration<'d>]) -> Vec<Shaped<'d>> {
         let mut first = BTreeMap::<(Port, Protocol), (Declaration<'_>, &Arc<Properties>)>::new();
         let mut admitted = Vec::with_capacity(declarations.len());
         for &declaration in declarations {

@@ -61,8 +61,15 @@ pub(super) fn tell(before: &Desired, now: &Desired, adopted: &BTreeSet<Endpoint>
     }
     for (key, service) in &before.services {
         if !now.services.contains_key(key) {
-            info!(service = %key, name = service.fqdn().unwrap_or_default(), "service removed");
-            events.push(Event::of_service("service removed", title(key, service)));
+            let reason = match now.empty.contains_key(key) {
+                true => "its last backend is gone",
+                false => "",
+            };
+            info!(service = %key, name = service.fqdn().unwrap_or_default(), reason, "service removed");
+            events.push(Event {
+                reason: reason.to_owned(),
+                ..Event::of_service("service removed", title(key, service))
+            });
         }
     }
     for (at, of) in &now.external {

@@ -185,6 +185,7 @@ fn backend_traffic(counts: &BackendCounts, answers: bool) -> Traffic {
         handshake_ns: seen(connections.handshake_ns),
         redispatched: connections.redispatched,
         lived_ms: connections.lived_ms,
+        unread: false,
     }
 }
 
@@ -367,6 +368,7 @@ mod tests {
                     redispatched: 24,
                     lived_ms: 27,
                 },
+                unread: false,
             }
         );
         let drops = report.datapath.drops.iter();
@@ -417,6 +419,7 @@ mod tests {
                     handshake_ns: seen(50_000),
                     redispatched: 5,
                     lived_ms: 6_000,
+                    unread: false,
                 },
                 "{case}"
             );

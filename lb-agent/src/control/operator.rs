@@ -219,7 +219,7 @@ impl Operator {
         let which = &order.which;
         let about =
             |(key, service): &(&ServiceKey, &Service)| concerns_service(which, key, service);
-        let meant: Vec<_> = desired.services.iter().filter(about).collect();
+        let meant: Vec<_> = desired.declared().filter(about).collect();
         if meant.is_empty() {
             return Err(format!(
                 "there is no service {which}; `lb-agent services` lists all"
@@ -315,7 +315,7 @@ impl Operator {
         let count = words.len();
         words.retain_mut(|word| {
             let which = &word.which;
-            let mut all = desired.services.iter();
+            let mut all = desired.declared();
             let of_node = which.backend.is_none() && which.service.is_none();
             let used = of_node
                 || all.any(|(key, service)| {

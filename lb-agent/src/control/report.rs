@@ -104,7 +104,7 @@ pub(super) fn fill(want: &Wanted, limits: &Limits) -> Vec<MapReport> {
     .to_vec()
 }
 
-/// Both families of a name are one entry.
+/// Both families of a name are one entry; those that have lost all their backends are there, too.
 pub(super) fn services(
     desired: &Desired,
     zone: Option<&str>,
@@ -119,7 +119,7 @@ pub(super) fn services(
     for (at, of) in &desired.external {
         external.entry(*of).or_default().insert(endpoint(at));
     }
-    for (key, service) in &desired.services {
+    for (key, service) in desired.declared() {
         let front = voices.front(key, service);
         let literal = service.name.is_none().then_some(key.addr);
         let entry = merged
@@ -314,6 +314,25 @@ mod tests {
         service.backends[1].weight = Weight::DRAIN;
         let last = ["draining -", "draining -", "active -"];
         assert_eq!(shown(&service, Some("a")), last);
+    }
+
+    #[test]
+    fn a_service_without_backends_is_shown() {
+        let empty = crate::catalog::Service {
+            name: VipName::from_canonical("web.marathon"),
+            properties: Default::default(),
+            backends: Vec::new(),
+        };
+        let keys = ["11.0.0.1:80", "[fd01:c::1]:80"].map(crate::catalog::ServiceKey::tcp);
+        let desired = Desired {
+            empty: keys.map(|key| (key, empty.clone())).into(),
+            ..Desired::default()
+        };
+        let shown = services(&desired, None, &Voices::default(), &mut Since::default());
+        assert_eq!(shown.len(), 1);
+        assert_eq!(shown[0].name.as_deref(), Some("web.marathon"));
+        assert_eq!(shown[0].addrs, keys.map(|key| key.addr));
+        assert!(shown[0].backends.is_empty() && !shown[0].fail_open);
     }
 
     #[test]

@@ -38,6 +38,7 @@ const ALL: &[Asset] = assets! {
     "orders.js": SCRIPT,
     "page.js": SCRIPT,
     "show.js": SCRIPT,
+    "sources.js": SCRIPT,
     "table.js": SCRIPT,
 };
 

@@ -16,7 +16,7 @@ use super::{
     row::{self, Row},
 };
 use crate::admin::{
-    report::Timestamp,
+    report::{StatusReport, Timestamp},
     stats::{Sample, fields::Front, status},
 };
 
@@ -39,11 +39,11 @@ struct Told {
     seq: u64,
     at: Timestamp,
     services: HashMap<u32, Written>,
-    order: String,
-    order_seq: u64,
+    order: Written,
+    about: Written,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Written {
     text: String,
     /// Since when it has been like this.
@@ -78,7 +78,33 @@ struct AgentLine<'a> {
     node: &'a str,
     pid: u32,
     started: Timestamp,
+    /// Since the counters were read, ms.
+    age: u128,
 }
+
+/// Whatever else an operator should know.
+#[derive(Serialize)]
+struct AboutLine<'a> {
+    sources: Vec<SourceLine<'a>>,
+    warnings: &'a [String],
+    /// Warnings beyond [`WARNINGS`].
+    more: usize,
+}
+
+/// An orchestrator or a file.
+#[derive(Serialize)]
+struct SourceLine<'a> {
+    id: &'a str,
+    /// When it was last read well.
+    read: Option<Timestamp>,
+    /// Why the latest reading failed.
+    error: Option<&'a str>,
+    vips: usize,
+    left_out: usize,
+}
+
+/// So many warnings are told; `lb-agent status` has them all.
+const WARNINGS: usize = 100;
 
 // === impl Feed ===
 
@@ -107,6 +133,7 @@ impl Feed {
             node: &agent.node,
             pid: agent.pid,
             started: agent.started,
+            age: Timestamp::now().since(told.at).as_millis(),
         };
         let mut answer = format!(
             "{{\"seq\":{},\"now\":{},\"admin\":{},\"agent\":{},\"cols\":{},",
@@ -116,9 +143,11 @@ impl Feed {
             serde_json::to_string(&agent)?,
             serde_json::to_string(Row::NAMES)?,
         );
-        if told.order_seq > since {
-            // Writing to a string cannot fail.
-            let _ = write!(answer, "\"order\":{},", told.order);
+        for (name, part) in [("order", &told.order), ("about", &told.about)] {
+            if part.seq > since {
+                // Writing to a string cannot fail.
+                let _ = write!(answer, "\"{name}\":{},", part.text);
+            }
         }
         answer.push_str("\"services\":[");
         let mut first = true;
@@ -145,28 +174,40 @@ impl Told {
             let iid = front.proxy.iid;
             order.push(iid);
             let text = serde_json::to_string(&line(front))?;
-            match self.services.get_mut(&iid) {
-                Some(written) if written.text == text => {}
-                Some(written) => {
-                    *written = Written {
-                        text,
-                        seq: self.seq,
-                    };
-                }
-                None => {
-                    let seq = self.seq;
-                    self.services.insert(iid, Written { text, seq });
-                }
-            }
+            self.services.entry(iid).or_default().put(text, self.seq);
         }
         let stays: HashSet<u32> = order.iter().copied().collect();
         self.services.retain(|iid, _| stays.contains(iid));
-        let order = serde_json::to_string(&order)?;
-        if order != self.order {
-            self.order = order;
-            self.order_seq = self.seq;
-        }
+        self.order.put(serde_json::to_string(&order)?, self.seq);
+        let about = serde_json::to_string(&about(&sample.report))?;
+        self.about.put(about, self.seq);
         Ok(())
+    }
+}
+
+// === impl Written ===
+
+impl Written {
+    fn put(&mut self, text: String, seq: u64) {
+        if text != self.text {
+            *self = Self { text, seq };
+        }
+    }
+}
+
+fn about(report: &StatusReport) -> AboutLine<'_> {
+    let sources = report.providers.iter().map(|provider| SourceLine {
+        id: &provider.id,
+        read: provider.last_sync,
+        error: provider.last_error.as_ref().map(|error| &*error.reason),
+        vips: provider.pools,
+        left_out: provider.problems.len(),
+    });
+    let told = report.warnings.len().min(WARNINGS);
+    AboutLine {
+        sources: sources.collect(),
+        warnings: &report.warnings[..told],
+        more: report.warnings.len() - told,
     }
 }
 
@@ -185,7 +226,7 @@ fn line(front: Front<'_>) -> ServiceLine<'_> {
         check: service.check.as_deref(),
         failopen: service.fail_open,
         front: row::frontend(front),
-        servers: front.servers().map(row::server).collect(),
+        servers: row::servers(front).collect(),
         back: row::backend(front),
     }
 }

@@ -64,7 +64,7 @@ pub(super) fn page(sample: &Sample, head: Head, wish: &Wish) -> String {
         match mark {
             "node" => out.push_str(&escaped(&agent.node)),
             "process" => out.push_str(&escaped(&process)),
-            "banner" => out.push_str(&banner(wish)),
+            "banner" => out.push_str(&(banner(wish) + &unread(sample))),
             "tools" => out.push_str(&TOOLS.replace("{{scope}}", &escaped(&wish.scope))),
             _ => services(sample, head, wish, &mut out),
         }
@@ -97,6 +97,21 @@ fn banner(wish: &Wish) -> String {
         .tag("\">")
         .tag(words)
         .tag("</p>");
+    html.0
+}
+
+/// Orchestrators and files that cannot be read.
+fn unread(sample: &Sample) -> String {
+    let mut html = Html::default();
+    for provider in &sample.report.providers {
+        if let Some(error) = &provider.last_error {
+            html.tag("<p class=\"banner no-script\" role=\"status\" data-is=\"bad\">")
+                .text(&provider.id)
+                .tag(" cannot be read: ")
+                .text(&error.reason)
+                .tag("</p>");
+        }
+    }
     html.0
 }
 
@@ -189,8 +204,7 @@ fn service(front: Front<'_>, head: Head, wish: &Wish, html: &mut Html) {
     table_head(html);
     let now = front.sample.at;
     line(&row::frontend(front), Kind::Frontend, head, now, html);
-    for back in front.servers() {
-        let row = row::server(back);
+    for row in row::servers(front) {
         let is_down = row.status.starts_with("DOWN");
         if (wish.up && is_down) || (wish.no_maint && row.status == "MAINT") {
             continue;

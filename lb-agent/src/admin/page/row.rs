@@ -57,6 +57,8 @@ row! {
     bin: u64,
     bout: Option<u64>,
     dreq: Option<u64>,
+    dcon: Option<u64>,
+    eint: Option<u64>,
     ereq: Option<u64>,
     econ: Option<u64>,
     eresp: Option<u64>,
@@ -65,6 +67,8 @@ row! {
     check: Option<String>,
     weight: Option<u64>,
     uweight: Option<u64>,
+    /// Share of new flows by weight, 0 to 1.
+    share: Option<f64>,
     act: Option<u64>,
     bck: Option<u64>,
     chkfail: Option<u64>,
@@ -96,6 +100,8 @@ pub(super) fn frontend(front: Front<'_>) -> Row<'_> {
         bin: traffic.bytes_in,
         bout: traffic.bytes_out,
         dreq: Some(traffic.flows_denied),
+        dcon: Some(traffic.flows_limited),
+        eint: Some(traffic.flows_lost),
         ..Row::default()
     }
 }
@@ -120,12 +126,18 @@ pub(super) fn backend(front: Front<'_>) -> Row<'_> {
         downtime: Some(front.downtime()),
         ctime: proxy.load.connect_us.map(millis),
         rate_lim: None,
+        dcon: None,
         ..frontend(front)
     }
 }
 
-/// A server's row.
-pub(super) fn server(back: Back<'_>) -> Row<'_> {
+/// The rows of its servers.
+pub(super) fn servers(front: Front<'_>) -> impl Iterator<Item = Row<'_>> {
+    let parts = front.parts();
+    front.servers().map(move |back| server(back, parts))
+}
+
+fn server(back: Back<'_>, parts: f64) -> Row<'_> {
     let (server, backend) = (back.server, back.backend);
     let (traffic, load) = (&backend.traffic, &server.load);
     let probe = backend.health.probe.as_ref();
@@ -152,6 +164,8 @@ pub(super) fn server(back: Back<'_>) -> Row<'_> {
         check: probe.map(checked),
         weight: Some(backend.weight.into()),
         uweight: Some(backend.declared.weight.into()),
+        // More digits would only have the row sent again.
+        share: Some((back.share(parts) * 10_000.0).round() / 10_000.0),
         act: Some(u64::from(!backend.declared.backup)),
         bck: Some(u64::from(backend.declared.backup)),
         chkfail: probe.map(|probe| probe.failed),

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{Feed, Head, POLICY, Since, asset, assets::assets, page};
 use crate::admin::{
-    report::{BackendState, ServiceReport, Timestamp},
+    report::{BackendState, ErrorReport, ProblemReport, ProviderReport, ServiceReport, Timestamp},
     stats::{
         Sample,
         tests::{backend, sample, service},
@@ -116,6 +116,9 @@ fn every_service_has_a_table_in_the_columns_of_haproxy() {
         !shown.contains("<form method=\"post\""),
         "nobody may give orders here"
     );
+    for form in ["csv", "json"] {
+        assert!(shown.contains(&format!("href=\"/haproxy?stats;{form}\"")));
+    }
     assert!(!shown.contains("{{"));
 }
 
@@ -247,6 +250,9 @@ fn the_feed_tells_only_what_changed() {
         .map(|row| row[place("status")].as_str().unwrap())
         .collect();
     assert_eq!(status, ["DOWN", "MAINT", "UP"].into());
+    let front = &told["services"][0]["F"];
+    let refused = ["dreq", "dcon", "eint"].map(|name| front[place(name)].as_u64());
+    assert_eq!(refused, [Some(1), Some(2), Some(3)]);
     let seq = told["seq"].as_u64().unwrap();
     // The same sample: nothing.
     let again = ask(&feed, &first, seq);
@@ -271,6 +277,42 @@ fn the_feed_tells_only_what_changed() {
     // Who comes late, or from another agent, gets everything.
     assert_eq!(ids(&ask(&feed, &third, 0)), [2].into());
     assert_eq!(ids(&ask(&feed, &third, u64::MAX)), [2].into());
+}
+
+#[test]
+fn sources_that_fail_and_warnings_are_told_when_they_change() {
+    let mut one = sample(services(1));
+    let error = ErrorReport {
+        at: Timestamp(9),
+        reason: MARKUP.to_owned(),
+    };
+    one.report.providers.push(ProviderReport {
+        id: "file:/a".to_owned(),
+        last_sync: Some(Timestamp(5)),
+        last_error: Some(error),
+        pools: 2,
+        problems: vec![ProblemReport::default()],
+        ..ProviderReport::default()
+    });
+    one.report.warnings = (0..150).map(|n| n.to_string()).collect();
+    let (feed, one) = (Feed::default(), Arc::new(one));
+    let told = ask(&feed, &one, 0);
+    let about = &told["about"];
+    assert_eq!(
+        about["sources"],
+        serde_json::json!([{"id": "file:/a", "read": 5, "error": MARKUP, "vips": 2, "left_out": 1}])
+    );
+    assert_eq!(about["warnings"].as_array().unwrap().len(), 100);
+    assert_eq!(about["more"], 50);
+    let again = ask(&feed, &one, told["seq"].as_u64().unwrap());
+    assert!(again["about"].is_null());
+    assert!(
+        again["agent"]["age"].as_u64() > Some(60_000),
+        "a sample of long ago"
+    );
+    let plain = page(&one, head(false), "/");
+    assert!(plain.contains("file:/a cannot be read: &lt;/th&gt;"));
+    assert!(!plain.contains(MARKUP));
 }
 
 #[test]

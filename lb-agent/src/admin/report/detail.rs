@@ -77,31 +77,3 @@ pub struct ProbeReport {
     /// The checks hold it for up.
     pub up: bool,
 }
-
-/// What became of a service's connections: of a backend that others share, its own alone. As in [`super::Traffic`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-pub struct Connections {
-    /// Those that ended.
-    pub closed: u64,
-    /// Those that the client reset.
-    pub client_resets: u64,
-    /// Those that a backend reset, refused ones from outside included; `None`: some backends answer directly.
-    pub backend_resets: Option<u64>,
-    /// Of those: those from outside that it refused.
-    pub refused: Option<u64>,
-    /// Local ones that no backend accepted.
-    pub failed: u64,
-    /// SYNs that were sent again.
-    pub syn_retransmits: u64,
-    /// Segments that local clients sent again, SYNs included.
-    pub retransmits: u64,
-    /// Those that were accepted and whose handshake was timed.
-    pub handshakes: Option<u64>,
-    /// From SYN to SYN-ACK, all of them together, ns.
-    pub handshake_ns: Option<u64>,
-    /// Flows that were taken from a backend and given to another.
-    pub redispatched: u64,
-    /// How long those that ended lived, all of them together, ms.
-    pub lived_ms: u64,
-}

@@ -1,7 +1,7 @@
 //! Pure: what the numbers mean in HAProxy's words, once for all forms.
 
 use super::sample::{Proxy, Sample, Server};
-use crate::admin::report::{BackendReport, ServiceReport};
+use crate::admin::report::{BackendReport, BackendState, ServiceReport};
 
 /// A proxy with its service.
 #[derive(Clone, Copy)]
@@ -119,6 +119,11 @@ impl<'a> Front<'a> {
         }
     }
 
+    /// What all its backends have in the choice for new flows, together.
+    pub(crate) fn parts(self) -> f64 {
+        self.servers().map(Back::part).sum()
+    }
+
     /// `lastsess`, s.
     pub(crate) fn last_new(self) -> Option<i64> {
         self.proxy.load.last_new.seconds(self.sample.at)
@@ -128,6 +133,29 @@ impl<'a> Front<'a> {
 // === impl Back ===
 
 impl Back<'_> {
+    /// What it has in the choice for new flows at this moment: its weight, as far as it has started, if new flows come to
+    /// it. None come to who waits for others to fail; where the service fails open they come to those that are down.
+    fn part(self) -> f64 {
+        let backend = self.backend;
+        let taking = match self.front.service.fail_open {
+            true => BackendState::Down,
+            false => BackendState::Active,
+        };
+        if backend.state != taking {
+            return 0.0;
+        }
+        let started = backend.health.starting.unwrap_or(100);
+        f64::from(backend.weight) * f64::from(started) / 100.0
+    }
+
+    /// Its share of new flows, 0 to 1; `parts`: as [`Front::parts`].
+    pub(crate) fn share(self, parts: f64) -> f64 {
+        match parts > 0.0 {
+            true => self.part() / parts,
+            false => 0.0,
+        }
+    }
+
     /// `econ`: connections that it did not accept.
     pub(crate) fn failed(self) -> u64 {
         self.backend.traffic.failed + self.backend.traffic.refused.unwrap_or(0)
@@ -176,3 +204,44 @@ impl Sample {
 
 /// What the table of TCP flows is called in the report.
 const TCP_FLOWS: &str = "TCP flows, IPv4";
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+    use crate::admin::stats::{
+        json,
+        tests::{backend, sample, service},
+    };
+
+    /// The shares in our own JSON, in percent.
+    fn shares(fail_open: bool, pool: Vec<BackendReport>) -> Vec<String> {
+        let mut of = service(Some("web.x"), 1, pool);
+        of.fail_open = fail_open;
+        let (sample, mut text) = (sample(vec![of]), String::new());
+        json::service(Front::of(&sample, &sample.proxies[0]), &mut text);
+        let told: Value = serde_json::from_str(&text).unwrap();
+        let mut backends = told["backends"].as_array().unwrap().clone();
+        backends.sort_by_key(|one| one["addr"].to_string());
+        let shares = backends.iter().map(|one| one["share"].as_f64().unwrap());
+        shares
+            .map(|share| format!("{:.1}", share * 100.0))
+            .collect()
+    }
+
+    #[test]
+    fn only_those_that_new_flows_come_to_have_a_share() {
+        let of = |number: u8, state| backend(&format!("10.0.0.{number}:80"), state, None);
+        let (near, mut starts) = (of(1, BackendState::Active), of(2, BackendState::Active));
+        starts.health.starting = Some(50);
+        let (backup, drained) = (of(3, BackendState::Standby), of(4, BackendState::Draining));
+        let down = [of(5, BackendState::Down), of(6, BackendState::Down)];
+        let pool = vec![near, starts, backup, drained.clone(), down[0].clone()];
+        assert_eq!(shares(false, pool), ["66.7", "33.3", "0.0", "0.0", "0.0"]);
+        let [one, other] = down;
+        let pool = vec![drained, one, other];
+        assert_eq!(shares(true, pool.clone()), ["0.0", "50.0", "50.0"]);
+        assert_eq!(shares(false, pool), ["0.0"; 3], "it refuses");
+    }
+}

@@ -124,7 +124,7 @@ struct Backend<'a> {
     downtime_s: u64,
     /// 0 to 256.
     weight: u16,
-    /// Its part of all weights that take new flows, 0 to 1.
+    /// Its share of the new flows of this moment by weight, 0 to 1; 0 of a backup or another zone's backend that waits.
     share: f64,
     /// Its part of all flows that backends of the service were given, 0 to 1; `None`: there were none.
     observed_share: Option<f64>,
@@ -215,9 +215,8 @@ pub(crate) fn service(front: Front<'_>, out: &mut String) {
         .servers()
         .map(|back| back.backend.traffic.flows_new)
         .sum();
-    let backends = front
-        .servers()
-        .map(|back| backend(back, pool.weight, given));
+    let parts = front.parts();
+    let backends = front.servers().map(|back| backend(back, parts, given));
     let shown = Service {
         iid: proxy.iid,
         pxname: &proxy.name,
@@ -254,12 +253,8 @@ pub(crate) fn service(front: Front<'_>, out: &mut String) {
 /// What comes after them.
 pub(crate) const TAIL: &str = "]}\n";
 
-fn backend(back: Back<'_>, weights: u64, given: u64) -> Backend<'_> {
+fn backend(back: Back<'_>, parts: f64, given: u64) -> Backend<'_> {
     let (one, server) = (back.backend, back.server);
-    let share = match one.takes_flows() && weights > 0 {
-        true => f64::from(one.weight) / weights as f64,
-        false => 0.0,
-    };
     Backend {
         sid: server.sid,
         svname: &server.name,
@@ -271,7 +266,7 @@ fn backend(back: Back<'_>, weights: u64, given: u64) -> Backend<'_> {
         changed_s: back.last_change(),
         downtime_s: back.downtime(),
         weight: one.weight,
-        share,
+        share: back.share(parts),
         observed_share: (given > 0).then(|| one.traffic.flows_new as f64 / given as f64),
         load: server.load.into(),
         failed: back.failed(),

@@ -165,6 +165,22 @@ impl Inner {
         *looked = Some(Instant::now());
     }
 
+    fn publish(&self, sampler: &Sampler, sample: Sample, tick: bool) {
+        if tick {
+            let mut history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
+            history.note(sampler, sample.at);
+        }
+        self.sample.store(Arc::new(sample));
+    }
+
+    /// Counters that cannot be read leave the last sample as it is, so that it grows old. Before the first one there is
+    /// `unread`, without a number and of no time: nobody has to wait.
+    fn keep(&self, unread: Sample) {
+        if self.sample.load().at == Timestamp(0) {
+            self.sample.store(Arc::new(unread));
+        }
+    }
+
     /// Between the beginning of a sample that took so long and that of the next one.
     fn interval(&self, took: Duration) -> Duration {
         let rest = if self.is_watched() { REST } else { REST_ALONE };
@@ -181,6 +197,7 @@ async fn run(
 ) {
     let mut sampler = Some(Sampler::default());
     let mut next = Instant::now();
+    let mut failing = false;
     loop {
         let mut waiting = Vec::new();
         let tick = tokio::select! {
@@ -204,25 +221,33 @@ async fn run(
         let begun = Instant::now();
         let taking = tokio::task::spawn_blocking(move || {
             let mut report = StatusReport::clone(&report);
-            count(&mut report);
+            let failure = count(&mut report).err();
             if forget {
                 taken.forget();
             }
-            let sample = taken.take(report.at(Timestamp::now()), tick);
-            (taken, sample)
+            let report = report.at(Timestamp::now());
+            let sample = match failure {
+                None => taken.take(report, tick),
+                Some(_) => Sample::unread(report),
+            };
+            (taken, sample, failure)
         });
         match taking.await {
-            Ok((taken, mut sample)) => {
+            Ok((taken, mut sample, failure)) => {
                 sample.cost = begun.elapsed();
-                if tick {
-                    let mut history = shared
-                        .history
-                        .lock()
-                        .unwrap_or_else(PoisonError::into_inner);
-                    history.note(&taken, sample.at);
+                match &failure {
+                    None => shared.publish(&taken, sample, tick),
+                    Some(error) => {
+                        if !failing {
+                            error!(
+                                "cannot read the counters: {error:#}; statistics stand still until that works again"
+                            );
+                        }
+                        shared.keep(sample);
+                    }
                 }
+                failing = failure.is_some();
                 sampler = Some(taken);
-                shared.sample.store(Arc::new(sample));
             }
             Err(panicked) => {
                 error!("the sampling of counters ended: {panicked}; statistics stand still");

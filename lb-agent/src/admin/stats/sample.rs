@@ -110,6 +110,14 @@ pub struct Pool {
 // === impl Sample ===
 
 impl Sample {
+    /// Of a moment at which the counters could not be read: nothing but what the report says of itself.
+    pub(super) fn unread(report: StatusReport) -> Self {
+        Self {
+            report,
+            ..Self::default()
+        }
+    }
+
     /// The service of a proxy.
     pub fn service(&self, proxy: &Proxy) -> &ServiceReport {
         // A sample's proxies are made of its own report.

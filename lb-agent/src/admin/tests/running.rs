@@ -36,11 +36,23 @@ impl Running {
     where
         F: AsyncFnOnce(Admin, CancellationToken) + Send + 'static,
     {
-        Self::over(report(), serve)
+        Self::with(|_| {}, serve)
     }
 
     /// The same over this report.
     pub(in crate::admin) fn over<F>(report: StatusReport, serve: F) -> Self
+    where
+        F: AsyncFnOnce(Admin, CancellationToken) + Send + 'static,
+    {
+        let change = |sources: &mut Sources| sources.report.store(Arc::new(report));
+        Self::with(change, serve)
+    }
+
+    /// The same with `change` done to what the pages show.
+    pub(in crate::admin) fn with<F>(
+        change: impl FnOnce(&mut Sources) + Send + 'static,
+        serve: F,
+    ) -> Self
     where
         F: AsyncFnOnce(Admin, CancellationToken) + Send + 'static,
     {
@@ -54,7 +66,9 @@ impl Running {
             runtime.block_on(async {
                 let (sender, receiver) = mpsc::channel(4);
                 tokio::spawn(obey(receiver, noted));
-                let admin = Admin::start(sources(report, sender));
+                let mut sources = sources(report(), sender);
+                change(&mut sources);
+                let admin = Admin::start(sources);
                 admin.stats.fresh().await;
                 serve(admin, stopped).await;
             });
@@ -117,7 +131,7 @@ pub(in crate::admin) fn report() -> StatusReport {
 
 fn sources(report: StatusReport, orders: mpsc::Sender<Ordered>) -> Sources {
     let resolve: Resolve = Arc::new(|_| Resolution::default());
-    let count: Count = Arc::new(|_| {});
+    let count: Count = Arc::new(|_| Ok(()));
     Sources {
         report: Arc::new(ArcSwap::from_pointee(report)),
         resolve,

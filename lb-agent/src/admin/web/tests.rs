@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::*;
-use crate::admin::{Admin, tests::running::Running};
+use crate::admin::{Admin, Sources, tests::running::Running};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 const TOKEN: &str = "Authorization: Bearer s3cret\r\n";
@@ -27,10 +27,24 @@ impl Site {
         Self::with(change, None, |_| {})
     }
 
+    /// With `change` done to what it shows.
+    pub(in crate::admin) fn of(change: impl FnOnce(&mut Sources) + Send + 'static) -> Self {
+        Self::start(|_| {}, None, change, |_| {})
+    }
+
     /// With `before` done to it before it serves.
     fn with(
         change: impl FnOnce(&mut Access),
         certificate: Option<Certificate>,
+        before: impl FnOnce(&Admin) + Send + 'static,
+    ) -> Self {
+        Self::start(change, certificate, |_| {}, before)
+    }
+
+    fn start(
+        change: impl FnOnce(&mut Access),
+        certificate: Option<Certificate>,
+        sources: impl FnOnce(&mut Sources) + Send + 'static,
         before: impl FnOnce(&Admin) + Send + 'static,
     ) -> Self {
         let dir = tempfile::tempdir().unwrap();
@@ -45,7 +59,7 @@ impl Site {
         change(&mut access);
         let listening = Listening::open(&["127.0.0.1:0".parse().unwrap()], false).unwrap();
         let at = listening.addresses()[0];
-        let running = Running::start(async |admin, stop| {
+        let running = Running::with(sources, async |admin, stop| {
             let node = "n1".to_owned();
             before(&admin);
             serve(listening, certificate, admin.router(), access, node, &stop).unwrap();

@@ -168,7 +168,7 @@ fn a_pool_of_draining_backends_keeps_its_name() {
 }
 
 #[test]
-fn an_empty_pool_loses_its_name_and_keeps_its_address() {
+fn an_empty_pool_loses_its_name_and_keeps_its_address_and_is_still_known() {
     let mut catalog = catalog([read(
         "a",
         &[pool("/redis", "/redis", 80, &[backend("10.0.0.1:80")])],
@@ -183,6 +183,57 @@ fn an_empty_pool_loses_its_name_and_keeps_its_address() {
     assert_eq!(
         empty.addresses,
         BTreeSet::from(["11.202.66.36".parse().expect("an address")])
+    );
+    let known = |desired: &Desired| -> Vec<String> {
+        let empty = desired.empty.iter();
+        empty
+            .map(|(key, service)| format!("{key} {:?}", service.fqdn()))
+            .collect()
+    };
+    assert_eq!(known(&before), [""; 0]);
+    assert_eq!(
+        known(&empty),
+        ["11.202.66.36:80/tcp Some(\"redis.marathon.l4lb.thisdcos.directory\")"]
+    );
+    assert_eq!(empty.declared().count(), 1);
+    catalog.apply(read("a", &[]));
+    let gone = catalog.resolve(&Policy::default(), &mut allocator);
+    assert_eq!(known(&gone), [""; 0]);
+}
+
+#[test]
+fn a_vip_is_empty_only_where_no_family_and_nobody_serves_it() {
+    let six = [backend("[fd00::1]:80")];
+    let mut allocator = allocator();
+    let mut catalog = catalog([read(
+        "a",
+        &[pool(
+            "/a",
+            "/redis",
+            80,
+            &[backend("10.0.0.1:80"), six[0].clone()],
+        )],
+    )]);
+    catalog.resolve(&Policy::default(), &mut allocator);
+    catalog.apply(read(
+        "a",
+        &[
+            pool("/a", "/redis", 80, &six),
+            pool("/b", "/redis", 80, &[]),
+            pool("/b", "/redis", 81, &[]),
+            pool("/c", "/new", 80, &[]),
+            pool("/d", "11.0.0.7", 80, &[]),
+        ],
+    ));
+    let desired = catalog.resolve(&ip_vips(&["11.0.0.0/24"]), &mut allocator);
+    let known: Vec<_> = desired.empty.keys().map(ToString::to_string).collect();
+    assert_eq!(
+        known,
+        [
+            "11.0.0.7:80/tcp",
+            "11.202.66.36:81/tcp",
+            "[fd01:c::da94:49ac:1e87:4a07]:81/tcp"
+        ]
     );
 }
 
@@ -354,6 +405,7 @@ proptest! {
         for (key, service) in &one.services {
             prop_assert!(one.addresses.contains(&key.addr));
             prop_assert!(!service.backends.is_empty());
+            prop_assert!(!one.empty.contains_key(key));
             prop_assert!(service.backends.is_sorted_by(|a, b| a.addr < b.addr));
             prop_assert!(service.backends.iter().all(|b| b.addr.is_ipv4() == key.addr.is_ipv4()));
         }

@@ -25,9 +25,9 @@ pub(in crate::cli) fn services(services: &[ServiceReport]) -> String {
             plain(&service.algorithm),
             or_dash(service.check.as_deref()),
             up(service),
-            traffic.flows_active.to_string(),
-            traffic.flows_new.to_string(),
-            traffic.flows_refused.to_string(),
+            read(traffic.unread, traffic.flows_active),
+            read(traffic.unread, traffic.flows_new),
+            read(traffic.unread, traffic.flows_refused),
         ]);
     }
     format!("{}\n", table.trim_fmt())
@@ -57,15 +57,23 @@ pub(in crate::cli) fn backends(services: &[ServiceReport], now: Timestamp) -> St
                 backend.state.to_string(),
                 backend.weight.to_string(),
                 since.map_or_else(|| "-".to_owned(), |since| duration(now.since(since))),
-                traffic.flows_active.to_string(),
-                traffic.flows_new.to_string(),
-                traffic.failed.to_string(),
+                read(traffic.unread, traffic.flows_active),
+                read(traffic.unread, traffic.flows_new),
+                read(traffic.unread, traffic.failed),
                 super::traffic::handshake(traffic),
                 or_dash(backend.why.as_deref()),
             ]);
         }
     }
     format!("{}\n", table.trim_fmt())
+}
+
+/// A number of the counters, if they could be read.
+fn read(unread: bool, number: u64) -> String {
+    match unread {
+        true => "?".to_owned(),
+        false => number.to_string(),
+    }
 }
 
 fn or_dash(text: Option<&str>) -> String {

@@ -70,6 +70,7 @@ fn line_of(service: &ServiceReport, backend: &BackendReport) -> Vec<String> {
         handshake_ns: _,
         redispatched: _,
         lived_ms: _,
+        unread: _,
     } = &backend.traffic;
     vec![
         title(service),

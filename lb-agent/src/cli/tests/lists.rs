@@ -1,13 +1,19 @@
 //! `services` and `backends`, `completions` and `man`.
 
+use std::sync::Arc;
+
 use clap::CommandFactory as _;
 
 use super::*;
 
 /// What a command line prints about the example.
 fn printed(args: &[&str]) -> Result<String, CliError> {
+    printed_of(&example(), args)
+}
+
+fn printed_of(report: &StatusReport, args: &[&str]) -> Result<String, CliError> {
     let dir = TempDir::new().unwrap();
-    answer_once(&dir, ok(&example()));
+    answer_once(&dir, ok(report));
     let command = parse(args).unwrap().command.unwrap();
     let (text, outcome) = execute_in(&dir, command, no_purge);
     outcome.map(|()| text)
@@ -35,6 +41,20 @@ fn backends_are_one_line_each_with_the_reason_for_their_state() {
         assert_eq!(shown["service"], "dcos-101app2.marathon:10000/tcp");
         let backend: BackendReport = serde_json::from_value(shown.clone()).unwrap();
         assert_eq!(backend, *of);
+    }
+}
+
+#[test]
+fn what_could_not_be_counted_is_no_0() {
+    let mut report = example();
+    let service = &mut Arc::make_mut(&mut report.services)[0];
+    service.traffic.unread = true;
+    service.backends[0].traffic.unread = true;
+    for (command, counted) in [("services", "3400"), ("backends", "3000")] {
+        assert!(printed(&[command]).unwrap().contains(counted), "{command}");
+        let text = printed_of(&report, &[command]).unwrap();
+        let line = text.lines().nth(1).unwrap();
+        assert!(line.contains(" ? ") && !line.contains(counted), "{text}");
     }
 }
 

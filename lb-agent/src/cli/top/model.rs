@@ -46,6 +46,8 @@ pub(super) struct Backend {
     pub(super) status: String,
     pub(super) why: Option<String>,
     pub(super) weight: u64,
+    #[serde(default)]
+    pub(super) share: f64,
     pub(super) rate: u64,
     pub(super) connect_us: Option<u64>,
     pub(super) failed: u64,
@@ -319,16 +321,14 @@ fn asked(service: &Service) -> String {
 }
 
 fn whole(service: &Service) -> Line {
-    let up = service.backends.iter();
-    let up = up
-        .filter(|one| one.status.starts_with("UP") && one.weight > 0)
-        .count();
+    let take = service.backends.iter().filter(|one| one.share > 0.0);
+    let take = take.count();
     Line {
         service: service.pxname.clone(),
         asked: asked(service),
         backend: None,
         status: service.status.clone(),
-        why: format!("{up} of {} take flows", service.backends.len()),
+        why: format!("{take} of {} take flows", service.backends.len()),
         weight: service.weight,
         rate: service.rate,
         flows: service.traffic.flows_active,

@@ -13,6 +13,7 @@ use super::{
 fn backend(addr: &str, status: &str, rate: u64, flows: u64, failed: u64) -> serde_json::Value {
     json!({
         "sid": 1, "svname": "x", "addr": addr, "status": status, "why": null, "weight": 1,
+        "share": if status == "UP" { 0.5 } else { 0.0 },
         "rate": rate, "connect_us": 1_500, "failed": failed,
         "traffic": {"flows_active": flows, "bytes_in": 2_048, "bytes_out": null},
     })
@@ -98,6 +99,16 @@ fn the_busiest_comes_first_and_keys_change_what_that_means() {
     assert_eq!(order(&mut top)[0], "10.0.0.3:80");
     press(&mut top, KeyCode::Tab);
     assert!(shown(&mut top)[3].contains("2 of 3 take flows"));
+}
+
+#[test]
+fn who_waits_takes_no_flows() {
+    let mut waits = backend("10.0.0.2:80", "UP", 0, 0, 0);
+    waits["share"] = json!(0.0);
+    let mut top = Top::new(Sort::Rate);
+    top.take(stats(json!([backend("10.0.0.1:80", "UP", 1, 1, 0), waits])));
+    press(&mut top, KeyCode::Tab);
+    assert!(shown(&mut top)[3].contains("1 of 2 take flows"));
 }
 
 #[test]

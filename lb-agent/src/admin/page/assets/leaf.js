@@ -1,6 +1,7 @@
 // The pages of one service, of one backend, and of what happened.
 
 import { draw, drawShare, share, spark } from "./chart.js";
+import { stopped } from "./model.js";
 import { ago, brief, bytes, clock, count, el, look, mark, millis, say } from "./show.js";
 
 /** What a state means for flows, new and old. */
@@ -9,8 +10,14 @@ const MEANING = {
   DOWN: "Takes no new flows.",
   DRAIN: "Takes no new flows; those it has go on until they end.",
   MAINT: "Taken out for maintenance: no new flows, those it has go on.",
-  NOLB: "Waits for the first result of its check.",
+  NOLB: "Takes no new flows yet, or no more; those it has go on.",
 };
+
+function meaning(row, col) {
+  const [word] = row[col.status].split(" ");
+  if (word !== "UP" || row[col.share]) return MEANING[word];
+  return row[col.weight] ? "Up, and waits: others are used before it." : "Up, but its weight is 0: it takes no new flows.";
+}
 
 /** Three large charts; the ring of one name each. */
 function charts(rings) {
@@ -68,8 +75,6 @@ function shares(model, service) {
   );
   const update = () => {
     const { col } = model;
-    const all = service.S.filter((row) => row[col.status].startsWith("UP"));
-    const weights = all.reduce((sum, row) => sum + row[col.weight], 0);
     const came = new Map();
     for (const row of service.S) {
       const sid = row[col.sid];
@@ -85,7 +90,7 @@ function shares(model, service) {
     say(note, `${count(flows)} new flows, ${late ? "since the backends came" : "since this page was opened"}.`);
     const lines = service.S.map((row) => ({
       row,
-      want: weights && row[col.status].startsWith("UP") ? row[col.weight] / weights : 0,
+      want: row[col.share] ?? 0,
       got: flows ? came.get(row[col.sid]) / flows : null,
     }));
     const most = Math.max(0.01, ...lines.map(({ want, got }) => Math.max(want, got ?? 0)));
@@ -149,6 +154,14 @@ export function happenings(ask, filter, heading, level = "h3") {
   return { node, load };
 }
 
+/** What keeps a service from taking new flows as it should; nothing if nothing does. */
+function trouble(service, col) {
+  if (stopped(service, col)) return "Stopped by the operator: new flows are refused, those that there are go on.";
+  if (service.failopen) return "All its backends are down, so new flows go to them all the same.";
+  if (!service.S.length) return "It has no backend: new flows are refused.";
+  return service.B[col.status] === "DOWN" ? "No backend takes new flows: they are refused." : "";
+}
+
 /** The page of one service. */
 export function servicePage(model, service, events) {
   const large = charts(() => service);
@@ -168,6 +181,8 @@ export function servicePage(model, service, events) {
     ["Bytes in", () => bytes(service.F[col.bin])],
     ["Bytes out", () => bytes(service.F[col.bout]) || "not seen: replies bypass this node"],
     ["Not allowed", () => count(service.F[col.dreq])],
+    ["Beyond a limit", () => count(service.F[col.dcon])],
+    ["Lost: a table was full", () => count(service.F[col.eint])],
     ["Not answered or refused", () => count(service.B[col.econ])],
   ]);
   const why = el("p", { class: "why" });
@@ -185,11 +200,12 @@ export function servicePage(model, service, events) {
     ),
     load: told.load,
     update() {
-      say(pill, service.B[col.status]);
-      mark(pill, "data-s", look(service.B[col.status]));
-      const fail = "All its backends are down, so new flows go to them all the same.";
-      say(why, service.failopen ? fail : "");
-      why.hidden = !service.failopen;
+      const status = stopped(service, col) ? service.F[col.status] : service.B[col.status];
+      say(pill, status);
+      mark(pill, "data-s", look(status));
+      const said = trouble(service, col);
+      say(why, said);
+      why.hidden = !said;
       large.update();
       parts.update();
       list.update();
@@ -258,8 +274,7 @@ export function backendPage(model, service, sid, acts, events) {
       mark(pill, "data-s", look(status));
       const since = now[col.since] == null ? "" : ` In this state for ${ago((model.now - now[col.since]) / 1000)}.`;
       const because = now[col.why] ? ` Why: ${now[col.why]}.` : "";
-      const idle = status === "UP" && !now[col.weight] ? "Up, but its weight is 0: it takes no new flows." : MEANING[status.split(" ")[0]];
-      say(why, `${idle}${because}${since}`);
+      say(why, `${meaning(now, col)}${because}${since}`);
       large.update();
       list.update();
     },

@@ -1,7 +1,7 @@
 // The list of services: which are shown, in which order, and only those near the window with all their parts.
 
 import { LEVELS, NARROW } from "./columns.js";
-import { words } from "./model.js";
+import { refused, words } from "./model.js";
 import { Section, setSpans } from "./table.js";
 
 /** Up to this many servers in all, every service is unfolded at first. */
@@ -19,7 +19,7 @@ const ORDERS = {
   handshake: (a, b, c) => (b.B[c.ctime] ?? -1) - (a.B[c.ctime] ?? -1),
 };
 
-const errors = ({ F, B }, c) => (F[c.dreq] ?? 0) + (B[c.econ] ?? 0) + (B[c.eresp] ?? 0);
+const errors = (service, c) => refused(service, c) + (service.B[c.eresp] ?? 0);
 const volume = ({ F }, c) => (F[c.bin] ?? 0) + (F[c.bout] ?? 0);
 
 export class List {
@@ -130,9 +130,10 @@ export class List {
     }
   }
 
-  /** Whether the order may change without anybody losing a row from under the pointer. */
+  /** Whether what is shown depends on numbers or states, and may change without anybody losing a row from under the pointer. */
   mayMove() {
+    const { sort, problems, up, maint } = this.wish;
     const still = !this.box.matches(":hover") && !this.box.contains(document.activeElement);
-    return this.wish.sort !== "name" && still && performance.now() - this.sorted > SETTLED;
+    return (sort !== "name" || problems || up || maint) && still && performance.now() - this.sorted > SETTLED;
   }
 }

@@ -42,6 +42,7 @@ export class Model {
     this.services = new Map();
     this.sums = { rate: new Ring(), flows: new Ring(), in: new Ring(), out: new Ring() };
     this.total = null;
+    this.about = { sources: [], warnings: [], more: 0 };
   }
 
   /** Takes an answer of the feed; returns whether services came or went. */
@@ -51,6 +52,7 @@ export class Model {
     this.seq = answer.seq;
     this.agent = answer.agent;
     this.admin = answer.admin;
+    this.about = answer.about ?? this.about;
     answer.cols.forEach((name, at) => (this.col[name] = at));
     for (const told of answer.services) {
       const known = this.services.get(told.id);
@@ -69,7 +71,7 @@ export class Model {
   }
 
   sum(seconds) {
-    const { rate, scur, bin, bout, ctime, dreq, econ, weight, status } = this.col;
+    const { rate, scur, bin, bout, ctime, weight, status } = this.col;
     const total = { rate: 0, flows: 0, in: 0, out: 0, refused: 0, services: 0, troubled: 0, backends: 0, up: 0 };
     for (const service of this.services.values()) {
       const { F, B, S } = service;
@@ -81,7 +83,7 @@ export class Model {
       total.flows += F[scur] ?? 0;
       total.in += F[bin] ?? 0;
       total.out += F[bout] ?? 0;
-      total.refused += (F[dreq] ?? 0) + (B[econ] ?? 0);
+      total.refused += refused(service, this.col);
       service.rate.push(F[rate]);
       service.flows.push(F[scur]);
       service.time.push(B[ctime]);
@@ -116,10 +118,20 @@ export function words(service, col) {
   return service.words;
 }
 
+/** Flows that nobody served: not allowed, beyond a limit, lost as a table was full, or refused by backends. */
+export function refused({ F, B }, { dreq, dcon, eint, econ }) {
+  return [F[dreq], F[dcon], F[eint], B[econ]].reduce((sum, value) => sum + (value ?? 0), 0);
+}
+
+/** Whether the operator lets it take no new flows. */
+export function stopped(service, col) {
+  return service.F[col.status] === "STOP";
+}
+
 /** 0: nothing to look at, 1: some backend is in trouble, 2: nobody answers. */
 function worst(service, col) {
   const status = service.B[col.status];
-  if (service.failopen || !status.startsWith("UP")) return 2;
+  if (service.failopen || stopped(service, col) || !status.startsWith("UP")) return 2;
   const troubled = service.S.some((row) => row[col.status].startsWith("DOWN") || row[col.status].includes("/"));
   return troubled ? 1 : 0;
 }

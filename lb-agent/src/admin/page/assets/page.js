@@ -5,6 +5,7 @@ import { backendPage, happenings, servicePage } from "./leaf.js";
 import { List } from "./list.js";
 import { Model, Ring } from "./model.js";
 import { Chosen, Refused, done, order, weigh } from "./orders.js";
+import { sources, trouble } from "./sources.js";
 import { brief, bytes, count, el, mark, say, uptime } from "./show.js";
 import { ask, askEvents, askHistory } from "./feed.js";
 
@@ -83,6 +84,14 @@ function showHead() {
   const { agent } = model;
   say(at("process"), `${agent.head}pid = ${agent.pid}, uptime = ${uptime((model.now - agent.started) / 1000)}, current conns = ${model.total.flows}, idle = 100 %`);
   at("live").hidden = false;
+  const said = trouble(model);
+  say(at("trouble"), said);
+  at("trouble").hidden = !said;
+  const { warnings, more } = model.about;
+  const all = warnings.length + more;
+  at("warnings").hidden = !all;
+  if (!at("warnings").firstChild) at("warnings").append(el("a", { href: "#/events" }));
+  say(at("warnings").firstChild, all === 1 ? "1 warning" : `${count(all)} warnings`);
 }
 
 const tiles = {};
@@ -155,7 +164,8 @@ function route() {
   if (leaf?.for === wanted && (page === "events" || service)) return;
   if (page === "events") {
     const told = happenings(askEvents, () => true, "What happened", "h2");
-    leaf = { node: el("div", { class: "leaf" }, told.node), load: told.load, update() {} };
+    const about = sources(model);
+    leaf = { node: el("div", { class: "leaf" }, ...about.nodes, told.node), load: told.load, update: about.update };
   } else if (page === "service" && service) {
     leaf = servicePage(model, service, askEvents);
     past(service);

@@ -2,6 +2,7 @@
 
 import { draw, spark } from "./chart.js";
 import { COLUMNS, GROUPS, SHORT, span } from "./columns.js";
+import { stopped } from "./model.js";
 import { ago, bytes, count, el, look, mark, millis, say, svg } from "./show.js";
 
 /** Pixels of a folded head, and what a table adds; only guesses for what was never shown. */
@@ -128,7 +129,8 @@ export class Section {
     const { col } = model;
     const { F, B, S } = service;
     const up = S.filter((row) => row[col.weight] > 0 && row[col.status].startsWith("UP")).length;
-    say(this.pill, service.failopen ? `fail-open ${up}/${S.length}` : `${B[col.status]} ${up}/${S.length}`);
+    const word = service.failopen ? "fail-open" : stopped(service, col) ? F[col.status] : B[col.status];
+    say(this.pill, `${word} ${up}/${S.length}`);
     mark(this.pill, "data-s", service.worst === 2 ? "down" : service.worst === 1 ? "maint" : up < S.length ? "drain" : "up");
     for (const [mini, value] of [
       [this.rate, count(F[col.rate] ?? 0)],

@@ -122,6 +122,9 @@ pub(super) fn process(sample: &Sample, scope: Scope, out: &mut Writer<'_>) {
     out.family(name, Gauge, "How long it took to read the counters");
     let micros = u64::try_from(sample.cost.as_micros()).unwrap_or(u64::MAX);
     out.millionths(name, &[], micros);
+    let name = "lb_agent_sample_timestamp_seconds";
+    out.family(name, Gauge, "When the counters were last read, since 1970");
+    out.thousandths(name, &[], sample.at.0);
     let name = "lb_agent_metrics_without_servers";
     out.family(
         name,

@@ -1,6 +1,12 @@
 //! Whether all is well, as whoever watches the agent asks.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use anyhow::bail;
+use serde_json::Value;
 
 use super::*;
 use crate::admin::report::{ProviderReport, StatusReport, Timestamp};
@@ -47,4 +53,57 @@ fn an_agent_is_ready_when_every_source_was_read() {
     assert_eq!(status(&answer), "503", "{answer:?}");
     assert_eq!(answer.1, "docker:b was not read yet\n");
     assert_eq!(status(&read(Some(Timestamp(2))).get("/readyz", "")), "200");
+}
+
+#[test]
+fn counters_that_cannot_be_read_are_not_known_and_not_0() {
+    let site = Site::of(|sources| {
+        let mut report = StatusReport::clone(&sources.report.load());
+        report.agent.started = Timestamp(1);
+        sources.report.store(Arc::new(report));
+        sources.count = Arc::new(|_| bail!("no such map"));
+    });
+    let answer = site.get("/healthz", "");
+    assert_eq!(status(&answer), "503", "{answer:?}");
+    assert_eq!(answer.1, "the counters are not read any more\n");
+    assert_eq!(
+        site.get("/;csv", "").1.lines().count(),
+        1,
+        "no rows of zeros"
+    );
+    let report: Value = serde_json::from_str(&site.get("/v1/status", "").1).unwrap();
+    let service = &report["services"][0];
+    assert_eq!(service["name"], "web.x");
+    for counted in [service, &service["backends"][0]] {
+        assert_eq!(counted.get("traffic"), None, "{counted}");
+    }
+    assert_eq!(report["warnings"][1], "no counters: no such map");
+    let read: StatusReport = serde_json::from_value(report).unwrap();
+    assert!(read.services[0].traffic.unread && read.services[0].backends[1].traffic.unread);
+}
+
+#[test]
+fn what_was_counted_last_stays_while_counters_cannot_be_read() {
+    let site = Site::of(|sources| {
+        let once = AtomicBool::new(false);
+        sources.count = Arc::new(move |_| match once.swap(true, Ordering::Relaxed) {
+            true => bail!("no such map"),
+            false => Ok(()),
+        });
+    });
+    let at = || -> Value {
+        let stats: Value = serde_json::from_str(&site.get("/v1/stats", "").1).unwrap();
+        assert_eq!(stats["services"][0]["traffic"]["flows_new"], 80, "{stats}");
+        stats["at"].clone()
+    };
+    let first = at();
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_millis(20) {
+        assert_eq!(at(), first, "it grows old");
+    }
+    assert_eq!(
+        status(&site.get("/healthz", "")),
+        "200",
+        "but not yet too old"
+    );
 }

@@ -1,0 +1,155 @@
+//! What was counted of backends and services.
+
+use serde::{Deserialize, Serialize};
+
+/// What was counted since the backend came. A number that cannot be known is missing: where a backend answers
+/// clients directly, nothing of what it says comes by.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Traffic {
+    /// Flows at present. UDP sockets of local processes have no end that could be seen and do not count.
+    pub flows_active: u64,
+    /// Flows that it was given.
+    pub flows_new: u64,
+    /// TCP connections that ended.
+    pub flows_closed: u64,
+    /// Packets to it, from clients outside.
+    pub packets_in: u64,
+    /// Packets from it, to clients outside.
+    pub packets_out: Option<u64>,
+    /// Bytes to it: with IP headers from outside; payload, counted at the end, of local connections.
+    pub bytes_in: u64,
+    /// Bytes from it, as `bytes_in`.
+    pub bytes_out: Option<u64>,
+    /// Connections that the client reset.
+    pub client_resets: u64,
+    /// Connections that the backend reset, refused ones from outside included.
+    pub backend_resets: Option<u64>,
+    /// Of those: connections from outside that it refused.
+    #[serde(default)]
+    pub refused: Option<u64>,
+    /// Local connections that it did not accept.
+    pub failed: u64,
+    /// SYNs that were sent again.
+    pub syn_retransmits: u64,
+    /// Segments that local clients sent again, SYNs included.
+    pub retransmits: u64,
+    /// Connections that it accepted and whose handshake was timed.
+    pub handshakes: Option<u64>,
+    /// From SYN to SYN-ACK, all of them together, ns.
+    pub handshake_ns: Option<u64>,
+    /// Flows that were taken from it and given to another, since it refused, was silent or was gone.
+    #[serde(default)]
+    pub redispatched: u64,
+    /// How long the connections that ended lived, all of them together, ms.
+    #[serde(default)]
+    pub lived_ms: u64,
+    /// The counters cannot be read: nothing of this is known.
+    #[serde(skip)]
+    pub unread: bool,
+}
+
+/// What was counted of a service since it came, at its VIPs and ports of the node together.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct ServiceTraffic {
+    /// Flows at present, as in [`Traffic`].
+    pub flows_active: u64,
+    /// Flows that it opened.
+    pub flows_new: u64,
+    /// First packets and calls that opened none: no backend, not allowed, too many.
+    pub flows_refused: u64,
+    /// Of those: the client may not use the service.
+    #[serde(default)]
+    pub flows_denied: u64,
+    /// Of those: too many flows, or too many new ones a second.
+    #[serde(default)]
+    pub flows_limited: u64,
+    /// Of those: a table was full, or no port was left.
+    #[serde(default)]
+    pub flows_lost: u64,
+    /// Packets from clients, as in [`Traffic`].
+    pub packets_in: u64,
+    /// Packets to clients; `None`: some backends answer them directly.
+    pub packets_out: Option<u64>,
+    /// Bytes from clients.
+    pub bytes_in: u64,
+    /// Bytes to clients; `None` as above.
+    pub bytes_out: Option<u64>,
+    /// Handshakes by time: those below 65.536 us, then each next number those of up to twice as long, the last one
+    /// all from 1.07 s on.
+    pub handshakes: Vec<u64>,
+    /// Packets whose TCP header is cut short.
+    #[serde(default)]
+    pub malformed: u64,
+    /// What became of its connections.
+    #[serde(default)]
+    pub connections: Connections,
+    /// As in [`Traffic`].
+    #[serde(skip)]
+    pub unread: bool,
+}
+
+/// What became of a service's connections: of a backend that others share, its own alone. As in [`Traffic`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Connections {
+    /// Those that ended.
+    pub closed: u64,
+    /// Those that the client reset.
+    pub client_resets: u64,
+    /// Those that a backend reset, refused ones from outside included; `None`: some backends answer directly.
+    pub backend_resets: Option<u64>,
+    /// Of those: those from outside that it refused.
+    pub refused: Option<u64>,
+    /// Local ones that no backend accepted.
+    pub failed: u64,
+    /// SYNs that were sent again.
+    pub syn_retransmits: u64,
+    /// Segments that local clients sent again, SYNs included.
+    pub retransmits: u64,
+    /// Those that were accepted and whose handshake was timed.
+    pub handshakes: Option<u64>,
+    /// From SYN to SYN-ACK, all of them together, ns.
+    pub handshake_ns: Option<u64>,
+    /// Flows that were taken from a backend and given to another.
+    pub redispatched: u64,
+    /// How long those that ended lived, all of them together, ms.
+    pub lived_ms: u64,
+}
+
+// === impl Traffic ===
+
+impl Traffic {
+    pub(super) fn unread() -> Self {
+        Self {
+            unread: true,
+            ..Self::default()
+        }
+    }
+
+    pub(super) fn is_unread(&self) -> bool {
+        self.unread
+    }
+}
+
+// === impl ServiceTraffic ===
+
+impl ServiceTraffic {
+    /// First packets and calls that opened no flow since no backend took it.
+    pub fn flows_unserved(&self) -> u64 {
+        let known = self.flows_denied + self.flows_limited + self.flows_lost;
+        self.flows_refused.saturating_sub(known)
+    }
+
+    pub(super) fn unread() -> Self {
+        Self {
+            unread: true,
+            ..Self::default()
+        }
+    }
+
+    pub(super) fn is_unread(&self) -> bool {
+        self.unread
+    }
+}
