@@ -29,6 +29,7 @@ use super::{
     socket::AdminSocket,
     stats::{Events, Stats},
     trace, vips, web,
+    work::Work,
 };
 use crate::{
     look::{Explanation, Filter, FlowsReport, Question, Told, TraceWish},
@@ -109,6 +110,8 @@ pub struct Alive {
     pub resync_ms: u64,
     /// Has it compare everything, and every provider read anew.
     pub again: Again,
+    /// What its work came to.
+    pub work: Work,
 }
 
 // === impl Alive ===
@@ -120,6 +123,7 @@ impl Alive {
             turned: AtomicU64::new(Timestamp::now().0),
             resync_ms: u64::try_from(resync.as_millis()).unwrap_or(u64::MAX / 4),
             again: Again::default(),
+            work: Work::default(),
         }
     }
 

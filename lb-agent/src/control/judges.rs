@@ -169,6 +169,11 @@ impl Judges {
         self.slow = slow;
     }
 
+    /// Addresses of backends that are on this node, as of the last look.
+    pub(super) fn locals(&self) -> &Arc<BTreeSet<IpAddr>> {
+        self.operator.locals()
+    }
+
     /// What they say, as of the last look.
     pub(super) fn voices(&self) -> Voices<'_> {
         Voices {

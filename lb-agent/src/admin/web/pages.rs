@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::atomic::Ordering};
 use axum::{
     Json, Router,
     body::Body,
-    extract::{Query, RawQuery, State},
+    extract::{Path, Query, RawQuery, State},
     http::{StatusCode, header},
     response::{IntoResponse, Response},
     routing::{get, post},
@@ -21,7 +21,7 @@ use crate::admin::{
         Event, Point, Sample,
         fields::Front,
         json,
-        metrics::{Pieces, Scope},
+        metrics::{Pieces, Scope, l4lb},
     },
     vips::ZONE,
 };
@@ -30,6 +30,8 @@ use crate::admin::{
 const TURN: u64 = 60_000;
 /// A sample that is older means that nobody samples, ms.
 const STALE: u64 = 60_000;
+/// Its text format.
+const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// A page is handed on in pieces of this size, bytes.
 const PIECE: usize = 64 * 1_024;
 /// A page up to this size is sent with its length, bytes.
@@ -49,6 +51,7 @@ pub(in crate::admin) fn routes() -> Router<Admin> {
         .route("/_haproxy_health_check", get(healthy))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
+        .route("/v1/metrics/{registry}", get(registry))
         .route("/v1/stats", get(stats))
         .route("/v1/events", get(events))
         .route("/v1/history", get(history))
@@ -236,12 +239,22 @@ async fn stats(State(admin): State<Admin>) -> Response {
     send(&admin, "application/json", piece).await
 }
 
+/// As dcos-net answers at `/v1/metrics/l4lb`; of its registries this is the one that there is here.
+async fn registry(State(admin): State<Admin>, Path(name): Path<String>) -> Response {
+    if name != "l4lb" {
+        return (StatusCode::NOT_FOUND, "Unknown Registry").into_response();
+    }
+    let sample = admin.stats.latest().await;
+    let text = l4lb::page(&sample, &admin.alive.work);
+    ([(header::CONTENT_TYPE, PROMETHEUS)], text).into_response()
+}
+
 async fn metrics(State(admin): State<Admin>, RawQuery(query): RawQuery) -> Response {
     let sample = admin.stats.latest().await;
     let scope = Scope::read(query.as_deref().unwrap_or_default(), &sample);
     let mut pieces = Pieces::new(scope);
     let piece = move |sample: &Sample, out: &mut String| pieces.next(sample, out);
-    send(&admin, "text/plain; version=0.0.4; charset=utf-8", piece).await
+    send(&admin, PROMETHEUS, piece).await
 }
 
 /// Sends the latest sample in pieces; `piece` appends the next one, and says whether more may come.

@@ -117,6 +117,7 @@ fn everybody_may_read_and_nobody_write_without_a_secret() {
         "/;csv",
         "/haproxy?stats;json",
         "/metrics",
+        "/v1/metrics/l4lb",
         "/v1/stats",
         "/v1/events",
         "/v1/status",
@@ -143,6 +144,8 @@ fn everybody_may_read_and_nobody_write_without_a_secret() {
     }
     assert_eq!(site.get("/_haproxy_getpids", "").1, "42\n");
     assert_eq!(status(&site.get("/nothing", "")), "404");
+    let answer = site.get("/v1/metrics/mesos", "");
+    assert_eq!((status(&answer), &*answer.1), ("404", "Unknown Registry"));
     assert_eq!(status(&site.send(b"DELETE / HTTP/1.0\r\n\r\n")), "401");
     assert_eq!(
         status(&site.post("/v1/drain?backend=10.0.0.1:80", "", "")),
