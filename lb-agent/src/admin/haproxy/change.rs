@@ -157,7 +157,7 @@ async fn order(session: &Session, act: Act, which: Which) -> Result<(), Wrong> {
         which,
         deadline: None,
     };
-    let done = session.admin.order(order).await;
+    let done = session.admin.order(order, &session.by).await;
     done.map_err(|(_, why)| Wrong(why))?;
     session.admin.stats.fresh().await;
     Ok(())

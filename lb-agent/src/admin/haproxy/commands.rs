@@ -2,6 +2,8 @@
 
 use std::{io, time::Duration};
 
+use tracing::warn;
+
 use super::{change, session::Session, show};
 
 /// What may be done over a socket; each may do what those before it may.
@@ -31,6 +33,11 @@ impl<T: Into<String>> From<T> for Wrong {
         Self(text.into())
     }
 }
+
+/// The answer to who may not do what he asks for.
+const DENIED: &str = "Permission denied";
+/// How the answer to what nobody knows begins.
+const UNKNOWN: &str = "Unknown command";
 
 /// The commands that there are, for `help` and for those who got one wrong.
 const COMMANDS: &str = "\
@@ -87,6 +94,10 @@ pub(super) async fn run(session: &mut Session, command: &str) -> io::Result<Repl
         }
         words => {
             if let Err(Wrong(text)) = answer(session, words).await? {
+                let why = text.lines().next().unwrap_or_default();
+                if why == DENIED || why.starts_with(UNKNOWN) {
+                    warn!(by = session.by, command = shown(words), "refused: {why}");
+                }
                 let end = if text.ends_with('\n') { "" } else { "\n" };
                 session.send(&format!("{text}{end}")).await?;
             }
@@ -109,7 +120,7 @@ async fn answer(session: &mut Session, words: &[&str]) -> io::Result<Result<(), 
         _ => Level::User,
     };
     if session.level < needed {
-        return Ok(Err("Permission denied".into()));
+        return Ok(Err(DENIED.into()));
     }
     let done = match words {
         ["help", ..] => {
@@ -175,19 +186,19 @@ pub(super) fn unknown(words: &[&str]) -> Wrong {
         let wanted: Vec<_> = missing.split(' ').collect();
         words.starts_with(&wanted)
     };
-    let shown: String = words
-        .join(" ")
-        .chars()
-        .filter(|c| !c.is_control())
-        .take(80)
-        .collect();
     let why = match MISSING.iter().find(known) {
-        Some(missing) => format!("Unknown command: lb-agent has no '{missing}'"),
-        None => format!("Unknown command: '{shown}'"),
+        Some(missing) => format!("{UNKNOWN}: lb-agent has no '{missing}'"),
+        None => format!("{UNKNOWN}: '{}'", shown(words)),
     };
     Wrong(format!(
         "{why}, but maybe one of the following ones is a better match:\n{COMMANDS}"
     ))
+}
+
+/// What was said, as far as it can be repeated.
+fn shown(words: &[&str]) -> String {
+    let text = words.join(" ");
+    text.chars().filter(|c| !c.is_control()).take(80).collect()
 }
 
 /// A time as HAProxy writes it: seconds, or with a unit.

@@ -60,6 +60,10 @@ impl Desk {
     fn ordered(&self) -> Vec<String> {
         self.running.ordered()
     }
+
+    fn logged(&self, parts: &[&str]) -> String {
+        self.running.logged(parts)
+    }
 }
 
 #[test]
@@ -313,6 +317,27 @@ fn after_prompt_it_goes_on_until_quit() {
     stream.write_all(b"quit\n").unwrap();
     assert_eq!(stream.read(&mut [0]).unwrap(), 0);
     assert_eq!(desk.ordered().len(), 1);
+}
+
+#[test]
+fn the_log_tells_who_ordered_and_who_was_refused() {
+    let desk = Desk::open(Level::Admin);
+    let who = format!(
+        "user {}, process {} at the stats socket",
+        rustix::process::getuid().as_raw(),
+        std::process::id()
+    );
+    desk.ask("disable server web.x_80/10_0_0_1_80");
+    desk.logged(&["INFO", "the operator's order", &who, "maintenance"]);
+    desk.ask("dance \u{1b}[2J");
+    let line = desk.logged(&["WARN", &who, "refused: Unknown command: 'dance"]);
+    assert!(!line.contains('\u{1b}'), "{line:?}");
+    desk.ask(&"x".repeat(100_000));
+    desk.logged(&["WARN", &who, "refused: a line of more than 16384 bytes"]);
+    let desk = Desk::open(Level::User);
+    desk.ask("disable server web.x_80/10_0_0_1_80");
+    desk.logged(&["WARN", &who, "disable server", "refused: Permission denied"]);
+    assert_eq!(desk.ordered(), [""; 0]);
 }
 
 #[test]

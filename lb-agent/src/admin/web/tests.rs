@@ -1,5 +1,6 @@
 //! The pages over TCP: who gets what, and what becomes of those who misbehave.
 
+mod bounds;
 mod health;
 mod tls;
 
@@ -93,6 +94,10 @@ impl Site {
 
     fn ordered(&self) -> Vec<String> {
         self.running.ordered()
+    }
+
+    fn logged(&self, parts: &[&str]) -> String {
+        self.running.logged(parts)
     }
 }
 
