@@ -1,6 +1,7 @@
 //! The pages over TCP: who gets what, and what becomes of those who misbehave.
 
 mod bounds;
+mod csv;
 mod health;
 mod tls;
 
