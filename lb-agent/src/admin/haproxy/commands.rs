@@ -40,7 +40,7 @@ const DENIED: &str = "Permission denied";
 const UNKNOWN: &str = "Unknown command";
 
 /// The commands that there are, for `help` and for those who got one wrong.
-const COMMANDS: &str = "\
+pub(super) const COMMANDS: &str = "\
   clear counters [all]                    : reset max statistics counters
   disable frontend <frontend>             : take no new flows for a frontend
   disable health <bk>/<srv>               : stop the health checks of a server
@@ -60,7 +60,7 @@ const COMMANDS: &str = "\
   set timeout cli <delay>                 : change the timeout of this connection
   set weight <bk>/<srv> <weight>          : change a server's weight
   show backend                            : list backends
-  show info [json]                        : report information about the running process
+  show info [json|typed]                  : report information about the running process
   show servers conn [<backend>]           : dump server connections status
   show servers state [<backend>]          : dump volatile server information
   show sess                               : report the list of current flows
@@ -132,6 +132,7 @@ async fn answer(session: &mut Session, words: &[&str]) -> io::Result<Result<(), 
             Ok(())
         }
         ["show", "info", "json", ..] => show::info_json(session).await?,
+        ["show", "info", "typed", ..] => show::info_typed(session).await?,
         ["show", "info"] => show::info(session).await?,
         ["show", "stat", rest @ ..] => show::stat(session, rest).await?,
         ["show", "backend"] => show::backend(session).await?,
