@@ -1,9 +1,10 @@
 //! What a purge removed, and what it could not: it goes on after a failure.
 
 use anyhow::Result;
+use serde::Serialize;
 
 /// What `lb-agent purge` did.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Purged {
     /// One item for each thing that is gone now.
     pub removed: Vec<String>,

@@ -16,6 +16,7 @@ pub mod stats;
 mod trace;
 mod vips;
 pub mod web;
+mod work;
 
 #[cfg(test)]
 pub(crate) mod tests;
@@ -25,4 +26,5 @@ pub use self::{
     server::{Admin, Alive, Count, Look, Resolve, Sources, serve},
     socket::{AdminSocket, ClaimError, RunDir, SOCKET_NAME},
     vips::ZONE,
+    work::Work,
 };

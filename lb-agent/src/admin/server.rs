@@ -19,7 +19,8 @@ use axum::{
     routing::{get, post},
 };
 use serde::{Deserialize, Serialize};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
+use tracing::{info, warn};
 
 use super::{
     flows::{self, Doubt, Wish},
@@ -28,7 +29,9 @@ use super::{
     report::{Resolution, StatusReport, Timestamp},
     socket::AdminSocket,
     stats::{Events, Stats},
-    trace, vips, web,
+    trace, vips,
+    web::{self, By},
+    work::Work,
 };
 use crate::{
     look::{Explanation, Filter, FlowsReport, Question, Told, TraceWish},
@@ -78,7 +81,7 @@ pub struct Admin {
     pub(super) stats: Stats,
     pub(super) alive: Arc<Alive>,
     /// Long pages that may be under way.
-    pub(super) readers: Arc<Semaphore>,
+    pub(super) readers: Arc<web::Readers>,
     /// What the stats page is told.
     pub(super) feed: Arc<Feed>,
 }
@@ -110,6 +113,8 @@ pub struct Alive {
     pub resync_ms: u64,
     /// Has it compare everything, and every provider read anew.
     pub again: Again,
+    /// What its work came to.
+    pub work: Work,
 }
 
 // === impl Alive ===
@@ -121,6 +126,7 @@ impl Alive {
             turned: AtomicU64::new(Timestamp::now().0),
             resync_ms: u64::try_from(resync.as_millis()).unwrap_or(u64::MAX / 4),
             again: Again::default(),
+            work: Work::default(),
         }
     }
 
@@ -152,7 +158,7 @@ impl Admin {
             look,
             orders,
             alive,
-            readers: Arc::new(Semaphore::new(web::READERS)),
+            readers: Arc::default(),
             feed: Arc::default(),
         }
     }
@@ -172,8 +178,22 @@ impl Admin {
         router(self)
     }
 
-    /// Has the control loop carry an order out; comes back when the kernel's maps are as ordered.
-    pub(super) async fn order(&self, order: Order) -> Result<Vec<String>, (StatusCode, String)> {
+    /// Has the control loop carry an order out; comes back when the kernel's maps are as ordered. `by`: who gives it.
+    pub(super) async fn order(
+        &self,
+        order: Order,
+        by: &str,
+    ) -> Result<Vec<String>, (StatusCode, String)> {
+        let (which, act, deadline) = (order.which.to_string(), order.act, order.deadline);
+        let obeyed = self.pass_on(order).await;
+        match &obeyed {
+            Ok(_) => info!(by, which, %act, deadline, "the operator's order"),
+            Err((_, why)) => warn!(by, which, %act, why, "the operator's order was refused"),
+        }
+        obeyed
+    }
+
+    async fn pass_on(&self, order: Order) -> Result<Vec<String>, (StatusCode, String)> {
         let gone = || {
             let why = "the agent is about to stop".to_owned();
             (StatusCode::SERVICE_UNAVAILABLE, why)
@@ -217,27 +237,27 @@ fn router(admin: Admin) -> Router {
         .route("/v1/vips", get(list_vips))
         .route(
             "/v1/drain",
-            post(async |s, q| order(s, q, Act::Drain).await),
+            post(async |s, by, q| order(s, by, q, Act::Drain).await),
         )
         .route(
             "/v1/maintenance",
-            post(async |s, q| order(s, q, Act::Maintenance).await),
+            post(async |s, by, q| order(s, by, q, Act::Maintenance).await),
         )
         .route(
             "/v1/ready",
-            post(async |s, q| order(s, q, Act::Ready).await),
+            post(async |s, by, q| order(s, by, q, Act::Ready).await),
         )
         .route(
             "/v1/weight",
-            post(async |s, q| order(s, q, Act::Weight(0)).await),
+            post(async |s, by, q| order(s, by, q, Act::Weight(0)).await),
         )
         .route(
             "/v1/health",
-            post(async |s, q| order(s, q, Act::Health(Forced::Up)).await),
+            post(async |s, by, q| order(s, by, q, Act::Health(Forced::Up)).await),
         )
         .route(
             "/v1/reset",
-            post(async |s, q| order(s, q, Act::Reset).await),
+            post(async |s, by, q| order(s, by, q, Act::Reset).await),
         )
         .merge(page::routes())
         .merge(web::routes())
@@ -275,13 +295,18 @@ async fn resolve(State(admin): State<Admin>, Query(sought): Query<Sought>) -> Re
 }
 
 /// Comes back when the kernel's maps are as ordered.
-async fn order(State(admin): State<Admin>, Query(asked): Query<Asked>, act: Act) -> Response {
+async fn order(
+    State(admin): State<Admin>,
+    By(by): By,
+    Query(asked): Query<Asked>,
+    act: Act,
+) -> Response {
     let refuse = |code: StatusCode, why: &str| (code, format!("{why}\n")).into_response();
     let order = match asked.read(act) {
         Ok(order) => order,
         Err(why) => return refuse(StatusCode::BAD_REQUEST, &why),
     };
-    match admin.order(order).await {
+    match admin.order(order, &by).await {
         Ok(lines) => Json(lines).into_response(),
         Err((code, why)) => refuse(code, &why),
     }

@@ -10,8 +10,9 @@ use std::{
 
 use clap::Args;
 use ipnet::IpNet;
+use serde::Serialize;
 
-use super::CliError;
+use super::{CliError, FormArgs, show};
 use crate::{
     catalog::{Catalog, Notice, NoticeKind, Policy, Properties, Weight},
     provider::{
@@ -30,6 +31,23 @@ pub struct CheckArgs {
     /// Print the JSON schema of such a file instead
     #[arg(long, conflicts_with = "path")]
     pub schema: bool,
+    /// How to answer.
+    #[command(flatten)]
+    pub form: FormArgs,
+}
+
+/// What a check finds.
+#[derive(Debug, Serialize)]
+struct Findings {
+    /// A line for each VIP and port.
+    served: Vec<String>,
+    /// What may be meant so or not.
+    notes: Vec<String>,
+    /// What is wrong, and not served.
+    mistakes: Vec<String>,
+    /// How many files were read.
+    #[serde(skip)]
+    files: usize,
 }
 
 /// Prints what would be served.
@@ -42,32 +60,53 @@ pub(super) fn check(args: &CheckArgs, out: &mut dyn Write) -> Result<(), CliErro
     };
     let Checked {
         files,
-        mut wrong,
+        wrong,
         snapshot,
     } = file::check(path).map_err(CliError::Unreadable)?;
-    let lines = served(&snapshot);
-    if lines.is_empty() {
-        writeln!(out, "nothing would be served")?;
-    } else {
-        writeln!(out, "would be served:")?;
-    }
-    for line in lines {
-        writeln!(out, "  {line}")?;
-    }
+    let mut found = Findings {
+        served: served(&snapshot),
+        notes: Vec::new(),
+        mistakes: wrong,
+        files: files.len(),
+    };
     for notice in notices(path, snapshot) {
         match notice.kind {
-            NoticeKind::Refused | NoticeKind::NoAddress => wrong.push(notice.reason),
-            NoticeKind::Merged => writeln!(out, "note: {}", notice.reason)?,
+            NoticeKind::Refused | NoticeKind::NoAddress => found.mistakes.push(notice.reason),
+            NoticeKind::Merged => found.notes.push(notice.reason),
             NoticeKind::LeftOut | NoticeKind::Joined => {}
         }
     }
-    if wrong.is_empty() {
-        let files = files.len();
-        writeln!(out, "{files} {}, no mistake", plural(files, "file"))?;
+    show(&found, args.form.json, Findings::in_words, out)?;
+    if found.mistakes.is_empty() {
         return Ok(());
     }
     out.flush()?;
-    Err(CliError::Wrong(wrong))
+    Err(CliError::Wrong(found.mistakes))
+}
+
+// === impl Findings ===
+
+impl Findings {
+    /// All but the mistakes, which are told as an error.
+    fn in_words(&self) -> String {
+        let Self {
+            served,
+            notes,
+            mistakes,
+            files,
+        } = self;
+        let head = if served.is_empty() {
+            "nothing would be served"
+        } else {
+            "would be served:"
+        };
+        let served = served.iter().map(|line| format!("  {line}"));
+        let notes = notes.iter().map(|note| format!("note: {note}"));
+        let end = format!("{files} {}, no mistake", plural(*files, "file"));
+        let lines = std::iter::once(head.to_owned()).chain(served).chain(notes);
+        let end = mistakes.is_empty().then_some(end);
+        lines.chain(end).map(|line| line + "\n").collect()
+    }
 }
 
 /// What the catalog would say, with every address allowed as IP VIP: that is the operator's to decide.
@@ -176,11 +215,16 @@ mod tests {
     use super::*;
 
     fn run(text: &str) -> (String, Result<(), CliError>) {
+        run_as(text, FormArgs::default())
+    }
+
+    fn run_as(text: &str, form: FormArgs) -> (String, Result<(), CliError>) {
         let file = tempfile::NamedTempFile::new().unwrap();
         fs::write(&file, text).unwrap();
         let args = CheckArgs {
             path: Some(file.path().to_owned()),
             schema: false,
+            form,
         };
         let mut out = Vec::new();
         let outcome = check(&args, &mut out);
@@ -221,10 +265,35 @@ mod tests {
     }
 
     #[test]
+    fn as_json_it_says_all_at_once_and_fails_all_the_same() {
+        let form = FormArgs { json: true };
+        let (out, outcome) = run_as(
+            "services:\n- {name: /a, port: 1}\n- {name: ///, port: 1}\n",
+            form,
+        );
+        let found: serde_json::Value = serde_json::from_str(&out).unwrap();
+        let served = "a.file.l4lb.thisdcos.directory:1/tcp  0 backends";
+        assert_eq!(found["served"], serde_json::json!([served]));
+        assert_eq!(found["notes"], serde_json::json!([]));
+        let mistakes = found["mistakes"].as_array().unwrap();
+        assert_eq!(mistakes.len(), 1, "{out}");
+        assert!(
+            matches!(&outcome, Err(CliError::Wrong(wrong)) if mistakes[0] == *wrong[0]),
+            "{outcome:?}"
+        );
+        let (out, outcome) = run_as("services: []\n", form);
+        assert!(outcome.is_ok(), "{outcome:?}");
+        let found: serde_json::Value = serde_json::from_str(&out).unwrap();
+        let nothing = serde_json::json!({"served": [], "notes": [], "mistakes": []});
+        assert_eq!(found, nothing);
+    }
+
+    #[test]
     fn the_schema_is_json() {
         let args = CheckArgs {
             path: None,
             schema: true,
+            form: FormArgs::default(),
         };
         let mut out = Vec::new();
         check(&args, &mut out).unwrap();

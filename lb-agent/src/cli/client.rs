@@ -12,7 +12,10 @@ use std::{
 use serde::de::DeserializeOwned;
 
 use crate::{
-    admin::report::{Resolution, StatusReport},
+    admin::{
+        report::{Resolution, StatusReport},
+        web::COMMAND,
+    },
     look::{Explanation, FlowsReport},
 };
 
@@ -226,7 +229,9 @@ fn exchange(socket: &Path, method: &str, target: &str) -> io::Result<Vec<u8>> {
     let mut stream = UnixStream::connect(socket)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
-    let head = format!("{method} {target} HTTP/1.0\r\nHost: lb-agent\r\nContent-Length: 0\r\n\r\n");
+    let head = format!(
+        "{method} {target} HTTP/1.0\r\nHost: lb-agent\r\nUser-Agent: {COMMAND}\r\nContent-Length: 0\r\n\r\n"
+    );
     stream.write_all(head.as_bytes())?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer)?;

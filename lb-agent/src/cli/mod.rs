@@ -25,7 +25,7 @@ use std::{
     process::ExitCode,
 };
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 
 pub use self::ask::{CaptureArgs, ExplainArgs, FlowsArgs, TraceArgs};
 pub use self::check::CheckArgs;
@@ -55,6 +55,14 @@ pub struct Cli {
     /// What to do; `None`: run the agent.
     #[command(subcommand)]
     pub command: Option<Command>,
+}
+
+/// In which form an outcome is printed.
+#[derive(Args, Clone, Copy, Debug, Default)]
+pub struct FormArgs {
+    /// Print JSON instead of text
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// What to do instead of running the agent.
@@ -128,7 +136,7 @@ pub enum Command {
     /// Have the agent read every orchestrator and file anew, and compare the kernel with them, now
     ///
     /// It does so every `--resync` seconds by itself; SIGHUP has the same effect.
-    Resync,
+    Resync(FormArgs),
     /// Watch services and backends, the busiest first, and drain them by single keys
     #[cfg(feature = "tui")]
     Top(TopArgs),
@@ -137,7 +145,7 @@ pub enum Command {
     /// Print this program's manual page, as troff
     Man(ManArgs),
     /// Remove everything the agent ever put into the kernel, and end the traffic it carries; the agent must be stopped
-    Purge,
+    Purge(FormArgs),
 }
 
 /// Why a subcommand ended without doing what it should.
@@ -258,6 +266,10 @@ fn execute(
     out: &mut dyn Write,
 ) -> Result<(), CliError> {
     let socket = &paths.admin_socket();
+    let order = |page: &str, query: orders::Query, form: FormArgs, out: &mut dyn Write| {
+        let holds: Vec<String> = client::order(socket, page, &query)?;
+        show(&holds, form.json, |holds| render::lines(holds), out)
+    };
     match command {
         Command::Services(args) => lists::services(socket, args, out),
         Command::Backends(args) => lists::backends(socket, args, out),
@@ -284,28 +296,23 @@ fn execute(
         Command::Man(args) => manual::man(args, out),
         Command::Trace { which, json } => follow::trace(socket, which, *json, out),
         Command::Capture(args) => follow::capture(socket, args, out),
-        Command::Drain(args) => orders::order(socket, "/v1/drain", &args.query(), out),
-        Command::Maintenance(args) => orders::order(socket, "/v1/maintenance", &args.query(), out),
-        Command::Ready(which) => orders::order(socket, "/v1/ready", &which.query(), out),
-        Command::Weight(args) => orders::order(socket, "/v1/weight", &args.query(), out),
-        Command::Health(args) => orders::order(socket, "/v1/health", &args.query(), out),
-        Command::Reset(which) => orders::order(socket, "/v1/reset", &which.query(), out),
-        Command::Resync => orders::order(socket, "/v1/resync", &Vec::new(), out),
+        Command::Drain(args) => order("/v1/drain", args.query(), args.which.form, out),
+        Command::Maintenance(args) => order("/v1/maintenance", args.query(), args.which.form, out),
+        Command::Ready(which) => order("/v1/ready", which.query(), which.form, out),
+        Command::Weight(args) => order("/v1/weight", args.query(), args.form, out),
+        Command::Health(args) => order("/v1/health", args.query(), args.form, out),
+        Command::Reset(which) => order("/v1/reset", which.query(), which.form, out),
+        Command::Resync(form) => order("/v1/resync", Vec::new(), *form, out),
         #[cfg(feature = "tui")]
         Command::Top(args) => top::top(socket, args),
-        Command::Purge => {
+        Command::Purge(form) => {
             let _claim = RunDir::claim(&paths.run_dir)?;
-            let Purged { removed, failed } = purge(paths).map_err(CliError::Purge)?;
-            if removed.is_empty() && failed.is_empty() {
-                writeln!(out, "nothing to remove")?;
-            }
-            for item in removed {
-                writeln!(out, "removed {item}")?;
-            }
-            if failed.is_empty() {
+            let purged = purge(paths).map_err(CliError::Purge)?;
+            show(&purged, form.json, render::purged, out)?;
+            if purged.failed.is_empty() {
                 Ok(())
             } else {
-                Err(CliError::NotRemoved(failed))
+                Err(CliError::NotRemoved(purged.failed))
             }
         }
     }

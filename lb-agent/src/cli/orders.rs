@@ -1,10 +1,8 @@
-//! `drain`, `maintenance`, `ready`, `weight`, `health` and `reset`.
-
-use std::{io::Write, path::Path};
+//! What `drain`, `maintenance`, `ready`, `weight`, `health` and `reset` are told.
 
 use clap::{Args, ValueEnum};
 
-use super::{CliError, client, render};
+use super::FormArgs;
 
 const HOW: &str = "The backend: ADDR:PORT or [ADDR]:PORT, an address for all that listen there, or the id of its task";
 
@@ -25,6 +23,9 @@ pub struct WhichArgs {
     /// Only as a backend of this service: its name or address as `status` shows it, with :PORT or without
     #[arg(long, value_name = "SERVICE")]
     pub service: Option<String>,
+    /// How to answer.
+    #[command(flatten)]
+    pub form: FormArgs,
 }
 
 /// What is taken out, and until when its connections may go on.
@@ -50,6 +51,9 @@ pub struct WeightArgs {
     /// Only as a backend of this service: its name or address as `status` shows it, with :PORT or without
     #[arg(long, value_name = "SERVICE")]
     pub service: Option<String>,
+    /// How to answer.
+    #[command(flatten)]
+    pub form: FormArgs,
 }
 
 /// A backend and how it is.
@@ -64,6 +68,9 @@ pub struct HealthArgs {
     /// Only as a backend of this service: its name or address as `status` shows it, with :PORT or without
     #[arg(long, value_name = "SERVICE")]
     pub service: Option<String>,
+    /// How to answer.
+    #[command(flatten)]
+    pub form: FormArgs,
 }
 
 /// How a backend is.
@@ -77,7 +84,8 @@ pub enum State {
     Down,
 }
 
-type Query = Vec<(&'static str, String)>;
+/// Parameters of a page.
+pub(super) type Query = Vec<(&'static str, String)>;
 
 // === impl WhichArgs ===
 
@@ -87,6 +95,7 @@ impl WhichArgs {
             backend,
             node,
             service,
+            form: _,
         } = self;
         let pairs = [
             ("backend", backend.clone()),
@@ -115,6 +124,7 @@ impl WeightArgs {
             backend,
             weight,
             service,
+            form: _,
         } = self;
         let service = service.clone().map(|service| ("service", service));
         [("backend", backend.clone()), ("weight", weight.to_string())]
@@ -130,6 +140,7 @@ impl HealthArgs {
             backend,
             state,
             service,
+            form: _,
         } = self;
         let state = match state {
             State::Up => "up",
@@ -142,17 +153,4 @@ impl HealthArgs {
             .chain(service)
             .collect()
     }
-}
-
-/// Gives an order, and prints what then holds.
-pub(super) fn order(
-    socket: &Path,
-    page: &str,
-    query: &Query,
-    out: &mut dyn Write,
-) -> Result<(), CliError> {
-    for line in client::order(socket, page, query)? {
-        writeln!(out, "{}", render::plain(&line))?;
-    }
-    Ok(())
 }

@@ -16,9 +16,12 @@ pub(super) use self::{
     lists::{backends, services},
     trace::traced,
 };
-use crate::admin::report::{
-    BackendReport, DatapathReport, DnsReport, OperatorReport, ProviderReport, Resolution,
-    ServiceReport, StatusReport, Timestamp,
+use crate::{
+    admin::report::{
+        BackendReport, DatapathReport, DnsReport, OperatorReport, ProviderReport, Resolution,
+        ServiceReport, StatusReport, Timestamp,
+    },
+    purged::Purged,
 };
 
 /// The whole of `lb-agent status`. No lines or colours: it must read well through `grep`, too.
@@ -80,6 +83,21 @@ pub(super) fn resolution(answer: &Resolution) -> String {
         let kind = if addr.is_ipv4() { "A" } else { "AAAA" };
         format!("{lines}{name} {} IN {kind} {addr}\n", answer.ttl)
     })
+}
+
+/// What was answered to an order.
+pub(super) fn lines(lines: &[String]) -> String {
+    lines.iter().map(|line| plain(line) + "\n").collect()
+}
+
+/// What a purge removed; what it could not is told as an error.
+pub(super) fn purged(purged: &Purged) -> String {
+    let Purged { removed, failed } = purged;
+    if removed.is_empty() && failed.is_empty() {
+        return "nothing to remove\n".to_owned();
+    }
+    let removed = removed.iter().map(|item| format!("removed {item}\n"));
+    removed.collect()
 }
 
 /// Text from outside on one line, without anything that a terminal would obey.

@@ -289,16 +289,56 @@ fn purge_lists_what_it_removed() {
             ..Purged::default()
         })
     };
-    let (text, outcome) = execute_in(&dir, Command::Purge, removed);
+    let (text, outcome) = execute_in(&dir, Command::Purge(FormArgs::default()), removed);
     outcome.unwrap();
     assert_eq!(
         text,
         "removed pins under /sys/fs/bpf/x\nremoved address 169.254.53.53 on lo\n"
     );
     assert_eq!(
-        execute_in(&dir, Command::Purge, |_| Ok(Purged::default())).0,
+        execute_in(&dir, Command::Purge(FormArgs::default()), |_| Ok(
+            Purged::default()
+        ))
+        .0,
         "nothing to remove\n"
     );
+}
+
+#[test]
+fn purge_says_it_as_json_too() {
+    let dir = TempDir::new().unwrap();
+    let purge = |_: &Paths| {
+        Ok(Purged {
+            removed: vec!["pin a".to_owned()],
+            failed: vec!["pin b: busy".to_owned()],
+        })
+    };
+    let command = Command::Purge(FormArgs { json: true });
+    let (text, outcome) = execute_in(&dir, command, purge);
+    let said: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let expected = serde_json::json!({"removed": ["pin a"], "failed": ["pin b: busy"]});
+    assert_eq!(said, expected);
+    assert_eq!(outcome.unwrap_err().code(), EXIT_FAILED);
+}
+
+#[test]
+fn every_command_that_tells_something_has_a_form_for_programs() {
+    /// They draw, or print what is a file already.
+    const NONE: [&str; 4] = ["top", "capture", "completions", "man"];
+    let cli = <Cli as clap::CommandFactory>::command();
+    let without = cli
+        .get_subcommands()
+        .filter(|one| {
+            !one.get_arguments()
+                .any(|arg| arg.get_long() == Some("json"))
+        })
+        .map(clap::Command::get_name);
+    let without: std::collections::BTreeSet<_> = without.collect();
+    let mut none = std::collections::BTreeSet::from(NONE);
+    if cfg!(not(feature = "tui")) {
+        none.remove("top");
+    }
+    assert_eq!(without, none);
 }
 
 #[test]
@@ -310,7 +350,7 @@ fn purge_says_what_it_could_not_remove_after_what_it_did() {
             failed: vec!["/sys/fs/bpf/x/v1/LB_FLOWS: busy".to_owned()],
         })
     };
-    let (text, outcome) = execute_in(&dir, Command::Purge, purge);
+    let (text, outcome) = execute_in(&dir, Command::Purge(FormArgs::default()), purge);
     assert_eq!(text, "removed route unreachable 11.0.0.0/8\n");
     let error = outcome.unwrap_err();
     assert_eq!(error.code(), EXIT_FAILED);
@@ -321,7 +361,9 @@ fn purge_says_what_it_could_not_remove_after_what_it_did() {
 fn purge_does_not_pull_the_ground_from_under_a_running_agent() {
     let dir = TempDir::new().unwrap();
     let _agent = RunDir::claim(dir.path()).unwrap();
-    let error = execute_in(&dir, Command::Purge, no_purge).1.unwrap_err();
+    let error = execute_in(&dir, Command::Purge(FormArgs::default()), no_purge)
+        .1
+        .unwrap_err();
     assert!(error.to_string().contains("is at work on"), "{error}");
     assert_eq!(error.code(), EXIT_FAILED);
 }
@@ -336,5 +378,7 @@ fn no_agent_starts_while_purge_is_at_work() {
         ));
         Ok(Purged::default())
     };
-    execute_in(&dir, Command::Purge, purge).1.unwrap();
+    execute_in(&dir, Command::Purge(FormArgs::default()), purge)
+        .1
+        .unwrap();
 }

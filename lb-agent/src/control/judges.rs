@@ -12,7 +12,6 @@ use std::{
 use anyhow::Result;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
 
 use super::{
     ending::Ending,
@@ -117,7 +116,9 @@ impl Judges {
             self.operator.know_down(down.into_iter());
         }
         let obeyed = self.operator.obey(order, desired, Timestamp::now());
-        self.tell(order, obeyed.as_ref().err());
+        if obeyed.is_ok() {
+            self.tell(order);
+        }
         obeyed
     }
 
@@ -128,17 +129,14 @@ impl Judges {
         desired: &Desired,
     ) -> Result<BTreeSet<Member>, String> {
         let meant = self.operator.meant(&order.which, desired);
-        self.tell(order, meant.as_ref().err());
+        if meant.is_ok() {
+            self.tell(order);
+        }
         meant
     }
 
-    /// `why`: it was refused.
-    fn tell(&self, order: &Order, why: Option<&String>) {
-        if let Some(why) = why {
-            warn!(which = %order.which, act = ?order.act, why, "the operator's order was refused");
-            return;
-        }
-        info!(which = %order.which, act = ?order.act, deadline = order.deadline, "the operator's order");
+    /// To whoever looks at the latest changes; the log hears of it from those who know who gave it.
+    fn tell(&self, order: &Order) {
         self.since.events.push(Event {
             what: "the operator's order".to_owned(),
             service: order.which.service.clone(),
@@ -172,6 +170,11 @@ impl Judges {
             self.at.1,
         );
         self.slow = slow;
+    }
+
+    /// Addresses of backends that are on this node, as of the last look.
+    pub(super) fn locals(&self) -> &Arc<BTreeSet<IpAddr>> {
+        self.operator.locals()
     }
 
     /// What they say, as of the last look.

@@ -140,6 +140,8 @@ struct Control {
     /// How full the kernel's tables are, as of the last plan.
     fill: Vec<MapReport>,
     resync: Duration,
+    /// Nothing changed that is known of: what is not as wanted was not left so.
+    comparing: bool,
     /// To compare everything out of turn.
     asked: Asked,
     fixed: Fixed,
@@ -210,7 +212,9 @@ impl Control {
     async fn compare(&mut self) {
         self.planner.distrust();
         self.check_hops().await;
+        self.comparing = true;
         self.look_around(true).await;
+        self.comparing = false;
     }
 
     /// Takes a provider's word; true if something may have to be done.
@@ -253,7 +257,7 @@ impl Control {
     /// Brings everything in line. What fails is said in the log and the report and tried again at the
     /// next change or resync.
     async fn reconcile(&mut self) {
-        let mut failures = Vec::new();
+        let (mut failures, began) = (Vec::new(), Instant::now());
         let before = std::mem::take(&mut self.desired);
         self.policy.forbidden = &self.forbidden | &self.topology.own_addresses();
         let resolvers = self.published.dns_upstreams.load();
@@ -290,6 +294,7 @@ impl Control {
         if let Err(error) = self.holders.save() {
             failures.push(format!("{error:#}"));
         }
+        self.published.alive.work.services.note(began.elapsed());
         if let Err(error) = self.program(&desired, &held, &mut failures).await {
             failures.push(format!("{error:#}"));
         }
@@ -413,6 +418,8 @@ impl Control {
     ) -> Result<()> {
         let mut reach = self.hops.reach(&self.topology, &self.node.ifaces);
         self.judges.look(desired, &mut reach);
+        let alive = Arc::clone(&self.published.alive);
+        alive.work.locals.store(Arc::clone(self.judges.locals()));
         let voices = self.judges.voices();
         let mut want = wanted(desired, &self.topology, &self.node, &voices, &mut reach);
         if !desired.waiting.is_empty() {
@@ -440,7 +447,9 @@ impl Control {
         }
         let limits = self.datapath.limits();
         self.fill = report::fill(&want, &limits);
+        let began = Instant::now();
         let report = plan::reconcile(self.datapath.kernel(), &want, &limits, &mut self.planner)?;
+        alive.work.planned(began.elapsed(), &report, self.comparing);
         if report.applied > 0 {
             debug!(operations = report.applied, "kernel maps updated");
             self.changed.notify_one();
@@ -452,7 +461,9 @@ impl Control {
                 .into_iter()
                 .map(|(op, error)| format!("{op}: {error}")),
         );
+        let began = Instant::now();
         let changes = self.routes.sync(&want.vips, &self.pools).await?;
+        alive.work.routed(began.elapsed(), &changes, self.comparing);
         failures.extend(
             changes
                 .failed

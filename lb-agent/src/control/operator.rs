@@ -9,6 +9,7 @@ use std::{
     fs, io,
     net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -41,7 +42,7 @@ pub(super) struct Operator {
     path: PathBuf,
     words: Vec<Word>,
     /// Addresses of backends that are on this node.
-    locals: BTreeSet<IpAddr>,
+    locals: Arc<BTreeSet<IpAddr>>,
     /// Who is down by his checks.
     down: BTreeSet<(String, SocketAddr)>,
 }
@@ -77,7 +78,12 @@ impl Operator {
 
     /// Says which backends are on this node.
     pub(super) fn know_locals(&mut self, locals: BTreeSet<IpAddr>) {
-        self.locals = locals;
+        self.locals = Arc::new(locals);
+    }
+
+    /// Addresses of backends that are on this node.
+    pub(super) fn locals(&self) -> &Arc<BTreeSet<IpAddr>> {
+        &self.locals
     }
 
     /// Says who is down by his checks: whoever is to be checked no more stays so.

@@ -329,6 +329,7 @@ async fn set_up(parts: Parts) -> Result<Ready> {
         services: Arc::default(),
         changed,
         fill: Vec::new(),
+        comparing: false,
         fixed,
         published,
     };

@@ -136,6 +136,21 @@ impl Op {
         }
     }
 
+    /// Whether it is about whom packets are taken from, and for which destinations.
+    pub fn is_of_filters(&self) -> bool {
+        matches!(
+            self,
+            Self::PutAddress { .. }
+                | Self::PutSource(_)
+                | Self::PutListed { .. }
+                | Self::PutPeer(_)
+                | Self::DeleteAddress(_)
+                | Self::DeleteSource(_)
+                | Self::DeleteListed(_)
+                | Self::DeletePeer(_)
+        )
+    }
+
     /// Whether it only takes away.
     pub fn removes(&self) -> bool {
         matches!(

@@ -1,6 +1,9 @@
 //! Reads the kernel's state, plans, applies; goes on with what does not rest on a failed operation.
 
-use std::mem;
+use std::{
+    mem,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result, anyhow};
 
@@ -45,6 +48,10 @@ pub struct Planner {
 pub struct Report {
     /// Number of operations done.
     pub applied: usize,
+    /// Of these: on filters of destinations, sources and peers.
+    pub filters: usize,
+    /// How long those and what is derived from them took.
+    pub filtering: Duration,
     /// Operations that failed or were held back because another failed, and why.
     pub failed: Vec<(String, String)>,
     /// What was left out of the plan and why.
@@ -111,10 +118,12 @@ impl Planner {
         let mut plan = plan_with(known.state(), want, limits, memo);
         report.problems.append(&mut plan.problems);
         let made_room = carry_out(kernel, plan, known, report);
+        let began = Instant::now();
         if let Err(error) = kernel.finish(known.state()) {
             let failed = ("finish".to_owned(), format!("{error:#}"));
             report.failed.push(failed);
         }
+        report.filtering += began.elapsed();
         Ok(made_room)
     }
 }
@@ -169,6 +178,7 @@ fn carry_out(kernel: &mut dyn Kernel, plan: Plan, known: &mut Known, report: &mu
     let mut ops = plan.ops.into_iter().peekable();
     while let Some(first) = ops.next() {
         let kind = mem::discriminant(&first);
+        let (filters, began) = (first.is_of_filters(), Instant::now());
         let mut batch = vec![first];
         while let Some(op) = ops.next_if(|op| mem::discriminant(op) == kind) {
             batch.push(op);
@@ -187,11 +197,15 @@ fn carry_out(kernel: &mut dyn Kernel, plan: Plan, known: &mut Known, report: &mu
             match results.next().unwrap_or_else(|| Err(anyhow!("no result"))) {
                 Ok(()) => {
                     report.applied += 1;
+                    report.filters += usize::from(filters);
                     made_room |= op.removes();
                     guard.done(op);
                 }
                 Err(error) => report.failed.push((op.to_string(), format!("{error:#}"))),
             }
+        }
+        if filters {
+            report.filtering += began.elapsed();
         }
     }
     made_room

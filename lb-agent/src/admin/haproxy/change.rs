@@ -164,7 +164,7 @@ pub(super) async fn order(session: &Session, act: Act, which: Which) -> Result<(
         which,
         deadline: None,
     };
-    let done = session.admin.order(order).await;
+    let done = session.admin.order(order, &session.by).await;
     done.map_err(|(_, why)| Wrong(why))?;
     session.admin.stats.fresh().await;
     Ok(())

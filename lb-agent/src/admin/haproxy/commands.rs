@@ -2,6 +2,8 @@
 
 use std::{io, time::Duration};
 
+use tracing::warn;
+
 use super::{change, servers, session::Session, show};
 
 /// What may be done over a socket; each may do what those before it may.
@@ -32,8 +34,13 @@ impl<T: Into<String>> From<T> for Wrong {
     }
 }
 
+/// The answer to who may not do what he asks for.
+const DENIED: &str = "Permission denied";
+/// How the answer to what nobody knows begins.
+const UNKNOWN: &str = "Unknown command";
+
 /// The commands that there are, for `help` and for those who got one wrong.
-const COMMANDS: &str = "\
+pub(super) const COMMANDS: &str = "\
   add server <bk>/<srv> <addr>:<port> ...  : add a server to a backend, in maintenance mode
   clear counters [all]                    : reset max statistics counters
   del server <bk>/<srv>                   : remove a server that was added
@@ -57,7 +64,7 @@ const COMMANDS: &str = "\
   set timeout cli <delay>                 : change the timeout of this connection
   set weight <bk>/<srv> <weight>          : change a server's weight
   show backend                            : list backends
-  show info [json]                        : report information about the running process
+  show info [json|typed]                  : report information about the running process
   show servers conn [<backend>]           : dump server connections status
   show servers state [<backend>]          : dump volatile server information
   show sess                               : report the list of current flows
@@ -89,6 +96,10 @@ pub(super) async fn run(session: &mut Session, command: &str) -> io::Result<Repl
         }
         words => {
             if let Err(Wrong(text)) = answer(session, words).await? {
+                let why = text.lines().next().unwrap_or_default();
+                if why == DENIED || why.starts_with(UNKNOWN) {
+                    warn!(by = session.by, command = shown(words), "refused: {why}");
+                }
                 let end = if text.ends_with('\n') { "" } else { "\n" };
                 session.send(&format!("{text}{end}")).await?;
             }
@@ -111,7 +122,7 @@ async fn answer(session: &mut Session, words: &[&str]) -> io::Result<Result<(), 
         _ => Level::User,
     };
     if session.level < needed {
-        return Ok(Err("Permission denied".into()));
+        return Ok(Err(DENIED.into()));
     }
     let done = match words {
         ["help", ..] => {
@@ -123,6 +134,7 @@ async fn answer(session: &mut Session, words: &[&str]) -> io::Result<Result<(), 
             Ok(())
         }
         ["show", "info", "json", ..] => show::info_json(session).await?,
+        ["show", "info", "typed", ..] => show::info_typed(session).await?,
         ["show", "info"] => show::info(session).await?,
         ["show", "stat", rest @ ..] => show::stat(session, rest).await?,
         ["show", "backend"] => show::backend(session).await?,
@@ -201,19 +213,19 @@ pub(super) fn unknown(words: &[&str]) -> Wrong {
         let wanted: Vec<_> = missing.split(' ').collect();
         words.starts_with(&wanted)
     };
-    let shown: String = words
-        .join(" ")
-        .chars()
-        .filter(|c| !c.is_control())
-        .take(80)
-        .collect();
     let why = match MISSING.iter().find(known) {
-        Some(missing) => format!("Unknown command: lb-agent has no '{missing}'"),
-        None => format!("Unknown command: '{shown}'"),
+        Some(missing) => format!("{UNKNOWN}: lb-agent has no '{missing}'"),
+        None => format!("{UNKNOWN}: '{}'", shown(words)),
     };
     Wrong(format!(
         "{why}, but maybe one of the following ones is a better match:\n{COMMANDS}"
     ))
+}
+
+/// What was said, as far as it can be repeated.
+fn shown(words: &[&str]) -> String {
+    let text = words.join(" ");
+    text.chars().filter(|c| !c.is_control()).take(80).collect()
 }
 
 /// A time as HAProxy writes it: seconds, or with a unit.

@@ -39,6 +39,8 @@ pub(super) struct Session {
     pub(super) level: Level,
     pub(super) idle: Duration,
     pub(super) interactive: bool,
+    /// Who is at the other end.
+    pub(super) by: String,
     writer: OwnedWriteHalf,
 }
 
@@ -65,8 +67,13 @@ pub async fn serve(socket: StatsSocket, admin: Admin, stop: CancellationToken) -
             };
             let (admin, level) = (admin.clone(), socket.level);
             let talking = async move {
-                if let Err(error) = talk(stream, admin, level).await {
-                    debug!("a connection to the stats socket ended: {error}");
+                let by = who(&stream);
+                match talk(stream, admin, level, by.clone()).await {
+                    Ok(()) => {}
+                    Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                        warn!(by, "refused: {error}");
+                    }
+                    Err(error) => debug!(by, "a connection to the stats socket ended: {error}"),
                 }
                 drop(permit);
             };
@@ -77,7 +84,19 @@ pub async fn serve(socket: StatsSocket, admin: Admin, stop: CancellationToken) -
     Ok(())
 }
 
-async fn talk(stream: UnixStream, admin: Admin, level: Level) -> io::Result<()> {
+/// As the kernel knows the other end.
+fn who(stream: &UnixStream) -> String {
+    match stream.peer_cred() {
+        Ok(peer) => {
+            let pid = peer.pid().map(|pid| format!(", process {pid}"));
+            let pid = pid.unwrap_or_default();
+            format!("user {}{pid} at the stats socket", peer.uid())
+        }
+        Err(_) => "the stats socket".to_owned(),
+    }
+}
+
+async fn talk(stream: UnixStream, admin: Admin, level: Level, by: String) -> io::Result<()> {
     let (reader, writer) = stream.into_split();
     let mut reader = BufReader::new(reader);
     let mut session = Session {
@@ -85,6 +104,7 @@ async fn talk(stream: UnixStream, admin: Admin, level: Level) -> io::Result<()> 
         level,
         idle: IDLE,
         interactive: false,
+        by,
         writer,
     };
     loop {
@@ -118,7 +138,7 @@ async fn line(reader: &mut BufReader<OwnedReadHalf>, idle: Duration) -> io::Resu
     if bytes.last() != Some(&b'\n') && bytes.len() as u64 == LONGEST {
         return Err(io::Error::new(
             io::ErrorKind::InvalidData,
-            "the line is too long",
+            format!("a line of more than {LONGEST} bytes"),
         ));
     }
     let text = String::from_utf8_lossy(&bytes);

@@ -89,6 +89,24 @@ pub(super) async fn info_json(session: &mut Session) -> Answer {
     Ok(Ok(()))
 }
 
+/// A line for each fact: its place, name and process, where it comes from, its type and value.
+pub(super) async fn info_typed(session: &mut Session) -> Answer {
+    let sample = session.admin.stats.latest().await;
+    let facts = facts(&sample).into_iter().enumerate();
+    let text: String = facts
+        .map(|(place, (name, value))| {
+            // HAProxy's letters: a metric's gauge, or an output of the product, of the process.
+            let kind = match value.parse::<u64>() {
+                Ok(_) => "MGP:u64",
+                Err(_) => "POP:str",
+            };
+            format!("{place}.{name}.1:{kind}:{value}\n")
+        })
+        .collect();
+    session.send(&text).await?;
+    Ok(Ok(()))
+}
+
 pub(super) async fn version(session: &mut Session) -> Answer {
     let version = session
         .admin

@@ -167,6 +167,30 @@ mod tests {
     }
 
     #[test]
+    fn the_socket_is_given_to_its_group_before_that_may_open_it() {
+        use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+        let dir = tempfile::tempdir().unwrap();
+        let own = rustix::process::getegid().as_raw();
+        let place = |group: &str| Place {
+            mode: 0o660,
+            group: Some(group.to_owned()),
+            ..Place::default()
+        };
+        let socket = StatsSocket::open(&place(&own.to_string()), dir.path()).unwrap();
+        let made = fs::metadata(dir.path().join("stats.sock")).unwrap();
+        assert_eq!(made.gid(), own);
+        assert_eq!(made.permissions().mode() & 0o777, 0o660);
+        drop(socket);
+        let unknown = StatsSocket::open(&place("no-such-group"), dir.path()).unwrap_err();
+        let told = unknown.to_string();
+        assert!(told.contains("there is no group no-such-group"), "{told}");
+        assert!(
+            !dir.path().join("stats.sock").exists(),
+            "nobody gets in by chance"
+        );
+    }
+
+    #[test]
     fn the_socket_has_its_mode_and_replaces_only_what_nobody_answers_on() {
         use std::os::unix::fs::PermissionsExt as _;
         let dir = tempfile::tempdir().unwrap();

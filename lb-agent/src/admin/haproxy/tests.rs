@@ -71,6 +71,10 @@ impl Desk {
     fn ordered(&self) -> Vec<String> {
         self.running.ordered()
     }
+
+    fn logged(&self, parts: &[&str]) -> String {
+        self.running.logged(parts)
+    }
 }
 
 #[test]
@@ -324,6 +328,70 @@ fn after_prompt_it_goes_on_until_quit() {
     stream.write_all(b"quit\n").unwrap();
     assert_eq!(stream.read(&mut [0]).unwrap(), 0);
     assert_eq!(desk.ordered().len(), 1);
+}
+
+#[test]
+fn typed_facts_have_their_place_and_type() {
+    let desk = Desk::open(Level::User);
+    let text = desk.ask("show info typed");
+    assert!(text.starts_with("0.Name.1:POP:str:HAProxy\n"), "{text}");
+    assert!(text.contains("\n6.Pid.1:MGP:u64:42\n"), "{text}");
+    assert!(text.ends_with(":str:lb-agent 1.2.3\n\n"), "{text}");
+    assert_eq!(text.lines().count(), desk.ask("show info").lines().count());
+}
+
+/// The page for whoever comes from HAProxy.
+const COMING: &str = include_str!("../../../../docs/coming-from-haproxy.md");
+
+/// What it has in backticks.
+fn told() -> impl Iterator<Item = &'static str> {
+    COMING
+        .lines()
+        .flat_map(|line| line.split('`').skip(1).step_by(2))
+}
+
+#[test]
+fn the_docs_tell_what_every_column_means() {
+    let told: std::collections::BTreeSet<_> = told().collect();
+    for field in crate::admin::stats::csv::FIELDS {
+        assert!(told.contains(field), "{field}");
+    }
+}
+
+#[test]
+fn the_docs_tell_what_every_command_does() {
+    /// Without what stands for something, and what may be left out.
+    fn bare(command: &str) -> String {
+        let words = command.split_whitespace();
+        let fixed = words.filter(|word| !word.contains(['<', '>', '[', ']', '|', '.']));
+        fixed.collect::<Vec<_>>().join(" ")
+    }
+    let told: std::collections::BTreeSet<_> = told().map(bare).collect();
+    for line in commands::COMMANDS.lines() {
+        let (usage, _) = line.split_once(" :").unwrap();
+        assert!(told.contains(&bare(usage)), "{usage}");
+    }
+}
+
+#[test]
+fn the_log_tells_who_ordered_and_who_was_refused() {
+    let desk = Desk::open(Level::Admin);
+    let who = format!(
+        "user {}, process {} at the stats socket",
+        rustix::process::getuid().as_raw(),
+        std::process::id()
+    );
+    desk.ask("disable server web.x_80/10_0_0_1_80");
+    desk.logged(&["INFO", "the operator's order", &who, "maintenance"]);
+    desk.ask("dance \u{1b}[2J");
+    let line = desk.logged(&["WARN", &who, "refused: Unknown command: 'dance"]);
+    assert!(!line.contains('\u{1b}'), "{line:?}");
+    desk.ask(&"x".repeat(100_000));
+    desk.logged(&["WARN", &who, "refused: a line of more than 16384 bytes"]);
+    let desk = Desk::open(Level::User);
+    desk.ask("disable server web.x_80/10_0_0_1_80");
+    desk.logged(&["WARN", &who, "disable server", "refused: Permission denied"]);
+    assert_eq!(desk.ordered(), [""; 0]);
 }
 
 #[test]

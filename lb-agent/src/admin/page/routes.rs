@@ -1,7 +1,5 @@
 //! The page over HTTP: itself, its files, and its feed.
 
-use std::sync::Arc;
-
 use axum::{
     Extension, Router,
     extract::{Path, Query, State},
@@ -11,7 +9,7 @@ use axum::{
 };
 
 use super::{Head, POLICY, Since, asset, page};
-use crate::admin::{server::Admin, vips};
+use crate::admin::{server::Admin, vips, web::Place};
 
 /// Whether orders are taken over this listener at all; who may give them is asked when they do. Missing on the admin
 /// socket, where everybody may.
@@ -54,15 +52,17 @@ async fn live(
     State(admin): State<Admin>,
     Query(since): Query<Since>,
     orders: Option<Extension<Orders>>,
+    place: Place,
 ) -> Response {
     // Large ones are few at a time, as of all pages.
-    let Ok(permit) = Arc::clone(&admin.readers).acquire_owned().await else {
-        return StatusCode::SERVICE_UNAVAILABLE.into_response();
+    let reader = match admin.readers.enter(place).await {
+        Ok(reader) => reader,
+        Err(refused) => return *refused,
     };
     let head = head(orders.map(|orders| orders.0));
     let sample = admin.stats.latest().await;
     let answer = tokio::task::spawn_blocking(move || {
-        let _permit = permit;
+        let _reader = reader;
         admin.feed.answer(&sample, head, since)
     });
     match answer.await {

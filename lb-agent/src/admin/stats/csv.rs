@@ -426,16 +426,16 @@ fn server(back: Back<'_>) -> Row<'_> {
 
 fn checks<'a>(back: Back<'a>, row: &mut Row<'a>) {
     let one = back.backend;
-    if one.health.unchecked {
+    let Some(result) = back.check() else {
         return;
-    }
+    };
+    row[36] = text(result);
     if let Some(probe) = &one.health.probe {
         row[21] = Cell::Number(probe.failed);
-        row[36] = text(&probe.result);
         row[37] = known(probe.code.map(u64::from));
         row[38] = Cell::Number(probe.took_ms);
         row[56] = probe.why.as_deref().map_or(Cell::Empty, text);
-        row[65] = text(status::description(&probe.result));
+        row[65] = text(status::description(result));
         row[67] = Cell::Number(probe.rise.into());
         row[68] = Cell::Number(probe.fall.into());
         row[69] = known(status::check_health(one));
@@ -443,18 +443,10 @@ fn checks<'a>(back: Back<'a>, row: &mut Row<'a>) {
     }
     if let Some(check) = &back.front.service.probe {
         row[21] = Cell::Number(0);
-        row[36] = text("INI");
         row[67] = Cell::Number(check.rise.into());
         row[68] = Cell::Number(check.fall.into());
         return;
     }
     // What the orchestrator says, where it says something.
-    if one
-        .why
-        .as_deref()
-        .is_some_and(|why| why.starts_with("unhealthy"))
-    {
-        row[36] = text("PROCERR");
-        row[65] = text(status::description("PROCERR"));
-    }
+    row[65] = text(status::description(result));
 }

@@ -1,6 +1,9 @@
 //! Pure: what the numbers mean in HAProxy's words, once for all forms.
 
-use super::sample::{Proxy, Sample, Server};
+use super::{
+    sample::{Proxy, Sample, Server},
+    status,
+};
 use crate::admin::report::{BackendReport, BackendState, ServiceReport};
 
 /// A proxy with its service.
@@ -182,6 +185,11 @@ impl Back<'_> {
     /// `lastsess`, s.
     pub(crate) fn last_new(self) -> Option<i64> {
         self.server.load.last_new.seconds(self.front.sample.at)
+    }
+
+    /// `check_status`.
+    pub(crate) fn check(self) -> Option<&'static str> {
+        status::check(self.backend, self.front.service.probe.is_some())
     }
 
     /// `slim`.

@@ -9,6 +9,11 @@ pub(crate) const SERVER: [&str; 5] = ["UP", "DOWN", "MAINT", "DRAIN", "NOLB"];
 /// Every word that a frontend's and a backend's metric knows.
 pub(crate) const PROXY: [&str; 2] = ["UP", "DOWN"];
 
+/// Every result of a check, and what orchestrators say in the place of one.
+pub(crate) const CHECK: [&str; 9] = [
+    "INI", "L4OK", "L4CON", "L4TOUT", "L7OK", "L7STS", "L7RSP", "L7TOUT", "PROCERR",
+];
+
 /// A server's word without its fraction.
 pub(crate) fn word(backend: &BackendReport) -> &'static str {
     let why = backend.why.as_deref().unwrap_or_default();
@@ -62,6 +67,24 @@ pub(crate) fn check_health(backend: &BackendReport) -> Option<u64> {
         true => (rise + fall).saturating_sub(1 + against).max(rise),
         false => against.min(rise.saturating_sub(1)),
     })
+}
+
+/// The result of a server's last check, one of [`CHECK`]; `checked`: its service has it checked. `None`: nobody says how
+/// it is.
+pub(crate) fn check(backend: &BackendReport, checked: bool) -> Option<&'static str> {
+    let health = &backend.health;
+    if health.unchecked {
+        return None;
+    }
+    if let Some(probe) = &health.probe {
+        return CHECK.into_iter().find(|known| *known == probe.result);
+    }
+    let why = backend.why.as_deref().unwrap_or_default();
+    match (checked, why.starts_with("unhealthy")) {
+        (true, _) => Some("INI"),
+        (false, true) => Some("PROCERR"),
+        (false, false) => None,
+    }
 }
 
 /// HAProxy's sentence for a check's result.

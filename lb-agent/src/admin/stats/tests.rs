@@ -1,5 +1,7 @@
 //! All forms of one sample: they agree, they hold what HAProxy's readers need, and they are made in time.
 
+mod exported;
+
 use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use super::{

@@ -97,7 +97,11 @@ fn operation(page: &Page, generator: &mut SchemaGenerator) -> Value {
 }
 
 fn parameter(name: &str, what: &str) -> Value {
-    let place = if name == "{name}" { "path" } else { "query" };
+    let place = if name.starts_with('{') {
+        "path"
+    } else {
+        "query"
+    };
     json!({
         "name": name.trim_matches(['{', '}']), "in": place, "description": what,
         "required": place == "path", "schema": {"type": "string"},
@@ -136,7 +140,8 @@ fn a_server_answers_as_it_is_described() {
     let site = Site::open(|_| {});
     for page in &PAGES {
         let method = if page.is_order { "post" } else { "get" };
-        let target = format!("{}{}", page.path.replace("{name}", "page.css"), page.asked);
+        let path = page.path.replace("{name}", "page.css");
+        let target = format!("{}{}", path.replace("{registry}", "l4lb"), page.asked);
         let (head, body) = match page.is_order {
             true => site.post(&target, TOKEN, ""),
             false => site.get(&target, TOKEN),

@@ -94,7 +94,7 @@ const ORDER: Page = Page {
 };
 
 /// All of them.
-pub(super) const PAGES: [Page; 30] = [
+pub(super) const PAGES: [Page; 31] = [
     Page {
         path: "/v1/status",
         summary: "Everything that `lb-agent status` shows.",
@@ -300,6 +300,13 @@ pub(super) const PAGES: [Page; 30] = [
         path: "/metrics",
         summary: "For Prometheus, in its text format 0.0.4.",
         query: &[("scope", "whose series, by commas: docs/stats.md")],
+        ..PLAIN
+    },
+    Page {
+        path: "/v1/metrics/{registry}",
+        summary: "The metrics of DC/OS' layer 4 load balancer by its names, for Prometheus.",
+        query: &[("{registry}", "l4lb")],
+        refusals: &[(404, "another registry")],
         ..PLAIN
     },
     Page {

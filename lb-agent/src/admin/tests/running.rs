@@ -1,9 +1,10 @@
 //! A server over made-up services, on a thread of its own.
 
 use std::{
+    io,
     sync::{Arc, Mutex},
     thread::JoinHandle,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use arc_swap::ArcSwap;
@@ -17,11 +18,29 @@ use crate::admin::{
     stats::tests::{backend, service},
 };
 
+/// What is awaited is there within this time.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What was logged.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
 /// What serves until this is dropped.
 pub(in crate::admin) struct Running {
+    log: Log,
     orders: Arc<Mutex<Vec<String>>>,
     stop: CancellationToken,
     thread: Option<JoinHandle<()>>,
+}
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 impl Drop for Running {
@@ -58,7 +77,14 @@ impl Running {
     {
         let (stop, orders) = (CancellationToken::new(), Arc::default());
         let (stopped, noted) = (stop.clone(), Arc::clone(&orders));
+        let log = Log::default();
+        let lines = log.clone();
         let thread = std::thread::spawn(move || {
+            let subscriber = tracing_subscriber::fmt()
+                .with_ansi(false)
+                .with_writer(move || lines.clone())
+                .finish();
+            let _logged = tracing::subscriber::set_default(subscriber);
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()
@@ -74,6 +100,7 @@ impl Running {
             });
         });
         Self {
+            log,
             orders,
             stop,
             thread: Some(thread),
@@ -83,6 +110,23 @@ impl Running {
     /// What was ordered since the last call.
     pub(in crate::admin) fn ordered(&self) -> Vec<String> {
         std::mem::take(&mut self.orders.lock().unwrap())
+    }
+
+    /// Waits for a line of the log that has all of these in it.
+    pub(in crate::admin) fn logged(&self, parts: &[&str]) -> String {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let text = String::from_utf8_lossy(&self.log.0.lock().unwrap()).into_owned();
+            let mut lines = text.lines();
+            if let Some(line) = lines.find(|line| parts.iter().all(|part| line.contains(part))) {
+                return line.to_owned();
+            }
+            assert!(
+                Instant::now() < deadline,
+                "no line with {parts:?} in\n{text}"
+            );
+            std::thread::yield_now();
+        }
     }
 
     /// Ends it, and waits for its end.

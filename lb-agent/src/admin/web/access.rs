@@ -111,6 +111,14 @@ impl Access {
     }
 }
 
+/// Whose password the header `Authorization` brings, for the log.
+pub(super) fn user(header: &str) -> Option<String> {
+    let (_, value) = header.trim().split_once(' ')?;
+    let pair = STANDARD.decode(value.trim()).ok()?;
+    let pair = String::from_utf8(pair).ok()?;
+    Some(format!("user {}", pair.split_once(':')?.0))
+}
+
 /// A host without its port.
 fn without_port(host: &str) -> &str {
     match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {

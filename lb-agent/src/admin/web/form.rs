@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use axum::{
     body::Body,
-    extract::Request,
+    extract::{FromRequestParts as _, Request},
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 
+use super::client::By;
 use crate::admin::{
     orders::{Act, Forced, Named, Order, Which},
     server::Admin,
@@ -76,7 +77,11 @@ pub(super) async fn act(admin: &Admin, target: &str, request: Request) -> Respon
         .get::<MayWrite>()
         .is_none_or(|may| may.0);
     let outcome = match may {
-        true => obey(admin, request.into_body()).await,
+        true => {
+            let (mut parts, body) = request.into_parts();
+            let Ok(By(by)) = By::from_request_parts(&mut parts, &()).await;
+            obey(admin, body, &by).await
+        }
         false => Outcome::Denied,
     };
     let options = target.split(';').enumerate();
@@ -86,7 +91,7 @@ pub(super) async fn act(admin: &Admin, target: &str, request: Request) -> Respon
     (StatusCode::SEE_OTHER, [(header::LOCATION, location)]).into_response()
 }
 
-async fn obey(admin: &Admin, body: Body) -> Outcome {
+async fn obey(admin: &Admin, body: Body, by: &str) -> Outcome {
     let body = Limited::new(body, LONGEST).collect();
     let body = match tokio::time::timeout(READING, body).await {
         Ok(Ok(body)) => body.to_bytes(),
@@ -137,7 +142,7 @@ async fn obey(admin: &Admin, body: Body) -> Outcome {
                 which,
                 deadline: None,
             };
-            if admin.order(order).await.is_err() {
+            if admin.order(order, by).await.is_err() {
                 return Outcome::Failed;
             }
         }

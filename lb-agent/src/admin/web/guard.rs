@@ -11,7 +11,8 @@ use axum::{
 use tracing::warn;
 
 use super::{
-    access::{Access, Secret},
+    access::{Access, Secret, user},
+    client::Client,
     form::MayWrite,
     statistics::form_of,
 };
@@ -19,6 +20,8 @@ use crate::admin::page::Orders;
 
 /// Who brings a wrong secret waits so long for the answer.
 const WRONG: Duration = Duration::from_millis(500);
+/// The longest body that an order may have, though it is not read, bytes.
+const BODY: u64 = 16 * 1_024;
 /// Without a secret for these, too: a balancer before the node asks them.
 const OPEN: [&str; 3] = ["/healthz", "/readyz", "/_haproxy_health_check"];
 /// They show what clients send, or make the kernel work: as good as a write.
@@ -45,10 +48,13 @@ enum Refused {
     Secret,
     /// It is wrong, whatever the client does; a sentence.
     Not(&'static str),
+    /// It brings more than anybody reads.
+    TooLong,
 }
 
 const NO_SECRET: &str = "nothing can be changed over TCP here, and no single flow be seen: lb-agent was started without \
                          --admin-token-file and --admin-users-file. The admin socket and the commands of lb-agent do it\n";
+const TOO_LONG: &str = "an order is in the query: nobody reads so long a body\n";
 const FOREIGN_HOST: &str = "the request names a host that this node is not known by; if it is, give lb-agent \
                             --admin-hosts with the name\n";
 const CROSS_SITE: &str = "a page of another site must not do this\n";
@@ -66,18 +72,37 @@ pub(super) async fn guard(
     }
     let secret = guard.secret(request.headers());
     if secret == Secret::Wrong {
-        warn!(peer = %ends.peer, path, "a wrong token or password");
+        warn!(peer = %ends.peer, path, "refused: a wrong token or password");
         tokio::time::sleep(WRONG).await;
         return dressed(unauthorized());
     }
+    let who = match secret {
+        Secret::Token => Some("the token".to_owned()),
+        Secret::Password => request
+            .headers()
+            .get(header::AUTHORIZATION)
+            .and_then(|value| user(value.to_str().ok()?)),
+        Secret::Missing | Secret::Wrong => None,
+    };
     match guard.judge(&request, secret, ends) {
         Ok(may) => {
             let extensions = request.extensions_mut();
+            extensions.insert(Client {
+                peer: ends.peer,
+                who,
+            });
             extensions.insert(MayWrite(may));
             extensions.insert(Orders(guard.access.is_possible()));
             dressed(next.run(request).await)
         }
-        Err(Refused::Secret) => dressed(unauthorized()),
+        Err(Refused::Secret) => {
+            warn!(peer = %ends.peer, path, method = %request.method(), "refused: no token or password");
+            dressed(unauthorized())
+        }
+        Err(Refused::TooLong) => {
+            warn!(peer = %ends.peer, path, "refused: {}", TOO_LONG.trim_end());
+            dressed((StatusCode::PAYLOAD_TOO_LARGE, TOO_LONG).into_response())
+        }
         Err(Refused::Not(why)) => {
             warn!(peer = %ends.peer, path, method = %request.method(), "refused: {}", why.trim_end());
             dressed((StatusCode::FORBIDDEN, why).into_response())
@@ -114,14 +139,18 @@ impl Guard {
         if !ours && by_browser && (writes || ends.local.ip().is_loopback()) {
             return Err(Refused::Not(FOREIGN_HOST));
         }
-        let known = matches!(secret, Secret::Token | Secret::Password);
-        if known {
-            return Ok(true);
-        }
         let is_form = || {
             let target = request.uri().path_and_query();
             target.is_some_and(|target| form_of(target.as_str()).is_some())
         };
+        let known = matches!(secret, Secret::Token | Secret::Password);
+        if known {
+            // A form's body is read, and judged then.
+            return match writes && is_long(headers) && !is_form() {
+                true => Err(Refused::TooLong),
+                false => Ok(true),
+            };
+        }
         if writes || DEEP.contains(&path) {
             return match self.access.is_possible() {
                 true => Err(Refused::Secret),
@@ -153,6 +182,13 @@ impl Guard {
             _ => Err(Refused::Not(CROSS_SITE)),
         }
     }
+}
+
+/// Whether a body comes that is longer than any order, or of an unknown length.
+fn is_long(headers: &HeaderMap) -> bool {
+    let length = text(headers, header::CONTENT_LENGTH);
+    headers.contains_key(header::TRANSFER_ENCODING)
+        || length.is_some_and(|text| text.parse().is_ok_and(|length: u64| length > BODY))
 }
 
 /// What is not text counts as something that nothing equals.

@@ -34,7 +34,7 @@ use super::{
 /// Connections at a time.
 const CONNECTIONS: usize = 512;
 /// Connections of one address at a time, so that one client does not keep out all others.
-const OF_ONE: usize = 256;
+const OF_ONE: usize = 64;
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 128;
 /// A request's head must be here within this time, and so must the next one on a connection that stays open.
@@ -221,7 +221,7 @@ async fn accept(
             }
         };
         let Some(place) = counted.place(peer.ip().to_canonical()) else {
-            debug!(%peer, "too many connections of one address");
+            warn!(%peer, "refused: more than {OF_ONE} connections of one address");
             continue;
         };
         let Ok(local) = stream.local_addr() else {
@@ -231,7 +231,7 @@ async fn accept(
         let router = router.clone().layer(Extension(ends));
         let certificate = certificate.clone();
         let connection = async move {
-            let talking = talk(stream, certificate, router);
+            let talking = talk(stream, peer, certificate, router);
             if tokio::time::timeout(LONGEST, talking).await.is_err() {
                 debug!(%peer, "the connection has lived long enough");
             }
@@ -241,20 +241,25 @@ async fn accept(
     }
 }
 
-async fn talk(stream: TcpStream, certificate: Option<Arc<Certificate>>, router: Router) {
+async fn talk(
+    stream: TcpStream,
+    peer: SocketAddr,
+    certificate: Option<Arc<Certificate>>,
+    router: Router,
+) {
     let _ = stream.set_nodelay(true);
     let Some(certificate) = certificate else {
-        return converse(stream, router).await;
+        return converse(stream, peer, router).await;
     };
     let acceptor = TlsAcceptor::from(certificate.current());
     match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
-        Ok(Ok(stream)) => converse(stream, router).await,
-        Ok(Err(error)) => debug!("a TLS handshake failed: {error}"),
-        Err(_) => debug!("a TLS handshake took too long"),
+        Ok(Ok(stream)) => converse(stream, peer, router).await,
+        Ok(Err(error)) => warn!(%peer, "refused: a TLS handshake failed: {error}"),
+        Err(_) => warn!(%peer, "refused: a TLS handshake took too long"),
     }
 }
 
-async fn converse(stream: impl AsyncRead + AsyncWrite + Unpin, router: Router) {
+async fn converse(stream: impl AsyncRead + AsyncWrite + Unpin, peer: SocketAddr, router: Router) {
     let stream = TokioIo::new(Patience::new(stream, STALLED));
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -262,7 +267,11 @@ async fn converse(stream: impl AsyncRead + AsyncWrite + Unpin, router: Router) {
         .max_buf_size(LARGEST_HEAD)
         .max_headers(MOST_HEADERS)
         .serve_connection(stream, TowerToHyperService::new(router));
-    if let Err(error) = served.await {
-        debug!("a connection to the admin port ended: {error}");
+    match served.await {
+        Ok(()) => {}
+        Err(error) if error.is_parse() => {
+            warn!(%peer, "refused: no HTTP request, or too much of one: {error}");
+        }
+        Err(error) => debug!(%peer, "a connection to the admin port ended: {error}"),
     }
 }

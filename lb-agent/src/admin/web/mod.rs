@@ -3,17 +3,20 @@
 #![forbid(unsafe_code)]
 
 mod access;
+mod client;
 mod form;
 mod guard;
 mod listen;
 mod pages;
 mod patience;
+mod readers;
 mod statistics;
 mod tls;
 
 #[cfg(test)]
 pub(super) mod tests;
 
+pub(crate) use self::client::COMMAND;
 #[cfg(test)]
 pub(super) use self::pages::{Events, History, OPENAPI};
 pub use self::{
@@ -22,6 +25,8 @@ pub use self::{
     tls::Certificate,
 };
 pub(super) use self::{
+    client::{By, Place},
     form::{which, whole},
-    pages::{READERS, routes},
+    pages::routes,
+    readers::Readers,
 };

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::atomic::Ordering};
 use axum::{
     Json, Router,
     body::Body,
-    extract::{Query, RawQuery, State},
+    extract::{Path, Query, RawQuery, State},
     http::{StatusCode, header},
     response::{IntoResponse, Response},
     routing::{get, post},
@@ -13,7 +13,7 @@ use axum::{
 use futures_util::stream;
 use serde::{Deserialize, Serialize};
 
-use super::statistics;
+use super::{client::Place, statistics};
 use crate::admin::{
     report::Timestamp,
     server::Admin,
@@ -21,7 +21,7 @@ use crate::admin::{
         Event, Point, Sample,
         fields::Front,
         json,
-        metrics::{Pieces, Scope},
+        metrics::{Pieces, Scope, l4lb},
     },
     vips::ZONE,
 };
@@ -30,14 +30,14 @@ use crate::admin::{
 const TURN: u64 = 60_000;
 /// A sample that is older means that nobody samples, ms.
 const STALE: u64 = 60_000;
+/// Its text format.
+const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// A page is handed on in pieces of this size, bytes.
 const PIECE: usize = 64 * 1_024;
 /// A page up to this size is sent with its length, bytes.
 const WHOLE: usize = 256 * 1_024;
 /// Whoever takes longer to read a page is cut off, s.
 const READING: std::time::Duration = std::time::Duration::from_secs(120);
-/// Long pages that are sent at a time: each holds a sample.
-pub(in crate::admin) const READERS: usize = 16;
 
 /// What the pages are, for programs.
 pub(in crate::admin) const OPENAPI: &str = include_str!("../../../../docs/openapi.json");
@@ -49,6 +49,7 @@ pub(in crate::admin) fn routes() -> Router<Admin> {
         .route("/_haproxy_health_check", get(healthy))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
+        .route("/v1/metrics/{registry}", get(registry))
         .route("/v1/stats", get(stats))
         .route("/v1/events", get(events))
         .route("/v1/history", get(history))
@@ -212,7 +213,7 @@ async fn history(State(admin): State<Admin>, Query(of): Query<Of>) -> Response {
     }
 }
 
-async fn stats(State(admin): State<Admin>) -> Response {
+async fn stats(State(admin): State<Admin>, place: Place) -> Response {
     let mut next = 0;
     let piece = move |sample: &Sample, out: &mut String| {
         if next == 0 {
@@ -233,27 +234,39 @@ async fn stats(State(admin): State<Admin>) -> Response {
             }
         }
     };
-    send(&admin, "application/json", piece).await
+    send(&admin, place, "application/json", piece).await
 }
 
-async fn metrics(State(admin): State<Admin>, RawQuery(query): RawQuery) -> Response {
+/// As dcos-net answers at `/v1/metrics/l4lb`; of its registries this is the one that there is here.
+async fn registry(State(admin): State<Admin>, Path(name): Path<String>) -> Response {
+    if name != "l4lb" {
+        return (StatusCode::NOT_FOUND, "Unknown Registry").into_response();
+    }
+    let sample = admin.stats.latest().await;
+    let text = l4lb::page(&sample, &admin.alive.work);
+    ([(header::CONTENT_TYPE, PROMETHEUS)], text).into_response()
+}
+
+async fn metrics(State(admin): State<Admin>, place: Place, RawQuery(query): RawQuery) -> Response {
     let sample = admin.stats.latest().await;
     let scope = Scope::read(query.as_deref().unwrap_or_default(), &sample);
     let mut pieces = Pieces::new(scope);
     let piece = move |sample: &Sample, out: &mut String| pieces.next(sample, out);
-    send(&admin, "text/plain; version=0.0.4; charset=utf-8", piece).await
+    send(&admin, place, PROMETHEUS, piece).await
 }
 
-/// Sends the latest sample in pieces; `piece` appends the next one, and says whether more may come.
+/// Sends the latest sample in pieces; `piece` appends the next one, and says whether more may come. `place`: of whoever
+/// reads it.
 pub(super) async fn send(
     admin: &Admin,
+    place: Place,
     kind: &'static str,
     mut piece: impl FnMut(&Sample, &mut String) -> bool + Send + 'static,
 ) -> Response {
     let kind = [(header::CONTENT_TYPE, kind)];
-    // Where too many read too slowly, the latest wait: each of them holds a sample.
-    let Ok(permit) = std::sync::Arc::clone(&admin.readers).acquire_owned().await else {
-        return StatusCode::SERVICE_UNAVAILABLE.into_response();
+    let reader = match admin.readers.enter(place).await {
+        Ok(reader) => reader,
+        Err(refused) => return *refused,
     };
     let sample = admin.stats.latest().await;
     let mut first = String::new();
@@ -267,14 +280,14 @@ pub(super) async fn send(
     }
     let deadline = std::time::Instant::now() + READING;
     let rest = stream::unfold(
-        (first, true, piece, sample, permit),
-        move |(mut text, more, mut piece, sample, permit)| async move {
+        (first, true, piece, sample, reader),
+        move |(mut text, more, mut piece, sample, reader)| async move {
             if text.is_empty() && !more {
                 return None;
             }
             if std::time::Instant::now() > deadline {
                 let late = std::io::Error::from(std::io::ErrorKind::TimedOut);
-                return Some((Err(late), (String::new(), false, piece, sample, permit)));
+                return Some((Err(late), (String::new(), false, piece, sample, reader)));
             }
             let mut more = more;
             while more && text.len() < PIECE {
@@ -282,7 +295,7 @@ pub(super) async fn send(
             }
             tokio::task::consume_budget().await;
             let bytes = bytes::Bytes::from(std::mem::take(&mut text));
-            Some((Ok(bytes), (text, more, piece, sample, permit)))
+            Some((Ok(bytes), (text, more, piece, sample, reader)))
         },
     );
     (kind, Body::from_stream(rest)).into_response()

@@ -1,12 +1,12 @@
 //! The statistics page and its other forms, by the rules of HAProxy: the raw target decides.
 
 use axum::{
-    extract::{Request, State},
+    extract::{FromRequestParts as _, Request, State},
     http::{Method, StatusCode, Uri},
     response::{IntoResponse, Response},
 };
 
-use super::{form, pages::send};
+use super::{client::Place, form, pages::send};
 use crate::admin::{
     page::{self, Orders},
     server::Admin,
@@ -41,9 +41,11 @@ pub(super) async fn page(State(admin): State<Admin>, request: Request) -> Respon
         _ => return StatusCode::METHOD_NOT_ALLOWED.into_response(),
     }
     let wish = wish_of(&target);
+    let (mut parts, _) = request.into_parts();
+    let Ok(place) = Place::from_request_parts(&mut parts, &()).await;
     match form {
         Form::Html => {
-            let orders = request.extensions().get::<Orders>().copied();
+            let orders = parts.extensions.get::<Orders>().copied();
             page::show(admin, orders, target).await
         }
         Form::Csv => {
@@ -59,7 +61,7 @@ pub(super) async fn page(State(admin): State<Admin>, request: Request) -> Respon
                     true
                 })
             };
-            send(&admin, "text/plain", piece).await
+            send(&admin, place, "text/plain", piece).await
         }
         Form::Json => {
             let (mut next, mut empty) = (0, true);
@@ -83,7 +85,7 @@ pub(super) async fn page(State(admin): State<Admin>, request: Request) -> Respon
                 }
                 true
             };
-            send(&admin, "application/json", piece).await
+            send(&admin, place, "application/json", piece).await
         }
     }
 }

@@ -1,5 +1,7 @@
 //! The pages over TCP: who gets what, and what becomes of those who misbehave.
 
+mod bounds;
+mod csv;
 mod health;
 mod tls;
 
@@ -108,6 +110,10 @@ impl Site {
     fn ordered(&self) -> Vec<String> {
         self.running.ordered()
     }
+
+    fn logged(&self, parts: &[&str]) -> String {
+        self.running.logged(parts)
+    }
 }
 
 fn status(answer: &(String, String)) -> &str {
@@ -131,6 +137,7 @@ fn everybody_may_read_and_nobody_write_without_a_secret() {
         "/;csv",
         "/haproxy?stats;json",
         "/metrics",
+        "/v1/metrics/l4lb",
         "/v1/stats",
         "/v1/events",
         "/v1/status",
@@ -157,6 +164,8 @@ fn everybody_may_read_and_nobody_write_without_a_secret() {
     }
     assert_eq!(site.get("/_haproxy_getpids", "").1, "42\n");
     assert_eq!(status(&site.get("/nothing", "")), "404");
+    let answer = site.get("/v1/metrics/mesos", "");
+    assert_eq!((status(&answer), &*answer.1), ("404", "Unknown Registry"));
     assert_eq!(status(&site.send(b"DELETE / HTTP/1.0\r\n\r\n")), "401");
     assert_eq!(
         status(&site.post("/v1/drain?backend=10.0.0.1:80", "", "")),

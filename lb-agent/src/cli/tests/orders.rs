@@ -66,6 +66,25 @@ fn an_order_is_posted_and_what_then_holds_is_printed() {
         assert_eq!(agent.join().unwrap(), request);
         std::fs::remove_file(dir.path().join(SOCKET_NAME)).unwrap();
     }
+    for args in [
+        &["drain", "a"][..],
+        &["maint", "--node"],
+        &["ready", "a"],
+        &["weight", "a", "7"],
+        &["health", "a", "up"],
+        &["reset", "a"],
+        &["resync"],
+    ] {
+        let agent = answer_once(&dir, ok(&["one", "two"]));
+        let args = [args, &["--json"]].concat();
+        let command = parse(&args).unwrap().command.unwrap();
+        let (text, outcome) = execute_in(&dir, command, no_purge);
+        outcome.unwrap();
+        let said: Vec<String> = serde_json::from_str(&text).unwrap();
+        assert_eq!(said, ["one", "two"], "{args:?}");
+        agent.join().unwrap();
+        std::fs::remove_file(dir.path().join(SOCKET_NAME)).unwrap();
+    }
     let missing = mistake(&["drain"]);
     assert!(missing.starts_with("<BACKEND> is missing"), "{missing}");
     assert!(mistake(&["weight", "a", "257"]).contains("257"));

@@ -1,5 +1,6 @@
 //! Precedence, defaults, and every sentence that refuses a setting.
 
+mod admin;
 mod docker;
 mod ecs;
 mod etcd;

@@ -38,7 +38,10 @@ pub(super) enum Value<L: Level> {
     /// Of a second.
     Micros(fn(L::At<'_>) -> Option<u64>),
     /// 1 for the one that it is, 0 for the others.
-    State(fn(L::At<'_>) -> &'static str, &'static [&'static str]),
+    State(
+        fn(L::At<'_>) -> Option<&'static str>,
+        &'static [&'static str],
+    ),
 }
 use Value::{Micros, Millis, Number, Signed, State};
 
@@ -93,7 +96,9 @@ impl<L: Level> Family<L> {
                 }
             }
             State(value, words) => {
-                let is = value(of);
+                let Some(is) = value(of) else {
+                    return;
+                };
                 for word in words {
                     match labels {
                         [proxy] => {

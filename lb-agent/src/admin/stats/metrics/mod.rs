@@ -4,6 +4,7 @@
 //! millions of lines, and so it is made and sent in pieces, of which none is kept.
 
 mod haproxy;
+pub(crate) mod l4lb;
 mod own;
 mod proxies;
 mod servers;

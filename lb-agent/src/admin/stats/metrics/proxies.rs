@@ -17,7 +17,7 @@ pub(super) const FRONTEND: &[Family<OfFront>] = &[
         "Whether it takes new flows",
         Gauge,
         State(
-            |f| if f.service.stopped { "DOWN" } else { "UP" },
+            |f| Some(if f.service.stopped { "DOWN" } else { "UP" }),
             &status::PROXY,
         ),
     ),
@@ -119,7 +119,7 @@ pub(super) const BACKEND: &[Family<OfFront>] = &[
         "haproxy_backend_status",
         "Whether a backend takes new flows",
         Gauge,
-        State(|f| f.pool_status(), &status::PROXY),
+        State(|f| Some(f.pool_status()), &status::PROXY),
     ),
     family(
         "haproxy_backend_active_servers",

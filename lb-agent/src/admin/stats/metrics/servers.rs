@@ -16,7 +16,7 @@ pub(super) const SERVER: &[Family<OfBack>] = &[
         "haproxy_server_status",
         "The state that it is in",
         Gauge,
-        State(|b| status::word(b.backend), &status::SERVER),
+        State(|b| Some(status::word(b.backend)), &status::SERVER),
     ),
     family(
         "haproxy_server_current_sessions",
@@ -115,6 +115,12 @@ pub(super) const SERVER: &[Family<OfBack>] = &[
         Number(|b| Some(b.backend.declared.weight.into())),
     ),
     family(
+        "haproxy_server_check_status",
+        "Result of the last check; missing where nothing says how it is",
+        Gauge,
+        State(|b| b.check(), &status::CHECK),
+    ),
+    family(
         "haproxy_server_check_failures_total",
         "Checks that failed",
         Counter,
@@ -179,5 +185,23 @@ pub(super) const SERVER: &[Family<OfBack>] = &[
         "Mean time from SYN to SYN-ACK of the latest handshakes",
         Gauge,
         Micros(|b| b.server.load.connect_us),
+    ),
+    family(
+        "haproxy_server_max_connect_time_seconds",
+        "The highest of these means",
+        Gauge,
+        Micros(|b| b.server.load.connect_us_max),
+    ),
+    family(
+        "haproxy_server_current_queue",
+        "There is no queue",
+        Gauge,
+        Number(|_| Some(0)),
+    ),
+    family(
+        "haproxy_server_max_queue",
+        "There is no queue",
+        Gauge,
+        Number(|_| Some(0)),
     ),
 ];

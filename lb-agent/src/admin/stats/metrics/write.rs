@@ -18,6 +18,8 @@ pub(super) enum Kind {
     Counter,
     /// Counts by size.
     Histogram,
+    /// How often, and how much together.
+    Summary,
 }
 
 // === impl Writer ===
@@ -33,6 +35,7 @@ impl<'a> Writer<'a> {
             Kind::Gauge => "gauge",
             Kind::Counter => "counter",
             Kind::Histogram => "histogram",
+            Kind::Summary => "summary",
         };
         for part in [
             "# HELP ",

@@ -1,0 +1,147 @@
+//! What is refused is in the log, and nobody takes the places of all others.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use base64::Engine as _;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use socket2::{Domain, SockAddr, Socket, Type};
+
+use super::*;
+
+/// So many idle connections of one client.
+const MANY: usize = 2_000;
+
+/// Asks as another client.
+fn connect_from(from: Ipv4Addr, to: SocketAddr) -> TcpStream {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    let own = SocketAddr::new(IpAddr::V4(from), 0);
+    socket.bind(&SockAddr::from(own)).unwrap();
+    socket.connect(&SockAddr::from(to)).unwrap();
+    let stream = TcpStream::from(socket);
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream
+}
+
+/// Lets this process have as many files open as it may.
+fn raise_limit() {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    let most = Rlimit {
+        current: maximum,
+        maximum,
+    };
+    setrlimit(Resource::Nofile, most).unwrap();
+}
+
+#[test]
+fn a_refusal_is_in_the_log_with_who_and_why() {
+    let site = Site::open(|_| {});
+    let drain = "/v1/drain?backend=10.0.0.1:80";
+    let own = "peer=127.0.0.1:";
+    site.post(drain, "", "");
+    site.logged(&["WARN", own, "/v1/drain", "refused: no token or password"]);
+    site.post(drain, "Authorization: Bearer no\r\n", "");
+    site.logged(&[
+        "WARN",
+        own,
+        "/v1/drain",
+        "refused: a wrong token or password",
+    ]);
+    site.get("/v1/flows", "");
+    site.logged(&["WARN", own, "/v1/flows", "refused: no token or password"]);
+    site.send(b"nonsense\r\n\r\n");
+    site.logged(&["WARN", own, "refused: no HTTP request"]);
+    site.send(format!("GET / HTTP/1.1\r\nA: {}\r\n\r\n", "a".repeat(100_000)).as_bytes());
+    site.logged(&["WARN", own, "refused: no HTTP request", "too large"]);
+    let foreign = "Origin: http://evil.example\r\nHost: n1\r\n";
+    site.post(drain, foreign, "");
+    site.logged(&["WARN", own, "refused: a page of another site"]);
+    assert_eq!(site.ordered(), [""; 0]);
+}
+
+#[test]
+fn an_order_is_in_the_log_with_who_gave_it() {
+    let site = Site::open(|_| {});
+    let password = base64::engine::general_purpose::STANDARD.encode("ann:word");
+    let password = format!("Authorization: Basic {password}\r\n");
+    let drain = "/v1/drain?backend=10.0.0.1:80&deadline=5";
+    site.post(drain, TOKEN, "");
+    let done = "the operator's order";
+    site.logged(&[
+        "INFO",
+        done,
+        "the token at 127.0.0.1:",
+        "drain",
+        "10.0.0.1:80",
+    ]);
+    site.post(drain, &password, "");
+    site.logged(&["INFO", done, "user ann at 127.0.0.1:", "deadline=5"]);
+    let form = "s=10_0_0_1_80&action=maint&b=web.x_80";
+    site.post("/haproxy?stats", &password, form);
+    site.logged(&["INFO", done, "user ann at 127.0.0.1:", "maintenance"]);
+    site.post("/v1/weight?backend=10.0.0.1:80&weight=13", TOKEN, "");
+    let refused = "the operator's order was refused";
+    site.logged(&["WARN", refused, "the token at", "weight 13", "no such luck"]);
+}
+
+#[test]
+fn one_client_with_thousands_of_idle_connections_keeps_no_other_out() {
+    raise_limit();
+    let site = Site::open(|_| {});
+    let idle: Vec<_> = (0..MANY).map(|_| TcpStream::connect(site.at)).collect();
+    let mut other = connect_from(Ipv4Addr::new(127, 0, 0, 2), site.at);
+    let asked = Instant::now();
+    other.write_all(b"GET /healthz HTTP/1.0\r\n\r\n").unwrap();
+    let mut text = String::new();
+    other.read_to_string(&mut text).unwrap();
+    assert!(text.starts_with("HTTP/1.0 200"), "{text}");
+    // Sooner than the idle ones are cut off.
+    assert!(
+        asked.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        asked.elapsed()
+    );
+    assert_eq!(idle.iter().filter(|one| one.is_ok()).count(), MANY);
+    site.logged(&["WARN", "peer=127.0.0.1:", "connections of one address"]);
+}
+
+#[test]
+fn an_order_waits_for_no_body_and_takes_no_long_one() {
+    let site = Site::open(|_| {});
+    let orders = [
+        "drain",
+        "maintenance",
+        "health",
+        "reset",
+        "ready",
+        "weight",
+        "resync",
+    ];
+    for order in orders {
+        let query = match order {
+            "health" => "?backend=10.0.0.1:80&state=up",
+            "weight" => "?backend=10.0.0.1:80&weight=3",
+            "resync" => "",
+            _ => "?backend=10.0.0.1:80",
+        };
+        let begin = |headers: &str| format!("POST /v1/{order}{query} HTTP/1.0\r\n{headers}\r\n");
+        let slow = site.send(begin(&format!("{TOKEN}Content-Length: 10\r\n")).as_bytes());
+        assert_eq!(status(&slow), "200", "{order}: a body that never comes");
+        site.ordered();
+        for long in [
+            "Content-Length: 1000000000000",
+            "Transfer-Encoding: chunked",
+        ] {
+            // HTTP/1.0 has no chunks.
+            let head = format!(
+                "POST /v1/{order}{query} HTTP/1.1\r\nHost: n1\r\nConnection: close\r\n{TOKEN}{long}\r\n\r\n"
+            );
+            let answer = site.send(head.as_bytes());
+            assert_eq!(status(&answer), "413", "{order} {long}: {answer:?}");
+            let nobody = site.send(head.replace(TOKEN, "").as_bytes());
+            assert_eq!(status(&nobody), "401", "{order} {long}: {nobody:?}");
+        }
+        assert_eq!(site.ordered(), [""; 0], "{order}");
+    }
+    site.logged(&["WARN", "refused: an order is in the query"]);
+    assert_eq!(status(&site.get("/healthz", "")), "200");
+}
