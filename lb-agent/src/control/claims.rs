@@ -37,10 +37,11 @@ impl Agreement {
         let Some(claims) = &mut self.claims else {
             return;
         };
+        allocator.share();
         let first = claims.view.wait_for(|view| view.tried);
         if tokio::time::timeout(patience, first).await.is_err() {
             warn!(
-                "etcd does not answer yet; names get this node's own choice of address meanwhile"
+                "etcd does not answer yet; new names get their first address if it is free, the others wait"
             );
         }
         self.take(allocator);
@@ -81,14 +82,16 @@ impl Agreement {
         }
     }
 
-    /// Asks for the addresses of the names in use, where nobody did yet.
+    /// Asks for the addresses of the names in use, and for those that names wait for, where nobody did yet.
     pub(super) fn claim(&self, names: &BTreeMap<VipName, NameAddresses>, allocator: &Allocator) {
         let Some(claims) = &self.claims else { return };
         let wanted = names.keys().flat_map(|name| {
             let address = |family| Some(((name.clone(), family), allocator.address(name, family)?));
             Family::ALL.into_iter().filter_map(address)
         });
-        let wanted: BTreeMap<_, _> = wanted.collect();
+        let pending = allocator.pending().iter();
+        let pending = pending.map(|(key, addr)| (key.clone(), *addr));
+        let wanted: BTreeMap<_, _> = wanted.chain(pending).collect();
         claims.wanted.send_if_modified(|before| {
             let news = **before != wanted;
             if news {
@@ -170,5 +173,30 @@ mod tests {
         assert_eq!(allocator.address(&key.0, key.1), Some(addr("11.0.0.9")));
         let trouble = agreement.trouble();
         assert!(trouble[0].starts_with("1 addresses that"), "{trouble:?}");
+    }
+
+    #[tokio::test]
+    async fn a_name_that_must_probe_has_its_address_claimed_before_it_gets_it() {
+        let (claims, view, wanted) = etcd::channels();
+        let mut agreement = Agreement::new(Some(claims));
+        let mut allocator = Allocator::new(Pools::default(), Leases::default());
+        view.send_modify(|view| view.tried = true);
+        agreement.begin(&mut allocator).await;
+        let asked = ["svc1265.marathon", "svc4703.marathon"].map(|of| (Family::V4, name(of)));
+        let asked = BTreeSet::from(asked);
+        allocator.allocate(&asked, &BTreeSet::new());
+        agreement.claim(&BTreeMap::new(), &allocator);
+        let key = (name("svc4703.marathon"), Family::V4);
+        let second = addr("11.29.210.67");
+        assert_eq!(allocator.address(&key.0, key.1), None);
+        assert_eq!(wanted.borrow().get(&key), Some(&second));
+
+        let mut shared = Shared::default();
+        shared.add(key.0.clone(), second);
+        view.send_modify(|view| view.shared = Some(Arc::new(shared)));
+        agreement.changed().await;
+        agreement.take(&mut allocator);
+        allocator.allocate(&asked, &BTreeSet::new());
+        assert_eq!(allocator.address(&key.0, key.1), Some(second));
     }
 }

@@ -469,6 +469,7 @@ impl Control {
             &self.failures,
         );
         report.operator = self.judges.report();
+        report.addresses_pending = self.allocator.pending().len();
         report.datapath.maps.clone_from(&self.fill);
         self.published.status.store(Arc::new(report));
     }

@@ -209,7 +209,7 @@ async fn attempt(
         Err(failure) => Err((
             failure.kind,
             format!(
-                "addresses are not claimed in etcd, so nodes may differ about names that collide: {failure}"
+                "addresses are not claimed in etcd, so new names that collide wait for one: {failure}"
             ),
         )),
     }
