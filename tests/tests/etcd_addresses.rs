@@ -25,7 +25,10 @@ fn services(names: &[&str]) -> String {
     let each = names.iter().map(|name| {
         format!("- {{name: {name}, framework: marathon, port: 80, backends: ['10.77.0.11:80']}}\n")
     });
-    format!("services:\n{}", each.collect::<String>())
+    match names {
+        [] => "services: []\n".to_owned(),
+        _ => format!("services:\n{}", each.collect::<String>()),
+    }
 }
 
 /// Two nodes that read files of their own, beside an etcd that may be down.
@@ -105,6 +108,18 @@ impl Pair {
             warning.contains(&format!("VIP {name}.marathon"))
                 && warning.contains(&format!("{SECOND} is given to it once"))
         })
+    }
+
+    /// What `lb-agent release` of a node prints, and whether it did so.
+    fn release(&self, node: usize, name: &str) -> (String, bool) {
+        let agent = self.topology.purge_argv(node).expect("an agent")[0].clone();
+        let run = self.topology.nodes[node].dir().join("run");
+        let run = run.display().to_string();
+        let name = format!("{name}.marathon");
+        let ended = self.topology.nodes[node].run(&[&agent, "release", &name, "--run-dir", &run]);
+        let ended = ended.expect("it runs");
+        let released = ended.stdout.contains("is released");
+        (format!("{}{}", ended.stdout, ended.stderr), released)
     }
 
     /// What DNS of a node answers, at once.
@@ -188,4 +203,37 @@ fn without_etcd_a_name_that_collides_waits_and_has_the_agreed_address_when_it_co
     pair.topology.start_agent(MASTER).expect("an agent");
     pair.topology.agent_answers(MASTER).expect("it answers");
     assert_eq!(pair.vip(MASTER, NAMES[1]), agreed[1]);
+}
+
+#[test]
+fn the_operator_gives_back_the_address_of_a_name_that_nobody_serves() {
+    let pair = Pair::up(true);
+    wait_until("both are claimed", PATIENCE, || {
+        !pair.holder(FIRST).is_empty() && !pair.holder(SECOND).is_empty()
+    })
+    .expect("claims");
+    let moved = pair.holder(SECOND);
+    let of = |name: &&str| moved == format!("{name}.marathon");
+    let second = NAMES.into_iter().find(of).expect("one of both");
+    let node = if second == NAMES[0] { ONE } else { OTHER };
+    assert_eq!(pair.vip(node, second).to_string(), SECOND);
+    let (said, released) = pair.release(node, second);
+    assert!(!released && said.contains("is in use"), "{said}");
+
+    pair.write(node, &[]);
+    wait_until("nobody serves it", PATIENCE, || {
+        pair.answer(node, second).is_empty()
+    })
+    .expect("it is gone from DNS");
+    assert_eq!(pair.holder(SECOND), moved, "its address is kept");
+    let (said, released) = pair.release(node, second);
+    assert!(released && said.contains(SECOND), "{said}");
+    assert_eq!(pair.holder(SECOND), "");
+    let key = format!("/lb-agent/vips/ipv4/{second}.marathon");
+    let held = pair.etcd.get(pair.topology.master(), &key);
+    assert_eq!(held.expect("an answer"), "");
+    wait_until("the node heard of it", PATIENCE, || {
+        pair.release(node, second).0.contains("no address is kept")
+    })
+    .expect("there is nothing left to release");
 }

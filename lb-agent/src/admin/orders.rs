@@ -33,6 +33,8 @@ pub enum Act {
     Limit(u32),
     /// Whether a service takes new flows.
     Open(bool),
+    /// The address of a name that nobody is behind is given to another one.
+    Release,
 }
 
 /// Health in the operator's words.
@@ -185,6 +187,7 @@ impl fmt::Display for Act {
             Self::Limit(flows) => write!(f, "limit {flows}"),
             Self::Open(true) => f.write_str("open"),
             Self::Open(false) => f.write_str("stop"),
+            Self::Release => f.write_str("release"),
         }
     }
 }

@@ -125,6 +125,14 @@ pub enum Command {
     ///
     /// Those of clients end at their next packet, sockets of this node's own processes at once.
     Reset(WhichArgs),
+    /// Give back the address of a name that has no backends any more, so that another name may have it
+    ///
+    /// A name keeps its address for ever otherwise, and who declared it first. With --etcd it is given back there, too;
+    /// nodes that know the name from before keep it for themselves until they are told the same.
+    Release {
+        /// The name; its zone may be left out, as in redis.marathon
+        name: String,
+    },
     /// Have the agent read every orchestrator and file anew, and compare the kernel with them, now
     ///
     /// It does so every `--resync` seconds by itself; SIGHUP has the same effect.
@@ -290,6 +298,10 @@ fn execute(
         Command::Weight(args) => orders::order(socket, "/v1/weight", &args.query(), out),
         Command::Health(args) => orders::order(socket, "/v1/health", &args.query(), out),
         Command::Reset(which) => orders::order(socket, "/v1/reset", &which.query(), out),
+        Command::Release { name } => {
+            let query = vec![("name", name.clone())];
+            orders::order(socket, "/v1/release", &query, out)
+        }
         Command::Resync => orders::order(socket, "/v1/resync", &Vec::new(), out),
         #[cfg(feature = "tui")]
         Command::Top(args) => top::top(socket, args),

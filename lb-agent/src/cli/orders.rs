@@ -1,4 +1,4 @@
-//! `drain`, `maintenance`, `ready`, `weight`, `health` and `reset`.
+//! `drain`, `maintenance`, `ready`, `weight`, `health`, `reset` and `release`.
 
 use std::{io::Write, path::Path};
 

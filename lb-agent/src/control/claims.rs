@@ -1,7 +1,8 @@
 //! The agreement with other nodes about the addresses of names, as far as there is one.
 
-use std::{collections::BTreeMap, future::pending, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, future::pending, net::IpAddr, sync::Arc, time::Duration};
 
+use tokio::sync::oneshot;
 use tracing::{info, warn};
 
 use crate::{
@@ -12,6 +13,9 @@ use crate::{
 
 /// How long a start waits for what others agreed on, before it gives addresses of its own.
 const AT_START: Duration = Duration::from_secs(1);
+
+/// How it ended in etcd.
+pub(super) type Told = oneshot::Receiver<Result<(), String>>;
 
 /// With the other nodes; without etcd there is none.
 pub(super) struct Agreement {
@@ -101,6 +105,41 @@ impl Agreement {
         });
     }
 
+    /// Whether the nodes agreed on an address of the name.
+    pub(super) fn holds(&self, name: &VipName) -> bool {
+        !self.agreed(name).is_empty()
+    }
+
+    fn agreed(&self, name: &VipName) -> Vec<IpAddr> {
+        let view = self.claims.as_ref().map(|claims| claims.view.borrow());
+        let shared = view.as_ref().and_then(|view| view.shared.as_ref());
+        let address = |family| shared?.address(name, family);
+        Family::ALL.into_iter().filter_map(address).collect()
+    }
+
+    /// Has the addresses on which the nodes agreed given back; how that ended is told later. `None`: there are none.
+    ///
+    /// # Errors
+    ///
+    /// Too much is under way, or what is agreed is not known.
+    pub(super) fn release(&self, name: &VipName) -> Result<Option<Told>, String> {
+        let Some(claims) = &self.claims else {
+            return Ok(None);
+        };
+        if claims.view.borrow().shared.is_none() {
+            return Err("etcd was not read yet".to_owned());
+        }
+        let addrs = self.agreed(name);
+        if addrs.is_empty() {
+            return Ok(None);
+        }
+        let (answer, answered) = oneshot::channel();
+        match claims.releases.try_send((name.clone(), addrs, answer)) {
+            Ok(()) => Ok(Some(answered)),
+            Err(_) => Err("other names are given back at this moment".to_owned()),
+        }
+    }
+
     /// Why nodes may not agree.
     pub(super) fn trouble(&self) -> Vec<String> {
         let claims = self.claims.iter();
@@ -138,7 +177,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_start_waits_for_the_first_reading_but_not_long() {
-        let (claims, view, _wanted) = etcd::channels();
+        let (claims, etcd::Ends { view, .. }) = etcd::channels();
         let mut agreement = Agreement::new(Some(claims));
         let mut allocator = Allocator::new(Pools::default(), Leases::default());
         let patience = Duration::from_millis(20);
@@ -154,7 +193,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_agreed_is_taken_and_what_is_in_use_is_claimed() {
-        let (claims, view, wanted) = etcd::channels();
+        let (claims, etcd::Ends { view, wanted, .. }) = etcd::channels();
         let mut agreement = Agreement::new(Some(claims));
         let mut allocator = Allocator::new(Pools::default(), Leases::default());
         let asked: BTreeSet<_> = [(Family::V4, name("redis.marathon"))].into();
@@ -177,7 +216,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_name_that_must_probe_has_its_address_claimed_before_it_gets_it() {
-        let (claims, view, wanted) = etcd::channels();
+        let (claims, etcd::Ends { view, wanted, .. }) = etcd::channels();
         let mut agreement = Agreement::new(Some(claims));
         let mut allocator = Allocator::new(Pools::default(), Leases::default());
         view.send_modify(|view| view.tried = true);

@@ -18,6 +18,7 @@ mod orphans;
 mod owners;
 mod providers;
 mod purge;
+mod release;
 mod report;
 mod resets;
 mod signals;
@@ -310,6 +311,10 @@ impl Control {
         let order = match order {
             Some((order, answer)) if order.act == Act::Reset => {
                 return self.reset(&order, answer);
+            }
+            Some((order, answer)) if order.act == Act::Release => {
+                let name = order.which.service.unwrap_or_default();
+                return self.release(&name, answer).await;
             }
             order => order,
         };

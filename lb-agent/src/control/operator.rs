@@ -195,7 +195,7 @@ impl Operator {
                 self.word(which, now).unchecked = Some(down);
             }
             Act::Limit(flows) => self.word(which, now).limit = Some(flows),
-            Act::Reset | Act::Open(_) => return Err(not_for(order)),
+            Act::Reset | Act::Release | Act::Open(_) => return Err(not_for(order)),
         }
         self.keep(before)?;
         Ok(self.told(desired, &meant))

@@ -74,10 +74,9 @@ pub(super) fn start_providers(
             });
         }
         let tx = started.one(settings.id());
-        let (ours, view, wanted) = provider::etcd::channels();
+        let (ours, ends) = provider::etcd::channels();
         claims = Some(ours);
-        let asked = again.listen();
-        tokio::spawn(provider::etcd::run(settings, tx, view, wanted, asked));
+        tokio::spawn(provider::etcd::run(settings, tx, ends, again.listen()));
     }
     #[cfg(feature = "ecs")]
     if let Some(ecs) = &config.ecs {

@@ -94,7 +94,7 @@ const ORDER: Page = Page {
 };
 
 /// All of them.
-pub(super) const PAGES: [Page; 30] = [
+pub(super) const PAGES: [Page; 31] = [
     Page {
         path: "/v1/status",
         summary: "Everything that `lb-agent status` shows.",
@@ -227,6 +227,13 @@ pub(super) const PAGES: [Page; 30] = [
         summary: "Reset the connections that a backend has now; the answer says how many they were.",
         query: &[BACKEND, NODE, SERVICE],
         asked: "?backend=10.0.0.1:80",
+        ..ORDER
+    },
+    Page {
+        path: "/v1/release",
+        summary: "Give back the address of a name that has no backends; the answer says which it was.",
+        query: &[("name", "the name, with its zone or without")],
+        asked: "?name=web.marathon",
         ..ORDER
     },
     Page {

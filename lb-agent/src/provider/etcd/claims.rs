@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
 use tokio::{
-    sync::watch,
+    sync::{mpsc, oneshot, watch},
     time::{Instant, sleep},
 };
 
@@ -16,7 +16,7 @@ use super::{
     client::{Client, Kind},
     config::EtcdConfig,
     mirror::Mirror,
-    wire::{ClaimAnswer, ClaimRequest},
+    wire::{ClaimAnswer, ClaimRequest, ReleaseRequest},
 };
 use crate::{
     provider::{Problem, backoff::Backoff},
@@ -31,6 +31,9 @@ const DENIED: Duration = Duration::from_secs(60);
 
 /// The addresses that a node has for the names it serves.
 pub type Wanted = Arc<BTreeMap<(VipName, Family), IpAddr>>;
+
+/// A name that is to have no address any more, those that it has, and who is told how that ended.
+pub type Release = (VipName, Vec<IpAddr>, oneshot::Sender<Result<(), String>>);
 
 /// What is known of the agreement.
 #[derive(Clone, Debug, Default)]
@@ -186,6 +189,35 @@ fn missing(wanted: &Wanted, view: &View) -> Vec<(VipName, IpAddr)> {
         .collect()
 }
 
+/// The keys of a claim and what they say.
+fn entries(prefix: &str, name: &VipName, addr: IpAddr) -> [(String, String); 2] {
+    let of_name = format!("{prefix}{}{name}", folder(Family::of(addr)));
+    let of_addr = format!("{prefix}{ADDRESSES}{addr}");
+    [(of_name, addr.to_string()), (of_addr, name.to_string())]
+}
+
+/// Gives addresses back, one name after the other.
+pub(super) async fn release(
+    client: Arc<Client>,
+    prefix: String,
+    mut releases: mpsc::Receiver<Release>,
+) {
+    while let Some((name, addrs, answer)) = releases.recv().await {
+        let pairs = addrs.iter().flat_map(|addr| entries(&prefix, &name, *addr));
+        let request = ReleaseRequest::new(&pairs.collect::<Vec<_>>());
+        let told: Result<ClaimAnswer, _> = client.post("v3/kv/txn", &request).await;
+        let outcome = match told {
+            Ok(ClaimAnswer { succeeded: true }) => Ok(()),
+            Ok(ClaimAnswer { succeeded: false }) => {
+                Err("its claim was changed meanwhile".to_owned())
+            }
+            Err(failure) => Err(failure.to_string()),
+        };
+        // Who ordered may have gone meanwhile.
+        let _ = answer.send(outcome);
+    }
+}
+
 /// One claim. That another was first is no failure: the watch tells who.
 async fn attempt(
     client: &Client,
@@ -193,13 +225,7 @@ async fn attempt(
     name: &VipName,
     addr: IpAddr,
 ) -> Result<(), (Kind, String)> {
-    let request = ClaimRequest::new([
-        (
-            format!("{prefix}{}{name}", folder(Family::of(addr))),
-            addr.to_string(),
-        ),
-        (format!("{prefix}{ADDRESSES}{addr}"), name.to_string()),
-    ]);
+    let request = ClaimRequest::new(entries(prefix, name, addr));
     let answer: Result<ClaimAnswer, _> = client.post("v3/kv/txn", &request).await;
     match answer {
         Ok(ClaimAnswer { succeeded }) => {

@@ -23,7 +23,7 @@ use std::{sync::Arc, time::SystemTime};
 use tokio::sync::{mpsc, watch};
 
 pub use self::{
-    claims::{View, Wanted},
+    claims::{Release, View, Wanted},
     config::{EtcdConfig, Login, Timings},
 };
 use self::{client::Client, watcher::Watcher};
@@ -36,16 +36,31 @@ pub struct Claims {
     pub view: watch::Receiver<View>,
     /// The addresses that this node has for names.
     pub wanted: watch::Sender<Wanted>,
+    /// Names whose addresses are given back.
+    pub releases: mpsc::Sender<Release>,
 }
 
+/// The provider's ends of [`Claims`].
+#[derive(Debug)]
+pub struct Ends {
+    /// What is agreed.
+    pub view: watch::Sender<View>,
+    /// What is to be claimed.
+    pub wanted: watch::Receiver<Wanted>,
+    /// What is to be given back.
+    pub releases: mpsc::Receiver<Release>,
+}
+
+/// Names that may wait to be given back.
+const RELEASES: usize = 4;
+
 /// Reads etcd for ever; ends when `tx` is closed. The update's provider is [`EtcdConfig::id`].
-pub async fn run(
-    config: EtcdConfig,
-    tx: mpsc::Sender<Update>,
-    view: watch::Sender<View>,
-    wanted: watch::Receiver<Wanted>,
-    asked: Asked,
-) {
+pub async fn run(config: EtcdConfig, tx: mpsc::Sender<Update>, ends: Ends, asked: Asked) {
+    let Ends {
+        view,
+        wanted,
+        releases,
+    } = ends;
     let client = match Client::new(&config) {
         Ok(client) => Arc::new(client),
         Err(why) => {
@@ -68,15 +83,29 @@ pub async fn run(
         Arc::clone(&view),
     );
     let claims = tokio::spawn(claims);
+    let releases = claims::release(Arc::clone(&client), config.prefix.clone(), releases);
+    let releases = tokio::spawn(releases);
     Watcher::new(client, &config, &tx, &view, asked)
         .watch()
         .await;
     claims.abort();
+    releases.abort();
 }
 
 /// What connects the agent's own addresses with those in etcd.
-pub fn channels() -> (Claims, watch::Sender<View>, watch::Receiver<Wanted>) {
+pub fn channels() -> (Claims, Ends) {
     let (view_tx, view) = watch::channel(View::default());
     let (wanted, wanted_rx) = watch::channel(Wanted::default());
-    (Claims { view, wanted }, view_tx, wanted_rx)
+    let (releases, releases_rx) = mpsc::channel(RELEASES);
+    let ours = Claims {
+        view,
+        wanted,
+        releases,
+    };
+    let theirs = Ends {
+        view: view_tx,
+        wanted: wanted_rx,
+        releases: releases_rx,
+    };
+    (ours, theirs)
 }

@@ -145,7 +145,32 @@ struct KeyAndValue {
     value: Bytes,
 }
 
-/// Its answer.
+/// `/v3/kv/txn`: removes all keys if each says what it is thought to say.
+#[derive(Serialize)]
+pub(super) struct ReleaseRequest {
+    compare: Vec<Says>,
+    success: Vec<Delete>,
+}
+
+#[derive(Serialize)]
+struct Says {
+    key: Bytes,
+    target: &'static str,
+    result: &'static str,
+    value: Bytes,
+}
+
+#[derive(Serialize)]
+struct Delete {
+    request_delete_range: Key,
+}
+
+#[derive(Serialize)]
+struct Key {
+    key: Bytes,
+}
+
+/// The answer to either.
 #[derive(Debug, Deserialize)]
 pub(super) struct ClaimAnswer {
     #[serde(default)]
@@ -172,6 +197,29 @@ impl ClaimRequest {
         Self {
             compare: pairs.each_ref().map(absent),
             success: pairs.each_ref().map(put),
+        }
+    }
+}
+
+// === impl ReleaseRequest ===
+
+impl ReleaseRequest {
+    /// Keys and what they say.
+    pub(super) fn new(pairs: &[(String, String)]) -> Self {
+        let says = |(key, value): &(String, String)| Says {
+            key: key.as_str().into(),
+            target: "VALUE",
+            result: "EQUAL",
+            value: value.as_str().into(),
+        };
+        let delete = |(key, _): &(String, String)| Delete {
+            request_delete_range: Key {
+                key: key.as_str().into(),
+            },
+        };
+        Self {
+            compare: pairs.iter().map(says).collect(),
+            success: pairs.iter().map(delete).collect(),
         }
     }
 }

@@ -43,9 +43,9 @@ fn config(servers: &[&Server]) -> EtcdConfig {
 
 fn watch_by(config: EtcdConfig) -> Watched {
     let (tx, rx) = mpsc::channel(64);
-    let (claims, view, wanted) = channels();
+    let (claims, ends) = channels();
     let again = Again::default();
-    let task = tokio::spawn(run(config, tx, view, wanted, again.listen()));
+    let task = tokio::spawn(run(config, tx, ends, again.listen()));
     Watched {
         rx,
         claims,
@@ -293,6 +293,35 @@ async fn a_free_address_is_claimed_and_another_is_learnt() {
     );
     assert_eq!(server.get("/lb/vips/ipv4/b.m").as_deref(), Some("11.0.0.2"));
     assert_eq!(server.get("/lb/vips/ipv4/c.m"), None);
+}
+
+#[tokio::test]
+async fn both_keys_of_a_name_are_removed_at_once_or_neither_is() {
+    let server = Server::start().await;
+    for (name, addr) in [("a.m", "11.0.0.1"), ("b.m", "11.0.0.2")] {
+        server.put(&format!("/lb/vips/ipv4/{name}"), addr);
+        server.put(&format!("/lb/addresses/{addr}"), name);
+    }
+    let mut watched = watch_by(config(&[&server]));
+    watched.until(&[]).await;
+    let release = async |name, addr: &str| {
+        let (answer, answered) = tokio::sync::oneshot::channel();
+        let name = VipName::from_canonical(name).unwrap();
+        let release = (name, vec![addr.parse::<IpAddr>().unwrap()], answer);
+        watched.claims.releases.send(release).await.unwrap();
+        answered.await.unwrap()
+    };
+    assert_eq!(release("a.m", "11.0.0.1").await, Ok(()));
+    assert_eq!(server.get("/lb/vips/ipv4/a.m"), None);
+    assert_eq!(server.get("/lb/addresses/11.0.0.1"), None);
+    // By now another name has the address.
+    server.put("/lb/addresses/11.0.0.2", "c.m");
+    let why = release("b.m", "11.0.0.2").await.unwrap_err();
+    assert!(why.contains("changed meanwhile"), "{why}");
+    assert_eq!(server.get("/lb/vips/ipv4/b.m").as_deref(), Some("11.0.0.2"));
+    server.store().read_only = true;
+    let why = release("b.m", "11.0.0.2").await.unwrap_err();
+    assert!(why.contains("permission denied"), "{why}");
 }
 
 #[tokio::test]
