@@ -1,5 +1,6 @@
 //! Desired state: named services, ports, backends with state and weight.
 
+mod backends;
 mod check;
 mod desired;
 mod drain;

@@ -14,6 +14,7 @@ mod made;
 mod modes;
 mod names;
 mod operator;
+mod orchestrators;
 mod orphans;
 mod owners;
 mod providers;
@@ -32,7 +33,7 @@ mod web;
 
 use std::{
     collections::BTreeSet,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{Ipv4Addr, SocketAddr},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -65,6 +66,7 @@ use claims::Agreement;
 use external::{Ground, Holders};
 use hops::Hops;
 use judges::Judges;
+use orchestrators::Foreign;
 use owners::Owners;
 use report::Fixed;
 use resets::Reset;
@@ -109,7 +111,7 @@ struct Control {
     lease_file: LeaseFile,
     policy: Policy,
     /// Addresses that no IP VIP may be, besides the node's own.
-    forbidden: BTreeSet<IpAddr>,
+    foreign: Foreign,
     /// Clients that get DNS answers; `None`: the connected prefixes.
     dns_allow: Option<Vec<IpNet>>,
     /// Kept on `lo` for DNS.
@@ -256,7 +258,7 @@ impl Control {
     async fn reconcile(&mut self) {
         let mut failures = Vec::new();
         let before = std::mem::take(&mut self.desired);
-        self.policy.forbidden = &self.forbidden | &self.topology.own_addresses();
+        self.policy.forbidden = &self.foreign.addresses() | &self.topology.own_addresses();
         let resolvers = self.published.dns_upstreams.load();
         let resolvers = resolvers.iter().map(SocketAddr::ip);
         self.policy.forbidden.extend(resolvers);

@@ -1,6 +1,6 @@
 //! Starts the providers that the configuration names.
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::net::IpAddr;
 
 use anyhow::{Error, Result};
 use tokio::sync::mpsc;
@@ -131,23 +131,6 @@ async fn forward(id: ProviderId, mut from: mpsc::Receiver<Update>, to: mpsc::Sen
             return;
         }
     }
-}
-
-/// Resolvers and orchestrators that are known by address.
-pub(super) fn forbidden(config: &Config) -> BTreeSet<IpAddr> {
-    let marathon = config.marathon.iter().flat_map(|marathon| &marathon.urls);
-    let etcd = config.etcd.iter().flat_map(|etcd| &etcd.urls);
-    let ecs = config.ecs.iter().filter_map(|ecs| ecs.endpoint.as_ref());
-    let urls = marathon.chain(etcd).chain(ecs);
-    let orchestrators =
-        urls.filter_map(|url| url.host_str()?.trim_matches(['[', ']']).parse().ok());
-    let dns = config.dns.iter();
-    let dns = dns.flat_map(|dns| {
-        dns.sockets()
-            .into_iter()
-            .chain(dns.upstreams.clone().unwrap_or_default())
-    });
-    orchestrators.chain(dns.map(|addr| addr.ip())).collect()
 }
 
 fn auth(auth: &MarathonAuth) -> Result<Auth> {
