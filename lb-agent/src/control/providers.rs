@@ -33,6 +33,7 @@ pub(super) fn start_providers(
         let mut settings = provider::marathon::MarathonConfig::new(marathon.urls.clone());
         settings.framework.clone_from(&marathon.framework);
         settings.ca_file.clone_from(&marathon.ca_file);
+        settings.timings.silence = marathon.stream_timeout;
         settings.edge = Edge {
             groups: marathon.groups.iter().cloned().collect(),
             strict: marathon.strict_mode,
