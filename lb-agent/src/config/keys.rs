@@ -221,7 +221,7 @@ pub(crate) const DNS_DOMAIN: Key = many(
     DNS,
     "dns-domain",
     "DOMAIN",
-    "Domain in which the names that containers ask for (VIRTUAL_HOST, lb.vip) are answered with their VIPs; its other \
+    "Domain in which the names that services ask for (VIRTUAL_HOST, lb.vip, HAPROXY_n_VHOST) are answered with their VIPs; its other \
      names are forwarded",
 );
 pub(crate) const DNS_CLUSTER_KEY: Key = one(

@@ -38,6 +38,11 @@ pub(super) fn start_providers(
             groups: marathon.groups.iter().cloned().collect(),
             strict: marathon.strict_mode,
             skipped: marathon.skipped.iter().cloned().collect(),
+            domains: config
+                .dns
+                .iter()
+                .flat_map(|dns| dns.domains.clone())
+                .collect(),
         };
         settings.auth = auth(&marathon.auth)?;
         // Events tell what changes, and reading everything is work for Marathon: every other time is enough.
