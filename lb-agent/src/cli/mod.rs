@@ -107,7 +107,7 @@ pub enum Command {
     /// Give a backend no new connections; those that it has go on
     ///
     /// This wins over what its orchestrator says and outlives the agent, until `lb-agent ready`. It is this node's
-    /// alone: say it on every node that sends to the backend.
+    /// alone: say it on every node that sends to the backend. With --node and --etcd all nodes hear of it.
     Drain(OutArgs),
     /// As `drain`, but shown as maintenance
     #[command(visible_alias = "maint")]

@@ -7,7 +7,7 @@ use tracing::{info, warn};
 
 use crate::{
     catalog::NameAddresses,
-    provider::etcd::Claims,
+    provider::etcd::{Claims, Nodes, OwnDrain},
     vip::{Allocator, Family, VipName},
 };
 
@@ -105,6 +105,25 @@ impl Agreement {
         });
     }
 
+    /// Nodes that drain, this one included.
+    pub(super) fn drained(&self) -> Arc<Nodes> {
+        let claims = self.claims.as_ref();
+        claims.map_or_else(Arc::default, |claims| {
+            Arc::clone(&claims.view.borrow().drained)
+        })
+    }
+
+    /// Has the others know whether this node drains.
+    pub(super) fn tell_drain(&self, own: OwnDrain) {
+        let Some(claims) = &self.claims else { return };
+        let own = Some(own);
+        claims.own_drain.send_if_modified(|before| {
+            let news = *before != own;
+            *before = own;
+            news
+        });
+    }
+
     /// Whether the nodes agreed on an address of the name.
     pub(super) fn holds(&self, name: &VipName) -> bool {
         !self.agreed(name).is_empty()
@@ -144,7 +163,11 @@ impl Agreement {
     pub(super) fn trouble(&self) -> Vec<String> {
         let claims = self.claims.iter();
         let mut all: Vec<String> = claims
-            .filter_map(|claims| claims.view.borrow().trouble.clone())
+            .flat_map(|claims| {
+                let view = claims.view.borrow();
+                [view.trouble.clone(), view.untold.clone()]
+            })
+            .flatten()
             .collect();
         if self.outside > 0 {
             all.push(format!(

@@ -30,6 +30,7 @@ use crate::{
     config::Config,
     health::{Latests, Monitor, Verdicts},
     plan::{KernelState, Reach, Wanted},
+    provider::etcd::{Nodes, OwnDrain},
 };
 
 /// Orders that may wait.
@@ -167,6 +168,19 @@ impl Judges {
             self.at.1,
         );
         self.slow = slow;
+    }
+
+    /// Says which nodes drain, in their own words.
+    pub(super) fn know_drained(&mut self, nodes: Arc<Nodes>) {
+        self.operator.know_drained(nodes);
+    }
+
+    /// What other nodes are to know of this one; `partial`: not all of its backends are known yet.
+    pub(super) fn own_drain(&self, partial: bool) -> OwnDrain {
+        OwnDrain {
+            drained: self.operator.own_drain(),
+            partial,
+        }
     }
 
     /// What they say, as of the last look.

@@ -407,7 +407,10 @@ impl Control {
         failures: &mut Vec<String>,
     ) -> Result<()> {
         let mut reach = self.hops.reach(&self.topology, &self.node.ifaces);
+        self.judges.know_drained(self.agreement.drained());
         self.judges.look(desired, &mut reach);
+        let own = self.judges.own_drain(!desired.waiting.is_empty());
+        self.agreement.tell_drain(own);
         let voices = self.judges.voices();
         let mut want = wanted(desired, &self.topology, &self.node, &voices, &mut reach);
         if !desired.waiting.is_empty() {

@@ -1,5 +1,6 @@
 //! What the operator said of backends. It wins over orchestrators and checks, and outlives the agent in a file.
 
+mod nodes;
 mod said;
 mod word;
 
@@ -8,6 +9,7 @@ use std::{
     fs, io,
     net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -22,6 +24,7 @@ use crate::{
         report::{OperatorReport, Timestamp},
     },
     catalog::{CatalogBackend, Desired, Service, ServiceKey},
+    provider::etcd::Nodes,
 };
 
 const FILE: &str = "operator.json";
@@ -42,6 +45,8 @@ pub(super) struct Operator {
     locals: BTreeSet<IpAddr>,
     /// Who is down by his checks.
     down: BTreeSet<(String, SocketAddr)>,
+    /// Nodes that drain, in their own words.
+    drained: Arc<Nodes>,
 }
 
 // === impl Operator ===
@@ -115,6 +120,7 @@ impl Operator {
     pub(super) fn next_deadline(&self, now: Timestamp) -> Option<Timestamp> {
         let outs = self.words.iter().filter_map(|word| word.out);
         let deadlines = outs.filter_map(|out| out.deadline);
+        let deadlines = deadlines.chain(self.deadlines_of_nodes());
         deadlines.filter(|deadline| *deadline > now).min()
     }
 
@@ -320,7 +326,8 @@ impl Operator {
 
     /// For `status`.
     pub(super) fn report(&self) -> Vec<OperatorReport> {
-        self.words.iter().map(Word::report).collect()
+        let words = self.words.iter().map(Word::report);
+        words.chain(self.report_of_nodes()).collect()
     }
 
     /// A crash at any point leaves the old file or the new one.

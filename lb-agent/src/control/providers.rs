@@ -63,7 +63,7 @@ pub(super) fn start_providers(
         settings.overlay_reachable = docker.overlay_reachable;
         settings.drain = docker.drain;
         settings.timings.poll = docker.poll;
-        settings.node = node;
+        settings.node.clone_from(&node);
         settings.timings.resync = config.resync;
         let tx = started.one(settings.id());
         tokio::spawn(provider::docker::run(settings, tx, again.listen()));
@@ -73,6 +73,7 @@ pub(super) fn start_providers(
         settings.ca_file.clone_from(&etcd.ca_file);
         settings.certificate.clone_from(&etcd.certificate);
         settings.timings.resync = config.resync;
+        settings.node = node.first().map(ToString::to_string);
         if let Some((user, password)) = &etcd.login {
             settings.login = Some(Login {
                 user: user.clone(),

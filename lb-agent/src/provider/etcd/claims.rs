@@ -15,6 +15,7 @@ use tokio::{
 use super::{
     client::{Client, Kind},
     config::EtcdConfig,
+    drains::Nodes,
     mirror::Mirror,
     wire::{ClaimAnswer, ClaimRequest, ReleaseRequest},
 };
@@ -44,6 +45,10 @@ pub struct View {
     pub tried: bool,
     /// Why addresses cannot be claimed.
     pub trouble: Option<String>,
+    /// Nodes that drain.
+    pub drained: Arc<Nodes>,
+    /// Why others do not hear whether this one does.
+    pub untold: Option<String>,
     /// Entries that make no sense.
     pub(super) problems: Vec<Problem>,
 }
@@ -51,15 +56,24 @@ pub struct View {
 // === impl View ===
 
 impl View {
-    /// Takes a reading; whether anything is new.
-    pub(super) fn read(&mut self, (shared, problems): (Shared, Vec<Problem>)) -> bool {
+    /// Takes a reading of addresses and of nodes that drain, each with what is wrong in it; whether anything is new.
+    pub(super) fn read(
+        &mut self,
+        (shared, mut problems): (Shared, Vec<Problem>),
+        (drained, wrong): (Nodes, Vec<Problem>),
+    ) -> bool {
+        problems.extend(wrong);
         self.problems = problems;
-        let first = !std::mem::replace(&mut self.tried, true);
-        if self.shared.as_deref() == Some(&shared) {
-            return first;
+        let mut news = !std::mem::replace(&mut self.tried, true);
+        if self.shared.as_deref() != Some(&shared) {
+            self.shared = Some(Arc::new(shared));
+            news = true;
         }
-        self.shared = Some(Arc::new(shared));
-        true
+        if *self.drained != drained {
+            self.drained = Arc::new(drained);
+            news = true;
+        }
+        news
     }
 }
 
@@ -142,18 +156,11 @@ pub(super) async fn claim(
                 break;
             }
         }
-        let wait = match &trouble {
-            Some((Kind::Denied, _)) => DENIED,
-            Some(_) => backoff.after_failure(rand::random()),
-            None => {
-                backoff.reset();
-                config.timings.claim_again
-            }
-        };
+        let wait = waits(trouble.as_ref(), &mut backoff, &config);
         let failing = trouble.is_some();
         // While answers are under way nothing is known.
         if failing || nothing || !missing.is_empty() {
-            say(&view, trouble.map(|(_, why)| why));
+            say(&view, |view| &mut view.trouble, trouble.map(|(_, why)| why));
         }
         tokio::select! {
             changed = wanted.changed(), if !failing => if changed.is_err() { return },
@@ -163,14 +170,35 @@ pub(super) async fn claim(
     }
 }
 
+/// How long until the next look, without any news.
+pub(super) fn waits(
+    trouble: Option<&(Kind, String)>,
+    backoff: &mut Backoff,
+    config: &EtcdConfig,
+) -> Duration {
+    match trouble {
+        Some((Kind::Denied, _)) => DENIED,
+        Some(_) => backoff.after_failure(rand::random()),
+        None => {
+            backoff.reset();
+            config.timings.claim_again
+        }
+    }
+}
+
 /// What others see of a trouble, once.
-fn say(view: &watch::Sender<View>, trouble: Option<String>) {
+pub(super) fn say(
+    view: &watch::Sender<View>,
+    which: fn(&mut View) -> &mut Option<String>,
+    trouble: Option<String>,
+) {
     view.send_if_modified(|view| {
-        let news = view.trouble != trouble;
+        let said = which(view);
+        let news = *said != trouble;
         if let Some(why) = trouble.as_ref().filter(|_| news) {
             tracing::warn!("{why}");
         }
-        view.trouble = trouble;
+        *said = trouble;
         news
     });
 }

@@ -170,7 +170,21 @@ struct Key {
     key: Bytes,
 }
 
-/// The answer to either.
+/// `/v3/kv/txn`: puts or removes one key, whatever it holds.
+#[derive(Serialize)]
+pub(super) struct WriteRequest {
+    compare: [Absent; 0],
+    success: [Write; 1],
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Write {
+    Put(Put),
+    Delete(Delete),
+}
+
+/// The answer to each.
 #[derive(Debug, Deserialize)]
 pub(super) struct ClaimAnswer {
     #[serde(default)]
@@ -220,6 +234,30 @@ impl ReleaseRequest {
         Self {
             compare: pairs.iter().map(says).collect(),
             success: pairs.iter().map(delete).collect(),
+        }
+    }
+}
+
+// === impl WriteRequest ===
+
+impl WriteRequest {
+    /// `None`: it is removed.
+    pub(super) fn new(key: &str, value: Option<&str>) -> Self {
+        let key = key.into();
+        let write = match value {
+            Some(value) => Write::Put(Put {
+                request_put: KeyAndValue {
+                    key,
+                    value: value.into(),
+                },
+            }),
+            None => Write::Delete(Delete {
+                request_delete_range: Key { key },
+            }),
+        };
+        Self {
+            compare: [],
+            success: [write],
         }
     }
 }

@@ -325,6 +325,68 @@ async fn both_keys_of_a_name_are_removed_at_once_or_neither_is() {
 }
 
 #[tokio::test]
+async fn a_node_that_drains_says_so_until_it_is_ready() {
+    let server = Server::start().await;
+    server.put(
+        "/lb/drained/n2",
+        r#"{"since": 5, "addresses": ["10.0.0.2"]}"#,
+    );
+    server.put("/lb/drained/n3", "yes");
+    let mut config = config(&[&server]);
+    config.node = Some("n1".to_owned());
+    let mut watched = watch_by(config);
+    let state = watched.next().await.unwrap();
+    let subjects: Vec<_> = state.problems.iter().map(|one| &*one.subject).collect();
+    assert_eq!(subjects, ["/lb/drained/n3"]);
+    let own = Drained {
+        since: 7,
+        addresses: ["10.0.0.1".parse().unwrap()].into(),
+        ..Drained::default()
+    };
+    let tell = |watched: &Watched, drained| {
+        let own = OwnDrain {
+            drained,
+            partial: false,
+        };
+        watched.claims.own_drain.send_replace(Some(own));
+    };
+    tell(&watched, Some(own.clone()));
+    let both = |view: &View| view.drained.keys().eq(["n1", "n2"]);
+    watched.until_view(both).await;
+    assert_eq!(watched.claims.view.borrow().drained["n1"], own);
+    server.store().read_only = true;
+    tell(&watched, None);
+    let untold = |view: &View| {
+        view.untold
+            .as_ref()
+            .is_some_and(|why| why.contains("is ready again"))
+    };
+    watched.until_view(untold).await;
+    assert!(server.get("/lb/drained/n1").is_some());
+}
+
+#[tokio::test]
+async fn who_leaves_the_drain_is_removed_from_it() {
+    let server = Server::start().await;
+    server.put(
+        "/lb/drained/n1",
+        r#"{"since": 5, "addresses": ["10.0.0.1"]}"#,
+    );
+    let mut config = config(&[&server]);
+    config.node = Some("n1".to_owned());
+    let mut watched = watch_by(config);
+    watched.until(&[]).await;
+    let known = |view: &View| view.drained.len() == 1;
+    watched.until_view(known).await;
+    watched
+        .claims
+        .own_drain
+        .send_replace(Some(OwnDrain::default()));
+    watched.until_view(|view| view.drained.is_empty()).await;
+    assert_eq!(server.get("/lb/drained/n1"), None);
+}
+
+#[tokio::test]
 async fn who_may_only_read_says_so_and_reads_on() {
     let server = Server::start().await;
     server.store().read_only = true;
