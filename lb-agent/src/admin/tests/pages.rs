@@ -328,6 +328,7 @@ pub(super) const PAGES: [Page; 31] = [
     Page {
         path: "/_mlb_signal/hup",
         summary: "Have the agent read every orchestrator and file anew, and compare the kernel with them.",
+        refusals: &[(500, "the control loop stands still")],
         ..PLAIN
     },
     Page {
