@@ -180,12 +180,12 @@ fn without_etcd_a_name_that_collides_waits_and_has_the_agreed_address_when_it_co
         assert_eq!(pair.not_agreed(node), 1, "the other may have it elsewhere");
     }
     pair.etcd.start(pair.topology.master()).expect("etcd");
-    let agreed = pair.agreed();
-    assert_ne!(agreed[0], agreed[1]);
     for (node, name) in [(ONE, NAMES[1]), (OTHER, NAMES[0])] {
         wait_until("nobody waits", PATIENCE, || !pair.waits(node, name))
             .expect("it has its address");
     }
+    let agreed = pair.agreed();
+    assert_ne!(agreed[0], agreed[1]);
 
     // And it stays so while etcd is away, also over a restart.
     pair.etcd.kill().expect("killed");
