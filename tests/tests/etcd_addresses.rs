@@ -6,7 +6,7 @@ use std::{fs, net::IpAddr, time::Duration};
 use lb_tests::{
     etcd::Etcd,
     lab::{retry, wait_until},
-    topology::{MASTER, Topology, Wishes},
+    topology::{MASTER, Topology, Wishes, ZONE},
 };
 use serde_json::Value;
 
@@ -25,7 +25,10 @@ fn services(names: &[&str]) -> String {
     let each = names.iter().map(|name| {
         format!("- {{name: {name}, framework: marathon, port: 80, backends: ['10.77.0.11:80']}}\n")
     });
-    format!("services:\n{}", each.collect::<String>())
+    match names {
+        [] => "services: []\n".to_owned(),
+        _ => format!("services:\n{}", each.collect::<String>()),
+    }
 }
 
 /// Two nodes that read files of their own, beside an etcd that may be down.
@@ -89,21 +92,42 @@ impl Pair {
     }
 
     fn not_agreed(&self, node: usize) -> usize {
-        let agent = self.topology.purge_argv(node).expect("an agent")[0].clone();
-        let run = self.topology.nodes[node]
-            .dir()
-            .join("run")
-            .display()
-            .to_string();
-        let status =
-            self.topology.nodes[node].run(&[&agent, "status", "--json", "--run-dir", &run]);
-        let status: Value =
-            serde_json::from_str(&status.expect("it runs").stdout).unwrap_or_default();
+        let status = self.topology.status(node).expect("it runs");
         let services = status["services"].as_array().cloned().unwrap_or_default();
         services
             .iter()
             .filter(|service| service["address_not_agreed"] == true)
             .count()
+    }
+
+    /// Whether a node says that a name waits for its address.
+    fn waits(&self, node: usize, name: &str) -> bool {
+        let status = self.topology.status(node).expect("it runs");
+        let warnings = status["warnings"].as_array().cloned().unwrap_or_default();
+        warnings.iter().filter_map(Value::as_str).any(|warning| {
+            warning.contains(&format!("VIP {name}.marathon"))
+                && warning.contains(&format!("{SECOND} is given to it once"))
+        })
+    }
+
+    /// What `lb-agent release` of a node prints, and whether it did so.
+    fn release(&self, node: usize, name: &str) -> (String, bool) {
+        let agent = self.topology.purge_argv(node).expect("an agent")[0].clone();
+        let run = self.topology.nodes[node].dir().join("run");
+        let run = run.display().to_string();
+        let name = format!("{name}.marathon");
+        let ended = self.topology.nodes[node].run(&[&agent, "release", &name, "--run-dir", &run]);
+        let ended = ended.expect("it runs");
+        let released = ended.stdout.contains("is released");
+        (format!("{}{}", ended.stdout, ended.stderr), released)
+    }
+
+    /// What DNS of a node answers, at once.
+    fn answer(&self, node: usize, name: &str) -> String {
+        let name = format!("{name}.{ZONE}");
+        let dig = self.topology.nodes[node].run(&["dig", "+short", "A", &name]);
+        let answer = dig.and_then(|dig| dig.ok()).expect("an answer");
+        answer.trim().to_owned()
     }
 }
 
@@ -138,7 +162,7 @@ fn two_nodes_agree_on_names_that_collide() {
 }
 
 #[test]
-fn a_node_that_chose_alone_takes_over_what_was_agreed_when_etcd_comes_back() {
+fn without_etcd_a_name_that_collides_waits_and_has_the_agreed_address_when_it_comes_back() {
     let mut pair = Pair::up(false);
     assert_eq!(pair.vip(ONE, NAMES[0]).to_string(), FIRST);
     assert_eq!(
@@ -149,14 +173,17 @@ fn a_node_that_chose_alone_takes_over_what_was_agreed_when_etcd_comes_back() {
     for node in [ONE, OTHER] {
         pair.write(node, &NAMES);
     }
-    for (node, second) in [(ONE, NAMES[1]), (OTHER, NAMES[0])] {
-        assert_eq!(pair.vip(node, second).to_string(), SECOND);
-        wait_until("both are contested", PATIENCE, || {
-            pair.not_agreed(node) == 2
-        })
-        .expect("it is shown");
+    for (node, first, second) in [(ONE, NAMES[0], NAMES[1]), (OTHER, NAMES[1], NAMES[0])] {
+        wait_until("the second waits", PATIENCE, || pair.waits(node, second)).expect("it is shown");
+        assert_eq!(pair.answer(node, second), "");
+        assert_eq!(pair.answer(node, first), FIRST);
+        assert_eq!(pair.not_agreed(node), 1, "the other may have it elsewhere");
     }
     pair.etcd.start(pair.topology.master()).expect("etcd");
+    for (node, name) in [(ONE, NAMES[1]), (OTHER, NAMES[0])] {
+        wait_until("nobody waits", PATIENCE, || !pair.waits(node, name))
+            .expect("it has its address");
+    }
     let agreed = pair.agreed();
     assert_ne!(agreed[0], agreed[1]);
 
@@ -176,4 +203,37 @@ fn a_node_that_chose_alone_takes_over_what_was_agreed_when_etcd_comes_back() {
     pair.topology.start_agent(MASTER).expect("an agent");
     pair.topology.agent_answers(MASTER).expect("it answers");
     assert_eq!(pair.vip(MASTER, NAMES[1]), agreed[1]);
+}
+
+#[test]
+fn the_operator_gives_back_the_address_of_a_name_that_nobody_serves() {
+    let pair = Pair::up(true);
+    wait_until("both are claimed", PATIENCE, || {
+        !pair.holder(FIRST).is_empty() && !pair.holder(SECOND).is_empty()
+    })
+    .expect("claims");
+    let moved = pair.holder(SECOND);
+    let of = |name: &&str| moved == format!("{name}.marathon");
+    let second = NAMES.into_iter().find(of).expect("one of both");
+    let node = if second == NAMES[0] { ONE } else { OTHER };
+    assert_eq!(pair.vip(node, second).to_string(), SECOND);
+    let (said, released) = pair.release(node, second);
+    assert!(!released && said.contains("is in use"), "{said}");
+
+    pair.write(node, &[]);
+    wait_until("nobody serves it", PATIENCE, || {
+        pair.answer(node, second).is_empty()
+    })
+    .expect("it is gone from DNS");
+    assert_eq!(pair.holder(SECOND), moved, "its address is kept");
+    let (said, released) = pair.release(node, second);
+    assert!(released && said.contains(SECOND), "{said}");
+    assert_eq!(pair.holder(SECOND), "");
+    let key = format!("/lb-agent/vips/ipv4/{second}.marathon");
+    let held = pair.etcd.get(pair.topology.master(), &key);
+    assert_eq!(held.expect("an answer"), "");
+    wait_until("the node heard of it", PATIENCE, || {
+        pair.release(node, second).0.contains("no address is kept")
+    })
+    .expect("there is nothing left to release");
 }

@@ -34,6 +34,8 @@ pub enum Act {
     Limit(u32),
     /// Whether a service takes new flows.
     Open(bool),
+    /// The address of a name that nobody is behind is given to another one.
+    Release,
     /// The port at which its checks ask it; 0: what its service says holds again.
     CheckPort(u16),
     /// A service gets one backend more.
@@ -230,6 +232,7 @@ impl fmt::Display for Act {
             Self::Add(new) => write!(f, "add {new}"),
             Self::Move { server, to } => write!(f, "move {server} to {to}"),
             Self::Delete { server } => write!(f, "delete {server}"),
+            Self::Release => f.write_str("release"),
         }
     }
 }

@@ -50,6 +50,9 @@ pub struct StatusReport {
     /// Sentences about whatever an operator should look at: names merged by accident, a new owner in a
     /// pool, odd settings.
     pub warnings: Vec<String>,
+    /// Addresses that names wait for until all nodes agree on them.
+    #[serde(skip)]
+    pub addresses_pending: usize,
 }
 
 /// The process.

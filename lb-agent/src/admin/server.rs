@@ -24,7 +24,7 @@ use tracing::{info, warn};
 
 use super::{
     flows::{self, Doubt, Wish},
-    orders::{Act, Asked, Forced, Order, Ordered},
+    orders::{Act, Asked, Forced, Order, Ordered, Which},
     page::{self, Feed},
     report::{Resolution, StatusReport, Timestamp},
     socket::AdminSocket,
@@ -259,6 +259,7 @@ fn router(admin: Admin) -> Router {
             "/v1/reset",
             post(async |s, by, q| order(s, by, q, Act::Reset).await),
         )
+        .route("/v1/release", post(release))
         .merge(page::routes())
         .merge(web::routes())
         .with_state(admin)
@@ -301,14 +302,33 @@ async fn order(
     Query(asked): Query<Asked>,
     act: Act,
 ) -> Response {
-    let refuse = |code: StatusCode, why: &str| (code, format!("{why}\n")).into_response();
     let order = match asked.read(act) {
         Ok(order) => order,
-        Err(why) => return refuse(StatusCode::BAD_REQUEST, &why),
+        Err(why) => return obeyed(Err((StatusCode::BAD_REQUEST, why))),
     };
-    match admin.order(order, &by).await {
+    obeyed(admin.order(order, &by).await)
+}
+
+async fn release(State(admin): State<Admin>, By(by): By, Query(sought): Query<Sought>) -> Response {
+    let Some(name) = sought.name.filter(|name| !name.is_empty()) else {
+        let how = "say which name: /v1/release?name=NAME\n";
+        return (StatusCode::BAD_REQUEST, how).into_response();
+    };
+    let order = Order {
+        act: Act::Release,
+        which: Which {
+            backend: None,
+            service: Some(name),
+        },
+        deadline: None,
+    };
+    obeyed(admin.order(order, &by).await)
+}
+
+fn obeyed(outcome: Result<Vec<String>, (StatusCode, String)>) -> Response {
+    match outcome {
         Ok(lines) => Json(lines).into_response(),
-        Err((code, why)) => refuse(code, &why),
+        Err((code, why)) => (code, format!("{why}\n")).into_response(),
     }
 }
 

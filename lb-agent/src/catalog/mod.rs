@@ -1,5 +1,6 @@
 //! Desired state: named services, ports, backends with state and weight.
 
+mod backends;
 mod check;
 mod desired;
 mod drain;
@@ -9,6 +10,7 @@ mod readings;
 mod resolve;
 mod service;
 
+pub(crate) use backends::unfit;
 pub use check::{Check, Http, Probe};
 pub use desired::{
     CatalogBackend, Desired, NameAddresses, Notice, NoticeKind, Service, ServiceKey,
@@ -17,7 +19,6 @@ pub use drain::Drain;
 pub use policy::{NamePolicy, Policy};
 pub use properties::{Balance, Idle, Mode, Properties, Source};
 pub use readings::{Catalog, Failure, Reading};
-pub(crate) use resolve::unfit;
 pub use service::{Port, Protocol, Weight};
 
 #[cfg(test)]

@@ -2,17 +2,18 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, btree_map::Entry},
-    net::{IpAddr, SocketAddr},
+    net::IpAddr,
     sync::Arc,
 };
 
 use super::{
     Catalog, CatalogBackend, Desired, Notice, NoticeKind, Policy, Port, Properties, Protocol,
     Service, ServiceKey,
+    backends::{canonical_addr, hosts, merge_backends, unusable},
     policy::{declared, owner},
 };
 use crate::{
-    provider::{Backend, Pool, ProviderId, VipHost},
+    provider::{Pool, ProviderId, VipHost},
     vip::{AllocError, Allocator, Claim, Family, Owner, VipName},
 };
 
@@ -40,6 +41,8 @@ type Shaped<'a> = (Declaration<'a>, Arc<Properties>);
 struct Resolution<'a> {
     policy: &'a Policy,
     allocator: &'a mut Allocator,
+    /// Addresses at which backends or their hosts are.
+    hosts: BTreeSet<IpAddr>,
     desired: Desired,
     notices: BTreeSet<Notice>,
 }
@@ -55,6 +58,7 @@ impl Catalog {
         let mut resolution = Resolution {
             policy,
             allocator,
+            hosts: BTreeSet::new(),
             desired: Desired::default(),
             notices: BTreeSet::new(),
         };
@@ -114,6 +118,7 @@ impl<'a> Resolution<'a> {
                 self.notice(NoticeKind::LeftOut, provider, &problem.subject, reason);
             }
             for pool in &snapshot.pools {
+                self.hosts.extend(hosts(pool));
                 let declaration = Declaration { provider, pool };
                 match &pool.host {
                     VipHost::Addr(addr) => literal.entry(*addr).or_default().push(declaration),
@@ -228,9 +233,18 @@ impl<'a> Resolution<'a> {
         let mut admitted = ByAddress::new();
         for (addr, declarations) in literal {
             let holder = self.allocator.holder(addr);
-            let refused = self.policy.refuse_ip_vip(addr).or_else(|| {
-                holder.map(|name| format!("IP VIP {addr} is the address of the VIP {name}"))
-            });
+            let host = self.hosts.contains(&addr.to_canonical());
+            let refused = self
+                .policy
+                .refuse_ip_vip(addr)
+                .or_else(|| {
+                    holder.map(|name| format!("IP VIP {addr} is the address of the VIP {name}"))
+                })
+                .or_else(|| {
+                    host.then(|| {
+                        format!("IP VIP {addr} is the address of a backend or of its host")
+                    })
+                });
             match refused {
                 None => {
                     admitted.insert(addr, declarations);
@@ -462,38 +476,4 @@ impl<'a> Resolution<'a> {
             }
         }
     }
-}
-
-/// Why a backend cannot be one, wherever it is declared.
-fn unusable(backend: &Backend) -> Option<&'static str> {
-    unfit(canonical_addr(backend))
-}
-
-/// Why nothing that is there can be a backend; `at` is canonical.
-pub(crate) fn unfit(at: SocketAddr) -> Option<&'static str> {
-    match at.ip() {
-        _ if at.port() == 0 => Some("it has port 0"),
-        ip if ip.is_unspecified() => Some("its address is unspecified"),
-        ip if ip.is_multicast() => Some("its address is a multicast group"),
-        _ => None,
-    }
-}
-
-/// An IPv4 address written as `::ffff:a.b.c.d` is an IPv4 backend.
-fn canonical_addr(backend: &Backend) -> SocketAddr {
-    SocketAddr::new(backend.addr.ip().to_canonical(), backend.addr.port())
-}
-
-/// Ascending, each address once with its highest weight.
-fn merge_backends(backends: &mut Vec<CatalogBackend>) {
-    backends.sort_by(|a, b| {
-        let identity = |x: &CatalogBackend| {
-            let provider = x.provider.clone();
-            (provider, x.app.clone(), x.task.clone(), x.draining)
-        };
-        (a.addr.cmp(&b.addr))
-            .then(b.weight.cmp(&a.weight))
-            .then_with(|| identity(a).cmp(&identity(b)))
-    });
-    backends.dedup_by_key(|backend| backend.addr);
 }

@@ -115,7 +115,7 @@ pub enum Command {
     /// Give a backend no new connections; those that it has go on
     ///
     /// This wins over what its orchestrator says and outlives the agent, until `lb-agent ready`. It is this node's
-    /// alone: say it on every node that sends to the backend.
+    /// alone: say it on every node that sends to the backend. With --node and --etcd all nodes hear of it.
     Drain(OutArgs),
     /// As `drain`, but shown as maintenance
     #[command(visible_alias = "maint")]
@@ -133,6 +133,17 @@ pub enum Command {
     ///
     /// Those of clients end at their next packet, sockets of this node's own processes at once.
     Reset(WhichArgs),
+    /// Give back the address of a name that has no backends any more, so that another name may have it
+    ///
+    /// A name keeps its address for ever otherwise, and who declared it first. With --etcd it is given back there, too;
+    /// nodes that know the name from before keep it for themselves until they are told the same.
+    Release {
+        /// The name; its zone may be left out, as in redis.marathon
+        name: String,
+        /// How to answer.
+        #[command(flatten)]
+        form: FormArgs,
+    },
     /// Have the agent read every orchestrator and file anew, and compare the kernel with them, now
     ///
     /// It does so every `--resync` seconds by itself; SIGHUP has the same effect.
@@ -302,6 +313,9 @@ fn execute(
         Command::Weight(args) => order("/v1/weight", args.query(), args.form, out),
         Command::Health(args) => order("/v1/health", args.query(), args.form, out),
         Command::Reset(which) => order("/v1/reset", which.query(), which.form, out),
+        Command::Release { name, form } => {
+            order("/v1/release", vec![("name", name.clone())], *form, out)
+        }
         Command::Resync(form) => order("/v1/resync", Vec::new(), *form, out),
         #[cfg(feature = "tui")]
         Command::Top(args) => top::top(socket, args),

@@ -20,6 +20,9 @@ pub(super) const ENTRIES: RangeInclusive<u32> = 1..=(1 << 27);
 /// Seconds between two full comparisons.
 pub(super) const RESYNC_SECONDS: RangeInclusive<u32> = 1..=3600;
 
+/// Seconds of silence on Marathon's event stream. Below the least, a heart-beat that came late would end it.
+const STREAM_SECONDS: RangeInclusive<u32> = 30..=600;
+
 /// Everything about the Marathon cluster.
 pub(super) fn marathon(sources: &Sources<'_>) -> Result<Option<Marathon>, ConfigError> {
     let urls = sources.many(&keys::MARATHON, parse::marathon_url)?;
@@ -31,6 +34,7 @@ pub(super) fn marathon(sources: &Sources<'_>) -> Result<Option<Marathon>, Config
             &keys::MARATHON_TOKEN_FILE,
             &keys::MARATHON_CREDENTIALS_FILE,
             &keys::MARATHON_CA_FILE,
+            &keys::MARATHON_STREAM_TIMEOUT,
             &keys::MARATHON_GROUP,
             &keys::MARATHON_STRICT_MODE,
             &keys::MARATHON_SKIP,
@@ -67,6 +71,14 @@ pub(super) fn marathon(sources: &Sources<'_>) -> Result<Option<Marathon>, Config
         framework,
         auth: marathon_auth(sources)?,
         ca_file,
+        stream_timeout: Duration::from_secs(
+            sources
+                .preset(
+                    &keys::MARATHON_STREAM_TIMEOUT,
+                    parse::number(STREAM_SECONDS),
+                )?
+                .into(),
+        ),
         groups,
         strict_mode: sources.preset(&keys::MARATHON_STRICT_MODE, yes_or_no)?,
         skipped: sources.many(&keys::MARATHON_SKIP, parse::app_id)?,

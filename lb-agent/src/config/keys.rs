@@ -221,7 +221,7 @@ pub(crate) const DNS_DOMAIN: Key = many(
     DNS,
     "dns-domain",
     "DOMAIN",
-    "Domain in which the names that containers ask for (VIRTUAL_HOST, lb.vip) are answered with their VIPs; its other \
+    "Domain in which the names that services ask for (VIRTUAL_HOST, lb.vip, HAPROXY_n_VHOST) are answered with their VIPs; its other \
      names are forwarded",
 );
 pub(crate) const DNS_CLUSTER_KEY: Key = one(
@@ -400,6 +400,7 @@ pub(crate) const KEYS: &[&Key] = &[
     &MARATHON_TOKEN_FILE,
     &MARATHON_CREDENTIALS_FILE,
     &MARATHON_CA_FILE,
+    &MARATHON_STREAM_TIMEOUT,
     &MARATHON_GROUP,
     &MARATHON_STRICT_MODE,
     &MARATHON_SKIP,

@@ -79,6 +79,8 @@ pub struct Marathon {
     pub auth: MarathonAuth,
     /// PEM file with the authority to trust instead of the system's; was readable at start.
     pub ca_file: Option<PathBuf>,
+    /// How long the event stream may be silent.
+    pub stream_timeout: Duration,
     /// Groups whose service ports are served at the node's addresses; `*`: all.
     pub groups: Vec<String>,
     /// Of those, only the service ports that are enabled by a label.

@@ -1,17 +1,21 @@
 //! The agreement with other nodes about the addresses of names, as far as there is one.
 
-use std::{collections::BTreeMap, future::pending, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, future::pending, net::IpAddr, sync::Arc, time::Duration};
 
+use tokio::sync::oneshot;
 use tracing::{info, warn};
 
 use crate::{
     catalog::NameAddresses,
-    provider::etcd::Claims,
+    provider::etcd::{Claims, Nodes, OwnDrain},
     vip::{Allocator, Family, VipName},
 };
 
 /// How long a start waits for what others agreed on, before it gives addresses of its own.
 const AT_START: Duration = Duration::from_secs(1);
+
+/// How it ended in etcd.
+pub(super) type Told = oneshot::Receiver<Result<(), String>>;
 
 /// With the other nodes; without etcd there is none.
 pub(super) struct Agreement {
@@ -37,10 +41,11 @@ impl Agreement {
         let Some(claims) = &mut self.claims else {
             return;
         };
+        allocator.share();
         let first = claims.view.wait_for(|view| view.tried);
         if tokio::time::timeout(patience, first).await.is_err() {
             warn!(
-                "etcd does not answer yet; names get this node's own choice of address meanwhile"
+                "etcd does not answer yet; new names get their first address if it is free, the others wait"
             );
         }
         self.take(allocator);
@@ -81,14 +86,16 @@ impl Agreement {
         }
     }
 
-    /// Asks for the addresses of the names in use, where nobody did yet.
+    /// Asks for the addresses of the names in use, and for those that names wait for, where nobody did yet.
     pub(super) fn claim(&self, names: &BTreeMap<VipName, NameAddresses>, allocator: &Allocator) {
         let Some(claims) = &self.claims else { return };
         let wanted = names.keys().flat_map(|name| {
             let address = |family| Some(((name.clone(), family), allocator.address(name, family)?));
             Family::ALL.into_iter().filter_map(address)
         });
-        let wanted: BTreeMap<_, _> = wanted.collect();
+        let pending = allocator.pending().iter();
+        let pending = pending.map(|(key, addr)| (key.clone(), *addr));
+        let wanted: BTreeMap<_, _> = wanted.chain(pending).collect();
         claims.wanted.send_if_modified(|before| {
             let news = **before != wanted;
             if news {
@@ -98,11 +105,69 @@ impl Agreement {
         });
     }
 
+    /// Nodes that drain, this one included.
+    pub(super) fn drained(&self) -> Arc<Nodes> {
+        let claims = self.claims.as_ref();
+        claims.map_or_else(Arc::default, |claims| {
+            Arc::clone(&claims.view.borrow().drained)
+        })
+    }
+
+    /// Has the others know whether this node drains.
+    pub(super) fn tell_drain(&self, own: OwnDrain) {
+        let Some(claims) = &self.claims else { return };
+        let own = Some(own);
+        claims.own_drain.send_if_modified(|before| {
+            let news = *before != own;
+            *before = own;
+            news
+        });
+    }
+
+    /// Whether the nodes agreed on an address of the name.
+    pub(super) fn holds(&self, name: &VipName) -> bool {
+        !self.agreed(name).is_empty()
+    }
+
+    fn agreed(&self, name: &VipName) -> Vec<IpAddr> {
+        let view = self.claims.as_ref().map(|claims| claims.view.borrow());
+        let shared = view.as_ref().and_then(|view| view.shared.as_ref());
+        let address = |family| shared?.address(name, family);
+        Family::ALL.into_iter().filter_map(address).collect()
+    }
+
+    /// Has the addresses on which the nodes agreed given back; how that ended is told later. `None`: there are none.
+    ///
+    /// # Errors
+    ///
+    /// Too much is under way, or what is agreed is not known.
+    pub(super) fn release(&self, name: &VipName) -> Result<Option<Told>, String> {
+        let Some(claims) = &self.claims else {
+            return Ok(None);
+        };
+        if claims.view.borrow().shared.is_none() {
+            return Err("etcd was not read yet".to_owned());
+        }
+        let addrs = self.agreed(name);
+        if addrs.is_empty() {
+            return Ok(None);
+        }
+        let (answer, answered) = oneshot::channel();
+        match claims.releases.try_send((name.clone(), addrs, answer)) {
+            Ok(()) => Ok(Some(answered)),
+            Err(_) => Err("other names are given back at this moment".to_owned()),
+        }
+    }
+
     /// Why nodes may not agree.
     pub(super) fn trouble(&self) -> Vec<String> {
         let claims = self.claims.iter();
         let mut all: Vec<String> = claims
-            .filter_map(|claims| claims.view.borrow().trouble.clone())
+            .flat_map(|claims| {
+                let view = claims.view.borrow();
+                [view.trouble.clone(), view.untold.clone()]
+            })
+            .flatten()
             .collect();
         if self.outside > 0 {
             all.push(format!(
@@ -135,7 +200,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_start_waits_for_the_first_reading_but_not_long() {
-        let (claims, view, _wanted) = etcd::channels();
+        let (claims, etcd::Ends { view, .. }) = etcd::channels();
         let mut agreement = Agreement::new(Some(claims));
         let mut allocator = Allocator::new(Pools::default(), Leases::default());
         let patience = Duration::from_millis(20);
@@ -151,7 +216,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_agreed_is_taken_and_what_is_in_use_is_claimed() {
-        let (claims, view, wanted) = etcd::channels();
+        let (claims, etcd::Ends { view, wanted, .. }) = etcd::channels();
         let mut agreement = Agreement::new(Some(claims));
         let mut allocator = Allocator::new(Pools::default(), Leases::default());
         let asked: BTreeSet<_> = [(Family::V4, name("redis.marathon"))].into();
@@ -170,5 +235,30 @@ mod tests {
         assert_eq!(allocator.address(&key.0, key.1), Some(addr("11.0.0.9")));
         let trouble = agreement.trouble();
         assert!(trouble[0].starts_with("1 addresses that"), "{trouble:?}");
+    }
+
+    #[tokio::test]
+    async fn a_name_that_must_probe_has_its_address_claimed_before_it_gets_it() {
+        let (claims, etcd::Ends { view, wanted, .. }) = etcd::channels();
+        let mut agreement = Agreement::new(Some(claims));
+        let mut allocator = Allocator::new(Pools::default(), Leases::default());
+        view.send_modify(|view| view.tried = true);
+        agreement.begin(&mut allocator).await;
+        let asked = ["svc1265.marathon", "svc4703.marathon"].map(|of| (Family::V4, name(of)));
+        let asked = BTreeSet::from(asked);
+        allocator.allocate(&asked, &BTreeSet::new());
+        agreement.claim(&BTreeMap::new(), &allocator);
+        let key = (name("svc4703.marathon"), Family::V4);
+        let second = addr("11.29.210.67");
+        assert_eq!(allocator.address(&key.0, key.1), None);
+        assert_eq!(wanted.borrow().get(&key), Some(&second));
+
+        let mut shared = Shared::default();
+        shared.add(key.0.clone(), second);
+        view.send_modify(|view| view.shared = Some(Arc::new(shared)));
+        agreement.changed().await;
+        agreement.take(&mut allocator);
+        allocator.allocate(&asked, &BTreeSet::new());
+        assert_eq!(allocator.address(&key.0, key.1), Some(second));
     }
 }

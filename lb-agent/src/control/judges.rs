@@ -29,6 +29,7 @@ use crate::{
     config::Config,
     health::{Latests, Monitor, Verdicts},
     plan::{KernelState, Reach, Wanted},
+    provider::etcd::{Nodes, OwnDrain},
 };
 
 /// Orders that may wait.
@@ -175,6 +176,19 @@ impl Judges {
     /// Addresses of backends that are on this node, as of the last look.
     pub(super) fn locals(&self) -> &Arc<BTreeSet<IpAddr>> {
         self.operator.locals()
+    }
+
+    /// Says which nodes drain, in their own words.
+    pub(super) fn know_drained(&mut self, nodes: Arc<Nodes>) {
+        self.operator.know_drained(nodes);
+    }
+
+    /// What other nodes are to know of this one; `partial`: not all of its backends are known yet.
+    pub(super) fn own_drain(&self, partial: bool) -> OwnDrain {
+        OwnDrain {
+            drained: self.operator.own_drain(),
+            partial,
+        }
     }
 
     /// What they say, as of the last look.

@@ -14,10 +14,12 @@ mod made;
 mod modes;
 mod names;
 mod operator;
+mod orchestrators;
 mod orphans;
 mod owners;
 mod providers;
 mod purge;
+mod release;
 mod report;
 mod resets;
 mod signals;
@@ -31,7 +33,7 @@ mod web;
 
 use std::{
     collections::BTreeSet,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{Ipv4Addr, SocketAddr},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -64,6 +66,7 @@ use claims::Agreement;
 use external::{Ground, Holders};
 use hops::Hops;
 use judges::Judges;
+use orchestrators::Foreign;
 use owners::Owners;
 use report::Fixed;
 use resets::Reset;
@@ -108,7 +111,7 @@ struct Control {
     lease_file: LeaseFile,
     policy: Policy,
     /// Addresses that no IP VIP may be, besides the node's own.
-    forbidden: BTreeSet<IpAddr>,
+    foreign: Foreign,
     /// Clients that get DNS answers; `None`: the connected prefixes.
     dns_allow: Option<Vec<IpNet>>,
     /// Kept on `lo` for DNS.
@@ -259,7 +262,7 @@ impl Control {
     async fn reconcile(&mut self) {
         let (mut failures, began) = (Vec::new(), Instant::now());
         let before = std::mem::take(&mut self.desired);
-        self.policy.forbidden = &self.forbidden | &self.topology.own_addresses();
+        self.policy.forbidden = &self.foreign.addresses() | &self.topology.own_addresses();
         let resolvers = self.published.dns_upstreams.load();
         let resolvers = resolvers.iter().map(SocketAddr::ip);
         self.policy.forbidden.extend(resolvers);
@@ -327,6 +330,10 @@ impl Control {
                     self.reconcile().await;
                 }
                 return Some((answer, obeyed));
+            }
+            Some((order, answer)) if order.act == Act::Release => {
+                let name = order.which.service.unwrap_or_default();
+                return self.release(&name, answer).await;
             }
             order => order,
         };
@@ -417,9 +424,12 @@ impl Control {
         failures: &mut Vec<String>,
     ) -> Result<()> {
         let mut reach = self.hops.reach(&self.topology, &self.node.ifaces);
+        self.judges.know_drained(self.agreement.drained());
         self.judges.look(desired, &mut reach);
         let alive = Arc::clone(&self.published.alive);
         alive.work.locals.store(Arc::clone(self.judges.locals()));
+        let own = self.judges.own_drain(!desired.waiting.is_empty());
+        self.agreement.tell_drain(own);
         let voices = self.judges.voices();
         let mut want = wanted(desired, &self.topology, &self.node, &voices, &mut reach);
         if !desired.waiting.is_empty() {
@@ -492,6 +502,7 @@ impl Control {
             &self.failures,
         );
         report.operator = self.judges.report();
+        report.addresses_pending = self.allocator.pending().len();
         report.datapath.maps.clone_from(&self.fill);
         self.published.status.store(Arc::new(report));
     }

@@ -1,5 +1,6 @@
 //! What the operator said of backends. It wins over orchestrators and checks, and outlives the agent in a file.
 
+mod nodes;
 mod own;
 mod said;
 mod word;
@@ -25,6 +26,7 @@ use crate::{
         report::{OperatorReport, Timestamp},
     },
     catalog::{CatalogBackend, Desired, Service, ServiceKey},
+    provider::etcd::Nodes,
 };
 
 const FILE: &str = "operator.json";
@@ -45,6 +47,8 @@ pub(super) struct Operator {
     locals: Arc<BTreeSet<IpAddr>>,
     /// Who is down by his checks.
     down: BTreeSet<(String, SocketAddr)>,
+    /// Nodes that drain, in their own words.
+    drained: Arc<Nodes>,
 }
 
 // === impl Operator ===
@@ -123,6 +127,7 @@ impl Operator {
     pub(super) fn next_deadline(&self, now: Timestamp) -> Option<Timestamp> {
         let outs = self.words.iter().filter_map(|word| word.out);
         let deadlines = outs.filter_map(|out| out.deadline);
+        let deadlines = deadlines.chain(self.deadlines_of_nodes());
         deadlines.filter(|deadline| *deadline > now).min()
     }
 
@@ -213,9 +218,12 @@ impl Operator {
             }
             Act::Limit(flows) => self.word(which, now).limit = Some(flows),
             Act::CheckPort(port) => self.word(which, now).check_port = Some(port),
-            Act::Reset | Act::Open(_) | Act::Add(_) | Act::Move { .. } | Act::Delete { .. } => {
-                return Err(not_for(order));
-            }
+            Act::Reset
+            | Act::Release
+            | Act::Open(_)
+            | Act::Add(_)
+            | Act::Move { .. }
+            | Act::Delete { .. } => return Err(not_for(order)),
         }
         self.keep(before)?;
         Ok(self.told(desired, &meant))
@@ -341,7 +349,8 @@ impl Operator {
 
     /// For `status`.
     pub(super) fn report(&self) -> Vec<OperatorReport> {
-        self.words.iter().map(Word::report).collect()
+        let words = self.words.iter().map(Word::report);
+        words.chain(self.report_of_nodes()).collect()
     }
 
     /// A crash at any point leaves the old file or the new one.

@@ -1,6 +1,6 @@
 //! Starts the providers that the configuration names.
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::net::IpAddr;
 
 use anyhow::{Error, Result};
 use tokio::sync::mpsc;
@@ -33,10 +33,16 @@ pub(super) fn start_providers(
         let mut settings = provider::marathon::MarathonConfig::new(marathon.urls.clone());
         settings.framework.clone_from(&marathon.framework);
         settings.ca_file.clone_from(&marathon.ca_file);
+        settings.timings.silence = marathon.stream_timeout;
         settings.edge = Edge {
             groups: marathon.groups.iter().cloned().collect(),
             strict: marathon.strict_mode,
             skipped: marathon.skipped.iter().cloned().collect(),
+            domains: config
+                .dns
+                .iter()
+                .flat_map(|dns| dns.domains.clone())
+                .collect(),
         };
         settings.auth = auth(&marathon.auth)?;
         // Events tell what changes, and reading everything is work for Marathon: every other time is enough.
@@ -57,7 +63,7 @@ pub(super) fn start_providers(
         settings.overlay_reachable = docker.overlay_reachable;
         settings.drain = docker.drain;
         settings.timings.poll = docker.poll;
-        settings.node = node;
+        settings.node.clone_from(&node);
         settings.timings.resync = config.resync;
         let tx = started.one(settings.id());
         tokio::spawn(provider::docker::run(settings, tx, again.listen()));
@@ -67,6 +73,7 @@ pub(super) fn start_providers(
         settings.ca_file.clone_from(&etcd.ca_file);
         settings.certificate.clone_from(&etcd.certificate);
         settings.timings.resync = config.resync;
+        settings.node = node.first().map(ToString::to_string);
         if let Some((user, password)) = &etcd.login {
             settings.login = Some(Login {
                 user: user.clone(),
@@ -74,10 +81,9 @@ pub(super) fn start_providers(
             });
         }
         let tx = started.one(settings.id());
-        let (ours, view, wanted) = provider::etcd::channels();
+        let (ours, ends) = provider::etcd::channels();
         claims = Some(ours);
-        let asked = again.listen();
-        tokio::spawn(provider::etcd::run(settings, tx, view, wanted, asked));
+        tokio::spawn(provider::etcd::run(settings, tx, ends, again.listen()));
     }
     #[cfg(feature = "ecs")]
     if let Some(ecs) = &config.ecs {
@@ -132,23 +138,6 @@ async fn forward(id: ProviderId, mut from: mpsc::Receiver<Update>, to: mpsc::Sen
             return;
         }
     }
-}
-
-/// Resolvers and orchestrators that are known by address.
-pub(super) fn forbidden(config: &Config) -> BTreeSet<IpAddr> {
-    let marathon = config.marathon.iter().flat_map(|marathon| &marathon.urls);
-    let etcd = config.etcd.iter().flat_map(|etcd| &etcd.urls);
-    let ecs = config.ecs.iter().filter_map(|ecs| ecs.endpoint.as_ref());
-    let urls = marathon.chain(etcd).chain(ecs);
-    let orchestrators =
-        urls.filter_map(|url| url.host_str()?.trim_matches(['[', ']']).parse().ok());
-    let dns = config.dns.iter();
-    let dns = dns.flat_map(|dns| {
-        dns.sockets()
-            .into_iter()
-            .chain(dns.upstreams.clone().unwrap_or_default())
-    });
-    orchestrators.chain(dns.map(|addr| addr.ip())).collect()
 }
 
 fn auth(auth: &MarathonAuth) -> Result<Auth> {

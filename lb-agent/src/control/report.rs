@@ -65,6 +65,7 @@ pub(super) fn report(
             .chain(failures.iter().cloned())
             .chain(warnings)
             .collect(),
+        addresses_pending: 0,
     }
 }
 

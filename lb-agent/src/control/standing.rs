@@ -123,13 +123,22 @@ impl Voices<'_> {
             };
             stands(Weight::DRAIN, None, gone, state, shown, Some(why))
         };
-        if let Some(out) = out {
+        let elsewhere = self
+            .operator
+            .and_then(|operator| operator.drained_by(backend.addr.ip()));
+        let taken = match (out, elsewhere) {
+            (None, None) => None,
+            (Some(out), None) => Some((out, OPERATOR.to_owned())),
+            (Some(out), Some((_, theirs))) => Some((out.and(theirs), OPERATOR.to_owned())),
+            (None, Some((node, theirs))) => Some((theirs, format!("drained by {node}"))),
+        };
+        if let Some((out, why)) = taken {
             let shown = match out.maintenance {
                 true => BackendState::Maintenance,
                 false => BackendState::Draining,
             };
             let gone = out.is_over(self.at.0);
-            return taken_out(plan::BackendState::Draining, shown, gone, OPERATOR);
+            return taken_out(plan::BackendState::Draining, shown, gone, &why);
         }
         match forced {
             Some(Forced::Stopping) => {

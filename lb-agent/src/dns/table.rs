@@ -127,14 +127,14 @@ impl Table {
     /// What is said of the whole name `node`, which has so many labels before a domain: of a VIP with that name, or with
     /// `*` for the labels before the rest (RFC 4592).
     fn find_in_domain(&self, node: &str, above: usize) -> Option<Records<'_>> {
-        let exact = self.find(&format!("{node}.{OF_DOMAINS}"));
+        let exact = self.find(&format!("{node}.{}", vip::OF_DOMAINS));
         if exact.is_some() {
             return exact;
         }
         let mut rest = node;
         for _ in 0..above {
             (_, rest) = rest.split_once('.')?;
-            let any = self.find(&format!("{}.{rest}.{OF_DOMAINS}", vip::ANY));
+            let any = self.find(&format!("{}.{rest}.{}", vip::ANY, vip::OF_DOMAINS));
             if any.is_some() {
                 return any;
             }
@@ -142,9 +142,6 @@ impl Table {
         None
     }
 }
-
-/// The name space of VIPs that have names in domains.
-const OF_DOMAINS: &str = "docker";
 
 /// What a name stands for.
 #[derive(Clone, Debug, Default)]

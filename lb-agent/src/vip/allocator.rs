@@ -12,13 +12,17 @@ use super::{AddressPool, Claim, Family, Lease, Leases, Pools, Shared, VipName};
 ///
 /// Every node allocates for itself. That agrees across nodes for a name that has its first candidate to itself;
 /// [`Self::contested`] tells the others. Where the nodes share a store, what stands there goes before: see
-/// [`Self::agree`].
+/// [`Self::agree`]; a new name that must probe then waits in [`Self::pending`] until its address is claimed there.
 #[derive(Clone, Debug)]
 pub struct Allocator {
     pools: Pools,
     leases: Leases,
     /// On which all nodes agreed.
     shared: Arc<Shared>,
+    /// Whether there is a store at all.
+    has_store: bool,
+    /// Names without an address, and the one to be claimed for each.
+    pending: BTreeMap<(VipName, Family), IpAddr>,
     contested: BTreeSet<VipName>,
     unsaved: bool,
 }
@@ -40,6 +44,14 @@ pub enum AllocError {
         /// The family without a pool.
         family: Family,
     },
+    /// Nodes that probe by themselves may come to different addresses.
+    #[error(
+        "its first address is not free, so {addr} is given to it once all nodes agreed on that in etcd"
+    )]
+    Pending {
+        /// What is to be claimed for it.
+        addr: IpAddr,
+    },
 }
 
 // === impl Allocator ===
@@ -51,11 +63,18 @@ impl Allocator {
             pools,
             leases,
             shared: Arc::default(),
+            has_store: false,
+            pending: BTreeMap::new(),
             contested: BTreeSet::new(),
             unsaved: false,
         };
         allocator.contested = allocator.find_contested();
         allocator
+    }
+
+    /// From now on a name that must probe gets an address by [`Self::agree`] alone.
+    pub fn share(&mut self) {
+        self.has_store = true;
     }
 
     /// The pools that addresses are drawn from.
@@ -92,6 +111,12 @@ impl Allocator {
     /// stems from other pool bounds.
     pub fn contested(&self) -> &BTreeSet<VipName> {
         &self.contested
+    }
+
+    /// Names in use that have no address until all nodes agree on the one that is given here, as of the last
+    /// [`Self::allocate`].
+    pub fn pending(&self) -> &BTreeMap<(VipName, Family), IpAddr> {
+        &self.pending
     }
 
     /// Whether [`Self::leases`] changed since the last [`Self::mark_saved`].
@@ -160,19 +185,35 @@ impl Allocator {
         );
         let mut failed = BTreeMap::new();
         let mut granted = false;
+        let waited = std::mem::take(&mut self.pending);
+        let mut blocked = Vec::new();
         for (family, name) in missing {
             match self.find_free(&name, family, reserved) {
                 Ok(addr) => {
                     self.leases.grant(&name, addr);
                     granted = true;
                 }
+                Err(AllocError::Pending { .. }) => blocked.push((family, name)),
                 Err(error) => {
                     failed.insert((family, name), error);
                 }
             }
         }
-        if granted {
-            self.unsaved = true;
+        // Whoever has its first address to itself goes before whoever looks for another.
+        for (family, name) in blocked {
+            let Err(error) = self.find_free(&name, family, reserved) else {
+                continue;
+            };
+            let key = (family, name);
+            if let AllocError::Pending { addr } = error
+                && wanted.contains(&key)
+            {
+                self.pending.insert((key.1.clone(), family), addr);
+            }
+            failed.insert(key, error);
+        }
+        self.unsaved |= granted;
+        if granted || self.pending != waited {
             self.contested = self.find_contested();
         }
         failed
@@ -223,28 +264,41 @@ impl Allocator {
             .pools
             .get(family)
             .ok_or(AllocError::NoPool { family })?;
-        let free = |addr: &IpAddr| self.leases.holder(*addr).is_none() && !reserved.contains(addr);
+        let free = |addr: &IpAddr| {
+            self.leases.holder(*addr).is_none()
+                && !reserved.contains(addr)
+                && !self.pending.values().any(|pending| pending == addr)
+        };
         if let Some(agreed) = self.agreed(name, family).filter(free) {
             return Ok(agreed);
         }
         let others = |addr: &IpAddr| self.shared.holder(*addr).is_some_and(|of| of != name);
-        pool.probe(name)
-            .find(|addr| free(addr) && !others(addr))
-            .ok_or(AllocError::Exhausted { family, pool })
+        let found = pool.probe(name).find(|addr| free(addr) && !others(addr));
+        match found {
+            None => Err(AllocError::Exhausted { family, pool }),
+            Some(addr) if self.has_store && addr != pool.candidate(name) => {
+                Err(AllocError::Pending { addr })
+            }
+            Some(addr) => Ok(addr),
+        }
     }
 
-    /// A name off its candidate is contested, and so is every name whose address its probe met: where they
-    /// came in another order, each would have another address.
+    /// A name off its candidate is contested, and so is every name whose address its probe met, be it for an address that
+    /// is pending: where they came in another order, each would have another address.
     fn find_contested(&self) -> BTreeSet<VipName> {
         let mut contested = BTreeSet::new();
-        for (addr, name) in self.leases.addresses() {
+        let pending = self.pending.iter();
+        let pending = pending.map(|((name, _), addr)| (*addr, name));
+        for (addr, name) in self.leases.addresses().chain(pending) {
             let Some(pool) = self.pools.get(Family::of(addr)) else {
                 continue;
             };
             if pool.candidate(name) == addr {
                 continue;
             }
-            contested.insert(name.clone());
+            if self.leases.holder(addr).is_some() {
+                contested.insert(name.clone());
+            }
             let met = pool
                 .probe(name)
                 .take_while(|&tried| tried != addr)

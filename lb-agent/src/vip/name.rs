@@ -5,6 +5,9 @@ use std::{fmt, sync::Arc};
 /// The zone that named VIPs live in, without the trailing dot.
 pub const ZONE: &str = "l4lb.thisdcos.directory";
 
+/// The name space, beside those of frameworks, of VIPs that have names in domains of others.
+pub const OF_DOMAINS: &str = "docker";
+
 /// The label of a VIP's name that stands for `*`: every name below the rest (RFC 4592).
 pub const ANY: &str = "any--name";
 

@@ -38,7 +38,11 @@ fn orders_are_posted_and_answered_with_what_then_holds() {
     let expected = "there is no such backend\n";
     let ready = "/v1/ready?backend=web.2";
     assert_eq!(post(ready), ("409".to_owned(), expected.to_owned()));
+    let expected = r#"["Release old.marathon None"]"#;
+    let release = "/v1/release?name=old.marathon";
+    assert_eq!(post(release), ("200".to_owned(), expected.to_owned()));
     for wrong in [
+        "/v1/release",
         "/v1/drain",
         "/v1/weight?backend=a",
         "/v1/drain?backend=a&color=red",

@@ -230,6 +230,13 @@ pub(super) const PAGES: [Page; 31] = [
         ..ORDER
     },
     Page {
+        path: "/v1/release",
+        summary: "Give back the address of a name that has no backends; the answer says which it was.",
+        query: &[("name", "the name, with its zone or without")],
+        asked: "?name=web.marathon",
+        ..ORDER
+    },
+    Page {
         path: "/v1/live",
         summary: "What changed since the stats page last asked; its form is that page's own and may change.",
         query: &[("since", "`seq` of the last answer")],
@@ -328,6 +335,7 @@ pub(super) const PAGES: [Page; 31] = [
     Page {
         path: "/_mlb_signal/hup",
         summary: "Have the agent read every orchestrator and file anew, and compare the kernel with them.",
+        refusals: &[(500, "the control loop stands still")],
         ..PLAIN
     },
     Page {

@@ -69,18 +69,11 @@ pub(in crate::admin) fn routes() -> Router<Admin> {
 /// Whether the data path is loaded and the agent's loops run.
 async fn healthy(State(admin): State<Admin>) -> Response {
     let now = Timestamp::now();
-    let turned = Timestamp(admin.alive.turned.load(Ordering::Relaxed));
-    let limit = admin.alive.resync_ms * 2 + TURN;
-    let loop_runs = now.since(turned).as_millis() < u128::from(limit);
     let sampled = admin.stats.sample().at;
     let begun = admin.report.load().agent.started;
     let last = sampled.max(begun);
-    if !loop_runs {
-        return (
-            StatusCode::SERVICE_UNAVAILABLE,
-            "the control loop stands still\n",
-        )
-            .into_response();
+    if !loop_runs(&admin, now) {
+        return (StatusCode::SERVICE_UNAVAILABLE, STANDS_STILL).into_response();
     }
     if now.since(last).as_millis() > u128::from(STALE) && last > Timestamp(0) {
         return (
@@ -90,6 +83,14 @@ async fn healthy(State(admin): State<Admin>) -> Response {
             .into_response();
     }
     "ok\n".into_response()
+}
+
+const STANDS_STILL: &str = "the control loop stands still\n";
+
+fn loop_runs(admin: &Admin, now: Timestamp) -> bool {
+    let turned = Timestamp(admin.alive.turned.load(Ordering::Relaxed));
+    let limit = admin.alive.resync_ms * 2 + TURN;
+    now.since(turned).as_millis() < u128::from(limit)
 }
 
 /// Whether every orchestrator and file was read at least once.
@@ -144,9 +145,13 @@ async fn apps(State(admin): State<Admin>) -> Response {
     Json(&apps).into_response()
 }
 
-async fn hup(State(admin): State<Admin>) -> &'static str {
+/// As Marathon-LB, 500 where nobody would hear it.
+async fn hup(State(admin): State<Admin>) -> Response {
+    if !loop_runs(&admin, Timestamp::now()) {
+        return (StatusCode::INTERNAL_SERVER_ERROR, STANDS_STILL).into_response();
+    }
     admin.alive.again.ask();
-    "everything is read and compared again\n"
+    "everything is read and compared again\n".into_response()
 }
 
 /// The same for `lb-agent resync`, which says who is read.

@@ -34,6 +34,38 @@ fn an_ip_vip_is_taken_only_where_the_operator_allows() {
 }
 
 #[test]
+fn an_ip_vip_is_nobodys_address_behind_another_service() {
+    let policy = ip_vips(&["10.0.0.0/24", "192.0.2.0/24"]);
+    let mut far = backend("172.17.0.2:80");
+    far.host = Some("10.0.0.2".into());
+    let declared = [
+        pool("/web", "/web", 80, &[backend("10.0.0.1:80"), far]),
+        pool("/task", "10.0.0.1", 80, &[backend("10.0.0.9:80")]),
+        pool("/host", "10.0.0.2", 80, &[backend("10.0.0.9:80")]),
+        pool("/free", "10.0.0.3", 80, &[backend("10.0.0.9:80")]),
+        // It calls itself, which is the backend's fault.
+        pool(
+            "/self",
+            "192.0.2.1",
+            80,
+            &[backend("192.0.2.1:80"), backend("10.0.0.9:80")],
+        ),
+    ];
+    let desired = catalog([read("a", &declared)]).resolve(&policy, &mut allocator());
+    let served: Vec<_> = desired.services.keys().map(ToString::to_string).collect();
+    assert_eq!(served.len(), 3, "{served:?}");
+    assert!(served.contains(&"10.0.0.3:80/tcp".to_owned()));
+    assert!(served.contains(&"192.0.2.1:80/tcp".to_owned()));
+    let refused = problems(&desired, NoticeKind::Refused);
+    for expected in [
+        "/task of test:a: IP VIP 10.0.0.1 is the address of a backend or of its host",
+        "/host of test:a: IP VIP 10.0.0.2 is the address of a backend or of its host",
+    ] {
+        assert!(refused.iter().any(|said| said == expected), "{refused:?}");
+    }
+}
+
+#[test]
 fn an_ip_vip_takes_backends_of_its_own_family_only() {
     let policy = ip_vips(&["192.0.2.0/24", "fd01:c::/64"]);
     let both = [backend("10.0.0.1:80"), backend("[fd00::1]:80")];

@@ -180,5 +180,6 @@ pub(super) fn example() -> StatusReport {
             names: 1,
         }),
         warnings: vec!["/a/b and /ab share the name ab.marathon".into()],
+        addresses_pending: 0,
     }
 }

@@ -57,6 +57,10 @@ fn an_order_is_posted_and_what_then_holds_is_printed() {
             &["reset", "10.0.0.1"],
             "POST /v1/reset?backend=10.0.0.1 HTTP/1.0",
         ),
+        (
+            &["release", "redis.marathon"],
+            "POST /v1/release?name=redis.marathon HTTP/1.0",
+        ),
     ] {
         let agent = answer_once(&dir, ok(&["one", "two\u{1b}"]));
         let command = parse(args).unwrap().command.unwrap();

@@ -48,6 +48,14 @@ pub(crate) const MARATHON_CA_FILE: Key = one(
     "PEM file with the certificate authority that signed Marathon's certificate, for https URLs",
 )
 .words("the system's authorities");
+pub(crate) const MARATHON_STREAM_TIMEOUT: Key = one(
+    SERVICES_,
+    "marathon-stream-timeout",
+    "SECONDS",
+    "How long Marathon's event stream may be silent before another is opened. Marathon says something every 10 s; proxies on the \
+     way may hold it back",
+)
+.preset("60");
 pub(crate) const MARATHON_GROUP: Key = many(
     SERVICES_,
     "marathon-group",

@@ -182,6 +182,29 @@ fn several_marathon_urls_are_one_cluster_tried_in_order() {
 }
 
 #[test]
+fn the_event_stream_of_marathon_may_be_silent_for_a_minute_or_as_long_as_is_said() {
+    let silence = |flags: &[&str]| {
+        let flags: Vec<_> = ["--marathon", "http://m:8080"]
+            .iter()
+            .chain(flags)
+            .copied()
+            .collect();
+        let config = Node::new().flags(&flags).load();
+        config.map(|config| config.marathon.unwrap().stream_timeout.as_secs())
+    };
+    assert_eq!(silence(&[]).unwrap(), 60);
+    assert_eq!(silence(&["--marathon-stream-timeout", "30"]).unwrap(), 30);
+    for wrong in ["29", "601", "soon"] {
+        let refused = silence(&["--marathon-stream-timeout", wrong])
+            .unwrap_err()
+            .to_string();
+        let expected =
+            format!("--marathon-stream-timeout: \"{wrong}\" is not a whole number from 30 to 600");
+        assert!(refused.contains(&expected), "{refused}");
+    }
+}
+
+#[test]
 fn groups_and_skipped_apps_of_marathon_are_lists() {
     let flags = [
         "--marathon",

@@ -48,7 +48,7 @@ pub(in crate::control) struct Front {
 
 impl Out {
     /// Both hold: maintenance is the stronger word, and the earlier deadline comes first.
-    pub(super) fn and(self, other: Self) -> Self {
+    pub(in crate::control) fn and(self, other: Self) -> Self {
         let deadlines = [self.deadline, other.deadline].into_iter().flatten();
         Self {
             maintenance: self.maintenance || other.maintenance,

@@ -198,6 +198,27 @@ fn the_operator_wins_but_brings_nobody_back_who_is_about_to_end() {
 }
 
 #[test]
+fn a_backend_of_a_node_that_drains_is_shown_with_the_node() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut operator = Operator::load(dir.path()).expect("there is none yet");
+    let service = service(&checked(), backend(Weight::ONE));
+    let addr = service.backends[0].addr.ip();
+    let drained = crate::provider::etcd::Drained {
+        addresses: [addr].into(),
+        ..Default::default()
+    };
+    operator.know_drained(Arc::new([("10.0.0.9".to_owned(), drained)].into()));
+    let voices = Voices {
+        operator: Some(&operator),
+        ..Voices::default()
+    };
+    let standing = voices.standing(&key(), &service, &service.backends[0]);
+    assert_eq!(standing.shown, BackendState::Draining);
+    assert_eq!(standing.why.as_deref(), Some("drained by 10.0.0.9"));
+    assert!(!standing.gone);
+}
+
+#[test]
 fn forced_health_wins_over_checks_and_orchestrator_until_the_backend_is_to_end() {
     let forced = |forced, backend| ordered(Act::Health(forced), None, backend);
     let whole = || backend(Weight::MAX);

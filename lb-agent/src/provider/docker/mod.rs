@@ -32,8 +32,8 @@ pub use self::watcher::Timings;
 
 use super::{Asked, ProviderId, Update};
 
-/// The name space of its VIPs.
-const FRAMEWORK: &str = "docker";
+/// The name space of its VIPs; names in domains are among them.
+const FRAMEWORK: &str = crate::vip::OF_DOMAINS;
 
 /// What to read, and how.
 #[derive(Clone, Debug)]

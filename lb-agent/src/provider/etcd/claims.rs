@@ -8,15 +8,16 @@ use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
 use tokio::{
-    sync::watch,
+    sync::{mpsc, oneshot, watch},
     time::{Instant, sleep},
 };
 
 use super::{
     client::{Client, Kind},
     config::EtcdConfig,
+    drains::Nodes,
     mirror::Mirror,
-    wire::{ClaimAnswer, ClaimRequest},
+    wire::{ClaimAnswer, ClaimRequest, ReleaseRequest},
 };
 use crate::{
     provider::{Problem, backoff::Backoff},
@@ -32,6 +33,9 @@ const DENIED: Duration = Duration::from_secs(60);
 /// The addresses that a node has for the names it serves.
 pub type Wanted = Arc<BTreeMap<(VipName, Family), IpAddr>>;
 
+/// A name that is to have no address any more, those that it has, and who is told how that ended.
+pub type Release = (VipName, Vec<IpAddr>, oneshot::Sender<Result<(), String>>);
+
 /// What is known of the agreement.
 #[derive(Clone, Debug, Default)]
 pub struct View {
@@ -41,6 +45,10 @@ pub struct View {
     pub tried: bool,
     /// Why addresses cannot be claimed.
     pub trouble: Option<String>,
+    /// Nodes that drain.
+    pub drained: Arc<Nodes>,
+    /// Why others do not hear whether this one does.
+    pub untold: Option<String>,
     /// Entries that make no sense.
     pub(super) problems: Vec<Problem>,
 }
@@ -48,15 +56,24 @@ pub struct View {
 // === impl View ===
 
 impl View {
-    /// Takes a reading; whether anything is new.
-    pub(super) fn read(&mut self, (shared, problems): (Shared, Vec<Problem>)) -> bool {
+    /// Takes a reading of addresses and of nodes that drain, each with what is wrong in it; whether anything is new.
+    pub(super) fn read(
+        &mut self,
+        (shared, mut problems): (Shared, Vec<Problem>),
+        (drained, wrong): (Nodes, Vec<Problem>),
+    ) -> bool {
+        problems.extend(wrong);
         self.problems = problems;
-        let first = !std::mem::replace(&mut self.tried, true);
-        if self.shared.as_deref() == Some(&shared) {
-            return first;
+        let mut news = !std::mem::replace(&mut self.tried, true);
+        if self.shared.as_deref() != Some(&shared) {
+            self.shared = Some(Arc::new(shared));
+            news = true;
         }
-        self.shared = Some(Arc::new(shared));
-        true
+        if *self.drained != drained {
+            self.drained = Arc::new(drained);
+            news = true;
+        }
+        news
     }
 }
 
@@ -139,18 +156,11 @@ pub(super) async fn claim(
                 break;
             }
         }
-        let wait = match &trouble {
-            Some((Kind::Denied, _)) => DENIED,
-            Some(_) => backoff.after_failure(rand::random()),
-            None => {
-                backoff.reset();
-                config.timings.claim_again
-            }
-        };
+        let wait = waits(trouble.as_ref(), &mut backoff, &config);
         let failing = trouble.is_some();
         // While answers are under way nothing is known.
         if failing || nothing || !missing.is_empty() {
-            say(&view, trouble.map(|(_, why)| why));
+            say(&view, |view| &mut view.trouble, trouble.map(|(_, why)| why));
         }
         tokio::select! {
             changed = wanted.changed(), if !failing => if changed.is_err() { return },
@@ -160,14 +170,35 @@ pub(super) async fn claim(
     }
 }
 
+/// How long until the next look, without any news.
+pub(super) fn waits(
+    trouble: Option<&(Kind, String)>,
+    backoff: &mut Backoff,
+    config: &EtcdConfig,
+) -> Duration {
+    match trouble {
+        Some((Kind::Denied, _)) => DENIED,
+        Some(_) => backoff.after_failure(rand::random()),
+        None => {
+            backoff.reset();
+            config.timings.claim_again
+        }
+    }
+}
+
 /// What others see of a trouble, once.
-fn say(view: &watch::Sender<View>, trouble: Option<String>) {
+pub(super) fn say(
+    view: &watch::Sender<View>,
+    which: fn(&mut View) -> &mut Option<String>,
+    trouble: Option<String>,
+) {
     view.send_if_modified(|view| {
-        let news = view.trouble != trouble;
+        let said = which(view);
+        let news = *said != trouble;
         if let Some(why) = trouble.as_ref().filter(|_| news) {
             tracing::warn!("{why}");
         }
-        view.trouble = trouble;
+        *said = trouble;
         news
     });
 }
@@ -186,6 +217,35 @@ fn missing(wanted: &Wanted, view: &View) -> Vec<(VipName, IpAddr)> {
         .collect()
 }
 
+/// The keys of a claim and what they say.
+fn entries(prefix: &str, name: &VipName, addr: IpAddr) -> [(String, String); 2] {
+    let of_name = format!("{prefix}{}{name}", folder(Family::of(addr)));
+    let of_addr = format!("{prefix}{ADDRESSES}{addr}");
+    [(of_name, addr.to_string()), (of_addr, name.to_string())]
+}
+
+/// Gives addresses back, one name after the other.
+pub(super) async fn release(
+    client: Arc<Client>,
+    prefix: String,
+    mut releases: mpsc::Receiver<Release>,
+) {
+    while let Some((name, addrs, answer)) = releases.recv().await {
+        let pairs = addrs.iter().flat_map(|addr| entries(&prefix, &name, *addr));
+        let request = ReleaseRequest::new(&pairs.collect::<Vec<_>>());
+        let told: Result<ClaimAnswer, _> = client.post("v3/kv/txn", &request).await;
+        let outcome = match told {
+            Ok(ClaimAnswer { succeeded: true }) => Ok(()),
+            Ok(ClaimAnswer { succeeded: false }) => {
+                Err("its claim was changed meanwhile".to_owned())
+            }
+            Err(failure) => Err(failure.to_string()),
+        };
+        // Who ordered may have gone meanwhile.
+        let _ = answer.send(outcome);
+    }
+}
+
 /// One claim. That another was first is no failure: the watch tells who.
 async fn attempt(
     client: &Client,
@@ -193,13 +253,7 @@ async fn attempt(
     name: &VipName,
     addr: IpAddr,
 ) -> Result<(), (Kind, String)> {
-    let request = ClaimRequest::new([
-        (
-            format!("{prefix}{}{name}", folder(Family::of(addr))),
-            addr.to_string(),
-        ),
-        (format!("{prefix}{ADDRESSES}{addr}"), name.to_string()),
-    ]);
+    let request = ClaimRequest::new(entries(prefix, name, addr));
     let answer: Result<ClaimAnswer, _> = client.post("v3/kv/txn", &request).await;
     match answer {
         Ok(ClaimAnswer { succeeded }) => {
@@ -209,7 +263,7 @@ async fn attempt(
         Err(failure) => Err((
             failure.kind,
             format!(
-                "addresses are not claimed in etcd, so nodes may differ about names that collide: {failure}"
+                "addresses are not claimed in etcd, so new names that collide wait for one: {failure}"
             ),
         )),
     }

@@ -19,6 +19,8 @@ pub struct EtcdConfig {
     pub certificate: Option<(PathBuf, PathBuf)>,
     /// User and password, if etcd wants any.
     pub login: Option<Login>,
+    /// What this node is called by the others; `None`: nothing is told of it.
+    pub node: Option<String>,
     /// How long and how often.
     pub timings: Timings,
     /// The longest answer, and the longest line of a watch, in bytes.
@@ -62,6 +64,7 @@ impl EtcdConfig {
             ca_file: None,
             certificate: None,
             login: None,
+            node: None,
             timings: Timings::default(),
             max_body: 64 << 20,
         }

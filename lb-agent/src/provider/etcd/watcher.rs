@@ -11,6 +11,7 @@ use super::{
     claims::{self, View},
     client::{Client, Failure, Kind, Stream},
     config::{EtcdConfig, Timings},
+    drains,
     mirror::{Changed, MOST_KEYS, Mirror},
     wire::{Bytes, KeyValue, RangeAnswer, RangeRequest, Revision, WatchCreate, WatchRequest},
 };
@@ -247,7 +248,9 @@ impl<'a> Watcher<'a> {
     async fn tell(&mut self) -> Option<()> {
         if std::mem::take(&mut self.agreed_anew) {
             let agreed = claims::agreed(&self.mirror, &self.prefix);
-            self.view.send_if_modified(|view| view.read(agreed));
+            let drained = drains::nodes(&self.mirror, &self.prefix);
+            self.view
+                .send_if_modified(|view| view.read(agreed, drained));
         }
         let mut snapshot = self.documents.snapshot();
         snapshot

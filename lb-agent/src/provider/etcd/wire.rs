@@ -145,7 +145,46 @@ struct KeyAndValue {
     value: Bytes,
 }
 
-/// Its answer.
+/// `/v3/kv/txn`: removes all keys if each says what it is thought to say.
+#[derive(Serialize)]
+pub(super) struct ReleaseRequest {
+    compare: Vec<Says>,
+    success: Vec<Delete>,
+}
+
+#[derive(Serialize)]
+struct Says {
+    key: Bytes,
+    target: &'static str,
+    result: &'static str,
+    value: Bytes,
+}
+
+#[derive(Serialize)]
+struct Delete {
+    request_delete_range: Key,
+}
+
+#[derive(Serialize)]
+struct Key {
+    key: Bytes,
+}
+
+/// `/v3/kv/txn`: puts or removes one key, whatever it holds.
+#[derive(Serialize)]
+pub(super) struct WriteRequest {
+    compare: [Absent; 0],
+    success: [Write; 1],
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Write {
+    Put(Put),
+    Delete(Delete),
+}
+
+/// The answer to each.
 #[derive(Debug, Deserialize)]
 pub(super) struct ClaimAnswer {
     #[serde(default)]
@@ -172,6 +211,53 @@ impl ClaimRequest {
         Self {
             compare: pairs.each_ref().map(absent),
             success: pairs.each_ref().map(put),
+        }
+    }
+}
+
+// === impl ReleaseRequest ===
+
+impl ReleaseRequest {
+    /// Keys and what they say.
+    pub(super) fn new(pairs: &[(String, String)]) -> Self {
+        let says = |(key, value): &(String, String)| Says {
+            key: key.as_str().into(),
+            target: "VALUE",
+            result: "EQUAL",
+            value: value.as_str().into(),
+        };
+        let delete = |(key, _): &(String, String)| Delete {
+            request_delete_range: Key {
+                key: key.as_str().into(),
+            },
+        };
+        Self {
+            compare: pairs.iter().map(says).collect(),
+            success: pairs.iter().map(delete).collect(),
+        }
+    }
+}
+
+// === impl WriteRequest ===
+
+impl WriteRequest {
+    /// `None`: it is removed.
+    pub(super) fn new(key: &str, value: Option<&str>) -> Self {
+        let key = key.into();
+        let write = match value {
+            Some(value) => Write::Put(Put {
+                request_put: KeyAndValue {
+                    key,
+                    value: value.into(),
+                },
+            }),
+            None => Write::Delete(Delete {
+                request_delete_range: Key { key },
+            }),
+        };
+        Self {
+            compare: [],
+            success: [write],
         }
     }
 }

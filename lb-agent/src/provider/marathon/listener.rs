@@ -28,6 +28,8 @@ pub(super) struct Seen {
     pub(super) news: u64,
     /// What the news since the last look may have changed.
     pub(super) touched: Touched,
+    /// Why the stream could not be opened when it was last tried; `None`: it could.
+    pub(super) closed: Option<Arc<str>>,
 }
 
 /// How a stream ended.
@@ -40,15 +42,16 @@ enum End {
 /// Reads the stream and reconnects, for ever.
 pub(super) async fn listen(client: Arc<Client>, timings: Timings, seen: watch::Sender<Seen>) {
     let mut backoff = Backoff::new(timings.backoff);
-    let mut last_failure = None;
     loop {
         let silent = match client.events().await {
             Ok(stream) => {
                 let opened = Instant::now();
                 let url = stream.url.clone();
                 tracing::debug!(%url, "event stream opened");
-                last_failure = None;
-                seen.send_modify(|seen| seen.opened += 1);
+                seen.send_modify(|seen| {
+                    seen.opened += 1;
+                    seen.closed = None;
+                });
                 let end = read(stream, timings, &seen).await;
                 if opened.elapsed() >= timings.stable_stream {
                     backoff.reset();
@@ -64,12 +67,12 @@ pub(super) async fn listen(client: Arc<Client>, timings: Timings, seen: watch::S
                 matches!(end, End::Silent)
             }
             Err(failure) => {
+                let why: Arc<str> = failure.to_string().into();
                 // Said once, however often it is tried again.
-                let why = failure.to_string();
-                if last_failure.as_ref() != Some(&why) {
-                    tracing::warn!(why, "cannot open the event stream; trying again and again");
+                if seen.borrow().closed.as_ref() != Some(&why) {
+                    tracing::warn!(%why, "cannot open the event stream; trying again and again");
                 }
-                last_failure = Some(why);
+                seen.send_modify(|seen| seen.closed = Some(why));
                 false
             }
         };

@@ -8,7 +8,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use crate::provider::{Asked, ProviderId, Snapshot, Update, backoff::Backoff};
+use crate::provider::{Asked, Problem, ProviderId, Snapshot, Update, backoff::Backoff};
 
 use super::{
     acceptance::{Acceptance, Verdict},
@@ -19,6 +19,9 @@ use super::{
     listener::{self, Seen},
     schedule::Schedule,
 };
+
+/// The subject of a problem with events.
+const STREAM: &str = "event stream";
 
 /// Watches one Marathon until nobody listens any more.
 ///
@@ -223,7 +226,10 @@ impl Watcher<'_> {
         self.publish(snapshot).await;
     }
 
-    async fn publish(&mut self, snapshot: Snapshot) {
+    async fn publish(&mut self, mut snapshot: Snapshot) {
+        // What was read of single apps has the rest from before.
+        snapshot.problems.retain(|one| &*one.subject != STREAM);
+        snapshot.problems.extend(self.deaf());
         let last = self.last.take().unwrap_or_default();
         // An unchanged state is the same allocation, so that consumers can tell cheaply.
         let state = if *last == snapshot {
@@ -233,6 +239,18 @@ impl Watcher<'_> {
         };
         self.last = Some(Arc::clone(&state));
         self.send(Ok(state)).await;
+    }
+
+    /// Why events are not heard, if they are not.
+    fn deaf(&self) -> Option<Problem> {
+        let why = self.seen.closed.as_ref()?;
+        let every = self.timings.resync.as_secs();
+        Some(Problem {
+            subject: STREAM.into(),
+            reason: format!(
+                "it cannot be opened, so changes are only seen when everything is read, every {every} s: {why}"
+            ),
+        })
     }
 
     async fn fail(&mut self, why: String) {

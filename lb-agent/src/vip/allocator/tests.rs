@@ -200,6 +200,70 @@ fn who_loses_an_address_to_another_probes_on() {
     assert_eq!(contested, ["svc1265.marathon"], "it is not claimed yet");
 }
 
+fn with_store(pools: Pools) -> Allocator {
+    let mut allocator = fresh(pools);
+    allocator.share();
+    allocator
+}
+
+/// The names that wait, and for what.
+fn pending(allocator: &Allocator) -> Vec<String> {
+    let each = allocator.pending().iter();
+    each.map(|((name, _), addr)| format!("{name} {addr}"))
+        .collect()
+}
+
+#[test]
+fn with_a_store_a_name_that_must_probe_waits_until_its_address_is_agreed_on() {
+    let mut allocator = with_store(Pools::default());
+    let both = wanted(&["svc1265.marathon", "svc4703.marathon"]);
+    let failed = allocator.allocate(&both, &NONE);
+    assert_eq!(address(&allocator, "svc1265.marathon"), "11.29.210.66");
+    assert_eq!(address(&allocator, "svc4703.marathon"), "none");
+    assert_eq!(pending(&allocator), ["svc4703.marathon 11.29.210.67"]);
+    let reasons: Vec<_> = failed.values().map(AllocError::to_string).collect();
+    assert_eq!(reasons.len(), 1);
+    assert!(reasons[0].contains("11.29.210.67"), "{reasons:?}");
+    let contested: Vec<_> = allocator.contested().iter().map(VipName::as_str).collect();
+    assert_eq!(contested, ["svc1265.marathon"], "its address was met");
+
+    allocator.agree(&shared(&[("svc4703.marathon", "11.29.210.67")]));
+    assert_eq!(allocator.allocate(&both, &NONE), BTreeMap::new());
+    assert_eq!(address(&allocator, "svc4703.marathon"), "11.29.210.67");
+    assert_eq!(pending(&allocator), [""; 0]);
+}
+
+#[test]
+fn an_address_that_was_probed_for_before_there_was_a_store_goes_on_serving() {
+    let mut allocator = fresh(Pools::default());
+    let both = wanted(&["svc1265.marathon", "svc4703.marathon"]);
+    allocator.allocate(&both, &NONE);
+    let mut restarted = Allocator::new(Pools::default(), allocator.leases().clone());
+    restarted.share();
+    assert_eq!(restarted.allocate(&both, &NONE), BTreeMap::new());
+    assert_eq!(address(&restarted, "svc4703.marathon"), "11.29.210.67");
+    assert_eq!(pending(&restarted), [""; 0]);
+}
+
+#[test]
+fn who_must_probe_takes_nobodys_first_address_and_no_two_wait_for_one() {
+    // Every name's first address is one of two, so all but two of them must probe.
+    let mut allocator = with_store(pool("11.0.0.0", "11.0.0.2"));
+    allocator.allocate(&wanted(&["a.m", "b.m", "c.m"]), &NONE);
+    let v4 = allocator.pools().v4.expect("a pool");
+    for (addr, name) in allocator.addresses() {
+        assert_eq!(v4.candidate(name), addr, "{name}");
+    }
+    let held: BTreeSet<IpAddr> = allocator.addresses().map(|(addr, _)| addr).collect();
+    let waiting: BTreeSet<IpAddr> = allocator.pending().values().copied().collect();
+    assert_eq!(waiting.len(), allocator.pending().len());
+    assert!(held.is_disjoint(&waiting));
+    assert_eq!(held.len() + waiting.len(), 3);
+    // Whoever is not in use any more waits for nothing.
+    allocator.allocate(&NONE_WANTED, &NONE);
+    assert_eq!(pending(&allocator), [""; 0]);
+}
+
 #[test]
 fn an_agreement_outside_the_pool_or_on_a_reserved_address_is_not_taken() {
     let mut allocator = fresh(Pools::default());

@@ -1,5 +1,7 @@
 //! Metrics that HAProxy has no name for.
 
+use std::collections::BTreeSet;
+
 use super::{
     Scope,
     write::{
@@ -144,6 +146,16 @@ pub(super) fn process(sample: &Sample, scope: Scope, out: &mut Writer<'_>) {
             "Orders of the operator that hold",
             report.operator.len(),
         ),
+        (
+            "lb_agent_addresses_not_agreed",
+            "Names whose address may be another one on another node",
+            not_agreed(sample),
+        ),
+        (
+            "lb_agent_addresses_pending",
+            "Addresses that names wait for until all nodes agree on them in etcd",
+            report.addresses_pending,
+        ),
     ] {
         out.family(name, Gauge, help);
         out.sample(name, &[], number as u64);
@@ -174,6 +186,15 @@ pub(super) fn process(sample: &Sample, scope: Scope, out: &mut Writer<'_>) {
         out.family(name, Gauge, "Names that DNS answers for");
         out.sample(name, &[], dns.names as u64);
     }
+}
+
+/// Names count, however many ports they have.
+fn not_agreed(sample: &Sample) -> usize {
+    let services = sample.report.services.iter();
+    let names = services
+        .filter(|service| service.address_not_agreed)
+        .filter_map(|service| service.name.as_deref());
+    names.collect::<BTreeSet<_>>().len()
 }
 
 fn backends(sample: &Sample, out: &mut Writer<'_>) {
@@ -235,5 +256,34 @@ fn providers(sample: &Sample, out: &mut Writer<'_>) {
     for provider in providers {
         let problems = provider.problems.len() as u64;
         out.sample(name, &[("provider", &provider.id)], problems);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::whole;
+    use crate::admin::stats::{
+        metrics::Scope,
+        tests::{sample, service},
+    };
+
+    #[test]
+    fn names_without_an_agreed_address_are_counted_once_each() {
+        let mut ports = vec![
+            service(Some("a.x"), 1, Vec::new()),
+            service(Some("a.x"), 2, Vec::new()),
+            service(Some("b.x"), 3, Vec::new()),
+        ];
+        ports[0].address_not_agreed = true;
+        ports[1].address_not_agreed = true;
+        let mut sample = sample(ports);
+        sample.report.addresses_pending = 7;
+        let text = whole(&sample, Scope::ALL);
+        for line in [
+            "lb_agent_addresses_not_agreed 1",
+            "lb_agent_addresses_pending 7",
+        ] {
+            assert!(text.lines().any(|said| said == line), "{line}: {text}");
+        }
     }
 }

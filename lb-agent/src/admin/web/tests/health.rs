@@ -24,6 +24,9 @@ fn a_control_loop_that_stands_still_is_not_well() {
         assert_eq!(answer.1, "the control loop stands still\n");
     }
     assert_eq!(status(&site.get("/readyz", "")), "200");
+    let answer = site.get("/_mlb_signal/hup", "");
+    assert_eq!(status(&answer), "500", "{answer:?}");
+    assert_eq!(answer.1, "the control loop stands still\n");
 }
 
 #[test]

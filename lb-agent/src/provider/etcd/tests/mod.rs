@@ -43,9 +43,9 @@ fn config(servers: &[&Server]) -> EtcdConfig {
 
 fn watch_by(config: EtcdConfig) -> Watched {
     let (tx, rx) = mpsc::channel(64);
-    let (claims, view, wanted) = channels();
+    let (claims, ends) = channels();
     let again = Again::default();
-    let task = tokio::spawn(run(config, tx, view, wanted, again.listen()));
+    let task = tokio::spawn(run(config, tx, ends, again.listen()));
     Watched {
         rx,
         claims,
@@ -293,6 +293,97 @@ async fn a_free_address_is_claimed_and_another_is_learnt() {
     );
     assert_eq!(server.get("/lb/vips/ipv4/b.m").as_deref(), Some("11.0.0.2"));
     assert_eq!(server.get("/lb/vips/ipv4/c.m"), None);
+}
+
+#[tokio::test]
+async fn both_keys_of_a_name_are_removed_at_once_or_neither_is() {
+    let server = Server::start().await;
+    for (name, addr) in [("a.m", "11.0.0.1"), ("b.m", "11.0.0.2")] {
+        server.put(&format!("/lb/vips/ipv4/{name}"), addr);
+        server.put(&format!("/lb/addresses/{addr}"), name);
+    }
+    let mut watched = watch_by(config(&[&server]));
+    watched.until(&[]).await;
+    let release = async |name, addr: &str| {
+        let (answer, answered) = tokio::sync::oneshot::channel();
+        let name = VipName::from_canonical(name).unwrap();
+        let release = (name, vec![addr.parse::<IpAddr>().unwrap()], answer);
+        watched.claims.releases.send(release).await.unwrap();
+        answered.await.unwrap()
+    };
+    assert_eq!(release("a.m", "11.0.0.1").await, Ok(()));
+    assert_eq!(server.get("/lb/vips/ipv4/a.m"), None);
+    assert_eq!(server.get("/lb/addresses/11.0.0.1"), None);
+    // By now another name has the address.
+    server.put("/lb/addresses/11.0.0.2", "c.m");
+    let why = release("b.m", "11.0.0.2").await.unwrap_err();
+    assert!(why.contains("changed meanwhile"), "{why}");
+    assert_eq!(server.get("/lb/vips/ipv4/b.m").as_deref(), Some("11.0.0.2"));
+    server.store().read_only = true;
+    let why = release("b.m", "11.0.0.2").await.unwrap_err();
+    assert!(why.contains("permission denied"), "{why}");
+}
+
+#[tokio::test]
+async fn a_node_that_drains_says_so_until_it_is_ready() {
+    let server = Server::start().await;
+    server.put(
+        "/lb/drained/n2",
+        r#"{"since": 5, "addresses": ["10.0.0.2"]}"#,
+    );
+    server.put("/lb/drained/n3", "yes");
+    let mut config = config(&[&server]);
+    config.node = Some("n1".to_owned());
+    let mut watched = watch_by(config);
+    let state = watched.next().await.unwrap();
+    let subjects: Vec<_> = state.problems.iter().map(|one| &*one.subject).collect();
+    assert_eq!(subjects, ["/lb/drained/n3"]);
+    let own = Drained {
+        since: 7,
+        addresses: ["10.0.0.1".parse().unwrap()].into(),
+        ..Drained::default()
+    };
+    let tell = |watched: &Watched, drained| {
+        let own = OwnDrain {
+            drained,
+            partial: false,
+        };
+        watched.claims.own_drain.send_replace(Some(own));
+    };
+    tell(&watched, Some(own.clone()));
+    let both = |view: &View| view.drained.keys().eq(["n1", "n2"]);
+    watched.until_view(both).await;
+    assert_eq!(watched.claims.view.borrow().drained["n1"], own);
+    server.store().read_only = true;
+    tell(&watched, None);
+    let untold = |view: &View| {
+        view.untold
+            .as_ref()
+            .is_some_and(|why| why.contains("is ready again"))
+    };
+    watched.until_view(untold).await;
+    assert!(server.get("/lb/drained/n1").is_some());
+}
+
+#[tokio::test]
+async fn who_leaves_the_drain_is_removed_from_it() {
+    let server = Server::start().await;
+    server.put(
+        "/lb/drained/n1",
+        r#"{"since": 5, "addresses": ["10.0.0.1"]}"#,
+    );
+    let mut config = config(&[&server]);
+    config.node = Some("n1".to_owned());
+    let mut watched = watch_by(config);
+    watched.until(&[]).await;
+    let known = |view: &View| view.drained.len() == 1;
+    watched.until_view(known).await;
+    watched
+        .claims
+        .own_drain
+        .send_replace(Some(OwnDrain::default()));
+    watched.until_view(|view| view.drained.is_empty()).await;
+    assert_eq!(server.get("/lb/drained/n1"), None);
 }
 
 #[tokio::test]

@@ -83,12 +83,7 @@ impl Server {
     }
 
     pub(super) fn delete(&self, key: &str) {
-        let mut store = self.store();
-        store.revision += 1;
-        store.held.remove(key);
-        let event = json!({"type": "DELETE", "kv": {"key": STANDARD.encode(key),
-            "mod_revision": store.revision.to_string()}});
-        store.tell(&event);
+        self.store().delete(key);
     }
 
     pub(super) fn get(&self, key: &str) -> Option<String> {
@@ -108,6 +103,14 @@ impl Store {
         self.held
             .insert(key.to_owned(), (revision, value.to_owned()));
         let event = json!({"kv": kv(key, revision, value)});
+        self.tell(&event);
+    }
+
+    fn delete(&mut self, key: &str) {
+        self.revision += 1;
+        self.held.remove(key);
+        let event = json!({"type": "DELETE", "kv": {"key": STANDARD.encode(key),
+            "mod_revision": self.revision.to_string()}});
         self.tell(&event);
     }
 
@@ -139,18 +142,25 @@ impl Store {
         json!({"header": {"revision": self.revision.to_string()}, "kvs": page, "more": more})
     }
 
-    fn claim(&mut self, request: &Value) -> Value {
+    fn txn(&mut self, request: &Value) -> Value {
         let compared = request["compare"].as_array().unwrap();
-        let free = compared
-            .iter()
-            .all(|one| !self.held.contains_key(&text(&one["key"])));
-        if free {
-            for put in request["success"].as_array().unwrap() {
-                let put = &put["request_put"];
-                self.put(&text(&put["key"]), &text(&put["value"]));
+        let holds = |one: &Value| {
+            let held = self.held.get(&text(&one["key"]));
+            match one["target"].as_str().unwrap() {
+                "CREATE" => held.is_none(),
+                _ => held.is_some_and(|(_, value)| *value == text(&one["value"])),
+            }
+        };
+        let succeeded = compared.iter().all(holds);
+        let done = request["success"].as_array().unwrap().iter();
+        for one in done.filter(|_| succeeded) {
+            let (put, delete) = (&one["request_put"], &one["request_delete_range"]);
+            match put.is_null() {
+                true => self.delete(&text(&delete["key"])),
+                false => self.put(&text(&put["key"]), &text(&put["value"])),
             }
         }
-        json!({"header": {}, "succeeded": free})
+        json!({"header": {}, "succeeded": succeeded})
     }
 
     fn watch(&mut self, request: &Value) -> Response {
@@ -230,7 +240,7 @@ async fn answer(
         "kv/txn" if store.read_only => {
             refusal(StatusCode::FORBIDDEN, 7, "etcdserver: permission denied")
         }
-        "kv/txn" => Json(store.claim(&request)).into_response(),
+        "kv/txn" => Json(store.txn(&request)).into_response(),
         "watch" => store.watch(&request),
         _ => refusal(StatusCode::NOT_FOUND, 5, "Not Found"),
     }

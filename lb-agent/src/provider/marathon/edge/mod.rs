@@ -12,7 +12,7 @@ use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 use crate::{
     catalog::{Port, Properties, Protocol},
     provider::VipHost,
-    vip::{VipName, ZONE},
+    vip::{OF_DOMAINS, VipName, ZONE},
 };
 
 use super::{
@@ -32,6 +32,8 @@ pub struct Edge {
     pub strict: bool,
     /// Never those of these apps, by id.
     pub skipped: BTreeSet<String>,
+    /// Domains in which DNS knows VIPs by name, in lower case.
+    pub domains: BTreeSet<String>,
 }
 
 /// A service port that is served.
@@ -55,6 +57,7 @@ struct Asking<'a> {
     framework: &'a Arc<str>,
     /// What its labels of ours say.
     own: &'a Properties,
+    edge: &'a Edge,
 }
 
 /// The service ports of `app` that are served under `name`, and what is to be said of its labels.
@@ -71,6 +74,7 @@ pub(super) fn service_ports(
         name,
         framework,
         own,
+        edge,
     };
     let mut served = Vec::<ServicePort>::new();
     let with_port = objects
@@ -102,6 +106,17 @@ pub(super) fn indices(objects: &[PortObject<'_>]) -> Vec<Option<usize>> {
 // === impl Edge ===
 
 impl Edge {
+    /// Whether DNS knows a VIP by this host name, which must be one that needs no mangling.
+    fn is_in_domain(&self, host: &str) -> bool {
+        let within = |domain: &String| {
+            let above = host.strip_suffix(domain.as_str());
+            above.is_some_and(|above| above.is_empty() || above.ends_with('.'))
+        };
+        let whole = format!("{host}.{OF_DOMAINS}");
+        let mangled = VipName::mangle(host, OF_DOMAINS);
+        self.domains.iter().any(within) && mangled.is_ok_and(|name| *name.as_str() == whole)
+    }
+
     /// Whether it wants the `index`-th service port of the app. Groups are compared as they are written.
     fn wants(&self, app: &str, labels: &Labels, index: usize) -> bool {
         if self.groups.is_empty() || self.skipped.contains(app) {
@@ -162,8 +177,7 @@ impl Asking<'_> {
         }
         let mut vips = vec![(host, Arc::new(outside))];
         let inside = Arc::new(inside);
-        for name in self.names_in_zone(&labels.vhosts) {
-            let host = self.named(&name);
+        for host in labels.vhosts.iter().filter_map(|host| self.vip_of(host)) {
             if vips.iter().all(|(other, _)| *other != host) {
                 vips.push((host, Arc::clone(&inside)));
             }
@@ -185,12 +199,18 @@ impl Asking<'_> {
         }
     }
 
-    /// The host names that are names of VIPs of this framework, without its end of the zone.
-    fn names_in_zone(&self, vhosts: &[String]) -> Vec<String> {
-        let name = |host: &String| self.name_in_zone(host);
-        vhosts.iter().filter_map(name).collect()
+    /// The VIP that a host name stands for: one of this framework in the zone, or one in a domain.
+    fn vip_of(&self, host: &str) -> Option<VipHost> {
+        let in_zone = self.name_in_zone(host).map(|name| self.named(&name));
+        in_zone.or_else(|| {
+            self.edge.is_in_domain(host).then(|| VipHost::Named {
+                name: host.into(),
+                framework: OF_DOMAINS.into(),
+            })
+        })
     }
 
+    /// Without this framework's end of the zone.
     fn name_in_zone(&self, host: &str) -> Option<String> {
         let canonical = host.strip_suffix(ZONE)?.strip_suffix('.')?;
         let any = VipName::mangle("x", self.framework).ok()?;
@@ -200,9 +220,7 @@ impl Asking<'_> {
     }
 
     fn foreign_names(&self, index: usize, port: Port, vhosts: &[String]) -> Option<String> {
-        let foreign = vhosts
-            .iter()
-            .filter(|host| self.name_in_zone(host).is_none());
+        let foreign = vhosts.iter().filter(|host| self.vip_of(host).is_none());
         let foreign: Vec<&str> = foreign.map(|host| label::said(host)).collect();
         (!foreign.is_empty()).then(|| {
             format!(

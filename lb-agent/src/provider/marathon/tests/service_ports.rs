@@ -297,6 +297,29 @@ fn host_names_in_the_zone_are_names_of_the_vip_and_others_are_named() {
 }
 
 #[test]
+fn host_names_in_a_domain_that_dns_serves_are_names_of_the_vip() {
+    let edge = Edge {
+        domains: ["shop.example".to_owned()].into(),
+        ..external()
+    };
+    let hosts = "WWW.shop.example,shop.example,notshop.example,_x.shop.example";
+    let snapshot = served_by(&edge, json!([web(json!({"HAPROXY_0_VHOST": hosts}))]));
+    let mut found = lines(&snapshot);
+    found.sort();
+    let backend = "10000/tcp /web = 10.0.0.1:31000 w1";
+    let names = ["shop.example.docker", "www.shop.example.docker"];
+    let names = names.map(|name| format!("{name}:{backend}"));
+    let mut expected = [&[ZERO.to_owned(), ONE.to_owned()], &names[..]].concat();
+    expected.sort();
+    assert_eq!(found, expected);
+    assert_eq!(at_node(&snapshot), [ZERO, ONE]);
+    let said = reasons(&snapshot);
+    assert_eq!(said.len(), 1, "{said:?}");
+    let left = "so notshop.example, _x.shop.example has no effect";
+    assert!(said[0].contains(left), "{said:?}");
+}
+
+#[test]
 fn labels_that_need_requests_are_named_once_with_what_there_is_instead() {
     let snapshot = served(json!({
         "HAPROXY_0_PATH": "/a", "HAPROXY_1_PATH": "/b", "HAPROXY_0_HTTP_BACKEND_PROXYPASS_PATH": "/c",

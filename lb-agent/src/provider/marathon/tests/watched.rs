@@ -96,6 +96,19 @@ impl Watched {
         while self.state().await != expected {}
     }
 
+    /// Waits for a state with a problem of this subject, or for one without.
+    pub(super) async fn until_told(&mut self, subject: &str, told: bool) {
+        loop {
+            let Ok(state) = self.next().await.outcome else {
+                continue;
+            };
+            let mut problems = state.problems.iter();
+            if problems.any(|one| &*one.subject == subject) == told {
+                return;
+            }
+        }
+    }
+
     /// The next failure; a state in between must be the `last` one.
     pub(super) async fn failure(&mut self, last: &[&str]) -> String {
         loop {

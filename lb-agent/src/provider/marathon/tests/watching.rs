@@ -277,7 +277,7 @@ async fn a_silent_stream_is_replaced() {
 }
 
 #[tokio::test]
-async fn a_stream_that_is_not_one_is_refused() {
+async fn a_stream_that_is_not_one_is_refused_and_told_of_until_it_is_one() {
     for reply in [
         Reply::Text(
             403,
@@ -296,6 +296,9 @@ async fn a_stream_that_is_not_one_is_refused() {
         watched.until(&[A]).await;
         fake.apps(json!([app_b()]));
         watched.until(&[B]).await;
+        watched.until_told("event stream", true).await;
+        fake.set("/v2/events", Reply::Stream);
+        watched.until_told("event stream", false).await;
     }
 }
 
