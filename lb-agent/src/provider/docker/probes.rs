@@ -1,7 +1,10 @@
 //! The checks of dockercloud/haproxy: `HEALTH_CHECK` (words of HAProxy's `server` line) and `HTTP_CHECK` (the value of
 //! its `option httpchk`), as checks of ours.
 
-use crate::{catalog::Check, provider::check::Draft};
+use crate::{
+    catalog::Check,
+    provider::{check::Draft, values::decimal},
+};
 
 /// What both ask for together; `notes`: words without effect. `None`: no check.
 ///
@@ -38,15 +41,10 @@ fn server_words(text: &str, draft: &mut Draft, notes: &mut Vec<String>) -> Resul
         };
         match word {
             "check" => checked = true,
-            // A number alone is in ms.
-            "inter" => match value()? {
-                bare if bare.bytes().all(|byte| byte.is_ascii_digit()) => {
-                    draft.set("interval", &format!("{bare}ms"))?;
-                }
-                time => draft.set("interval", time)?,
-            },
+            "inter" => draft.set("interval", &time(value()?))?,
+            "fastinter" => draft.set("fast", &time(value()?))?,
             "rise" | "fall" | "port" => draft.set(word, value()?)?,
-            "fastinter" | "downinter" => {
+            "downinter" => {
                 value()?;
                 notes.push(format!("{word} in HEALTH_CHECK has no effect"));
             }
@@ -54,6 +52,14 @@ fn server_words(text: &str, draft: &mut Draft, notes: &mut Vec<String>) -> Resul
         }
     }
     Ok(checked)
+}
+
+/// HAProxy's numbers without a unit are in ms.
+fn time(text: &str) -> String {
+    match decimal(text) {
+        Some(_) => format!("{text}ms"),
+        None => text.to_owned(),
+    }
 }
 
 /// `OPTIONS * HTTP/1.1\r\nHost:\ www`: a path, before it a method, after it a version and headers. The escapes are
@@ -108,17 +114,18 @@ mod tests {
         let upstream = Some("check inter 2000 rise 2 fall 3");
         assert_eq!(read(upstream, None), (Some(tcp.clone()), vec![]));
         let (check, notes) = read(
-            Some("check port 81 inter 1s fastinter 500 send-proxy"),
+            Some("check port 81 inter 1s fastinter 500 downinter 5s send-proxy"),
             None,
         );
         let expected = Check {
             port: Port::new(81),
             interval: Duration::from_secs(1),
+            fast: Some(Duration::from_millis(500)),
             timeout: Duration::from_secs(1),
             ..tcp
         };
         assert_eq!(check, Some(expected));
-        let without = ["fastinter", "send-proxy"];
+        let without = ["downinter", "send-proxy"];
         let without = without.map(|word| format!("{word} in HEALTH_CHECK has no effect"));
         assert_eq!(notes, without);
     }
