@@ -21,6 +21,8 @@ pub(crate) struct Key {
     pub(crate) value: &'static str,
     /// May be given several times, or once with commas.
     pub(crate) many: bool,
+    /// Its values hold commas and blanks: of the environment, each is a line.
+    pub(crate) lines: bool,
     /// The flag alone says `yes`.
     pub(crate) switch: bool,
     /// Accepted after a subcommand too.
@@ -56,6 +58,7 @@ const fn one(
         name,
         value,
         many: false,
+        lines: false,
         switch: false,
         global: false,
         in_file: true,
@@ -413,6 +416,7 @@ pub(crate) const KEYS: &[&Key] = &[
     &DOCKER_POLL,
     &DOCKER_OVERLAY_REACHABLE,
     &DOCKER_DRAIN,
+    &DOCKER_COMPAT,
     &ETCD,
     &ETCD_PREFIX,
     &ETCD_USER,

@@ -118,7 +118,7 @@ impl Config {
                 )
             })
             .collect();
-        let docker = check::docker(&sources)?;
+        let docker = check::docker(&sources, &mut warnings)?;
         let etcd = check::etcd(&sources)?;
         let ecs = check::ecs(&sources)?;
         let other = marathon.is_some() || docker.is_some() || etcd.is_some() || ecs.is_some();

@@ -107,7 +107,10 @@ impl<'a> Sources<'a> {
             (preset, Place::Default(key.name))
         };
         let values = if key.many {
-            values.iter().flat_map(|value| split(value)).collect()
+            values
+                .iter()
+                .flat_map(|value| split(value, key.lines))
+                .collect()
         } else {
             values
         };
@@ -177,10 +180,12 @@ impl<'a> Sources<'a> {
 /// The word for an empty list.
 pub(crate) const NONE: &str = "none";
 
-/// Commas or blanks separate the values of a list.
-fn split(value: &str) -> impl Iterator<Item = String> + '_ {
+/// Commas or blanks separate the values of a list, or new `lines` alone.
+fn split(value: &str, lines: bool) -> impl Iterator<Item = String> + '_ {
+    let parts = move |c: char| c == '\n' || (!lines && (c == ',' || c.is_whitespace()));
     value
-        .split(|c: char| c == ',' || c.is_whitespace())
+        .split(parts)
+        .map(str::trim)
         .filter(|part| !part.is_empty())
         .map(str::to_owned)
 }

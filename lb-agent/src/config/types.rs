@@ -10,6 +10,8 @@ use std::{
 
 use reqwest::Url;
 
+use crate::provider::docker::Balancer;
+
 /// How to attach to an interface at ingress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum XdpMode {
@@ -108,6 +110,8 @@ pub struct Docker {
     pub overlay_reachable: bool,
     /// How long what is about to end keeps its connections, s; `None`: as long as they last.
     pub drain: Option<u32>,
+    /// What was set on the balancer that users come from.
+    pub compat: Balancer,
 }
 
 /// The etcd to share a catalog in, if any.

@@ -14,11 +14,11 @@ use crate::{
 };
 
 /// The longest time-out, s: 30 days.
-const LONGEST: u32 = 30 * 86_400;
+pub(in crate::provider) const LONGEST: u32 = 30 * 86_400;
 /// The longest slow start, s.
 const LONGEST_START: u32 = 3_600;
 /// The shortest one, s.
-const SHORTEST: u32 = 10;
+pub(in crate::provider) const SHORTEST: u32 = 10;
 
 /// Reads them into `to`; `label`: the value of a label, if it is there.
 ///

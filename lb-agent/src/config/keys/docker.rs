@@ -74,3 +74,13 @@ pub(crate) const DOCKER_DRAIN: Key = one(
      dockercloud/haproxy's RELOAD_TIMEOUT: `-1` not at all, `0` as long as they last, or seconds",
 )
 .preset("0");
+pub(crate) const DOCKER_COMPAT: Key = Key {
+    lines: true,
+    ..many(
+        SERVICES_,
+        "docker-compat",
+        "NAME=VALUE",
+        "What was set on the container of dockercloud/haproxy itself, for containers that say nothing else: BALANCE, \
+         HEALTH_CHECK, MAXCONN, TIMEOUT, OPTION, EXTRA_ROUTE_SETTINGS, EXTRA_SETTINGS and the like",
+    )
+};

@@ -45,6 +45,38 @@ fn everything_about_docker_is_read() {
 }
 
 #[test]
+fn what_was_set_on_the_balancer_is_read_from_every_place() {
+    let of = |node: Node| {
+        let config = node.config();
+        (config.docker.unwrap().compat, config.warnings)
+    };
+    let flags = [
+        "--docker",
+        "--docker-compat",
+        "TIMEOUT=client 50s, server 60s",
+        "--docker-compat",
+        "BALANCE=source",
+    ];
+    let (flags, warnings) = of(Node::new().flags(&flags));
+    assert_ne!(flags, Default::default());
+    assert_eq!(warnings, Vec::<String>::new());
+    let env = of(Node::new().flags(&["--docker"]).env(
+        "LB_AGENT_DOCKER_COMPAT",
+        "TIMEOUT=client 50s, server 60s\n BALANCE=source",
+    ));
+    let file = of(Node::new().file(
+        "docker = true\ndocker-compat = ['TIMEOUT=client 50s, server 60s', 'BALANCE=source']",
+    ));
+    assert_eq!((&env.0, &file.0), (&flags, &flags));
+    let unknown = ["--docker", "--docker-compat", "NBPROC=4"];
+    let (none, warnings) = of(Node::new().flags(&unknown));
+    assert_eq!(none, Default::default());
+    assert_eq!(warnings.len(), 1);
+    let expected = "--docker-compat: NBPROC has no effect: ";
+    assert!(warnings[0].starts_with(expected), "{warnings:?}");
+}
+
+#[test]
 fn what_cannot_work_is_refused() {
     let node = Node::new().with("pem", "");
     let pem = node.path("pem").display().to_string();
@@ -53,6 +85,14 @@ fn what_cannot_work_is_refused() {
         (
             refusal(&["--docker-poll", "2"]),
             "--docker-poll: has no effect without --docker",
+        ),
+        (
+            refusal(&["--docker-compat", "BALANCE=source"]),
+            "--docker-compat: has no effect without --docker",
+        ),
+        (
+            refusal(&["--docker", "--docker-compat", "BALANCE=uri"]),
+            "--docker-compat: BALANCE: \"uri\" is not one of roundrobin",
         ),
         (
             refusal(&["--docker", "--docker-ca-file", &pem]),

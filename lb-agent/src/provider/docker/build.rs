@@ -66,7 +66,7 @@ pub(super) fn build(engine: &Engine, config: &DockerConfig) -> Snapshot {
             continue;
         };
         let mut notes = Vec::new();
-        match wish(container, &mut notes) {
+        match wish(container, &config.compat, &mut notes) {
             Ok(mut wish) if wish.enabled => {
                 if container.label("lb.drain").is_none() {
                     wish.properties.drain = config.drain;

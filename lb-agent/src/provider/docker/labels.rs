@@ -24,7 +24,12 @@
 
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
-use super::{FRAMEWORK, compat, container::Container, domains::Domain};
+use super::{
+    FRAMEWORK,
+    compat::{self, Balancer},
+    container::Container,
+    domains::Domain,
+};
 use crate::{
     catalog::{Check, Port, Properties, Protocol, Weight},
     provider::{
@@ -108,17 +113,17 @@ pub(in crate::provider) struct Vip {
     pub(in crate::provider) target: Port,
 }
 
-/// Reads a container's labels and environment. `notes`: what has no effect.
+/// Reads a container's labels and environment, over what was set on the balancer. `notes`: what has no effect.
 ///
 /// # Errors
 /// The first label whose value cannot be used: then the container is left out, since to serve it in another way than it
 /// asks for may be to serve whom it keeps out.
 pub(in crate::provider) fn wish(
     container: &Container,
+    balancer: &Balancer,
     notes: &mut Vec<String>,
 ) -> Result<Wish, String> {
-    let mut wish = Wish::default();
-    compat::read(&container.env, &mut wish, notes)?;
+    let mut wish = compat::read(&container.env, balancer, notes)?;
     for (name, value) in &container.labels {
         if name.len() + value.len() > MOST_BYTES {
             let start: String = name.chars().take(64).collect();

@@ -28,7 +28,7 @@ use std::{collections::BTreeSet, net::IpAddr, path::PathBuf, sync::Arc, time::Sy
 
 use tokio::sync::mpsc;
 
-pub use self::watcher::Timings;
+pub use self::{compat::Balancer, watcher::Timings};
 
 use super::{Asked, ProviderId, Update};
 
@@ -52,6 +52,8 @@ pub struct DockerConfig {
     pub overlay_reachable: bool,
     /// How long what is about to end keeps its flows, s, where no label says so; `None`: as long as they last.
     pub drain: Option<u32>,
+    /// What was set on the balancer that users come from.
+    pub compat: Balancer,
     /// Where containers in the node's own network are reached: at most one address of each family.
     pub node: Vec<IpAddr>,
     /// Times of the watcher.
@@ -85,6 +87,7 @@ impl DockerConfig {
             networks: Vec::new(),
             overlay_reachable: false,
             drain: None,
+            compat: Balancer::default(),
             node: Vec::new(),
             timings: Timings::default(),
         }

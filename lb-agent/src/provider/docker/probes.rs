@@ -1,10 +1,8 @@
 //! The checks of dockercloud/haproxy: `HEALTH_CHECK` (words of HAProxy's `server` line) and `HTTP_CHECK` (the value of
 //! its `option httpchk`), as checks of ours.
 
-use crate::{
-    catalog::Check,
-    provider::{check::Draft, values::decimal},
-};
+use super::compat::with_unit;
+use crate::{catalog::Check, provider::check::Draft};
 
 /// What both ask for together; `notes`: words without effect. `None`: no check.
 ///
@@ -30,6 +28,14 @@ pub(super) fn check(
     draft.finish().map(Some).map_err(of("HTTP_CHECK"))
 }
 
+/// What is wrong with words of `HEALTH_CHECK`, or has no effect.
+///
+/// # Errors
+/// The first word that is wrong.
+pub(super) fn words(health: &str, notes: &mut Vec<String>) -> Result<(), String> {
+    server_words(health, &mut Draft::tcp(), notes).map(|_| ())
+}
+
 /// `check inter 2000 rise 2 fall 3`; false: there is no `check` among them.
 fn server_words(text: &str, draft: &mut Draft, notes: &mut Vec<String>) -> Result<bool, String> {
     let mut checked = false;
@@ -41,8 +47,8 @@ fn server_words(text: &str, draft: &mut Draft, notes: &mut Vec<String>) -> Resul
         };
         match word {
             "check" => checked = true,
-            "inter" => draft.set("interval", &time(value()?))?,
-            "fastinter" => draft.set("fast", &time(value()?))?,
+            "inter" => draft.set("interval", &with_unit(value()?))?,
+            "fastinter" => draft.set("fast", &with_unit(value()?))?,
             "rise" | "fall" | "port" => draft.set(word, value()?)?,
             "downinter" => {
                 value()?;
@@ -52,14 +58,6 @@ fn server_words(text: &str, draft: &mut Draft, notes: &mut Vec<String>) -> Resul
         }
     }
     Ok(checked)
-}
-
-/// HAProxy's numbers without a unit are in ms.
-fn time(text: &str) -> String {
-    match decimal(text) {
-        Some(_) => format!("{text}ms"),
-        None => text.to_owned(),
-    }
 }
 
 /// `OPTIONS * HTTP/1.1\r\nHost:\ www`: a path, before it a method, after it a version and headers. The escapes are

@@ -1,0 +1,74 @@
+//! The settings of Docker.
+
+use std::time::Duration;
+
+use super::{certificate, is_set, refuse};
+use crate::{
+    config::{ConfigError, Docker, keys, parse, sources::Sources},
+    provider::docker::Balancer,
+};
+
+/// Everything about Docker.
+pub(in crate::config) fn docker(
+    sources: &Sources<'_>,
+    warnings: &mut Vec<String>,
+) -> Result<Option<Docker>, ConfigError> {
+    let socket = sources.preset(&keys::DOCKER, parse::docker_socket)?;
+    let Some(socket) = socket else {
+        let orphans = [
+            &keys::DOCKER_EXPOSE,
+            &keys::DOCKER_SERVICES,
+            &keys::DOCKER_NETWORKS,
+            &keys::DOCKER_CA_FILE,
+            &keys::DOCKER_CERT_FILE,
+            &keys::DOCKER_KEY_FILE,
+            &keys::DOCKER_POLL,
+            &keys::DOCKER_OVERLAY_REACHABLE,
+            &keys::DOCKER_DRAIN,
+            &keys::DOCKER_COMPAT,
+        ];
+        return match orphans.into_iter().find(|key| is_set(sources, key)) {
+            Some(key) => Err(refuse(sources, key, "has no effect without --docker")),
+            None => Ok(None),
+        };
+    };
+    let ca_file = sources.one(&keys::DOCKER_CA_FILE, parse::readable_file)?;
+    if ca_file.is_some() && !socket.starts_with("tcp://") {
+        let reason = "has no effect: --docker is no tcp://HOST:PORT";
+        return Err(refuse(sources, &keys::DOCKER_CA_FILE, reason));
+    }
+    let certificate = certificate(sources, &keys::DOCKER_CERT_FILE, &keys::DOCKER_KEY_FILE)?;
+    if certificate.is_some() && ca_file.is_none() {
+        let reason = "needs --docker-ca-file beside it";
+        return Err(refuse(sources, &keys::DOCKER_CERT_FILE, reason));
+    }
+    let mut without_effect = Vec::new();
+    let compat = sources.many(&keys::DOCKER_COMPAT, parse::word)?;
+    let compat = Balancer::read(&compat, &mut without_effect)
+        .map_err(|reason| refuse(sources, &keys::DOCKER_COMPAT, reason))?;
+    warnings.extend(
+        without_effect
+            .into_iter()
+            .map(|why| format!("--docker-compat: {why}")),
+    );
+    let yes_or_no = parse::choice(&[(keys::YES, true), ("no", false)]);
+    Ok(Some(Docker {
+        socket,
+        expose_all: sources.preset(
+            &keys::DOCKER_EXPOSE,
+            parse::choice(&[("asked", false), ("all", true)]),
+        )?,
+        services: sources.many(&keys::DOCKER_SERVICES, parse::word)?,
+        networks: sources.many(&keys::DOCKER_NETWORKS, parse::word)?,
+        ca_file,
+        certificate,
+        poll: Duration::from_secs(
+            sources
+                .preset(&keys::DOCKER_POLL, parse::number(1..=60))?
+                .into(),
+        ),
+        overlay_reachable: sources.preset(&keys::DOCKER_OVERLAY_REACHABLE, yes_or_no)?,
+        drain: sources.preset(&keys::DOCKER_DRAIN, crate::provider::drain)?,
+        compat,
+    }))
+}
