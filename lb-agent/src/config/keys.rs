@@ -392,6 +392,13 @@ pub(crate) const LOG_FORMAT: Key = one(
 )
 .preset("auto");
 
+pub(crate) const SYSLOG: Key = one(
+    LOGGING,
+    "syslog",
+    "ADDR[:PORT]",
+    "Syslog server that is told over UDP of backends that go down, come up or drain, in HAProxy's words",
+);
+
 /// All settings, in the order of `--help`.
 pub(crate) const KEYS: &[&Key] = &[
     &IFACE,
@@ -469,6 +476,7 @@ pub(crate) const KEYS: &[&Key] = &[
     &RESYNC,
     &LOG,
     &LOG_FORMAT,
+    &SYSLOG,
 ];
 
 /// The setting of that name.

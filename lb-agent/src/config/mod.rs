@@ -15,7 +15,7 @@ mod types;
 #[cfg(test)]
 mod tests;
 
-use std::{path::PathBuf, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use ipnet::IpNet;
 
@@ -93,6 +93,8 @@ pub struct Config {
     pub resync: Duration,
     /// Logging.
     pub log: Log,
+    /// The syslog server that is told of backends, if any.
+    pub syslog: Option<SocketAddr>,
     /// Sentences for the log: odd, but no reason to stop.
     pub warnings: Vec<String>,
 }
@@ -189,6 +191,7 @@ impl Config {
                 )?,
                 filter: sources.preset(&keys::LOG, parse::log_filter)?,
             },
+            syslog: sources.one(&keys::SYSLOG, parse::syslog)?,
             warnings,
         };
         check::ranges(&config, &sources)?;

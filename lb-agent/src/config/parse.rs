@@ -85,6 +85,9 @@ fn base_url(text: &str, kind: &str, example: &str) -> Result<Url, String> {
     Ok(url)
 }
 
+/// RFC 5426, section 3.3.
+const SYSLOG_PORT: u16 = 514;
+
 /// Where Docker's engine listens unless told otherwise.
 const DOCKER_SOCKET: &str = "unix:///var/run/docker.sock";
 
@@ -287,17 +290,26 @@ pub(crate) fn link_address(text: &str) -> Result<Option<IpAddr>, String> {
 
 /// A resolver, on port 53 unless it says otherwise.
 pub(crate) fn upstream(text: &str) -> Result<SocketAddr, String> {
+    server(text, DNS_PORT, "a resolver")
+}
+
+/// A syslog server, on its usual port unless it says otherwise.
+pub(crate) fn syslog(text: &str) -> Result<SocketAddr, String> {
+    server(text, SYSLOG_PORT, "a syslog server")
+}
+
+fn server(text: &str, usual: u16, what: &str) -> Result<SocketAddr, String> {
     let bracketed = text
         .strip_prefix('[')
         .and_then(|rest| rest.strip_suffix(']'));
     let addr = match bracketed.unwrap_or(text).parse::<IpAddr>() {
-        Ok(addr) => SocketAddr::new(addr, DNS_PORT),
+        Ok(addr) => SocketAddr::new(addr, usual),
         Err(_) => text.parse().map_err(|_| {
             format!("\"{text}\" is not an address with or without port, such as 10.0.0.2 or [fd00::2]:5353")
         })?,
     };
     if addr.ip().is_unspecified() || addr.ip().is_multicast() || addr.port() == 0 {
-        return Err(format!("\"{text}\" cannot be a resolver"));
+        return Err(format!("\"{text}\" cannot be {what}"));
     }
     Ok(addr)
 }

@@ -293,6 +293,10 @@ fn resolvers_and_keys_must_be_possible_ones() {
         "--dns-upstream: \"dns.example\" is not an address with or without port, such as 10.0.0.2 or [fd00::2]:5353"
     );
     assert_eq!(
+        flags(&["--syslog", "0.0.0.0"]),
+        "--syslog: \"0.0.0.0\" cannot be a syslog server"
+    );
+    assert_eq!(
         flags(&["--dns-upstream", "0.0.0.0"]),
         "--dns-upstream: \"0.0.0.0\" cannot be a resolver"
     );

@@ -37,10 +37,7 @@ const ELSEWHERE: [(&str, &str); 16] = [
     ("STATS_AUTH", "--admin-users-file, and --admin-read-auth"),
     ("MONITOR_URI", "/healthz of --admin-listen"),
     ("MONITOR_PORT", "one more address of --admin-listen"),
-    (
-        "RSYSLOG_DESTINATION",
-        "--log-format, for the log of this node",
-    ),
+    ("RSYSLOG_DESTINATION", "--syslog"),
     ("HAPROXY_USER", "--stats-socket"),
     ("HAPROXY_GROUP", "--stats-socket PATH,group=NAME"),
     ("DEBUG", "--log debug"),
