@@ -72,9 +72,13 @@ impl Syslog {
         let (mut last, mut failing) = (0, false);
         loop {
             let new = events.next(last).await;
-            let messages = lost(&new, last).into_iter().chain(new.iter().filter_map(message));
+            let messages = lost(&new, last)
+                .into_iter()
+                .chain(new.iter().filter_map(message));
             for message in messages {
-                let sent = socket.send_to(message.line(&now(), &sender).as_bytes(), to).await;
+                let sent = socket
+                    .send_to(message.line(&now(), &sender).as_bytes(), to)
+                    .await;
                 match sent {
                     Ok(_) => failing = false,
                     Err(error) if !failing => {
@@ -172,9 +176,21 @@ mod tests {
     #[test]
     fn a_message_has_its_severity_and_stays_on_one_line() {
         for (to, reason, expected) in [
-            ("down", "no\nanswer", "<129>1 T node lb-agent 7 - - Server web.docker:80/tcp/10.0.0.1:8080 is DOWN, reason: no answer."),
-            ("active", "", "<133>1 T node lb-agent 7 - - Server web.docker:80/tcp/10.0.0.1:8080 is UP."),
-            ("draining", "", "<133>1 T node lb-agent 7 - - Server web.docker:80/tcp/10.0.0.1:8080 is DRAIN."),
+            (
+                "down",
+                "no\nanswer",
+                "<129>1 T node lb-agent 7 - - Server web.docker:80/tcp/10.0.0.1:8080 is DOWN, reason: no answer.",
+            ),
+            (
+                "active",
+                "",
+                "<133>1 T node lb-agent 7 - - Server web.docker:80/tcp/10.0.0.1:8080 is UP.",
+            ),
+            (
+                "draining",
+                "",
+                "<133>1 T node lb-agent 7 - - Server web.docker:80/tcp/10.0.0.1:8080 is DRAIN.",
+            ),
         ] {
             let message = message(&changed(to, reason)).expect("a message");
             assert_eq!(message.line("T", "node lb-agent 7"), expected);
@@ -209,14 +225,18 @@ mod tests {
         let syslog = Syslog::open(to, "node").expect("a socket");
         let task = tokio::spawn(syslog.follow(events.clone()));
         let mut packet = [0; 2_048];
-        for (state, rest) in [("133", "is UP."), ("129", "is DOWN, reason: connection refused.")] {
+        for (state, rest) in [
+            ("133", "is UP."),
+            ("129", "is DOWN, reason: connection refused."),
+        ] {
             let received = server.recv(&mut packet);
             let received = tokio::time::timeout(Duration::from_secs(20), received).await;
             let length = received.expect("in time").expect("received");
             let told = String::from_utf8_lossy(&packet[..length]);
             assert!(told.starts_with(&format!("<{state}>1 20")), "{told}");
             let pid = std::process::id();
-            let text = format!(" node lb-agent {pid} - - Server web.docker:80/tcp/10.0.0.1:8080 {rest}");
+            let text =
+                format!(" node lb-agent {pid} - - Server web.docker:80/tcp/10.0.0.1:8080 {rest}");
             assert!(told.ends_with(&text), "{told}");
             // It waits for more by now, or sees it at once.
             events.push(changed("down", "connection refused"));

@@ -457,6 +457,7 @@ pub(crate) const KEYS: &[&Key] = &[
     &ADMIN_TOKEN_FILE,
     &ADMIN_USERS_FILE,
     &ADMIN_READ_AUTH,
+    &ADMIN_HEALTH_PATH,
     &ADMIN_HOSTS,
     &ADMIN_TLS_CERT,
     &ADMIN_TLS_KEY,

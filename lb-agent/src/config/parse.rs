@@ -236,6 +236,18 @@ pub(crate) fn admin_listen(text: &str) -> Result<SocketAddr, String> {
     Ok(addr)
 }
 
+/// The path of a page, other than that of the statistics.
+pub(crate) fn page(text: &str) -> Result<String, String> {
+    const MOST: usize = 256;
+    let fits = |c: char| c.is_ascii_graphic() && !matches!(c, '?' | '#');
+    if text.len() < 2 || text.len() > MOST || !text.starts_with('/') || !text.chars().all(fits) {
+        return Err(format!(
+            "{text:?} is not a path such as /monitor: a slash and up to {MOST} characters without blanks, ? and #"
+        ));
+    }
+    Ok(text.to_owned())
+}
+
 /// A unix socket and who may open it, or `none`.
 pub(crate) fn stats_socket(text: &str) -> Result<Option<Place>, String> {
     if text == super::sources::NONE {

@@ -200,6 +200,8 @@ pub struct AdminHttp {
     pub users_file: Option<PathBuf>,
     /// Reading needs a secret, too.
     pub closed: bool,
+    /// One more path of `/healthz`.
+    pub health_path: Option<String>,
     /// Names by which the node is called in requests.
     pub hosts: Vec<String>,
     /// PEM files with the certificate and its key.

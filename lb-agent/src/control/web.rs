@@ -92,6 +92,7 @@ impl Pages {
                 token_file: settings.token_file.clone(),
                 users_file: settings.users_file.clone(),
                 closed: settings.closed,
+                health: settings.health_path.clone(),
                 hosts: settings.hosts.clone(),
             },
             node: node(),

@@ -35,7 +35,7 @@ const ELSEWHERE: [(&str, &str); 16] = [
     ),
     ("STATS_PORT", "--admin-listen"),
     ("STATS_AUTH", "--admin-users-file, and --admin-read-auth"),
-    ("MONITOR_URI", "/healthz of --admin-listen"),
+    ("MONITOR_URI", "--admin-health-path"),
     ("MONITOR_PORT", "one more address of --admin-listen"),
     ("RSYSLOG_DESTINATION", "--syslog"),
     ("HAPROXY_USER", "--stats-socket"),
