@@ -1,5 +1,7 @@
 //! From what the providers said to what is to be: merged by VIP, bounded by policy, with addresses.
 
+mod aliases;
+
 use std::{
     collections::{BTreeMap, BTreeSet, btree_map::Entry},
     net::{IpAddr, SocketAddr},
@@ -65,6 +67,7 @@ impl Catalog {
         for (&addr, declarations) in &literal {
             resolution.serve_ip_vip(addr, declarations);
         }
+        resolution.name_again(self, &named);
         resolution.finish()
     }
 }

@@ -11,7 +11,7 @@ use std::{
 };
 
 use super::{
-    DockerConfig,
+    DockerConfig, FRAMEWORK,
     container::{Container, Health, Network, Phase, Target},
     engine::Engine,
     labels::{Vip, Wish, named, wish},
@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     catalog::{Drain, Port, Properties, Protocol, Weight},
-    provider::{Backend, PoolKey, Pools, Problem, Snapshot},
+    provider::{Alias, Backend, PoolKey, Pools, Problem, Snapshot},
 };
 
 const PROJECT: &str = "com.docker.compose.project";
@@ -56,6 +56,7 @@ pub(super) fn build(engine: &Engine, config: &DockerConfig) -> Snapshot {
         pools: Pools::default(),
         shaped: BTreeSet::new(),
         domains: BTreeMap::new(),
+        aliases: Vec::new(),
         problems: BTreeSet::new(),
     };
     let mut services = BTreeMap::<Identity, Vec<Member<'_>>>::new();
@@ -85,10 +86,9 @@ pub(super) fn build(engine: &Engine, config: &DockerConfig) -> Snapshot {
             builder.problem(container, note);
         }
     }
+    services.retain(|identity, members| builder.is_served(identity, members));
+    builder.name_again(services.keys());
     for (identity, mut members) in services {
-        if !builder.is_served(&identity, &members) {
-            continue;
-        }
         // While a service is rolled over to other settings, the newest container says what it is to be like.
         members.sort_by(|a, b| b.container.started.cmp(&a.container.started));
         for member in &members {
@@ -106,6 +106,7 @@ pub(super) fn build(engine: &Engine, config: &DockerConfig) -> Snapshot {
     }
     Snapshot {
         pools: builder.pools.into_vec(),
+        aliases: builder.aliases,
         problems: builder.problems.into_iter().collect(),
         partial: engine.is_blind() || (engine.swarm_unread().is_some() && engine.swarm().is_none()),
     }
@@ -119,6 +120,7 @@ struct Builder<'a> {
     shaped: BTreeSet<PoolKey>,
     /// The path for which a domain's port was given away first.
     domains: BTreeMap<(String, Port), String>,
+    aliases: Vec<Alias>,
     problems: BTreeSet<Problem>,
 }
 
@@ -141,6 +143,41 @@ impl Builder<'_> {
                 })
         };
         self.config.expose_all || members.iter().any(|member| member.wish.asks) || named()
+    }
+
+    /// Names services of projects without their project, too, where no other has that name.
+    fn name_again<'i>(&mut self, served: impl Iterator<Item = &'i Identity>) {
+        let mut by_name = BTreeMap::<&str, Vec<&Identity>>::new();
+        for identity in served {
+            by_name.entry(&identity.service).or_default().push(identity);
+        }
+        for (service, same) in by_name {
+            if let [only] = same[..] {
+                if only.project.is_some() {
+                    self.aliases.push(Alias {
+                        app: only.app().into(),
+                        name: service.into(),
+                        of: only.name().into(),
+                        framework: FRAMEWORK.into(),
+                    });
+                }
+                continue;
+            }
+            let (projects, alone): (Vec<&Identity>, Vec<_>) =
+                same.iter().partition(|one| one.project.is_some());
+            let names: Vec<String> = projects.iter().map(|one| one.name()).collect();
+            let leads = match alone.is_empty() {
+                true => "is not served",
+                false => "is that of the one without a project",
+            };
+            self.problems.insert(Problem {
+                subject: service.into(),
+                reason: format!(
+                    "services of this name have VIPs as {}: the name {service} alone {leads}",
+                    names.join(", ")
+                ),
+            });
+        }
     }
 
     fn add(&mut self, identity: &Identity, member: &Member<'_>) {

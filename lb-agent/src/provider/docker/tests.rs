@@ -95,6 +95,7 @@ fn reasons(snapshot: &Snapshot) -> Vec<&str> {
 
 mod events;
 mod haproxy;
+mod names;
 mod reach;
 mod swarm;
 mod transport;

@@ -237,7 +237,7 @@ impl<'a> Builder<'a> {
         Snapshot {
             pools: pools.into_vec(),
             problems: self.problems.into_iter().collect(),
-            partial: false,
+            ..Snapshot::default()
         }
     }
 }
