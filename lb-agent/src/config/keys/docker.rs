@@ -63,8 +63,8 @@ pub(crate) const DOCKER_POLL: Key = one(
 pub(crate) const DOCKER_OVERLAY_REACHABLE: Key = switch(
     SERVICES_,
     "docker-overlay-reachable",
-    "Whether this node has a route to the overlay networks of its Swarm: tasks on other nodes that publish no port are then \
-     reached there",
+    "Whether this node has a route to the overlay networks of its Swarm, and to those of an engine on another node: what \
+     publishes no port is then reached there",
 );
 pub(crate) const DOCKER_DRAIN: Key = one(
     SERVICES_,

@@ -6,7 +6,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     sync::Arc,
 };
 
@@ -15,7 +15,8 @@ use super::{
     container::{Container, Health, Network, Phase, Target},
     engine::Engine,
     labels::{Vip, Wish, named, wish},
-    swarm::{INGRESS, Reach, SERVICE_NAME, TASK_NAME},
+    places::Places,
+    swarm::{SERVICE_NAME, TASK_NAME},
 };
 use crate::{
     catalog::{Drain, Port, Properties, Protocol, Weight},
@@ -53,6 +54,7 @@ pub(super) fn build(engine: &Engine, config: &DockerConfig) -> Snapshot {
     let mut builder = Builder {
         engine,
         config,
+        places: Places { engine, config },
         pools: Pools::default(),
         shaped: BTreeSet::new(),
         domains: BTreeMap::new(),
@@ -115,6 +117,7 @@ pub(super) fn build(engine: &Engine, config: &DockerConfig) -> Snapshot {
 struct Builder<'a> {
     engine: &'a Engine,
     config: &'a DockerConfig,
+    places: Places<'a>,
     pools: Pools,
     /// Pools whose properties are decided, be it that they have none.
     shaped: BTreeSet<PoolKey>,
@@ -215,7 +218,7 @@ impl Builder<'_> {
             if container.phase == Phase::Absent {
                 continue;
             }
-            let places = self.places(container, (vip.target, vip.protocol));
+            let places = self.places.of(container, (vip.target, vip.protocol));
             if places.is_empty() {
                 self.unreached(identity, container, (vip.target, vip.protocol));
             }
@@ -301,69 +304,31 @@ impl Builder<'_> {
     }
 
     fn unreached(&mut self, identity: &Identity, container: &Container, target: Target) {
-        if !matches!(container.network, Network::Elsewhere(_)) {
-            let reason = "it has no address on any network that counts; it serves nobody";
-            return self.problem(container, reason.to_owned());
-        }
         let (port, protocol) = target;
+        let is_task = matches!(container.network, Network::Elsewhere(_));
+        let (whose, publish) = match self.engine.node() {
+            _ if is_task => (
+                "its tasks on other nodes are",
+                format!("--publish mode=host,target={port}"),
+            ),
+            Some(_) => (
+                "its containers, on another node, are",
+                format!("--publish {port}"),
+            ),
+            None => {
+                let reason = "it has no address on any network that counts; it serves nobody";
+                return self.problem(container, reason.to_owned());
+            }
+        };
         let reason = format!(
-            "its tasks on other nodes are not reached at port {port}/{protocol}: publish it at their nodes (--publish \
-             mode=host,target={port}), or say --docker-overlay-reachable if this node has a route to their network"
+            "{whose} not reached at port {port}/{protocol}: publish it at their nodes ({publish}), or say \
+             --docker-overlay-reachable if this node has a route to their network"
         );
         self.problems.insert(Problem {
             subject: identity.app().into(),
             reason,
         });
     }
-
-    /// Where a port of a container is reached: at most one place of each family.
-    fn places(&self, container: &Container, target: Target) -> Vec<SocketAddr> {
-        let (port, _) = target;
-        match self.engine.network_of(container) {
-            Some(Network::Host) => at(&self.config.node, port),
-            Some(Network::Own(networks)) => at(self.first(networks), port),
-            Some(Network::Elsewhere(reach)) => self.elsewhere(reach, target),
-            Some(Network::Of(_)) | None => Vec::new(),
-        }
-    }
-
-    fn elsewhere(&self, reach: &Reach, target: Target) -> Vec<SocketAddr> {
-        let node = match reach.here {
-            true => &self.config.node[..],
-            false => reach.node.as_slice(),
-        };
-        let (port, _) = target;
-        match reach.published.get(&target) {
-            _ if reach.host => at(node, port),
-            Some(published) if !node.is_empty() => at(node, *published),
-            _ if self.config.overlay_reachable => at(self.first(&reach.overlays), port),
-            _ => Vec::new(),
-        }
-    }
-
-    /// The addresses on the first network that counts.
-    fn first<'n>(&self, networks: &'n BTreeMap<String, Vec<IpAddr>>) -> &'n [IpAddr] {
-        let wanted = &self.config.networks;
-        let counts = |name: &&String| match wanted.is_empty() {
-            true => *name != INGRESS,
-            false => wanted.contains(name),
-        };
-        let mut ranked: Vec<_> = networks
-            .keys()
-            .filter(counts)
-            // The operator's order, else that of the names.
-            .map(|name| (wanted.iter().position(|wanted| wanted == name), name))
-            .collect();
-        ranked.sort();
-        let mut found = ranked.into_iter().map(|(_, name)| &networks[name]);
-        let first = found.find(|addresses| !addresses.is_empty());
-        first.map(Vec::as_slice).unwrap_or_default()
-    }
-}
-
-fn at(addresses: &[IpAddr], port: Port) -> Vec<SocketAddr> {
-    let place = |addr: &IpAddr| SocketAddr::new(*addr, port.get());
-    addresses.iter().map(place).collect()
 }
 
 // === impl Member ===

@@ -14,6 +14,7 @@ mod domains;
 mod engine;
 mod event;
 pub(in crate::provider) mod labels;
+mod places;
 mod probes;
 mod signal;
 mod swarm;
@@ -48,7 +49,7 @@ pub struct DockerConfig {
     pub expose_all: bool,
     /// Networks whose addresses count, the first that a container is on; empty: any.
     pub networks: Vec<String>,
-    /// Whether this node reaches addresses on overlay networks of a Swarm.
+    /// Whether this node reaches addresses on overlay networks of a Swarm, and on those of an engine on another node.
     pub overlay_reachable: bool,
     /// How long what is about to end keeps its flows, s, where no label says so; `None`: as long as they last.
     pub drain: Option<u32>,

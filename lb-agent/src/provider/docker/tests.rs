@@ -28,6 +28,7 @@ fn container(name: &str, addr: &str, labels: &[(&str, &str)]) -> Container {
         phase: Phase::Running,
         health: None,
         network: Network::Own([("bridge".to_owned(), vec![addr])].into()),
+        published: BTreeMap::new(),
         stop_signal: signal::TERM,
         started: "2026-01-01T00:00:00Z".to_owned(),
     }
