@@ -191,7 +191,8 @@ impl Builder<'_> {
         let mut vips = member.vips(identity);
         vips.extend(self.domains(member));
         if vips.is_empty() {
-            let reason = "it asks for a VIP, and neither exposes a port nor names one (lb.vip, SERVICE_PORTS)";
+            let reason = "it asks for a VIP, and neither exposes a port nor names one (lb.vip, SERVICE_PORTS) that \
+                          EXCLUDE_PORTS leaves";
             if container.phase != Phase::Absent {
                 self.problem(container, reason.to_owned());
             }
@@ -345,6 +346,7 @@ impl Member<'_> {
             target,
         };
         if !vips.is_empty() {
+            vips.retain(|vip| !self.wish.excluded.contains(&vip.target));
             // What it chose for itself stands under the service's name as well.
             let same: Vec<Vip> = vips
                 .iter()

@@ -3,7 +3,7 @@
 //! | label | value | without it |
 //! |---|---|---|
 //! | `lb.vip` | `name:port[/udp][=container port]`, several by commas or blanks; an IP address instead of a name is an IP VIP | no name of its own choice |
-//! | `VIP_0`, `VIP_1`, ... | `name:port`, as with DC/OS | |
+//! | `VIP_0`, `VIP_1`, ... | `name:port`, as with DC/OS; to the container's port if it has one alone | |
 //! | `lb.port` | the container's port for entries without `=` | the VIP's port |
 //! | `lb.address` | an address for all entries (an IP VIP), or `node`: the ports stand at the node's own addresses, too | leased by name |
 //! | `lb.mode` | `auto`, `nat`, `dsr-geneve`, `dsr-ipip`, `dsr-l2` | `auto` |
@@ -145,12 +145,15 @@ pub(in crate::provider) fn wish(
     }
     let to = read(container, "lb.port", port)?;
     wish.vips = read(container, "lb.vip", |text| entries(text, to))?.unwrap_or_default();
+    let only = |protocol| to.or_else(|| only_port(container, &wish, protocol));
+    let mut dcos = Vec::new();
     for (name, value) in &container.labels {
         if is_dcos_label(name) {
-            let vip = entry(value, to).map_err(|why| format!("label {name}: {why}"))?;
-            wish.vips.push(vip);
+            let vip = entry(value, only).map_err(|why| format!("label {name}: {why}"))?;
+            dcos.push(vip);
         }
     }
+    wish.vips.extend(dcos);
     wish.asks |= !wish.vips.is_empty();
     match container.label("lb.address") {
         Some("node") => wish.at_node = true,
@@ -197,7 +200,7 @@ fn is_dcos_label(name: &str) -> bool {
 
 fn entries(text: &str, to: Option<Port>) -> Result<Vec<Vip>, String> {
     let vips: Vec<Vip> = parts(text)
-        .map(|part| entry(part, to))
+        .map(|part| entry(part, |_| to))
         .collect::<Result<_, _>>()?;
     if vips.is_empty() {
         return Err("it is empty; NAME:PORT is wanted".to_owned());
@@ -205,11 +208,23 @@ fn entries(text: &str, to: Option<Port>) -> Result<Vec<Vip>, String> {
     Ok(vips)
 }
 
-/// `name:port[/udp][=container port]`.
-fn entry(text: &str, to: Option<Port>) -> Result<Vip, String> {
+/// The one port that a container serves by a protocol; `None`: there is none, or there are several.
+fn only_port(container: &Container, wish: &Wish, protocol: Protocol) -> Option<Port> {
+    let exposed = container.exposed.iter();
+    let exposed = exposed.filter_map(|(port, by)| (*by == protocol).then_some(*port));
+    let ports: BTreeSet<Port> = match &wish.ports {
+        Some(ports) if protocol == Protocol::Tcp => ports.clone(),
+        _ => exposed.collect(),
+    };
+    let mut served = ports.difference(&wish.excluded);
+    served.next().filter(|_| served.next().is_none()).copied()
+}
+
+/// `name:port[/udp][=container port]`; `to`: the container's port where none is said, else the VIP's.
+fn entry(text: &str, to: impl Fn(Protocol) -> Option<Port>) -> Result<Vip, String> {
     let (vip, target) = match text.rsplit_once('=') {
         Some((vip, target)) => (vip, Some(port(target)?)),
-        None => (text, to),
+        None => (text, None),
     };
     let (host, port_and_protocol) = vip
         .rsplit_once(':')
@@ -231,7 +246,7 @@ fn entry(text: &str, to: Option<Port>) -> Result<Vip, String> {
         },
         port,
         protocol,
-        target: target.unwrap_or(port),
+        target: target.or_else(|| to(protocol)).unwrap_or(port),
     })
 }
 

@@ -45,3 +45,54 @@ fn a_service_without_a_project_keeps_its_name() {
     let both = aliases([of("shop", "172.17.0.2"), plain]);
     assert_eq!(both, (vec![], vec![told.to_owned()]));
 }
+
+#[test]
+fn a_label_of_dcos_leads_to_the_one_port_that_there_is() {
+    let lead = |labels: &[(&str, &str)], env: &[&str], exposed: &[&str]| {
+        let mut one = with_env(container("c", "172.17.0.2", labels), env);
+        one.exposed = exposed.iter().filter_map(|port| target(port)).collect();
+        let mut all = lines(&snapshot([one]));
+        all.retain(|line| line.contains("web:"));
+        all.join(" ").trim_start_matches('/').to_owned()
+    };
+    let vip = ("VIP_0", "/web:5000");
+    for (labels, env, exposed, expected) in [
+        (&[vip][..], &[][..], &["80/tcp", "53/udp"][..], "80"),
+        (&[vip], &[], &[], "5000"),
+        (&[vip], &[], &["80/tcp", "81/tcp"], "5000"),
+        (&[vip], &["EXCLUDE_PORTS=81"], &["80/tcp", "81/tcp"], "80"),
+        (&[vip], &["SERVICE_PORTS=81"], &["80/tcp"], "81"),
+        (&[vip, ("lb.port", "82")], &[], &["80/tcp"], "82"),
+        (&[("VIP_1", "web:5000=83")], &[], &["80/tcp"], "83"),
+        (&[("lb.vip", "web:5000")], &[], &["80/tcp"], "5000"),
+    ] {
+        let expected = format!("web:5000/tcp 172.17.0.2:{expected} x1");
+        assert_eq!(
+            lead(labels, env, exposed),
+            expected,
+            "{labels:?} {env:?} {exposed:?}"
+        );
+    }
+    let udp = lead(&[("VIP_0", "web:5000/udp")], &[], &["80/tcp", "53/udp"]);
+    assert_eq!(udp, "web:5000/udp 172.17.0.2:53 x1");
+}
+
+#[test]
+fn a_port_that_is_excluded_is_behind_no_vip_either() {
+    let vips = |label| {
+        let one = container("c", "172.17.0.2", &[("lb.vip", label)]);
+        snapshot([with_env(one, &["EXCLUDE_PORTS=81"])])
+    };
+    let some = vips("web:80, admin:80=81");
+    assert_eq!(
+        lines(&some),
+        ["c:80/tcp 172.17.0.2:80 x1", "web:80/tcp 172.17.0.2:80 x1"]
+    );
+    let none = vips("admin:80=81");
+    assert_eq!(lines(&none), [""; 0]);
+    assert!(
+        reasons(&none)[0].ends_with("that EXCLUDE_PORTS leaves"),
+        "{:?}",
+        reasons(&none)
+    );
+}
