@@ -83,6 +83,10 @@ impl Engine {
         match *what {
             // No look: until the engine tells of its end, it would show that it runs.
             What::Killed(signal) if signal == container.stop_signal || signal == signal::KILL => {
+                // Nothing survives this one, and its end may be told later.
+                if signal == signal::KILL {
+                    container.phase = Phase::Absent;
+                }
                 self.stopping.entry(Arc::clone(id)).or_insert(now);
                 Effect {
                     tell: true,
