@@ -100,6 +100,7 @@ mod names;
 mod reach;
 mod swarm;
 mod transport;
+mod watching;
 
 #[test]
 fn a_service_of_compose_has_its_own_name_and_the_one_it_chose() {
