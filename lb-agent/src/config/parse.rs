@@ -93,21 +93,28 @@ const DOCKER_SOCKET: &str = "unix:///var/run/docker.sock";
 
 /// `yes`, `no`, or where an engine listens; `None`: not wanted.
 pub(crate) fn docker_socket(text: &str) -> Result<Option<String>, String> {
+    match text {
+        "no" => Ok(None),
+        super::keys::YES => Ok(Some(DOCKER_SOCKET.to_owned())),
+        _ => docker_host(text).map(Some),
+    }
+}
+
+/// Where an engine listens.
+pub(crate) fn docker_host(text: &str) -> Result<String, String> {
     let wrong = || {
         format!(
             "\"{text}\" is neither unix:///PATH nor tcp://HOST:PORT; without a value it is {DOCKER_SOCKET}"
         )
     };
     match text {
-        "no" => Ok(None),
-        "yes" => Ok(Some(DOCKER_SOCKET.to_owned())),
-        _ if text.starts_with('/') => Ok(Some(format!("unix://{text}"))),
-        _ if text.starts_with("unix:///") => Ok(Some(text.to_owned())),
+        _ if text.starts_with('/') => Ok(format!("unix://{text}")),
+        _ if text.starts_with("unix:///") => Ok(text.to_owned()),
         _ => {
             let url = Url::parse(text).map_err(|_| wrong())?;
             let plain = url.scheme() == "tcp" && url.host_str().is_some() && url.port().is_some();
             if plain {
-                Ok(Some(text.to_owned()))
+                Ok(text.to_owned())
             } else {
                 Err(wrong())
             }

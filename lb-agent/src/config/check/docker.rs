@@ -1,11 +1,16 @@
 //! The settings of Docker.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use super::{certificate, is_set, refuse};
 use crate::{
-    config::{ConfigError, Docker, keys, parse, sources::Sources},
-    provider::docker::Balancer,
+    config::{
+        ConfigError, Docker,
+        error::Place,
+        keys, parse,
+        sources::{OF_DOCKER, Sources},
+    },
+    provider::docker::{Balancer, Tls},
 };
 
 /// Everything about Docker.
@@ -13,7 +18,11 @@ pub(in crate::config) fn docker(
     sources: &Sources<'_>,
     warnings: &mut Vec<String>,
 ) -> Result<Option<Docker>, ConfigError> {
-    let socket = sources.preset(&keys::DOCKER, parse::docker_socket)?;
+    let client = client(sources)?;
+    let socket = match &client {
+        Some(client) => Some(client.socket.clone()),
+        None => sources.preset(&keys::DOCKER, parse::docker_socket)?,
+    };
     let Some(socket) = socket else {
         let orphans = [
             &keys::DOCKER_EXPOSE,
@@ -42,6 +51,12 @@ pub(in crate::config) fn docker(
         let reason = "needs --docker-ca-file beside it";
         return Err(refuse(sources, &keys::DOCKER_CERT_FILE, reason));
     }
+    // The flags win over what its variables say.
+    let papers = client.and_then(|client| client.tls);
+    let (ca_file, certificate) = match papers.filter(|_| ca_file.is_none()) {
+        Some(papers) => (Some(papers.ca_file), papers.certificate),
+        None => (ca_file, certificate),
+    };
     let mut without_effect = Vec::new();
     let compat = sources.many(&keys::DOCKER_COMPAT, parse::word)?;
     let compat = Balancer::read(&compat, &mut without_effect)
@@ -70,5 +85,43 @@ pub(in crate::config) fn docker(
         overlay_reachable: sources.preset(&keys::DOCKER_OVERLAY_REACHABLE, yes_or_no)?,
         drain: sources.preset(&keys::DOCKER_DRAIN, crate::provider::drain)?,
         compat,
+    }))
+}
+
+/// What the variables of Docker's own client say.
+struct Client {
+    socket: String,
+    tls: Option<Tls>,
+}
+
+/// Where `--docker` alone finds the engine if Docker's own client is told where it is.
+fn client(sources: &Sources<'_>) -> Result<Option<Client>, ConfigError> {
+    let given = sources.get(&keys::DOCKER).values;
+    let is_alone = given.last().is_some_and(|value| value.trim() == keys::YES);
+    let [host, verify, folder] = OF_DOCKER;
+    let wrong = |name: &str, reason: String| ConfigError::new(Place::Env(name.to_owned()), reason);
+    let Some(text) = sources.variable(host).filter(|_| is_alone) else {
+        return Ok(None);
+    };
+    let socket = parse::docker_host(text).map_err(|reason| wrong(host, reason))?;
+    if !socket.starts_with("tcp://") || sources.variable(verify).is_none() {
+        return Ok(Some(Client { socket, tls: None }));
+    }
+    let Some(papers) = sources.variable(folder) else {
+        let reason =
+            format!("needs {folder} beside it, the folder of ca.pem, cert.pem and key.pem");
+        return Err(wrong(verify, reason));
+    };
+    let file = |name: &str| {
+        let path = Path::new(papers).join(name);
+        parse::readable_file(&path.to_string_lossy()).map_err(|reason| wrong(folder, reason))
+    };
+    let tls = Tls {
+        ca_file: file("ca.pem")?,
+        certificate: Some((file("cert.pem")?, file("key.pem")?)),
+    };
+    Ok(Some(Client {
+        socket,
+        tls: Some(tls),
     }))
 }

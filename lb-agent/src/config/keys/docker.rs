@@ -8,8 +8,8 @@ pub(crate) const DOCKER: Key = Key {
         SERVICES_,
         "docker",
         "SOCKET",
-        "Docker Engine to read containers from: `--docker` alone for unix:///var/run/docker.sock, or \
-         `--docker=unix:///PATH` or `--docker=tcp://HOST:PORT`",
+        "Docker Engine to read containers from: `--docker` alone for that of the variable DOCKER_HOST, without it for \
+         unix:///var/run/docker.sock; or `--docker=unix:///PATH` or `--docker=tcp://HOST:PORT`",
     )
 }
 .preset("no");
