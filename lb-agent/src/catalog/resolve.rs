@@ -114,6 +114,13 @@ impl<'a> Resolution<'a> {
                 self.notice(NoticeKind::LeftOut, provider, &problem.subject, reason);
             }
             for pool in &snapshot.pools {
+                let groups = pool
+                    .properties
+                    .as_ref()
+                    .map(|properties| &properties.groups);
+                if groups.is_some_and(|groups| !self.policy.serves(groups)) {
+                    continue;
+                }
                 let declaration = Declaration { provider, pool };
                 match &pool.host {
                     VipHost::Addr(addr) => literal.entry(*addr).or_default().push(declaration),

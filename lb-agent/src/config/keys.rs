@@ -170,6 +170,13 @@ pub(crate) const SERVICES: Key = one(
 )
 .words("/etc/lb-agent/services.yaml, if it exists or nothing else is given");
 
+pub(crate) const GROUP: Key = many(
+    SERVICES_,
+    "group",
+    "NAME",
+    "Groups that this agent is in: it serves what a label `lb.group` of Docker, ECS or Marathon gives to one of them, and all \
+     that has no such label; `*` for every group",
+);
 pub(crate) const ZONE: Key = one(
     SERVICES_,
     "zone",
@@ -437,6 +444,7 @@ pub(crate) const KEYS: &[&Key] = &[
     &ECS_POLL,
     &ECS_HOSTS,
     &SERVICES,
+    &GROUP,
     &ZONE,
     &PEERS,
     &DSR,

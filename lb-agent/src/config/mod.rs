@@ -55,6 +55,8 @@ pub struct Config {
     pub ecs: Option<Ecs>,
     /// The services file or directory, if any; one that nobody asked for may not exist (yet).
     pub services: Option<PathBuf>,
+    /// The groups that this agent is in, for services that name some.
+    pub groups: Vec<String>,
     /// The zone that this node is in, if it is said.
     pub zone: Option<String>,
     /// Other nodes with an agent, by their addresses.
@@ -140,6 +142,7 @@ impl Config {
             etcd,
             ecs,
             services,
+            groups: sources.many(&keys::GROUP, parse::word)?,
             zone: sources.one(&keys::ZONE, parse::word)?,
             peers: sources.many(&keys::PEERS, parse::peer)?,
             dsr: sources.preset(&keys::DSR, choice(&[(keys::YES, true), ("no", false)]))?,

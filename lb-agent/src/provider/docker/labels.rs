@@ -19,6 +19,7 @@
 //! | `lb.fail-open` | `no`: refused, not tried all the same, while every container is down | `yes` |
 //! | `lb.slow-start` | how long a container's share grows, such as `30s` | at once |
 //! | `lb.drain` | how long a container that is told to stop keeps its connections: `-1` not at all, `0` as long as they last, or seconds | the operator's word |
+//! | `lb.group` | groups of agents (`--group`) that serve it | all agents |
 //! | `lb.service` | the service's name | Compose's, Swarm's, or the container's |
 //! | `lb.enable` | `false`: left out | `true` |
 
@@ -43,7 +44,7 @@ use crate::{
 const MOST_BYTES: usize = 4_096;
 
 /// Every label of ours.
-const NAMES: [&str; 21] = [
+const NAMES: [&str; 22] = [
     "lb.vip",
     "lb.port",
     "lb.address",
@@ -63,6 +64,7 @@ const NAMES: [&str; 21] = [
     "lb.fail-open",
     "lb.slow-start",
     "lb.drain",
+    "lb.group",
     "lb.service",
     "lb.enable",
 ];

@@ -1,4 +1,4 @@
-//! Under which names services are found.
+//! Under which names and ports services are found, and by which agents.
 
 use super::*;
 
@@ -95,4 +95,23 @@ fn a_port_that_is_excluded_is_behind_no_vip_either() {
         "{:?}",
         reasons(&none)
     );
+}
+
+#[test]
+fn a_service_may_be_for_some_groups_of_agents() {
+    let groups = |label: &str| {
+        let labels = [("lb.vip", "web:80"), ("lb.group", label)];
+        let all = snapshot([container("web", "172.17.0.2", &labels)]);
+        let properties = all.pools.first().and_then(|pool| pool.properties.clone());
+        let groups = properties.map(|properties| properties.groups.clone());
+        (
+            groups.map(|groups| groups.iter().map(|one| one.to_string()).collect::<Vec<_>>()),
+            reasons(&all).join(" "),
+        )
+    };
+    let two = vec!["edge".to_owned(), "inner".to_owned()];
+    assert_eq!(groups("inner, edge"), (Some(two), String::new()));
+    let (none, why) = groups(" ");
+    assert_eq!(none, None);
+    assert!(why.starts_with("label lb.group: it is empty"), "{why}");
 }
