@@ -1,5 +1,5 @@
-//! Tells a syslog server of backends that go down, come up or drain, as HAProxy does: over UDP (RFC 5426), in HAProxy's words, a
-//! message each as RFC 5424 has it.
+//! Tells a syslog server of backends that go down, come up or drain, as HAProxy does: over UDP (RFC 5426), in HAProxy's
+//! words, a message each as RFC 5424 has it.
 #![forbid(unsafe_code)]
 
 use std::{

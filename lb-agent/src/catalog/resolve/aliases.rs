@@ -7,8 +7,8 @@ use crate::{
 };
 
 impl Resolution<'_> {
-    /// Gives the VIPs that are served the further names that providers have for them. A name that somebody declares for a VIP
-    /// of its own, or may not have, is none of these.
+    /// Gives the VIPs that are served the further names that providers have for them. A name that somebody declares for
+    /// a VIP of its own, or may not have, is none of these.
     pub(super) fn name_again(&mut self, catalog: &Catalog, named: &ByName<'_>) {
         for (provider, reading) in catalog.readings() {
             let aliases = reading.snapshot.iter().flat_map(|read| &read.aliases);

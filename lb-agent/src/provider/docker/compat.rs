@@ -143,8 +143,8 @@ pub(super) fn read(
     Ok(wish)
 }
 
-/// What is said of HAProxy's options. `redispatch` is what happens anyway: a SYN without an answer goes elsewhere when it is
-/// sent again.
+/// What is said of HAProxy's options. `redispatch` is what happens anyway: a SYN without an answer goes elsewhere when
+/// it is sent again.
 fn option(text: &str) -> Option<String> {
     let words = text
         .split(',')

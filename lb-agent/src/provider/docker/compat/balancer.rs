@@ -1,5 +1,5 @@
-//! What was set on the container of dockercloud/haproxy itself: here the operator's word (`--docker-compat NAME=VALUE`), for
-//! every container that says nothing else.
+//! What was set on the container of dockercloud/haproxy itself: here the operator's word (`--docker-compat NAME=VALUE`),
+//! for every container that says nothing else.
 
 use super::{
     lines::{self, balance},

@@ -13,8 +13,8 @@ use crate::{
 /// Lines that are read, by their first word.
 const READ: [&str; 3] = ["balance", "timeout", "maxconn"];
 
-/// Takes over `balance`, `timeout client`, `timeout server` and `maxconn`. Of other lines `notes` has the first word: what
-/// follows may be a secret.
+/// Takes over `balance`, `timeout client`, `timeout server` and `maxconn`. Of other lines `notes` has the first word:
+/// what follows may be a secret.
 ///
 /// # Errors
 /// The first line of those whose value cannot be used.

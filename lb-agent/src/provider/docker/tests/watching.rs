@@ -220,12 +220,11 @@ async fn tell(mut stream: TcpStream, scene: &Mutex<Scene>) {
     if stream.write_all(head.as_bytes()).await.is_err() {
         return;
     }
-    let listeners = |scene: &Mutex<Scene>| {
+    {
         let mut scene = scene.lock().unwrap_or_else(PoisonError::into_inner);
         scene.listeners.push(tx);
         scene.heard += 1;
-    };
-    listeners(scene);
+    }
     while let Some(event) = events.recv().await {
         if stream.write_all(event.as_bytes()).await.is_err() {
             return;
