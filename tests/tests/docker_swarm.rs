@@ -112,6 +112,11 @@ fn services_of_a_stack_and_global_ones_have_their_names() {
         let addrs = answer["addrs"].as_array().map(Vec::len);
         assert_eq!(addrs, Some(1), "{name}: {answer}");
     }
+    // The only stack that has it: it is found without the stack, too.
+    let addrs = |name: &str| yard.stage.ask(&["resolve", name])["addrs"].clone();
+    let short = addrs("web.docker");
+    assert_eq!(short.as_array().map(Vec::len), Some(1), "{short}");
+    assert_eq!(short, addrs("web.shop.docker"));
     // Without a task it has no name any more.
     yard.docker(&["service", "scale", "--detach", "shop_web=0"]);
     wait_until("its name is gone", PATIENCE, || {

@@ -13,6 +13,7 @@ pub mod report;
 mod server;
 mod socket;
 pub mod stats;
+mod syslog;
 mod trace;
 mod vips;
 pub mod web;
@@ -25,6 +26,7 @@ pub use self::{
     report::StatusReport,
     server::{Admin, Alive, Count, Look, Resolve, Sources, serve},
     socket::{AdminSocket, ClaimError, RunDir, SOCKET_NAME},
+    syslog::Syslog,
     vips::ZONE,
     work::Work,
 };

@@ -15,6 +15,8 @@ pub struct Check {
     pub port: Option<Port>,
     /// From the beginning of one probe to that of the next.
     pub interval: Duration,
+    /// The same while probes speak against the verdict; `None`: the interval then, too.
+    pub fast: Option<Duration>,
     /// An answer that takes longer is none.
     pub timeout: Duration,
     /// Probes in a row that a backend which is down must pass.
@@ -56,6 +58,7 @@ impl Check {
             probe,
             port: None,
             interval: Duration::from_secs(2),
+            fast: None,
             timeout: Duration::from_secs(2),
             rise: 2,
             fall: 3,

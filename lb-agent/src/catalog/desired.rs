@@ -23,6 +23,8 @@ pub struct Desired {
     pub external: BTreeMap<ServiceKey, ServiceKey>,
     /// Names that DNS answers for.
     pub names: BTreeMap<VipName, NameAddresses>,
+    /// Further names, each of one of those.
+    pub aliases: BTreeMap<VipName, VipName>,
     /// Addresses that are local to every node: every leased one, also of an empty VIP, and the IP VIPs.
     pub addresses: BTreeSet<IpAddr>,
     /// Names in use whose address may differ on another node (*address not agreed across nodes*).

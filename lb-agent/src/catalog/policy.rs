@@ -18,7 +18,12 @@ pub struct Policy {
     pub forbidden: BTreeSet<IpAddr>,
     /// Which names an app may claim.
     pub name_policy: NamePolicy,
+    /// The groups that this agent is in; `*`: all.
+    pub groups: BTreeSet<Arc<str>>,
 }
+
+/// The group that stands for all.
+const EVERY_GROUP: &str = "*";
 
 /// Which names an app may claim.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -36,6 +41,11 @@ pub enum NamePolicy {
 // === impl Policy ===
 
 impl Policy {
+    /// Whether this agent serves what asks for these groups of agents.
+    pub(super) fn serves(&self, groups: &BTreeSet<Arc<str>>) -> bool {
+        groups.is_empty() || self.groups.contains(EVERY_GROUP) || !self.groups.is_disjoint(groups)
+    }
+
     /// Why `addr` must not be an IP VIP.
     ///
     /// A label that could take any address could take anybody's traffic (CVE-2020-8554).

@@ -35,6 +35,8 @@ pub struct Properties {
     pub external: BTreeSet<Port>,
     /// What HAProxy's tools call it, without its port; `None`: by its name or address.
     pub called: Option<Arc<str>>,
+    /// Groups of agents that serve it; empty: all agents do.
+    pub groups: BTreeSet<Arc<str>>,
     /// How its backends are checked; `None`: what their orchestrator says is all that counts.
     pub check: Option<Arc<Check>>,
     /// Whether new flows are refused while every backend is down, instead of going to them all the same.
@@ -115,6 +117,8 @@ impl Properties {
             external,
             // Two that are the same under two names are the same.
             called: _,
+            // Each is served where it says.
+            groups: _,
             check,
             fail_closed,
             slow_start,

@@ -1,5 +1,7 @@
 //! From what the providers said to what is to be: merged by VIP, bounded by policy, with addresses.
 
+mod aliases;
+
 use std::{
     collections::{BTreeMap, BTreeSet, btree_map::Entry},
     net::IpAddr,
@@ -72,6 +74,7 @@ impl Catalog {
         for (&addr, declarations) in &literal {
             resolution.serve_ip_vip(addr, declarations);
         }
+        resolution.name_again(self, &named);
         resolution.finish()
     }
 }
@@ -119,6 +122,13 @@ impl<'a> Resolution<'a> {
             }
             for pool in &snapshot.pools {
                 self.hosts.extend(hosts(pool));
+                let groups = pool
+                    .properties
+                    .as_ref()
+                    .map(|properties| &properties.groups);
+                if groups.is_some_and(|groups| !self.policy.serves(groups)) {
+                    continue;
+                }
                 let declaration = Declaration { provider, pool };
                 match &pool.host {
                     VipHost::Addr(addr) => literal.entry(*addr).or_default().push(declaration),

@@ -1,15 +1,16 @@
 //! Settings that belong together, and what must not stand together.
 
 mod admin;
+mod docker;
 mod ecs;
 
-use std::{net::IpAddr, ops::RangeInclusive, path::PathBuf, time::Duration};
+use std::{net::IpAddr, ops::RangeInclusive, path::PathBuf};
 
 use crate::datapath::SENDERS;
 
-pub(super) use self::{admin::admin, ecs::ecs};
+pub(super) use self::{admin::admin, docker::docker, ecs::ecs};
 use super::{
-    Config, ConfigError, Dns, Docker, Etcd, Marathon, MarathonAuth, keys,
+    Config, ConfigError, Dns, Etcd, Marathon, MarathonAuth, keys,
     keys::Key,
     parse,
     sources::{Sources, Surroundings},
@@ -121,57 +122,6 @@ fn marathon_auth(sources: &Sources<'_>) -> Result<MarathonAuth, ConfigError> {
             "contradicts --marathon-user and --marathon-password-file: log in with one or the other",
         )),
     }
-}
-
-/// Everything about Docker.
-pub(super) fn docker(sources: &Sources<'_>) -> Result<Option<Docker>, ConfigError> {
-    let socket = sources.preset(&keys::DOCKER, parse::docker_socket)?;
-    let Some(socket) = socket else {
-        let orphans = [
-            &keys::DOCKER_EXPOSE,
-            &keys::DOCKER_SERVICES,
-            &keys::DOCKER_NETWORKS,
-            &keys::DOCKER_CA_FILE,
-            &keys::DOCKER_CERT_FILE,
-            &keys::DOCKER_KEY_FILE,
-            &keys::DOCKER_POLL,
-            &keys::DOCKER_OVERLAY_REACHABLE,
-            &keys::DOCKER_DRAIN,
-        ];
-        return match orphans.into_iter().find(|key| is_set(sources, key)) {
-            Some(key) => Err(refuse(sources, key, "has no effect without --docker")),
-            None => Ok(None),
-        };
-    };
-    let ca_file = sources.one(&keys::DOCKER_CA_FILE, parse::readable_file)?;
-    if ca_file.is_some() && !socket.starts_with("tcp://") {
-        let reason = "has no effect: --docker is no tcp://HOST:PORT";
-        return Err(refuse(sources, &keys::DOCKER_CA_FILE, reason));
-    }
-    let certificate = certificate(sources, &keys::DOCKER_CERT_FILE, &keys::DOCKER_KEY_FILE)?;
-    if certificate.is_some() && ca_file.is_none() {
-        let reason = "needs --docker-ca-file beside it";
-        return Err(refuse(sources, &keys::DOCKER_CERT_FILE, reason));
-    }
-    let yes_or_no = parse::choice(&[(keys::YES, true), ("no", false)]);
-    Ok(Some(Docker {
-        socket,
-        expose_all: sources.preset(
-            &keys::DOCKER_EXPOSE,
-            parse::choice(&[("asked", false), ("all", true)]),
-        )?,
-        services: sources.many(&keys::DOCKER_SERVICES, parse::word)?,
-        networks: sources.many(&keys::DOCKER_NETWORKS, parse::word)?,
-        ca_file,
-        certificate,
-        poll: Duration::from_secs(
-            sources
-                .preset(&keys::DOCKER_POLL, parse::number(1..=60))?
-                .into(),
-        ),
-        overlay_reachable: sources.preset(&keys::DOCKER_OVERLAY_REACHABLE, yes_or_no)?,
-        drain: sources.preset(&keys::DOCKER_DRAIN, crate::provider::drain)?,
-    }))
 }
 
 /// This node's certificate and its key, both or none.

@@ -21,6 +21,8 @@ pub(crate) struct Key {
     pub(crate) value: &'static str,
     /// May be given several times, or once with commas.
     pub(crate) many: bool,
+    /// Its values hold commas and blanks: of the environment, each is a line.
+    pub(crate) lines: bool,
     /// The flag alone says `yes`.
     pub(crate) switch: bool,
     /// Accepted after a subcommand too.
@@ -56,6 +58,7 @@ const fn one(
         name,
         value,
         many: false,
+        lines: false,
         switch: false,
         global: false,
         in_file: true,
@@ -167,6 +170,13 @@ pub(crate) const SERVICES: Key = one(
 )
 .words("/etc/lb-agent/services.yaml, if it exists or nothing else is given");
 
+pub(crate) const GROUP: Key = many(
+    SERVICES_,
+    "group",
+    "NAME",
+    "Groups that this agent is in: it serves what a label `lb.group` of Docker, ECS or Marathon gives to one of them, and all \
+     that has no such label; `*` for every group",
+);
 pub(crate) const ZONE: Key = one(
     SERVICES_,
     "zone",
@@ -389,6 +399,13 @@ pub(crate) const LOG_FORMAT: Key = one(
 )
 .preset("auto");
 
+pub(crate) const SYSLOG: Key = one(
+    LOGGING,
+    "syslog",
+    "ADDR[:PORT]",
+    "Syslog server that is told over UDP of backends that go down, come up or drain, in HAProxy's words",
+);
+
 /// All settings, in the order of `--help`.
 pub(crate) const KEYS: &[&Key] = &[
     &IFACE,
@@ -414,6 +431,7 @@ pub(crate) const KEYS: &[&Key] = &[
     &DOCKER_POLL,
     &DOCKER_OVERLAY_REACHABLE,
     &DOCKER_DRAIN,
+    &DOCKER_COMPAT,
     &ETCD,
     &ETCD_PREFIX,
     &ETCD_USER,
@@ -427,6 +445,7 @@ pub(crate) const KEYS: &[&Key] = &[
     &ECS_POLL,
     &ECS_HOSTS,
     &SERVICES,
+    &GROUP,
     &ZONE,
     &PEERS,
     &DSR,
@@ -447,6 +466,7 @@ pub(crate) const KEYS: &[&Key] = &[
     &ADMIN_TOKEN_FILE,
     &ADMIN_USERS_FILE,
     &ADMIN_READ_AUTH,
+    &ADMIN_HEALTH_PATH,
     &ADMIN_HOSTS,
     &ADMIN_TLS_CERT,
     &ADMIN_TLS_KEY,
@@ -466,6 +486,7 @@ pub(crate) const KEYS: &[&Key] = &[
     &RESYNC,
     &LOG,
     &LOG_FORMAT,
+    &SYSLOG,
 ];
 
 /// The setting of that name.

@@ -15,7 +15,7 @@ mod types;
 #[cfg(test)]
 mod tests;
 
-use std::{path::PathBuf, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use ipnet::IpNet;
 
@@ -55,6 +55,8 @@ pub struct Config {
     pub ecs: Option<Ecs>,
     /// The services file or directory, if any; one that nobody asked for may not exist (yet).
     pub services: Option<PathBuf>,
+    /// The groups that this agent is in, for services that name some.
+    pub groups: Vec<String>,
     /// The zone that this node is in, if it is said.
     pub zone: Option<String>,
     /// Other nodes with an agent, by their addresses.
@@ -93,6 +95,8 @@ pub struct Config {
     pub resync: Duration,
     /// Logging.
     pub log: Log,
+    /// The syslog server that is told of backends, if any.
+    pub syslog: Option<SocketAddr>,
     /// Sentences for the log: odd, but no reason to stop.
     pub warnings: Vec<String>,
 }
@@ -118,7 +122,7 @@ impl Config {
                 )
             })
             .collect();
-        let docker = check::docker(&sources)?;
+        let docker = check::docker(&sources, &mut warnings)?;
         let etcd = check::etcd(&sources)?;
         let ecs = check::ecs(&sources)?;
         let other = marathon.is_some() || docker.is_some() || etcd.is_some() || ecs.is_some();
@@ -138,6 +142,7 @@ impl Config {
             etcd,
             ecs,
             services,
+            groups: sources.many(&keys::GROUP, parse::word)?,
             zone: sources.one(&keys::ZONE, parse::word)?,
             peers: sources.many(&keys::PEERS, parse::peer)?,
             dsr: sources.preset(&keys::DSR, choice(&[(keys::YES, true), ("no", false)]))?,
@@ -189,6 +194,7 @@ impl Config {
                 )?,
                 filter: sources.preset(&keys::LOG, parse::log_filter)?,
             },
+            syslog: sources.one(&keys::SYSLOG, parse::syslog)?,
             warnings,
         };
         check::ranges(&config, &sources)?;

@@ -85,26 +85,36 @@ fn base_url(text: &str, kind: &str, example: &str) -> Result<Url, String> {
     Ok(url)
 }
 
+/// RFC 5426, section 3.3.
+const SYSLOG_PORT: u16 = 514;
+
 /// Where Docker's engine listens unless told otherwise.
 const DOCKER_SOCKET: &str = "unix:///var/run/docker.sock";
 
 /// `yes`, `no`, or where an engine listens; `None`: not wanted.
 pub(crate) fn docker_socket(text: &str) -> Result<Option<String>, String> {
+    match text {
+        "no" => Ok(None),
+        super::keys::YES => Ok(Some(DOCKER_SOCKET.to_owned())),
+        _ => docker_host(text).map(Some),
+    }
+}
+
+/// Where an engine listens.
+pub(crate) fn docker_host(text: &str) -> Result<String, String> {
     let wrong = || {
         format!(
             "\"{text}\" is neither unix:///PATH nor tcp://HOST:PORT; without a value it is {DOCKER_SOCKET}"
         )
     };
     match text {
-        "no" => Ok(None),
-        "yes" => Ok(Some(DOCKER_SOCKET.to_owned())),
-        _ if text.starts_with('/') => Ok(Some(format!("unix://{text}"))),
-        _ if text.starts_with("unix:///") => Ok(Some(text.to_owned())),
+        _ if text.starts_with('/') => Ok(format!("unix://{text}")),
+        _ if text.starts_with("unix:///") => Ok(text.to_owned()),
         _ => {
             let url = Url::parse(text).map_err(|_| wrong())?;
             let plain = url.scheme() == "tcp" && url.host_str().is_some() && url.port().is_some();
             if plain {
-                Ok(Some(text.to_owned()))
+                Ok(text.to_owned())
             } else {
                 Err(wrong())
             }
@@ -233,6 +243,18 @@ pub(crate) fn admin_listen(text: &str) -> Result<SocketAddr, String> {
     Ok(addr)
 }
 
+/// The path of a page, other than that of the statistics.
+pub(crate) fn page(text: &str) -> Result<String, String> {
+    const MOST: usize = 256;
+    let fits = |c: char| c.is_ascii_graphic() && !matches!(c, '?' | '#');
+    if text.len() < 2 || text.len() > MOST || !text.starts_with('/') || !text.chars().all(fits) {
+        return Err(format!(
+            "{text:?} is not a path such as /monitor: a slash and up to {MOST} characters without blanks, ? and #"
+        ));
+    }
+    Ok(text.to_owned())
+}
+
 /// A unix socket and who may open it, or `none`.
 pub(crate) fn stats_socket(text: &str) -> Result<Option<Place>, String> {
     if text == super::sources::NONE {
@@ -287,17 +309,26 @@ pub(crate) fn link_address(text: &str) -> Result<Option<IpAddr>, String> {
 
 /// A resolver, on port 53 unless it says otherwise.
 pub(crate) fn upstream(text: &str) -> Result<SocketAddr, String> {
+    server(text, DNS_PORT, "a resolver")
+}
+
+/// A syslog server, on its usual port unless it says otherwise.
+pub(crate) fn syslog(text: &str) -> Result<SocketAddr, String> {
+    server(text, SYSLOG_PORT, "a syslog server")
+}
+
+fn server(text: &str, usual: u16, what: &str) -> Result<SocketAddr, String> {
     let bracketed = text
         .strip_prefix('[')
         .and_then(|rest| rest.strip_suffix(']'));
     let addr = match bracketed.unwrap_or(text).parse::<IpAddr>() {
-        Ok(addr) => SocketAddr::new(addr, DNS_PORT),
+        Ok(addr) => SocketAddr::new(addr, usual),
         Err(_) => text.parse().map_err(|_| {
             format!("\"{text}\" is not an address with or without port, such as 10.0.0.2 or [fd00::2]:5353")
         })?,
     };
     if addr.ip().is_unspecified() || addr.ip().is_multicast() || addr.port() == 0 {
-        return Err(format!("\"{text}\" cannot be a resolver"));
+        return Err(format!("\"{text}\" cannot be {what}"));
     }
     Ok(addr)
 }

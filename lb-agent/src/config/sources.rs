@@ -35,6 +35,9 @@ pub(crate) struct Setting {
     pub(crate) place: Place,
 }
 
+/// What Docker's own client goes by: variables that are nobody's settings but count for `--docker` alone.
+pub(crate) const OF_DOCKER: [&str; 3] = ["DOCKER_HOST", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH"];
+
 // === impl Surroundings ===
 
 impl Surroundings {
@@ -49,7 +52,9 @@ impl Surroundings {
         Self {
             env: std::env::vars_os()
                 .filter_map(text)
-                .filter(|(name, _)| name.starts_with(ENV_PREFIX))
+                .filter(|(name, _)| {
+                    name.starts_with(ENV_PREFIX) || OF_DOCKER.contains(&name.as_str())
+                })
                 .collect(),
             config: DEFAULT_CONFIG.into(),
             services: DEFAULT_SERVICES.into(),
@@ -107,11 +112,20 @@ impl<'a> Sources<'a> {
             (preset, Place::Default(key.name))
         };
         let values = if key.many {
-            values.iter().flat_map(|value| split(value)).collect()
+            values
+                .iter()
+                .flat_map(|value| split(value, key.lines))
+                .collect()
         } else {
             values
         };
         Setting { values, place }
+    }
+
+    /// What an environment variable says that is no setting of ours, if anything.
+    pub(crate) fn variable(&self, name: &str) -> Option<&str> {
+        let value = self.env.get(name)?.trim();
+        (!value.is_empty()).then_some(value)
     }
 
     /// The value of a setting that takes one, read by `parse`; `None` if it has none.
@@ -177,10 +191,12 @@ impl<'a> Sources<'a> {
 /// The word for an empty list.
 pub(crate) const NONE: &str = "none";
 
-/// Commas or blanks separate the values of a list.
-fn split(value: &str) -> impl Iterator<Item = String> + '_ {
+/// Commas or blanks separate the values of a list, or new `lines` alone.
+fn split(value: &str, lines: bool) -> impl Iterator<Item = String> + '_ {
+    let parts = move |c: char| c == '\n' || (!lines && (c == ',' || c.is_whitespace()));
     value
-        .split(|c: char| c == ',' || c.is_whitespace())
+        .split(parts)
+        .map(str::trim)
         .filter(|part| !part.is_empty())
         .map(str::to_owned)
 }

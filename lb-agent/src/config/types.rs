@@ -10,6 +10,8 @@ use std::{
 
 use reqwest::Url;
 
+use crate::provider::docker::Balancer;
+
 /// How to attach to an interface at ingress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum XdpMode {
@@ -110,6 +112,8 @@ pub struct Docker {
     pub overlay_reachable: bool,
     /// How long what is about to end keeps its connections, s; `None`: as long as they last.
     pub drain: Option<u32>,
+    /// What was set on the balancer that users come from.
+    pub compat: Balancer,
 }
 
 /// The etcd to share a catalog in, if any.
@@ -198,6 +202,8 @@ pub struct AdminHttp {
     pub users_file: Option<PathBuf>,
     /// Reading needs a secret, too.
     pub closed: bool,
+    /// One more path of `/healthz`.
+    pub health_path: Option<String>,
     /// Names by which the node is called in requests.
     pub hosts: Vec<String>,
     /// PEM files with the certificate and its key.

@@ -88,7 +88,7 @@ pub(super) fn start_admin(
         events: published.events.clone(),
         alive: Arc::clone(&published.alive),
     });
-    web.serve(&admin, stop);
+    web.serve(&admin, &published.events, stop);
     let stop = stop.clone();
     tokio::spawn(async move {
         let done = async move { stop.cancelled().await };

@@ -361,7 +361,8 @@ impl Control {
         let (voices, since) = self.judges.voices_and_since();
         self.services = Arc::new(report::services(desired, zone, &voices, since));
         let instances = names::instances(&self.services);
-        let table = dns::Table::new(&self.zones, &desired.names, instances);
+        let table =
+            dns::Table::new(&self.zones, &desired.names, instances).with_aliases(&desired.aliases);
         self.published.dns.store(Arc::new(table));
     }
 

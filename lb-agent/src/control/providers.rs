@@ -62,6 +62,7 @@ pub(super) fn start_providers(
         });
         settings.overlay_reachable = docker.overlay_reachable;
         settings.drain = docker.drain;
+        settings.compat = docker.compat.clone();
         settings.timings.poll = docker.poll;
         settings.node.clone_from(&node);
         settings.timings.resync = config.resync;

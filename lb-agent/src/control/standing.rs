@@ -416,7 +416,7 @@ impl Since {
             from: Some(from.to_string()),
             to: Some(to.to_string()),
             reason: reason.to_owned(),
-            ..Event::of_service("backend state changed", title(key, service))
+            ..Event::of_service(Event::STATE, title(key, service))
         });
     }
 }

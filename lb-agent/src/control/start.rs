@@ -443,6 +443,11 @@ fn pools(config: &Config) -> Result<Pools> {
 fn policy(config: &Config) -> Policy {
     Policy {
         ip_vips: config.ip_vips.clone(),
+        groups: config
+            .groups
+            .iter()
+            .map(|group| group.as_str().into())
+            .collect(),
         forbidden: BTreeSet::new(),
         name_policy: match config.name_policy {
             config::NamePolicy::Any => crate::catalog::NamePolicy::Any,

@@ -195,6 +195,7 @@ fn shape(properties: &Properties, dsr: bool) -> Service {
         sources,
         external: _,
         called: _,
+        groups: _,
         check: _,
         fail_closed: _,
         slow_start: _,

@@ -1,4 +1,4 @@
-//! The pages over TCP and the stats socket, from their settings to their tasks.
+//! The pages over TCP, the stats socket and the syslog server's socket, from their settings to their tasks.
 
 use anyhow::{Context as _, Result};
 use tokio_util::sync::CancellationToken;
@@ -6,8 +6,9 @@ use tracing::{error, info, warn};
 
 use crate::{
     admin::{
-        Admin,
+        Admin, Syslog,
         haproxy::{self, StatsSocket},
+        stats::Events,
         web::{self, Access, Certificate, Listening},
     },
     config::{AdminHttp, Config},
@@ -18,6 +19,7 @@ use crate::{
 pub(super) struct Web {
     pages: Option<Pages>,
     stats: Option<StatsSocket>,
+    syslog: Option<Syslog>,
 }
 
 struct Pages {
@@ -37,14 +39,23 @@ impl Web {
         let run_dir = &config.paths.run_dir;
         let place = config.stats_socket.as_ref();
         let stats = place.map(|place| StatsSocket::open(place, run_dir));
+        let syslog = config.syslog.map(|to| {
+            let opened = Syslog::open(to, &node());
+            opened.with_context(|| format!("cannot open a socket for --syslog {to}"))
+        });
         Ok(Self {
             pages,
             stats: stats.transpose()?,
+            syslog: syslog.transpose()?,
         })
     }
 
     /// Answers as soon as there is something to tell; who comes before waits.
-    pub(super) fn serve(self, admin: &Admin, stop: &CancellationToken) {
+    pub(super) fn serve(self, admin: &Admin, events: &Events, stop: &CancellationToken) {
+        if let Some(syslog) = self.syslog {
+            let follow = syslog.follow(events.clone());
+            tokio::spawn(stop.clone().run_until_cancelled_owned(follow));
+        }
         let (admin, stop) = (admin.clone(), stop.clone());
         tokio::spawn(stop.clone().run_until_cancelled_owned(async move {
             admin.has_begun().await;
@@ -81,12 +92,10 @@ impl Pages {
                 token_file: settings.token_file.clone(),
                 users_file: settings.users_file.clone(),
                 closed: settings.closed,
+                health: settings.health_path.clone(),
                 hosts: settings.hosts.clone(),
             },
-            node: rustix::system::uname()
-                .nodename()
-                .to_string_lossy()
-                .into_owned(),
+            node: node(),
         })
     }
 
@@ -107,4 +116,10 @@ impl Pages {
         web::serve(listening, certificate, router, access, node, stop)
             .context("cannot serve the pages over TCP")
     }
+}
+
+/// This node's host name.
+fn node() -> String {
+    let system = rustix::system::uname();
+    system.nodename().to_string_lossy().into_owned()
 }

@@ -28,6 +28,8 @@ pub struct Table {
     zones: Zones,
     /// By canonical name.
     names: HashMap<Box<str>, NameAddresses>,
+    /// Further names, each of one of those.
+    aliases: HashMap<Box<str>, Box<str>>,
     /// Nodes between the zone and a name that have no records of their own.
     inner_nodes: HashSet<Box<str>>,
     /// Who is behind a name.
@@ -79,24 +81,51 @@ impl Table {
         let mut table = Self {
             zones: zones.clone(),
             names: HashMap::with_capacity(names.len()),
+            aliases: HashMap::new(),
             inner_nodes: HashSet::new(),
             instances,
         };
         for (name, &addresses) in names {
-            let mut node = name.as_str();
-            table.names.insert(node.into(), addresses);
-            while let Some((_, parent)) = node.split_once('.') {
-                if !table.inner_nodes.insert(parent.into()) {
-                    break;
-                }
-                node = parent;
-            }
+            table.names.insert(name.as_str().into(), addresses);
+            table.pass_by(name.as_str());
         }
         table
     }
 
+    /// With `aliases`: further names, each of one of the others.
+    #[must_use]
+    pub fn with_aliases(mut self, aliases: &BTreeMap<VipName, VipName>) -> Self {
+        for (alias, of) in aliases {
+            if self.names.contains_key(of.as_str()) {
+                let (alias, of) = (alias.as_str(), of.as_str());
+                self.aliases.insert(alias.into(), of.into());
+                self.pass_by(alias);
+            }
+        }
+        self
+    }
+
+    /// Takes note of the nodes above one.
+    fn pass_by(&mut self, mut node: &str) {
+        while let Some((_, parent)) = node.split_once('.') {
+            if !self.inner_nodes.insert(parent.into()) {
+                break;
+            }
+            node = parent;
+        }
+    }
+
+    /// The VIP's own name where `name` is a further one.
+    fn own<'n>(&'n self, name: &'n str) -> &'n str {
+        match self.aliases.get(name) {
+            Some(of) if !self.names.contains_key(name) => of,
+            _ => name,
+        }
+    }
+
     /// What is said of `node`; `None`: it is none, or has no records of its own.
     fn find(&self, node: &str) -> Option<Records<'_>> {
+        let node = self.own(node);
         if let Some(NameAddresses { v4, v6 }) = self.names.get(node) {
             let addrs = v4.map(IpAddr::V4).into_iter();
             let addrs = addrs.chain(v6.map(IpAddr::V6)).collect();
@@ -108,7 +137,7 @@ impl Table {
         let labels: Vec<&str> = node.split('.').collect();
         let (asked, name) = Asked::read(&labels)?;
         let name = name.join(".");
-        let (name, _) = self.names.get_key_value(name.as_str())?;
+        let (name, _) = self.names.get_key_value(self.own(&name))?;
         let all = self
             .instances
             .get(name)

@@ -133,10 +133,15 @@ impl Checks {
             return false;
         }
         let check = &target.check;
-        let pause = check.interval.mul_f64(1.0 + JITTER * (chance - 0.5));
+        let changed = health.observe(check, outcome, now);
+        let interval = match check.fast {
+            Some(fast) if health.against() > 0 => fast,
+            _ => check.interval,
+        };
+        let pause = interval.mul_f64(1.0 + JITTER * (chance - 0.5));
         let due = (began + pause).max(now);
         self.queue.insert((due, Arc::clone(target)));
-        health.observe(check, outcome, now)
+        changed
     }
 
     /// Probes in a row that speak against the verdict of one, and whether it is *up*.

@@ -164,6 +164,34 @@ fn a_target_is_probed_at_once_and_then_once_an_interval_with_jitter() {
 }
 
 #[test]
+fn while_probes_speak_against_the_verdict_they_come_faster() {
+    let addr = "10.0.0.1:80".parse().expect("an address");
+    let check = Arc::new(Check {
+        fast: Some(SECOND / 2),
+        ..check()
+    });
+    let one = Arc::new(Target { addr, check });
+    let mut now = Instant::now();
+    let mut checks = Checks::new(BTreeSet::new(), now);
+    checks.follow(&BTreeSet::from([Arc::clone(&one)]), now, || 0.0);
+    let (usual, fast) = (2 * SECOND, SECOND / 2);
+    for (outcome, pause) in [
+        (Outcome::Passed, usual),
+        (failed(), fast),
+        (failed(), fast),
+        // Down: nothing speaks against that yet.
+        (failed(), usual),
+        (Outcome::Passed, fast),
+        (Outcome::Passed, usual),
+    ] {
+        checks.begin(now).expect("it is due");
+        checks.observe(&one, outcome, now, 0.5);
+        now += pause;
+        assert_eq!(checks.next_due(), Some(now));
+    }
+}
+
+#[test]
 fn the_outcome_of_a_target_that_is_gone_is_nobodys() {
     let now = Instant::now();
     let mut checks = Checks::new(BTreeSet::new(), now);

@@ -17,8 +17,8 @@ const MOST: u32 = 100;
 const LONGEST: usize = 1_024;
 const METHODS: [&str; 3] = ["GET", "HEAD", "OPTIONS"];
 
-/// Reads `tcp` or `http:/path`, and options after blanks: `interval=2s timeout=1s rise=2 fall=3 grace=10s port=8081
-/// host=www method=HEAD expect=200-299,404`. `inter` is `interval`, as with HAProxy.
+/// Reads `tcp` or `http:/path`, and options after blanks: `interval=2s fast=500ms timeout=1s rise=2 fall=3 grace=10s port=8081
+/// host=www method=HEAD expect=200-299,404`. `inter` is `interval` and `fastinter` is `fast`, as with HAProxy.
 ///
 /// # Errors
 /// The first word that is wrong, and what would be right.
@@ -35,7 +35,11 @@ pub(in crate::provider) fn check(text: &str) -> Result<Check, String> {
         let (key, value) = word
             .split_once('=')
             .ok_or_else(|| format!("{word:?} is not KEY=VALUE"))?;
-        let key = if key == "inter" { "interval" } else { key };
+        let key = match key {
+            "inter" => "interval",
+            "fastinter" => "fast",
+            key => key,
+        };
         draft
             .set(key, value)
             .map_err(|why| format!("{key}: {why}"))?;
@@ -85,6 +89,7 @@ impl Draft {
         let Self { check, timed } = self;
         match key {
             "interval" => check.interval = millis(value, INTERVAL)?,
+            "fast" => check.fast = Some(millis(value, INTERVAL)?),
             "timeout" => {
                 check.timeout = millis(value, TIMEOUT)?;
                 *timed = true;
@@ -99,7 +104,7 @@ impl Draft {
             },
             _ => {
                 return Err(
-                    "no such key; there are interval, timeout, rise, fall, grace, port, \
+                    "no such key; there are interval, fast, timeout, rise, fall, grace, port, \
                             host, method, expect"
                         .to_owned(),
                 );
@@ -208,7 +213,7 @@ mod tests {
     #[test]
     fn every_option_counts() {
         let read = check(
-            "http:/h inter=500ms timeout=1s rise=1 fall=5 grace=1m port=81 host=www.example:8080 \
+            "http:/h inter=500ms fastinter=100ms timeout=1s rise=1 fall=5 grace=1m port=81 host=www.example:8080 \
              method=HEAD expect=404,200-204",
         )
         .unwrap();
@@ -221,6 +226,7 @@ mod tests {
             }),
             port: Port::new(81),
             interval: Duration::from_millis(500),
+            fast: Some(Duration::from_millis(100)),
             timeout: Duration::from_secs(1),
             rise: 1,
             fall: 5,
@@ -255,6 +261,7 @@ mod tests {
             ("tcp 2s", "\"2s\" is not KEY=VALUE"),
             ("tcp interval=2", "interval: \"2\" is not a duration"),
             ("tcp interval=10ms", "is not between 100ms and 1h"),
+            ("tcp fast=0s", "fast: \"0s\" is not between 100ms and 1h"),
             (
                 "tcp timeout=2h",
                 "timeout: \"2h\" is not between 10ms and 1m",

@@ -57,6 +57,8 @@ pub struct Update {
 pub struct Snapshot {
     /// One entry per declaration of a VIP; entries that name the same VIP are merged by the catalog.
     pub pools: Vec<Pool>,
+    /// Further names of their VIPs.
+    pub aliases: Vec<Alias>,
     /// What was left out, and why.
     pub problems: Vec<Problem>,
     /// Some part of the state was not read since the start: nothing that the provider made in an earlier life may
@@ -79,6 +81,19 @@ pub struct Pool {
     pub properties: Option<Arc<Properties>>,
     /// Who is behind it; may be empty.
     pub backends: Vec<Backend>,
+}
+
+/// A further name of a VIP, which leads there as long as nobody declares a VIP of that name.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Alias {
+    /// Who declares the VIP.
+    pub app: Arc<str>,
+    /// The further name, as a name is declared.
+    pub name: Arc<str>,
+    /// The VIP's own, likewise.
+    pub of: Arc<str>,
+    /// The framework (name space) that both live in.
+    pub framework: Arc<str>,
 }
 
 /// The host part of a VIP, as declared.

@@ -1,6 +1,9 @@
 //! The labels `lb.*` that say what a VIP is to be like: one vocabulary, whatever carries the labels.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use ipnet::IpNet;
 
@@ -14,11 +17,11 @@ use crate::{
 };
 
 /// The longest time-out, s: 30 days.
-const LONGEST: u32 = 30 * 86_400;
+pub(in crate::provider) const LONGEST: u32 = 30 * 86_400;
 /// The longest slow start, s.
 const LONGEST_START: u32 = 3_600;
 /// The shortest one, s.
-const SHORTEST: u32 = 10;
+pub(in crate::provider) const SHORTEST: u32 = 10;
 
 /// Reads them into `to`; `label`: the value of a label, if it is there.
 ///
@@ -67,6 +70,9 @@ pub(in crate::provider) fn properties<'l>(
     if let Some(drain) = read(&label, "lb.drain", drain)? {
         to.drain = drain;
     }
+    if let Some(groups) = read(&label, "lb.group", groups)? {
+        to.groups = groups;
+    }
     let mut sources = BTreeMap::new();
     for (name, rule) in [("lb.allow", Source::Allow), ("lb.deny", Source::Deny)] {
         for net in read(&label, name, prefixes)?.unwrap_or_default() {
@@ -104,6 +110,15 @@ fn check_or_none(text: &str) -> Result<Option<Check>, String> {
 pub(in crate::provider) fn parts(text: &str) -> impl Iterator<Item = &str> {
     text.split(|c: char| c == ',' || c.is_whitespace())
         .filter(|part| !part.is_empty())
+}
+
+/// Groups of agents, at least one.
+fn groups(text: &str) -> Result<BTreeSet<Arc<str>>, String> {
+    let groups: BTreeSet<Arc<str>> = parts(text).map(Arc::from).collect();
+    if groups.is_empty() {
+        return Err("it is empty; leave the label out to have all agents serve it".to_owned());
+    }
+    Ok(groups)
 }
 
 /// Prefixes of clients, at least one.

@@ -7,6 +7,7 @@ use std::{
 };
 
 use serde::Serialize;
+use tokio::sync::Notify;
 
 use crate::admin::report::Timestamp;
 
@@ -39,7 +40,13 @@ pub struct Event {
 
 /// The latest events, shared between who tells and who reads.
 #[derive(Clone, Debug, Default)]
-pub struct Events(Arc<Mutex<Ring>>);
+pub struct Events(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    ring: Mutex<Ring>,
+    pushed: Notify,
+}
 
 #[derive(Debug, Default)]
 struct Ring {
@@ -50,6 +57,9 @@ struct Ring {
 // === impl Event ===
 
 impl Event {
+    /// A backend is in another state.
+    pub const STATE: &str = "backend state changed";
+
     /// One about a service.
     pub fn of_service(what: &str, service: String) -> Self {
         Self {
@@ -74,7 +84,7 @@ impl Events {
                 text.truncate(end.unwrap_or(0));
             }
         }
-        let mut ring = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut ring = self.0.ring.lock().unwrap_or_else(PoisonError::into_inner);
         ring.last += 1;
         event.number = ring.last;
         event.at = Timestamp::now();
@@ -82,13 +92,28 @@ impl Events {
             ring.kept.pop_front();
         }
         ring.kept.push_back(event);
+        drop(ring);
+        self.0.pushed.notify_waiters();
     }
 
     /// Those after the event of this number, the oldest first.
     pub fn after(&self, number: u64) -> Vec<Event> {
-        let ring = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let ring = self.0.ring.lock().unwrap_or_else(PoisonError::into_inner);
         let new = ring.kept.iter().filter(|event| event.number > number);
         new.cloned().collect()
+    }
+
+    /// Waits until there are some.
+    pub async fn next(&self, number: u64) -> Vec<Event> {
+        loop {
+            // Before the look: it knows of what is pushed from here on.
+            let pushed = self.0.pushed.notified();
+            let new = self.after(number);
+            if !new.is_empty() {
+                return new;
+            }
+            pushed.await;
+        }
     }
 }
 

@@ -20,6 +20,8 @@ pub struct Access {
     pub users_file: Option<PathBuf>,
     /// Reading needs a secret, too.
     pub closed: bool,
+    /// One more path of `/healthz`.
+    pub health: Option<String>,
     /// Names that the node is called by in requests, besides its addresses, its host name and `localhost`.
     pub hosts: Vec<String>,
 }

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{
     extract::{Extension, Request, State},
-    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header},
     middleware::Next,
     response::{IntoResponse, Response},
 };
@@ -66,6 +66,9 @@ pub(super) async fn guard(
     mut request: Request,
     next: Next,
 ) -> Response {
+    if guard.access.health.as_deref() == Some(request.uri().path()) {
+        *request.uri_mut() = Uri::from_static(OPEN[0]);
+    }
     let path = request.uri().path();
     if OPEN.contains(&path) {
         return dressed(next.run(request).await);

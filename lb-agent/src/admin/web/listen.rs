@@ -180,7 +180,10 @@ pub fn serve(
     stop: &CancellationToken,
 ) -> io::Result<()> {
     let guarded = Arc::new(Guard { access, node });
-    let router = router.layer(middleware::from_fn_with_state(guarded, guard));
+    // Around the routes and not at each of them: the guard may lead a request to another one.
+    let router = Router::new()
+        .fallback_service(router)
+        .layer(middleware::from_fn_with_state(guarded, guard));
     let certificate = certificate.map(Arc::new);
     let counted = Arc::new(Counted {
         room: Arc::new(Semaphore::new(CONNECTIONS)),

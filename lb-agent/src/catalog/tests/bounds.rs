@@ -222,3 +222,39 @@ fn under_the_app_path_policy_names_follow_the_path_and_mangling_takes_nothing_ov
     assert!(refused[0].contains("neither with the app's id nor with its group"));
     assert!(refused[1].contains("same DNS name as team/a/pp"));
 }
+
+#[test]
+fn what_is_for_other_groups_of_agents_is_not_served_and_claims_no_name() {
+    let of = |app: &str, groups: &[&str]| {
+        let properties = Properties {
+            groups: groups.iter().map(|&group| group.into()).collect(),
+            ..Properties::default()
+        };
+        Pool {
+            properties: Some(Arc::new(properties)),
+            ..pool(app, app, 80, &[backend("10.0.0.1:80")])
+        }
+    };
+    let pools = [
+        of("/all", &[]),
+        of("/edge", &["edge"]),
+        of("/both", &["inner", "edge"]),
+    ];
+    let served = |groups: &[&str]| {
+        let policy = Policy {
+            groups: groups.iter().map(|&group| group.into()).collect(),
+            ..Policy::default()
+        };
+        let desired = catalog([read("a", &pools)]).resolve(&policy, &mut allocator());
+        assert_eq!(desired.problems, []);
+        let names = desired.names.keys().map(ToString::to_string);
+        names.collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(served(&[]), "all.marathon");
+    assert_eq!(
+        served(&["edge"]),
+        "all.marathon both.marathon edge.marathon"
+    );
+    assert_eq!(served(&["inner", "x"]), "all.marathon both.marathon");
+    assert_eq!(served(&["*"]), "all.marathon both.marathon edge.marathon");
+}

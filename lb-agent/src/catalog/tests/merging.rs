@@ -355,12 +355,11 @@ fn before_its_first_snapshot_a_provider_keeps_its_names() {
 #[test]
 fn what_a_provider_left_out_is_told() {
     let snapshot = Snapshot {
-        pools: Vec::new(),
-        partial: false,
         problems: vec![Problem {
             subject: "/app".into(),
             reason: "label VIP_0: no port".to_owned(),
         }],
+        ..Snapshot::default()
     };
     let update = Update {
         outcome: Ok(Arc::new(snapshot)),
@@ -419,8 +418,8 @@ fn what_was_read_in_part_is_served_and_nothing_else_of_it_counts_as_gone() {
     let part = Update {
         outcome: Ok(Arc::new(Snapshot {
             pools,
-            problems: Vec::new(),
             partial: true,
+            ..Snapshot::default()
         })),
         ..whole.clone()
     };
@@ -433,4 +432,39 @@ fn what_was_read_in_part_is_served_and_nothing_else_of_it_counts_as_gone() {
     let in_whole = later.resolve(&policy, &mut allocator());
     assert_eq!(in_whole.waiting, BTreeSet::new());
     assert_eq!(lines(&in_whole), lines(&in_part));
+}
+
+#[test]
+fn a_further_name_leads_to_its_vip_unless_somebody_declares_it() {
+    let alias = |name: &str, of: &str| Alias {
+        app: "/shop/web".into(),
+        name: name.into(),
+        of: of.into(),
+        framework: "marathon".into(),
+    };
+    let read = |pools: &[Pool]| {
+        let snapshot = Snapshot {
+            pools: pools.to_vec(),
+            aliases: vec![alias("web", "web.shop"), alias("db", "db.shop")],
+            ..Snapshot::default()
+        };
+        let update = Update {
+            provider: provider("a"),
+            at: SystemTime::UNIX_EPOCH,
+            outcome: Ok(Arc::new(snapshot)),
+        };
+        catalog([update]).resolve(&Policy::default(), &mut allocator())
+    };
+    let one = pool("/shop/web", "web.shop", 80, &[backend("10.0.0.1:80")]);
+    let desired = read(&[one.clone()]);
+    let expected = [(name("web.marathon"), name("web.shop.marathon"))];
+    assert_eq!(desired.aliases, expected.into());
+    assert!(
+        !desired.names.contains_key(&name("web.marathon")),
+        "it has no address of its own"
+    );
+    let other = pool("/other", "web", 80, &[backend("10.0.0.2:80")]);
+    let desired = read(&[one, other]);
+    assert_eq!(desired.aliases, BTreeMap::new());
+    assert!(desired.names.contains_key(&name("web.marathon")));
 }

@@ -11,7 +11,7 @@ use std::{
 
 use super::*;
 use crate::{
-    provider::{Backend, Pool, Problem, ProviderId, Snapshot, Update, VipHost},
+    provider::{Alias, Backend, Pool, Problem, ProviderId, Snapshot, Update, VipHost},
     vip::{Allocator, Leases, Pools, VipName},
 };
 
@@ -65,8 +65,7 @@ fn read(name: &str, pools: &[Pool]) -> Update {
         at: SystemTime::UNIX_EPOCH,
         outcome: Ok(Arc::new(Snapshot {
             pools: pools.to_vec(),
-            problems: Vec::new(),
-            partial: false,
+            ..Snapshot::default()
         })),
     }
 }

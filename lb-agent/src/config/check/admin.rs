@@ -40,6 +40,7 @@ pub(in crate::config) fn admin(sources: &Sources<'_>) -> Result<Option<AdminHttp
         token_file,
         users_file,
         closed,
+        health_path: sources.one(&keys::ADMIN_HEALTH_PATH, parse::page)?,
         hosts: sources.many(&keys::ADMIN_HOSTS, parse::word)?,
         certificate,
     }))

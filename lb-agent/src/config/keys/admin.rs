@@ -28,6 +28,13 @@ pub(crate) const ADMIN_READ_AUTH: Key = switch(
     "admin-read-auth",
     "Ask for token or password for reading, too",
 );
+pub(crate) const ADMIN_HEALTH_PATH: Key = one(
+    ADMIN,
+    "admin-health-path",
+    "PATH",
+    "One more path of --admin-listen that answers as /healthz does, for those who ask there: MONITOR_URI of \
+     dockercloud/haproxy",
+);
 pub(crate) const ADMIN_HOSTS: Key = many(
     ADMIN,
     "admin-hosts",

@@ -8,8 +8,8 @@ pub(crate) const DOCKER: Key = Key {
         SERVICES_,
         "docker",
         "SOCKET",
-        "Docker Engine to read containers from: `--docker` alone for unix:///var/run/docker.sock, or \
-         `--docker=unix:///PATH` or `--docker=tcp://HOST:PORT`",
+        "Docker Engine to read containers from: `--docker` alone for that of the variable DOCKER_HOST, without it for \
+         unix:///var/run/docker.sock; or `--docker=unix:///PATH` or `--docker=tcp://HOST:PORT`",
     )
 }
 .preset("no");
@@ -63,8 +63,8 @@ pub(crate) const DOCKER_POLL: Key = one(
 pub(crate) const DOCKER_OVERLAY_REACHABLE: Key = switch(
     SERVICES_,
     "docker-overlay-reachable",
-    "Whether this node has a route to the overlay networks of its Swarm: tasks on other nodes that publish no port are then \
-     reached there",
+    "Whether this node has a route to the overlay networks of its Swarm, and to those of an engine on another node: what \
+     publishes no port is then reached there",
 );
 pub(crate) const DOCKER_DRAIN: Key = one(
     SERVICES_,
@@ -74,3 +74,13 @@ pub(crate) const DOCKER_DRAIN: Key = one(
      dockercloud/haproxy's RELOAD_TIMEOUT: `-1` not at all, `0` as long as they last, or seconds",
 )
 .preset("0");
+pub(crate) const DOCKER_COMPAT: Key = Key {
+    lines: true,
+    ..many(
+        SERVICES_,
+        "docker-compat",
+        "NAME=VALUE",
+        "What was set on the container of dockercloud/haproxy itself, for containers that say nothing else: BALANCE, \
+         HEALTH_CHECK, MAXCONN, TIMEOUT, OPTION, EXTRA_ROUTE_SETTINGS, EXTRA_SETTINGS and the like",
+    )
+};

@@ -292,6 +292,15 @@ fn resolvers_and_keys_must_be_possible_ones() {
         flags(&["--dns-upstream", "dns.example"]),
         "--dns-upstream: \"dns.example\" is not an address with or without port, such as 10.0.0.2 or [fd00::2]:5353"
     );
+    for path in ["/", "monitor", "/a b", "/a?b", ""] {
+        let sentence = flags(&["--admin-health-path", path]);
+        let expected = format!("--admin-health-path: {path:?} is not a path such as /monitor");
+        assert!(sentence.starts_with(&expected), "{sentence}");
+    }
+    assert_eq!(
+        flags(&["--syslog", "0.0.0.0"]),
+        "--syslog: \"0.0.0.0\" cannot be a syslog server"
+    );
     assert_eq!(
         flags(&["--dns-upstream", "0.0.0.0"]),
         "--dns-upstream: \"0.0.0.0\" cannot be a resolver"

@@ -172,3 +172,31 @@ async fn a_thousand_tasks_are_answered_over_tcp() {
         assert_eq!(reply.answers.len(), 200, "{asked}");
     }
 }
+
+#[test]
+fn a_further_name_answers_as_the_vips_own() {
+    let alias = |alias, of| {
+        let name = |text| VipName::from_canonical(text).expect("a name");
+        (name(alias), name(of))
+    };
+    let aliases = [
+        alias("short.docker", "web.docker"),
+        // A name of its own, and one of nobody.
+        alias("own.docker", "web.docker"),
+        alias("gone.docker", "no.docker"),
+    ];
+    let table = web().with_aliases(&aliases.into());
+    let found = |asked: &str| match crate::dns::lookup(&table, asked) {
+        crate::dns::Lookup::Found(found) => found.addrs.len(),
+        _ => 0,
+    };
+    for below in ["", "tasks.", "web-1."] {
+        let [short, long] = ["short", "web"].map(|name| found(&format!("{below}{name}.docker")));
+        assert!(short > 0 && short == long, "{below}: {short} {long}");
+    }
+    assert_eq!((found("gone.docker"), found("own.docker")), (0, 1));
+    assert_eq!(
+        (found("tasks.short.docker"), found("tasks.own.docker")),
+        (3, 1)
+    );
+}

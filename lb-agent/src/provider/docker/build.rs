@@ -6,20 +6,21 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     sync::Arc,
 };
 
 use super::{
-    DockerConfig,
+    DockerConfig, FRAMEWORK,
     container::{Container, Health, Network, Phase, Target},
     engine::Engine,
     labels::{Vip, Wish, named, wish},
-    swarm::{INGRESS, Reach, SERVICE_NAME, TASK_NAME},
+    places::Places,
+    swarm::{SERVICE_NAME, TASK_NAME},
 };
 use crate::{
     catalog::{Drain, Port, Properties, Protocol, Weight},
-    provider::{Backend, PoolKey, Pools, Problem, Snapshot},
+    provider::{Alias, Backend, PoolKey, Pools, Problem, Snapshot},
 };
 
 const PROJECT: &str = "com.docker.compose.project";
@@ -53,9 +54,11 @@ pub(super) fn build(engine: &Engine, config: &DockerConfig) -> Snapshot {
     let mut builder = Builder {
         engine,
         config,
+        places: Places { engine, config },
         pools: Pools::default(),
         shaped: BTreeSet::new(),
         domains: BTreeMap::new(),
+        aliases: Vec::new(),
         problems: BTreeSet::new(),
     };
     let mut services = BTreeMap::<Identity, Vec<Member<'_>>>::new();
@@ -66,7 +69,7 @@ pub(super) fn build(engine: &Engine, config: &DockerConfig) -> Snapshot {
             continue;
         };
         let mut notes = Vec::new();
-        match wish(container, &mut notes) {
+        match wish(container, &config.compat, &mut notes) {
             Ok(mut wish) if wish.enabled => {
                 if container.label("lb.drain").is_none() {
                     wish.properties.drain = config.drain;
@@ -85,10 +88,9 @@ pub(super) fn build(engine: &Engine, config: &DockerConfig) -> Snapshot {
             builder.problem(container, note);
         }
     }
+    services.retain(|identity, members| builder.is_served(identity, members));
+    builder.name_again(services.keys());
     for (identity, mut members) in services {
-        if !builder.is_served(&identity, &members) {
-            continue;
-        }
         // While a service is rolled over to other settings, the newest container says what it is to be like.
         members.sort_by(|a, b| b.container.started.cmp(&a.container.started));
         for member in &members {
@@ -106,6 +108,7 @@ pub(super) fn build(engine: &Engine, config: &DockerConfig) -> Snapshot {
     }
     Snapshot {
         pools: builder.pools.into_vec(),
+        aliases: builder.aliases,
         problems: builder.problems.into_iter().collect(),
         partial: engine.is_blind() || (engine.swarm_unread().is_some() && engine.swarm().is_none()),
     }
@@ -114,11 +117,13 @@ pub(super) fn build(engine: &Engine, config: &DockerConfig) -> Snapshot {
 struct Builder<'a> {
     engine: &'a Engine,
     config: &'a DockerConfig,
+    places: Places<'a>,
     pools: Pools,
     /// Pools whose properties are decided, be it that they have none.
     shaped: BTreeSet<PoolKey>,
     /// The path for which a domain's port was given away first.
     domains: BTreeMap<(String, Port), String>,
+    aliases: Vec<Alias>,
     problems: BTreeSet<Problem>,
 }
 
@@ -143,6 +148,41 @@ impl Builder<'_> {
         self.config.expose_all || members.iter().any(|member| member.wish.asks) || named()
     }
 
+    /// Names services of projects without their project, too, where no other has that name.
+    fn name_again<'i>(&mut self, served: impl Iterator<Item = &'i Identity>) {
+        let mut by_name = BTreeMap::<&str, Vec<&Identity>>::new();
+        for identity in served {
+            by_name.entry(&identity.service).or_default().push(identity);
+        }
+        for (service, same) in by_name {
+            if let [only] = same[..] {
+                if only.project.is_some() {
+                    self.aliases.push(Alias {
+                        app: only.app().into(),
+                        name: service.into(),
+                        of: only.name().into(),
+                        framework: FRAMEWORK.into(),
+                    });
+                }
+                continue;
+            }
+            let (projects, alone): (Vec<&Identity>, Vec<_>) =
+                same.iter().partition(|one| one.project.is_some());
+            let names: Vec<String> = projects.iter().map(|one| one.name()).collect();
+            let leads = match alone.is_empty() {
+                true => "is not served",
+                false => "is that of the one without a project",
+            };
+            self.problems.insert(Problem {
+                subject: service.into(),
+                reason: format!(
+                    "services of this name have VIPs as {}: the name {service} alone {leads}",
+                    names.join(", ")
+                ),
+            });
+        }
+    }
+
     fn add(&mut self, identity: &Identity, member: &Member<'_>) {
         let Member {
             container, wish, ..
@@ -151,7 +191,8 @@ impl Builder<'_> {
         let mut vips = member.vips(identity);
         vips.extend(self.domains(member));
         if vips.is_empty() {
-            let reason = "it asks for a VIP, and neither exposes a port nor names one (lb.vip, SERVICE_PORTS)";
+            let reason = "it asks for a VIP, and neither exposes a port nor names one (lb.vip, SERVICE_PORTS) that \
+                          EXCLUDE_PORTS leaves";
             if container.phase != Phase::Absent {
                 self.problem(container, reason.to_owned());
             }
@@ -178,7 +219,7 @@ impl Builder<'_> {
             if container.phase == Phase::Absent {
                 continue;
             }
-            let places = self.places(container, (vip.target, vip.protocol));
+            let places = self.places.of(container, (vip.target, vip.protocol));
             if places.is_empty() {
                 self.unreached(identity, container, (vip.target, vip.protocol));
             }
@@ -264,69 +305,31 @@ impl Builder<'_> {
     }
 
     fn unreached(&mut self, identity: &Identity, container: &Container, target: Target) {
-        if !matches!(container.network, Network::Elsewhere(_)) {
-            let reason = "it has no address on any network that counts; it serves nobody";
-            return self.problem(container, reason.to_owned());
-        }
         let (port, protocol) = target;
+        let is_task = matches!(container.network, Network::Elsewhere(_));
+        let (whose, publish) = match self.engine.node() {
+            _ if is_task => (
+                "its tasks on other nodes are",
+                format!("--publish mode=host,target={port}"),
+            ),
+            Some(_) => (
+                "its containers, on another node, are",
+                format!("--publish {port}"),
+            ),
+            None => {
+                let reason = "it has no address on any network that counts; it serves nobody";
+                return self.problem(container, reason.to_owned());
+            }
+        };
         let reason = format!(
-            "its tasks on other nodes are not reached at port {port}/{protocol}: publish it at their nodes (--publish \
-             mode=host,target={port}), or say --docker-overlay-reachable if this node has a route to their network"
+            "{whose} not reached at port {port}/{protocol}: publish it at their nodes ({publish}), or say \
+             --docker-overlay-reachable if this node has a route to their network"
         );
         self.problems.insert(Problem {
             subject: identity.app().into(),
             reason,
         });
     }
-
-    /// Where a port of a container is reached: at most one place of each family.
-    fn places(&self, container: &Container, target: Target) -> Vec<SocketAddr> {
-        let (port, _) = target;
-        match self.engine.network_of(container) {
-            Some(Network::Host) => at(&self.config.node, port),
-            Some(Network::Own(networks)) => at(self.first(networks), port),
-            Some(Network::Elsewhere(reach)) => self.elsewhere(reach, target),
-            Some(Network::Of(_)) | None => Vec::new(),
-        }
-    }
-
-    fn elsewhere(&self, reach: &Reach, target: Target) -> Vec<SocketAddr> {
-        let node = match reach.here {
-            true => &self.config.node[..],
-            false => reach.node.as_slice(),
-        };
-        let (port, _) = target;
-        match reach.published.get(&target) {
-            _ if reach.host => at(node, port),
-            Some(published) if !node.is_empty() => at(node, *published),
-            _ if self.config.overlay_reachable => at(self.first(&reach.overlays), port),
-            _ => Vec::new(),
-        }
-    }
-
-    /// The addresses on the first network that counts.
-    fn first<'n>(&self, networks: &'n BTreeMap<String, Vec<IpAddr>>) -> &'n [IpAddr] {
-        let wanted = &self.config.networks;
-        let counts = |name: &&String| match wanted.is_empty() {
-            true => *name != INGRESS,
-            false => wanted.contains(name),
-        };
-        let mut ranked: Vec<_> = networks
-            .keys()
-            .filter(counts)
-            // The operator's order, else that of the names.
-            .map(|name| (wanted.iter().position(|wanted| wanted == name), name))
-            .collect();
-        ranked.sort();
-        let mut found = ranked.into_iter().map(|(_, name)| &networks[name]);
-        let first = found.find(|addresses| !addresses.is_empty());
-        first.map(Vec::as_slice).unwrap_or_default()
-    }
-}
-
-fn at(addresses: &[IpAddr], port: Port) -> Vec<SocketAddr> {
-    let place = |addr: &IpAddr| SocketAddr::new(*addr, port.get());
-    addresses.iter().map(place).collect()
 }
 
 // === impl Member ===
@@ -343,6 +346,7 @@ impl Member<'_> {
             target,
         };
         if !vips.is_empty() {
+            vips.retain(|vip| !self.wish.excluded.contains(&vip.target));
             // What it chose for itself stands under the service's name as well.
             let same: Vec<Vip> = vips
                 .iter()

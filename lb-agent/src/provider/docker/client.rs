@@ -1,6 +1,6 @@
 //! The engine's API, with a deadline on every request.
 
-use std::{collections::HashMap, future::Future, sync::Arc, time::Duration};
+use std::{collections::HashMap, future::Future, net::IpAddr, sync::Arc, time::Duration};
 
 use bollard::{
     API_DEFAULT_VERSION, BollardRequest, Docker,
@@ -58,6 +58,15 @@ impl Client {
         let docker = docker.map_err(|error| failed(with_causes(&error)))?;
         let docker = within(docker.negotiate_version()).await.map_err(failed)?;
         Ok(Self { docker, transport })
+    }
+
+    /// The addresses of the node that it stands on, at most one of each family; `None`: this node.
+    pub(super) async fn node(&self) -> Result<Option<Vec<IpAddr>>, String> {
+        let asked = tokio::time::timeout(Duration::from_secs(DEADLINE), self.transport.node());
+        match asked.await {
+            Ok(found) => found.map_err(|error| format!("cannot resolve its name: {error}")),
+            Err(_) => Err(late()),
+        }
     }
 
     /// The ids of all containers.

@@ -2,14 +2,20 @@
 //!
 //! What has a meaning for connections is taken over; what needs the payload (HTTP, TLS) is named once as having no effect.
 
+mod balancer;
+mod lines;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
 
+pub use self::balancer::Balancer;
+pub(super) use self::lines::with_unit;
+
 use super::{domains, labels::Wish, probes};
 use crate::{
-    catalog::{Balance, Port},
+    catalog::Port,
     provider::{
         shape::parts,
         values::{count, port, weight},
@@ -17,7 +23,7 @@ use crate::{
 };
 
 /// Variables that are read.
-const READ: [&str; 10] = [
+const READ: [&str; 12] = [
     "TCP_PORTS",
     "SERVICE_PORTS",
     "EXCLUDE_PORTS",
@@ -28,17 +34,20 @@ const READ: [&str; 10] = [
     "EXTRA_ROUTE_SETTINGS",
     "HEALTH_CHECK",
     "HTTP_CHECK",
+    "OPTION",
+    EXTRA,
 ];
 
+/// Lines of HAProxy's configuration. Most of them may be secrets, and are not kept either.
+const EXTRA: &str = "EXTRA_SETTINGS";
+
 /// Variables without a meaning for connections. Their values may be secrets, and are not kept.
-const IGNORED: [&str; 9] = [
+const IGNORED: [&str; 7] = [
     "VIRTUAL_HOST_WEIGHT",
     "SSL_CERT",
     "FORCE_SSL",
     "GZIP_COMPRESSION_TYPE",
     "HSTS_MAX_AGE",
-    "OPTION",
-    "EXTRA_SETTINGS",
     "HTTP_BASIC_AUTH",
     "EXCLUDE_BASIC_AUTH",
 ];
@@ -51,6 +60,7 @@ pub(super) fn keep(lines: &[String]) -> BTreeMap<String, String> {
     let pairs = lines.iter().filter_map(|line| line.split_once('='));
     pairs
         .filter_map(|(name, value)| match name {
+            EXTRA => Some((name.to_owned(), lines::without_secrets(value))),
             _ if READ.contains(&name) => Some((name.to_owned(), value.trim().to_owned())),
             _ if IGNORED.contains(&name) => Some((name.to_owned(), String::new())),
             _ => None,
@@ -58,15 +68,16 @@ pub(super) fn keep(lines: &[String]) -> BTreeMap<String, String> {
         .collect()
 }
 
-/// Reads the environment into a wish; `notes`: what has no effect.
+/// Reads the environment into a wish that begins as the balancer's; `notes`: what has no effect.
 ///
 /// # Errors
 /// The first variable whose value cannot be used.
 pub(super) fn read(
     env: &BTreeMap<String, String>,
-    wish: &mut Wish,
+    balancer: &Balancer,
     notes: &mut Vec<String>,
-) -> Result<(), String> {
+) -> Result<Wish, String> {
+    let mut wish = balancer.wish.clone();
     let get = |name: &str| {
         env.get(name)
             .map(String::as_str)
@@ -97,16 +108,8 @@ pub(super) fn read(
         wish.domains = domains::read(text, notes);
     }
     if let Some(text) = get("BALANCE") {
-        wish.properties.balance = match text.split_whitespace().next() {
-            Some("roundrobin" | "static-rr") => Balance::RoundRobin,
-            Some("leastconn") => Balance::LeastConn,
-            Some("source") => Balance::Source,
-            _ => {
-                return Err(wrong("BALANCE")(format!(
-                    "{text:?} is not one of roundrobin, static-rr, leastconn, source"
-                )));
-            }
-        };
+        let word = text.split_whitespace().next().unwrap_or_default();
+        wish.properties.balance = lines::balance(word).map_err(wrong("BALANCE"))?;
     }
     if get("FAILOVER").is_some() {
         wish.backup = true;
@@ -116,16 +119,43 @@ pub(super) fn read(
         notes.push("COOKIE is taken as affinity by the client's address, for an hour".to_owned());
     }
     if let Some(text) = get("EXTRA_ROUTE_SETTINGS") {
-        route_settings(text, wish, notes).map_err(wrong("EXTRA_ROUTE_SETTINGS"))?;
+        route_settings(text, &mut wish, notes).map_err(wrong("EXTRA_ROUTE_SETTINGS"))?;
     }
-    let check = probes::check(get("HEALTH_CHECK"), get("HTTP_CHECK"), notes)?;
+    if let Some(text) = get(EXTRA) {
+        lines::read(EXTRA, text, &mut wish.properties, notes).map_err(wrong(EXTRA))?;
+    }
+    if let Some(text) = get("OPTION") {
+        notes.extend(option(text));
+    }
+    // What the operator's words lack was told to him at the start.
+    let unsaid = &mut Vec::new();
+    let (health, told) = match (get("HEALTH_CHECK"), balancer.health.as_deref()) {
+        (Some(own), _) => (Some(own), &mut *notes),
+        (None, preset) => (preset, unsaid),
+    };
+    let check = probes::check(health, get("HTTP_CHECK"), told)?;
     wish.tcp_check = check.map(Arc::new);
     for name in IGNORED.iter().filter(|name| env.contains_key(**name)) {
         notes.push(format!(
             "{name} of the environment has no effect: connections are balanced, not requests"
         ));
     }
-    Ok(())
+    Ok(wish)
+}
+
+/// What is said of HAProxy's options. `redispatch` is what happens anyway: a SYN without an answer goes elsewhere when
+/// it is sent again.
+fn option(text: &str) -> Option<String> {
+    let words = text
+        .split(',')
+        .filter_map(|one| one.split_whitespace().next());
+    let others: Vec<&str> = words.filter(|word| *word != "redispatch").collect();
+    (!others.is_empty()).then(|| {
+        format!(
+            "{} in OPTION has no effect: connections are balanced, not requests",
+            others.join(", ")
+        )
+    })
 }
 
 /// Words of HAProxy's `server` line.

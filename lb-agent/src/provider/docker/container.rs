@@ -2,12 +2,13 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
 };
 
 use bollard::models::{
     ContainerInspectResponse, ContainerStateStatusEnum, EndpointSettings, HealthStatusEnum,
+    PortBinding, PortMap,
 };
 
 use super::{compat, labels::concerns_us, signal, swarm::Reach};
@@ -35,6 +36,8 @@ pub(in crate::provider) struct Container {
     pub(super) health: Option<Health>,
     /// Where it is reached.
     pub(super) network: Network,
+    /// Its ports at its node, with the addresses there.
+    pub(super) published: BTreeMap<Target, Vec<SocketAddr>>,
     /// The signal that stops it.
     pub(super) stop_signal: u8,
     /// When it was started last (RFC 3339).
@@ -91,6 +94,7 @@ impl Container {
             phase: Phase::Absent,
             health: None,
             network: Network::Own(BTreeMap::new()),
+            published: BTreeMap::new(),
             stop_signal: signal::TERM,
             started: String::new(),
         }
@@ -107,7 +111,9 @@ impl Container {
         let state = answer.state.unwrap_or_default();
         let health = state.health.and_then(|health| health.status);
         let mode = answer.host_config.and_then(|host| host.network_mode);
-        let networks = answer.network_settings.and_then(|net| net.networks);
+        let (networks, ports) = answer
+            .network_settings
+            .map_or((None, None), |net| (net.networks, net.ports));
         let stop_signal = config
             .stop_signal
             .as_deref()
@@ -131,6 +137,7 @@ impl Container {
                 Some(HealthStatusEnum::NONE | HealthStatusEnum::EMPTY) | None => None,
             },
             network: network(mode.as_deref().unwrap_or_default(), networks),
+            published: published(ports.unwrap_or_default()),
             stop_signal: stop_signal
                 .map_or(Some(signal::TERM), signal::number)
                 .unwrap_or(signal::TERM),
@@ -153,6 +160,23 @@ pub(super) fn target(text: &str) -> Option<Target> {
         _ => return None,
     };
     Some((Port::new(port.parse().ok()?)?, protocol))
+}
+
+/// What cannot be read is not there: a container may be reached otherwise.
+fn published(ports: PortMap) -> BTreeMap<Target, Vec<SocketAddr>> {
+    let place = |bound: PortBinding| {
+        let addr = match bound.host_ip.unwrap_or_default().as_str() {
+            "" => Ipv4Addr::UNSPECIFIED.into(),
+            text => text.parse().ok()?,
+        };
+        let port = Port::new(bound.host_port?.parse().ok()?)?;
+        Some(SocketAddr::new(addr, port.get()))
+    };
+    let ports = ports.into_iter().filter_map(|(port, bound)| {
+        let places = bound.unwrap_or_default().into_iter();
+        Some((target(&port)?, places.filter_map(place).collect()))
+    });
+    ports.collect()
 }
 
 fn labels(all: HashMap<String, String>) -> BTreeMap<String, String> {

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
     sync::Arc,
     time::Duration,
 };
@@ -35,6 +36,8 @@ pub(super) struct Engine {
     swarm: Option<Swarm>,
     /// Why that could not be read now.
     swarm_unread: Option<String>,
+    /// The addresses of the node that the engine stands on; `None`: this node.
+    node: Option<Vec<IpAddr>>,
 }
 
 /// What an event asks for.
@@ -80,6 +83,10 @@ impl Engine {
         match *what {
             // No look: until the engine tells of its end, it would show that it runs.
             What::Killed(signal) if signal == container.stop_signal || signal == signal::KILL => {
+                // Nothing survives this one, and its end may be told later.
+                if signal == signal::KILL {
+                    container.phase = Phase::Absent;
+                }
                 self.stopping.entry(Arc::clone(id)).or_insert(now);
                 Effect {
                     tell: true,
@@ -215,16 +222,26 @@ impl Engine {
         self.stopping.contains_key(id)
     }
 
-    /// The one whose network a container is in: its own, or the one that it names by id or name.
-    pub(super) fn network_of<'a>(&'a self, container: &'a Container) -> Option<&'a Network> {
+    /// Takes note of where the engine stands; `None`: on this node.
+    pub(super) fn stands_at(&mut self, node: Option<Vec<IpAddr>>) {
+        self.node = node;
+    }
+
+    /// The addresses of the node that it stands on; `None`: this node.
+    pub(super) fn node(&self) -> Option<&[IpAddr]> {
+        self.node.as_deref()
+    }
+
+    /// The one whose network a container is in: itself, or the one that it names by id or name.
+    pub(super) fn home_of<'a>(&'a self, container: &'a Container) -> Option<&'a Container> {
         match &container.network {
             Network::Of(other) => {
                 let is_meant = |known: &&Container| *known.id == **other || *known.name == **other;
                 let found = self.containers.values().find(is_meant)?;
                 // One step only: the engine resolves a chain itself.
-                (!matches!(found.network, Network::Of(_))).then_some(&found.network)
+                (!matches!(found.network, Network::Of(_))).then_some(found)
             }
-            own => Some(own),
+            _ => Some(container),
         }
     }
 }

@@ -3,7 +3,7 @@
 //! | label | value | without it |
 //! |---|---|---|
 //! | `lb.vip` | `name:port[/udp][=container port]`, several by commas or blanks; an IP address instead of a name is an IP VIP | no name of its own choice |
-//! | `VIP_0`, `VIP_1`, ... | `name:port`, as with DC/OS | |
+//! | `VIP_0`, `VIP_1`, ... | `name:port`, as with DC/OS; to the container's port if it has one alone | |
 //! | `lb.port` | the container's port for entries without `=` | the VIP's port |
 //! | `lb.address` | an address for all entries (an IP VIP), or `node`: the ports stand at the node's own addresses, too | leased by name |
 //! | `lb.mode` | `auto`, `nat`, `dsr-geneve`, `dsr-ipip`, `dsr-l2` | `auto` |
@@ -19,12 +19,18 @@
 //! | `lb.fail-open` | `no`: refused, not tried all the same, while every container is down | `yes` |
 //! | `lb.slow-start` | how long a container's share grows, such as `30s` | at once |
 //! | `lb.drain` | how long a container that is told to stop keeps its connections: `-1` not at all, `0` as long as they last, or seconds | the operator's word |
+//! | `lb.group` | groups of agents (`--group`) that serve it | all agents |
 //! | `lb.service` | the service's name | Compose's, Swarm's, or the container's |
 //! | `lb.enable` | `false`: left out | `true` |
 
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
-use super::{FRAMEWORK, compat, container::Container, domains::Domain};
+use super::{
+    FRAMEWORK,
+    compat::{self, Balancer},
+    container::Container,
+    domains::Domain,
+};
 use crate::{
     catalog::{Check, Port, Properties, Protocol, Weight},
     provider::{
@@ -38,7 +44,7 @@ use crate::{
 const MOST_BYTES: usize = 4_096;
 
 /// Every label of ours.
-const NAMES: [&str; 21] = [
+const NAMES: [&str; 22] = [
     "lb.vip",
     "lb.port",
     "lb.address",
@@ -58,6 +64,7 @@ const NAMES: [&str; 21] = [
     "lb.fail-open",
     "lb.slow-start",
     "lb.drain",
+    "lb.group",
     "lb.service",
     "lb.enable",
 ];
@@ -108,17 +115,17 @@ pub(in crate::provider) struct Vip {
     pub(in crate::provider) target: Port,
 }
 
-/// Reads a container's labels and environment. `notes`: what has no effect.
+/// Reads a container's labels and environment, over what was set on the balancer. `notes`: what has no effect.
 ///
 /// # Errors
 /// The first label whose value cannot be used: then the container is left out, since to serve it in another way than it
 /// asks for may be to serve whom it keeps out.
 pub(in crate::provider) fn wish(
     container: &Container,
+    balancer: &Balancer,
     notes: &mut Vec<String>,
 ) -> Result<Wish, String> {
-    let mut wish = Wish::default();
-    compat::read(&container.env, &mut wish, notes)?;
+    let mut wish = compat::read(&container.env, balancer, notes)?;
     for (name, value) in &container.labels {
         if name.len() + value.len() > MOST_BYTES {
             let start: String = name.chars().take(64).collect();
@@ -140,12 +147,15 @@ pub(in crate::provider) fn wish(
     }
     let to = read(container, "lb.port", port)?;
     wish.vips = read(container, "lb.vip", |text| entries(text, to))?.unwrap_or_default();
+    let only = |protocol| to.or_else(|| only_port(container, &wish, protocol));
+    let mut dcos = Vec::new();
     for (name, value) in &container.labels {
         if is_dcos_label(name) {
-            let vip = entry(value, to).map_err(|why| format!("label {name}: {why}"))?;
-            wish.vips.push(vip);
+            let vip = entry(value, only).map_err(|why| format!("label {name}: {why}"))?;
+            dcos.push(vip);
         }
     }
+    wish.vips.extend(dcos);
     wish.asks |= !wish.vips.is_empty();
     match container.label("lb.address") {
         Some("node") => wish.at_node = true,
@@ -192,7 +202,7 @@ fn is_dcos_label(name: &str) -> bool {
 
 fn entries(text: &str, to: Option<Port>) -> Result<Vec<Vip>, String> {
     let vips: Vec<Vip> = parts(text)
-        .map(|part| entry(part, to))
+        .map(|part| entry(part, |_| to))
         .collect::<Result<_, _>>()?;
     if vips.is_empty() {
         return Err("it is empty; NAME:PORT is wanted".to_owned());
@@ -200,11 +210,23 @@ fn entries(text: &str, to: Option<Port>) -> Result<Vec<Vip>, String> {
     Ok(vips)
 }
 
-/// `name:port[/udp][=container port]`.
-fn entry(text: &str, to: Option<Port>) -> Result<Vip, String> {
+/// The one port that a container serves by a protocol; `None`: there is none, or there are several.
+fn only_port(container: &Container, wish: &Wish, protocol: Protocol) -> Option<Port> {
+    let exposed = container.exposed.iter();
+    let exposed = exposed.filter_map(|(port, by)| (*by == protocol).then_some(*port));
+    let ports: BTreeSet<Port> = match &wish.ports {
+        Some(ports) if protocol == Protocol::Tcp => ports.clone(),
+        _ => exposed.collect(),
+    };
+    let mut served = ports.difference(&wish.excluded);
+    served.next().filter(|_| served.next().is_none()).copied()
+}
+
+/// `name:port[/udp][=container port]`; `to`: the container's port where none is said, else the VIP's.
+fn entry(text: &str, to: impl Fn(Protocol) -> Option<Port>) -> Result<Vip, String> {
     let (vip, target) = match text.rsplit_once('=') {
         Some((vip, target)) => (vip, Some(port(target)?)),
-        None => (text, to),
+        None => (text, None),
     };
     let (host, port_and_protocol) = vip
         .rsplit_once(':')
@@ -226,7 +248,7 @@ fn entry(text: &str, to: Option<Port>) -> Result<Vip, String> {
         },
         port,
         protocol,
-        target: target.unwrap_or(port),
+        target: target.or_else(|| to(protocol)).unwrap_or(port),
     })
 }
 

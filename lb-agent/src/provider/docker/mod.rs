@@ -14,6 +14,7 @@ mod domains;
 mod engine;
 mod event;
 pub(in crate::provider) mod labels;
+mod places;
 mod probes;
 mod signal;
 mod swarm;
@@ -28,7 +29,7 @@ use std::{collections::BTreeSet, net::IpAddr, path::PathBuf, sync::Arc, time::Sy
 
 use tokio::sync::mpsc;
 
-pub use self::watcher::Timings;
+pub use self::{compat::Balancer, watcher::Timings};
 
 use super::{Asked, ProviderId, Update};
 
@@ -48,10 +49,12 @@ pub struct DockerConfig {
     pub expose_all: bool,
     /// Networks whose addresses count, the first that a container is on; empty: any.
     pub networks: Vec<String>,
-    /// Whether this node reaches addresses on overlay networks of a Swarm.
+    /// Whether this node reaches addresses on overlay networks of a Swarm, and on those of an engine on another node.
     pub overlay_reachable: bool,
     /// How long what is about to end keeps its flows, s, where no label says so; `None`: as long as they last.
     pub drain: Option<u32>,
+    /// What was set on the balancer that users come from.
+    pub compat: Balancer,
     /// Where containers in the node's own network are reached: at most one address of each family.
     pub node: Vec<IpAddr>,
     /// Times of the watcher.
@@ -85,6 +88,7 @@ impl DockerConfig {
             networks: Vec::new(),
             overlay_reachable: false,
             drain: None,
+            compat: Balancer::default(),
             node: Vec::new(),
             timings: Timings::default(),
         }

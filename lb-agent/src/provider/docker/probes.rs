@@ -1,6 +1,7 @@
 //! The checks of dockercloud/haproxy: `HEALTH_CHECK` (words of HAProxy's `server` line) and `HTTP_CHECK` (the value of
 //! its `option httpchk`), as checks of ours.
 
+use super::compat::with_unit;
 use crate::{catalog::Check, provider::check::Draft};
 
 /// What both ask for together; `notes`: words without effect. `None`: no check.
@@ -27,6 +28,14 @@ pub(super) fn check(
     draft.finish().map(Some).map_err(of("HTTP_CHECK"))
 }
 
+/// What is wrong with words of `HEALTH_CHECK`, or has no effect.
+///
+/// # Errors
+/// The first word that is wrong.
+pub(super) fn words(health: &str, notes: &mut Vec<String>) -> Result<(), String> {
+    server_words(health, &mut Draft::tcp(), notes).map(|_| ())
+}
+
 /// `check inter 2000 rise 2 fall 3`; false: there is no `check` among them.
 fn server_words(text: &str, draft: &mut Draft, notes: &mut Vec<String>) -> Result<bool, String> {
     let mut checked = false;
@@ -38,15 +47,10 @@ fn server_words(text: &str, draft: &mut Draft, notes: &mut Vec<String>) -> Resul
         };
         match word {
             "check" => checked = true,
-            // A number alone is in ms.
-            "inter" => match value()? {
-                bare if bare.bytes().all(|byte| byte.is_ascii_digit()) => {
-                    draft.set("interval", &format!("{bare}ms"))?;
-                }
-                time => draft.set("interval", time)?,
-            },
+            "inter" => draft.set("interval", &with_unit(value()?))?,
+            "fastinter" => draft.set("fast", &with_unit(value()?))?,
             "rise" | "fall" | "port" => draft.set(word, value()?)?,
-            "fastinter" | "downinter" => {
+            "downinter" => {
                 value()?;
                 notes.push(format!("{word} in HEALTH_CHECK has no effect"));
             }
@@ -108,17 +112,18 @@ mod tests {
         let upstream = Some("check inter 2000 rise 2 fall 3");
         assert_eq!(read(upstream, None), (Some(tcp.clone()), vec![]));
         let (check, notes) = read(
-            Some("check port 81 inter 1s fastinter 500 send-proxy"),
+            Some("check port 81 inter 1s fastinter 500 downinter 5s send-proxy"),
             None,
         );
         let expected = Check {
             port: Port::new(81),
             interval: Duration::from_secs(1),
+            fast: Some(Duration::from_millis(500)),
             timeout: Duration::from_secs(1),
             ..tcp
         };
         assert_eq!(check, Some(expected));
-        let without = ["fastinter", "send-proxy"];
+        let without = ["downinter", "send-proxy"];
         let without = without.map(|word| format!("{word} in HEALTH_CHECK has no effect"));
         assert_eq!(notes, without);
     }

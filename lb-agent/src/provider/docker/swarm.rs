@@ -440,6 +440,7 @@ fn container(id: &str, name: &str, started: &str, spec: wire::TaskSpec) -> Conta
         phase: Phase::Absent,
         health: None,
         network: Network::Own(BTreeMap::new()),
+        published: BTreeMap::new(),
         stop_signal: signal::TERM,
         started: started.to_owned(),
     }

@@ -28,6 +28,7 @@ fn container(name: &str, addr: &str, labels: &[(&str, &str)]) -> Container {
         phase: Phase::Running,
         health: None,
         network: Network::Own([("bridge".to_owned(), vec![addr])].into()),
+        published: BTreeMap::new(),
         stop_signal: signal::TERM,
         started: "2026-01-01T00:00:00Z".to_owned(),
     }
@@ -94,9 +95,12 @@ fn reasons(snapshot: &Snapshot) -> Vec<&str> {
 }
 
 mod events;
+mod haproxy;
+mod names;
 mod reach;
 mod swarm;
 mod transport;
+mod watching;
 
 #[test]
 fn a_service_of_compose_has_its_own_name_and_the_one_it_chose() {
@@ -174,135 +178,6 @@ fn a_label_turns_a_container_off() {
             "{off:?}"
         );
     }
-}
-
-#[test]
-fn ports_come_from_what_haproxy_users_wrote() {
-    let served = |env: &[&str]| {
-        let mut one = with_env(container("web", "172.17.0.2", &[]), env);
-        one.exposed = ["80/tcp", "8080/tcp", "53/udp"]
-            .iter()
-            .filter_map(|port| target(port))
-            .collect();
-        lines(&snapshot([one]))
-    };
-    let backend = |vip: &str, port: u16| format!("web:{vip} 172.17.0.2:{port} x1");
-    assert_eq!(
-        served(&["VIRTUAL_HOST=a.example", "EXCLUDE_PORTS=80,53"]),
-        [
-            "a.example:80/tcp 172.17.0.2:8080 x1".to_owned(),
-            backend("80/tcp", 8080),
-            backend("8080/tcp", 8080)
-        ],
-        "the only port stands at 80, too"
-    );
-    assert_eq!(
-        served(&["SERVICE_PORTS=80, 8080"]),
-        [backend("80/tcp", 80), backend("8080/tcp", 8080)]
-    );
-    assert_eq!(
-        served(&["TCP_PORTS=9000, 22/ssl", "EXCLUDE_PORTS=80,8080,53"]),
-        [backend("22/tcp", 22), backend("9000/tcp", 9000)],
-        "a TCP port does not"
-    );
-}
-
-#[test]
-fn domains_lead_to_the_one_port_of_all_services_that_name_them() {
-    let one = |name, addr, host: &str| {
-        let env = format!("VIRTUAL_HOST={host}");
-        with_env(container(name, addr, &[]), &[&env])
-    };
-    let all = snapshot([
-        one(
-            "blue",
-            "172.17.0.2",
-            "https://www.shop.example, *.shop.example",
-        ),
-        one("green", "172.17.0.3", "https://www.shop.example"),
-        one("other", "172.17.0.4", "https://www.shop.example/api"),
-    ]);
-    let mut of_domains = lines(&all);
-    of_domains.retain(|line| line.contains("shop.example"));
-    assert_eq!(
-        of_domains,
-        [
-            "any--name.shop.example:80/tcp 172.17.0.2:80 x1",
-            "www.shop.example:443/tcp 172.17.0.2:80 x1",
-            "www.shop.example:443/tcp 172.17.0.3:80 x1",
-        ]
-    );
-    let told = reasons(&all).join("\n");
-    assert!(told.contains("served for / already"), "{told}");
-
-    let mut two = one("web", "172.17.0.2", "a.example");
-    two.exposed.extend(target("81/tcp"));
-    let all = snapshot([two]);
-    assert_eq!(lines(&all).len(), 2, "under its own name alone");
-    assert!(
-        reasons(&all)[0].contains("exactly one port"),
-        "{:?}",
-        reasons(&all)
-    );
-}
-
-#[test]
-fn settings_of_haproxy_have_their_equivalents() {
-    let env = [
-        "TCP_PORTS=80",
-        "HTTP_CHECK=GET /up",
-        "HEALTH_CHECK=check inter 500",
-        "BALANCE=leastconn",
-        "FAILOVER=yes",
-        "COOKIE=SRV insert indirect nocache",
-        "EXTRA_ROUTE_SETTINGS=weight 7 maxconn 50 send-proxy",
-        "SSL_CERT=-----BEGIN PRIVATE KEY-----",
-        "PASSWORD=secret",
-    ];
-    let one = with_env(container("web", "172.17.0.2", &[]), &env);
-    assert_eq!(
-        one.env.get("SSL_CERT").map(String::as_str),
-        Some(""),
-        "no secret is kept"
-    );
-    assert!(!one.env.contains_key("PASSWORD"));
-    let all = snapshot([one]);
-    let pool = &all.pools[0];
-    let properties = pool.properties.as_ref().expect("some");
-    assert_eq!(
-        (properties.balance, properties.affinity),
-        (Balance::LeastConn, 3_600)
-    );
-    let check = properties.check.as_deref().expect("a check");
-    assert_eq!(
-        (check.to_string(), check.interval.as_millis()),
-        ("http GET /up".to_owned(), 500)
-    );
-    let backend = &pool.backends[0];
-    assert_eq!(
-        (backend.weight.get(), backend.max_flows, backend.backup),
-        (7, 50, true)
-    );
-    let told = reasons(&all).join("\n");
-    for word in ["COOKIE", "send-proxy", "SSL_CERT"] {
-        assert!(told.contains(word), "{word} in {told}");
-    }
-}
-
-#[test]
-fn a_check_that_haproxy_made_is_none_of_udp_and_none_against_a_label() {
-    let env = ["VIRTUAL_HOST=a.example", "HEALTH_CHECK=check"];
-    let checked = |labels: &[(&str, &str)]| -> Vec<bool> {
-        let mut one = with_env(container("dns", "172.17.0.2", labels), &env);
-        let ports = ["53/tcp", "53/udp"].iter();
-        one.exposed = ports.filter_map(|port| target(port)).collect();
-        let pools = snapshot([one]).pools.into_iter();
-        let properties = pools.map(|pool| pool.properties.unwrap_or_default());
-        properties.map(|one| one.check.is_some()).collect()
-    };
-    // That of the domain, 53/tcp, 53/udp, 80/tcp.
-    assert_eq!(checked(&[]), [true, true, false, true]);
-    assert_eq!(checked(&[("lb.check", "none")]), [false; 4]);
 }
 
 #[test]

@@ -1,6 +1,11 @@
 //! How an engine is reached: its socket, or TCP, with TLS where there is an authority to trust. One connection a request.
 
-use std::{fs, io, path::Path, path::PathBuf, sync::Arc};
+use std::{
+    fs, io,
+    net::{IpAddr, UdpSocket},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use hyper::{
     Request, Response, Uri,
@@ -17,7 +22,7 @@ use rustls::{
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::{TcpStream, UnixStream},
+    net::{TcpStream, UnixStream, lookup_host},
 };
 use tokio_rustls::TlsConnector;
 
@@ -63,6 +68,25 @@ impl Transport {
             port,
             tls: tls.map(secured).transpose()?,
         })))
+    }
+
+    /// The addresses of the node that the engine stands on, at most one of each family; `None`: this node.
+    ///
+    /// # Errors
+    /// Its name cannot be resolved.
+    pub(super) async fn node(&self) -> io::Result<Option<Vec<IpAddr>>> {
+        let Place::Tcp { host, port, .. } = &*self.0 else {
+            return Ok(None);
+        };
+        let found = lookup_host((host.as_str(), *port)).await?;
+        let found: Vec<IpAddr> = found.map(|at| at.ip().to_canonical()).collect();
+        // An address that can be bound is this node's.
+        let is_ours = |addr: &IpAddr| addr.is_loopback() || UdpSocket::bind((*addr, 0)).is_ok();
+        if found.iter().any(is_ours) {
+            return Ok(None);
+        }
+        let first = |v6: bool| found.iter().copied().find(|addr| addr.is_ipv6() == v6);
+        Ok(Some([false, true].into_iter().filter_map(first).collect()))
     }
 
     /// Asks, and gives what comes back as soon as its head is there.

@@ -142,6 +142,7 @@ impl Watcher<'_> {
     async fn connected(&mut self, failing: &mut bool) -> Result<std::convert::Infallible, String> {
         let timings = self.config.timings;
         let client = Client::connect(self.config).await?;
+        self.engine.stands_at(client.node().await?);
         let (seen, mut events) = mpsc::channel::<Result<Told, String>>(EVENTS);
         // Both end with this function.
         let mut reader = JoinSet::new();

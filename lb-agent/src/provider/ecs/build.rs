@@ -20,6 +20,7 @@ use crate::{
         Backend, PoolKey, Pools, Problem, Snapshot, VipHost,
         check::LONGEST_GRACE,
         docker::{
+            Balancer,
             container::Container,
             labels::{Vip, Wish, concerns_us, wish},
         },
@@ -114,7 +115,7 @@ impl<'a> Builder<'a> {
     fn add(&mut self, part: &Part<'a>) {
         let mut notes = Vec::new();
         let asked = Container::of_labels(part.labels());
-        match wish(&asked, &mut notes) {
+        match wish(&asked, &Balancer::default(), &mut notes) {
             Ok(wish) if wish.enabled => {
                 let wanted = part.wanted(self.known, &wish, self.cluster, &mut notes);
                 for vip in wanted {
@@ -236,7 +237,7 @@ impl<'a> Builder<'a> {
         Snapshot {
             pools: pools.into_vec(),
             problems: self.problems.into_iter().collect(),
-            partial: false,
+            ..Snapshot::default()
         }
     }
 }

@@ -149,7 +149,7 @@ pub fn read_all(text: &str, path: &Path) -> Reading {
         snapshot: Snapshot {
             pools: reader.pools.into_vec(),
             problems,
-            partial: false,
+            ..Snapshot::default()
         },
         faults: faults.iter().map(told).collect(),
         wrong: wrong.into_iter().map(|(_, told)| told).collect(),

@@ -84,7 +84,7 @@ pub(super) fn build(reading: &Reading, context: &Context<'_>, last: Option<&Snap
     Snapshot {
         pools: pools.into_vec(),
         problems: problems.into_iter().collect(),
-        partial: false,
+        ..Snapshot::default()
     }
 }
 
@@ -100,7 +100,7 @@ pub(super) fn merge(last: &Snapshot, apps: &BTreeSet<String>, part: Snapshot) ->
     Snapshot {
         pools,
         problems,
-        partial: false,
+        ..Snapshot::default()
     }
 }
 

@@ -13,13 +13,14 @@ use crate::{
 use super::label::{Labels, said, text};
 
 /// Every label that is read.
-const NAMES: [&str; 16] = [
+const NAMES: [&str; 17] = [
     "lb.allow",
     "lb.affinity",
     "lb.backup",
     "lb.balance",
     "lb.check",
     "lb.fail-open",
+    "lb.group",
     "lb.deny",
     "lb.idle",
     "lb.maxflows",

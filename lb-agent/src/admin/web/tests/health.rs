@@ -30,6 +30,21 @@ fn a_control_loop_that_stands_still_is_not_well() {
 }
 
 #[test]
+fn a_monitor_may_ask_at_a_path_of_its_own() {
+    let site = Site::open(|access| {
+        access.closed = true;
+        access.health = Some("/monitor".to_owned());
+    });
+    for page in ["/healthz", "/monitor", "/monitor?x=1"] {
+        let answer = site.get(page, "");
+        assert_eq!((status(&answer), &*answer.1), ("200", "ok\n"), "{page}");
+    }
+    for page in ["/monitor/", "/", "/metrics"] {
+        assert_eq!(status(&site.get(page, "")), "401", "{page}");
+    }
+}
+
+#[test]
 fn an_agent_is_ready_when_every_source_was_read() {
     let read = |last_sync| {
         Site::with(

@@ -56,7 +56,7 @@ fn the_stop_signal_drains_at_once_and_no_other_does() {
 }
 
 #[test]
-fn sigkill_after_the_stop_signal_brings_nothing_back() {
+fn sigkill_takes_a_container_out_and_a_look_before_its_end_does_not_bring_it_back() {
     let one = container("web", "172.17.0.2", &[("lb.vip", "web:80")]);
     let mut engine = engine([one.clone()]);
     saw(&mut engine, What::Killed(signal::TERM));
@@ -65,6 +65,7 @@ fn sigkill_after_the_stop_signal_brings_nothing_back() {
         look: false,
     };
     assert_eq!(saw(&mut engine, What::Killed(signal::KILL)), told);
+    assert_eq!(lines(&build(&engine, &config())), ["web:80/tcp"]);
     // The engine has not seen its end yet.
     engine.looked(&"web".into(), Some(one));
     assert_eq!(

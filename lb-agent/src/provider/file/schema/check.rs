@@ -18,6 +18,7 @@ keys! {
     pub(super) struct CheckMap {
         http: Spanned<String>,
         interval: Spanned<String>,
+        fast: Spanned<String>,
         timeout: Spanned<String>,
         rise: Spanned<String>,
         fall: Spanned<String>,
@@ -40,6 +41,7 @@ pub(super) fn check(keys: &Spanned<CheckKeys>) -> Result<Check, Wrong> {
     let CheckMap {
         http,
         interval,
+        fast,
         timeout,
         rise,
         fall,
@@ -52,6 +54,7 @@ pub(super) fn check(keys: &Spanned<CheckKeys>) -> Result<Check, Wrong> {
     let mut draft = read("check.http", http, Draft::http)?.unwrap_or_else(Draft::tcp);
     for (key, text) in [
         ("interval", interval),
+        ("fast", fast),
         ("timeout", timeout),
         ("rise", rise),
         ("fall", fall),

@@ -75,6 +75,8 @@ pub(super) fn properties(service: &Service) -> Result<Option<Properties>, Wrong>
     let usual = Properties::default();
     Ok(Some(Properties {
         called: None,
+        // A file is written for the nodes that have it.
+        groups: BTreeSet::new(),
         mode: read("mode", mode_key, |text| choice(text, &Mode::NAMES))?.unwrap_or_default(),
         balance: read("balance", balance, |text| choice(text, &Balance::NAMES))?
             .unwrap_or_default(),

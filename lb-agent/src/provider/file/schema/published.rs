@@ -75,7 +75,7 @@ mod tests {
             "services: [{name: /a, port: 1, external: [10000, '10001'], deny: [10.9.0.7]}]",
             "services: [{name: /a, port: 1, check: tcp, fail-open: yes, slow-start: 30s}]",
             "services: [{name: /a, port: 1, check: 'http:/h interval=1s fall=2', fail-open: 'no'}]",
-            "services: [{name: /a, port: 1, check: {http: /h, interval: 500ms, timeout: 1s, rise: 2, fall: '3', \
+            "services: [{name: /a, port: 1, check: {http: /h, interval: 500ms, fast: 100ms, timeout: 1s, rise: 2, fall: '3', \
              grace: 10s, port: 81, host: www, method: HEAD, expect: '200-299,404'}}]",
             "services: [{name: /a, port: 1, check: {interval: 1m, port: 81}}]",
             include_str!("../default.yaml"),

@@ -192,6 +192,7 @@ services:
         fail_closed: false,
         slow_start: 0,
         drain: None,
+        groups: Default::default(),
         mode: Mode::DsrL2,
         balance: Balance::LeastConn,
         affinity: 600,
