@@ -18,6 +18,8 @@ use crate::{
     catalog::{Port, Protocol},
 };
 
+mod latest;
+
 pub(crate) fn backend(addr: &str, state: BackendState, why: Option<&str>) -> BackendReport {
     BackendReport {
         addr: addr.parse().unwrap(),
