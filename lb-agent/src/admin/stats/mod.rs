@@ -100,7 +100,7 @@ impl Stats {
     }
 
     /// The latest sample for somebody who looks. If nobody has looked for a while it is a new one, unless that takes its
-    /// time: then it is the one before, [`LONGEST`] old at most, and a new one is on its way for whoever looks next.
+    /// time: then it is the one before, half a minute old at most, and a new one is on its way for whoever looks next.
     pub async fn latest(&self) -> Arc<Sample> {
         let sample = self.sample();
         if !self.inner.is_watched() {
