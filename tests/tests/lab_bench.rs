@@ -58,5 +58,5 @@ fn the_control_benchmark_sees_every_change_arrive() {
             case.case
         );
     }
-    assert_eq!(report.cases().len(), 8 + 5 + 4);
+    assert_eq!(report.cases().len(), 8 + 5 + (3 * 2 + 2 * 2) + 4);
 }

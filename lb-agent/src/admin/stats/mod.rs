@@ -55,6 +55,8 @@ const REST: u32 = 20;
 const REST_ALONE: u32 = 200;
 /// Whoever looks is expected to look again within this time.
 const WATCHED: Duration = Duration::from_secs(35);
+/// Whoever looks waits for a new sample if the one before took no longer.
+const QUICK: Duration = Duration::from_millis(20);
 /// Who may wait for a new sample.
 const WAITING: usize = 64;
 
@@ -97,13 +99,20 @@ impl Stats {
         self.inner.sample.load_full()
     }
 
-    /// The latest sample for somebody who looks; a new one, if nobody has looked for a while.
+    /// The latest sample for somebody who looks. If nobody has looked for a while it is a new one, unless that takes its
+    /// time: then it is the one before, half a minute old at most, and a new one is on its way for whoever looks next.
     pub async fn latest(&self) -> Arc<Sample> {
+        let sample = self.sample();
         if !self.inner.is_watched() {
-            return self.fresh().await;
+            let is_old = Timestamp::now().since(sample.at) > LONGEST;
+            if is_old || sample.cost <= QUICK {
+                return self.fresh().await;
+            }
+            // Where so many wait that there is no room, one is on its way.
+            let _ = self.inner.wanted.try_send(oneshot::channel().0);
         }
         self.inner.look();
-        self.sample()
+        sample
     }
 
     /// A sample that was begun after this was called; the latest one if that takes too long.

@@ -15,6 +15,7 @@ use super::{
 use crate::admin::report::{AgentReport, BackendState, ProbeReport, ServiceReport};
 
 mod example;
+mod latest;
 
 pub(crate) use example::{backend, sample, service};
 

@@ -299,7 +299,8 @@ pub(super) async fn send(
                 more = piece(&sample, &mut text);
             }
             tokio::task::consume_budget().await;
-            let bytes = bytes::Bytes::from(std::mem::take(&mut text));
+            let next = String::with_capacity(2 * PIECE);
+            let bytes = bytes::Bytes::from(std::mem::replace(&mut text, next));
             Some((Ok(bytes), (text, more, piece, sample, reader)))
         },
     );

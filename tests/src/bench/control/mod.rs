@@ -7,7 +7,10 @@ mod agent;
 mod library;
 mod many_apps;
 mod marathon;
+mod scrape;
 mod services;
+
+use std::time::Duration;
 
 use anyhow::Result;
 
@@ -36,6 +39,12 @@ const SNAPSHOT_BOUND: f64 = 500.0;
 /// One app of it, ms.
 const EVENT_BOUND: f64 = 50.0;
 
+/// A page that is scraped, ms.
+const SCRAPE_BOUND: f64 = 250.0;
+
+/// A connection while pages are scraped, in those while none is.
+const BESIDE_BOUND: f64 = 1.05;
+
 /// How much is measured.
 #[derive(Clone, Copy, Debug)]
 pub struct Effort {
@@ -47,6 +56,12 @@ pub struct Effort {
     pub agent_rounds: usize,
     /// Seconds that the agent is watched doing nothing, after as many for it to come to rest.
     pub idle: u64,
+    /// Scrapes of each page.
+    pub scrapes: usize,
+    /// Without a scrape before the first.
+    pub silence: Duration,
+    /// Of connections beside scrapes, and without.
+    pub load: Duration,
 }
 
 // === impl Effort ===
@@ -58,6 +73,9 @@ impl Effort {
         rounds: 15,
         agent_rounds: 3,
         idle: 30,
+        scrapes: 15,
+        silence: Duration::from_secs(60),
+        load: Duration::from_secs(10),
     };
 
     /// To see that it runs.
@@ -66,6 +84,9 @@ impl Effort {
         rounds: 2,
         agent_rounds: 1,
         idle: 1,
+        scrapes: 2,
+        silence: Duration::ZERO,
+        load: Duration::from_millis(500),
     };
 }
 
@@ -83,6 +104,10 @@ pub fn run(report: &mut Report, effort: &Effort) -> Result<()> {
         eprintln!("control: {services} services with {BACKENDS} backends each, by an agent");
         let taken = agent::measure(services, effort, effort.idle)?;
         add_agent(report, services, &taken);
+    }
+    if let Some(&services) = effort.services.last() {
+        eprintln!("control: {services} services with {BACKENDS} backends each, scraped");
+        add_scrapes(report, services, &scrape::measure(services, effort)?);
     }
     eprintln!("control: {} apps of Marathon, by an agent", marathon::APPS);
     // Long enough for what it does once a minute to count for as much as it is.
@@ -150,6 +175,55 @@ fn add_agent(report: &mut Report, services: usize, taken: &agent::Taken) {
         ("agent: idle, of one CPU", idle, "%"),
     ] {
         report.push(case(format!("{what}, {services} services"), values, unit));
+    }
+}
+
+fn add_scrapes(report: &mut Report, services: usize, taken: &scrape::Taken) {
+    let scrape::Taken {
+        pages,
+        quiet,
+        scraped,
+    } = taken;
+    let is_bounded = services == BOUNDED_AT;
+    for (page, times) in scrape::PAGES.iter().zip(pages) {
+        let bound = (is_bounded && page.bounded).then_some(Bound::AtMost(SCRAPE_BOUND));
+        for (when, values) in [
+            ("after a minute without", &times.cold),
+            ("each second", &times.watched),
+        ] {
+            let title = format!("scrape of {}, {when}, {services} services", page.target);
+            report.push(Case {
+                bound: bound.clone(),
+                ..case(title, values, "ms")
+            });
+        }
+    }
+    for (what, alone, beside, bound) in [
+        (
+            "median connect() to a VIP",
+            &quiet.median,
+            &scraped.median,
+            is_bounded.then_some(Bound::AtMost(BESIDE_BOUND)),
+        ),
+        (
+            "99 % of connect() to a VIP",
+            &quiet.late,
+            &scraped.late,
+            None,
+        ),
+    ] {
+        let title = format!("{what}, {services} services");
+        let ratio = Ratio {
+            value: median(beside) / median(alone),
+            to: "nobody scrapes".to_owned(),
+        };
+        let beside = case(format!("{title}, scraped each second"), beside, "us");
+        report.push(case(format!("{title}, nobody scrapes"), alone, "us"));
+        report.push(Case {
+            ratio: Some(ratio),
+            bound,
+            ..beside
+        });
     }
 }
 
