@@ -17,6 +17,7 @@ impl CatalogBackend {
             host: None,
             app: "app".into(),
             provider: ProviderId::new("test", "a"),
+            healthy: false,
             draining: None,
         }
     }

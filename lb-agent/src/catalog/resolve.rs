@@ -415,6 +415,7 @@ impl<'a> Resolution<'a> {
                 host: backend.host.clone(),
                 app: pool.app.clone(),
                 provider: provider.clone(),
+                healthy: backend.healthy,
                 draining: backend.draining,
             });
             added = true;
