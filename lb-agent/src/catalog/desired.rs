@@ -83,6 +83,8 @@ pub struct CatalogBackend {
     pub app: Arc<str>,
     /// Where it was read.
     pub provider: ProviderId,
+    /// Its orchestrator checks it, and finds it well.
+    pub healthy: bool,
     /// Why the weight is 0.
     pub draining: Option<Drain>,
 }

@@ -18,6 +18,7 @@ impl CatalogBackend {
             called: None,
             app: "app".into(),
             provider: ProviderId::new("test", "a"),
+            healthy: false,
             draining: None,
         }
     }

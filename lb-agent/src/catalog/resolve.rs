@@ -451,6 +451,7 @@ impl<'a> Resolution<'a> {
                 called: None,
                 app: pool.app.clone(),
                 provider: provider.clone(),
+                healthy: backend.healthy,
                 draining: backend.draining,
             });
             added = true;

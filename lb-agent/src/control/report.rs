@@ -227,6 +227,7 @@ fn backend_report(backend: &CatalogBackend, standing: Standing, stands_by: bool)
             weight: backend.weight.get(),
             backup: backend.backup,
             max_flows: limit,
+            healthy: backend.healthy,
         },
         health: HealthReport {
             starting,

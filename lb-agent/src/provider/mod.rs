@@ -129,6 +129,8 @@ pub struct Backend {
     pub instance: Option<Arc<str>>,
     /// The host that it runs on, where that is known by another word than `addr`.
     pub host: Option<Arc<str>>,
+    /// Its orchestrator checks it, and finds it well.
+    pub healthy: bool,
     /// Why the weight is 0.
     pub draining: Option<Drain>,
 }

@@ -155,6 +155,7 @@ mod tests {
             task: task.into(),
             instance: None,
             host: None,
+            healthy: false,
             draining: None,
         }
     }

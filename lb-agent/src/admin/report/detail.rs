@@ -27,6 +27,9 @@ pub struct DeclaredReport {
     pub backup: bool,
     /// Flows at a time, unless the operator says otherwise: then his limit; 0: none.
     pub max_flows: u32,
+    /// It checks the backend, and finds it well.
+    #[serde(default)]
+    pub healthy: bool,
 }
 
 /// How a backend has been since this agent knows it.

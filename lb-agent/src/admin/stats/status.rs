@@ -10,8 +10,8 @@ pub(crate) const SERVER: [&str; 5] = ["UP", "DOWN", "MAINT", "DRAIN", "NOLB"];
 pub(crate) const PROXY: [&str; 2] = ["UP", "DOWN"];
 
 /// Every result of a check, and what orchestrators say in the place of one.
-pub(crate) const CHECK: [&str; 9] = [
-    "INI", "L4OK", "L4CON", "L4TOUT", "L7OK", "L7STS", "L7RSP", "L7TOUT", "PROCERR",
+pub(crate) const CHECK: [&str; 10] = [
+    "INI", "L4OK", "L4CON", "L4TOUT", "L7OK", "L7STS", "L7RSP", "L7TOUT", "PROCOK", "PROCERR",
 ];
 
 /// A server's word without its fraction.
@@ -69,8 +69,8 @@ pub(crate) fn check_health(backend: &BackendReport) -> Option<u64> {
     })
 }
 
-/// The result of a server's last check, one of [`CHECK`]; `checked`: its service has it checked. `None`: nobody says how
-/// it is.
+/// The result of a server's last check, one of [`CHECK`]; `checked`: its service has it checked. `None`: nobody says
+/// how it is.
 pub(crate) fn check(backend: &BackendReport, checked: bool) -> Option<&'static str> {
     let health = &backend.health;
     if health.unchecked {
@@ -83,7 +83,7 @@ pub(crate) fn check(backend: &BackendReport, checked: bool) -> Option<&'static s
     match (checked, why.starts_with("unhealthy")) {
         (true, _) => Some("INI"),
         (false, true) => Some("PROCERR"),
-        (false, false) => None,
+        (false, false) => backend.declared.healthy.then_some("PROCOK"),
     }
 }
 

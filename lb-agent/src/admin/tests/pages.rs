@@ -46,10 +46,13 @@ pub(super) enum Body {
 
 const TEXT: Body = Body::Other("text/plain");
 const NONSENSE: &[(u16, &str)] = &[(400, "the query makes no sense; the text says why")];
+const LONG: (u16, &str) = (413, "over TCP: nobody reads so long a body");
+const BUSY: &[(u16, &str)] = &[(503, "too many read long pages; come again")];
 const ENDS: (u16, &str) = (503, "the agent is about to stop");
 const REFUSED: &[(u16, &str)] = &[
     (400, "the query makes no sense; the text says why"),
     (409, "nothing was changed; the text says why"),
+    LONG,
     ENDS,
 ];
 const NOT_WELL: &[(u16, &str)] = &[(503, "not so; the text says why")];
@@ -212,7 +215,7 @@ pub(super) const PAGES: [Page; 31] = [
     Page {
         path: "/v1/resync",
         summary: "Have the agent read every orchestrator and file anew, and compare the kernel with them.",
-        refusals: &[],
+        refusals: &[LONG],
         ..ORDER
     },
     Page {
@@ -241,6 +244,7 @@ pub(super) const PAGES: [Page; 31] = [
         summary: "What changed since the stats page last asked; its form is that page's own and may change.",
         query: &[("since", "`seq` of the last answer")],
         body: Body::Json(|_| json!({"type": "object"})),
+        refusals: BUSY,
         ..PLAIN
     },
     Page {
@@ -255,6 +259,7 @@ pub(super) const PAGES: [Page; 31] = [
         path: "/v1/stats",
         summary: "The latest sample of all counters, with rates.",
         body: Body::Json(statistics),
+        refusals: BUSY,
         ..PLAIN
     },
     Page {
@@ -307,6 +312,7 @@ pub(super) const PAGES: [Page; 31] = [
         path: "/metrics",
         summary: "For Prometheus, in its text format 0.0.4.",
         query: &[("scope", "whose series, by commas: docs/stats.md")],
+        refusals: BUSY,
         ..PLAIN
     },
     Page {

@@ -66,3 +66,44 @@ impl<S: Sync> FromRequestParts<S> for Place {
         Ok(Self(client.map(|client| client.peer.ip().to_canonical())))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::http::Request;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn who_orders_is_named_by_what_is_known_of_him() {
+        let by = async |program: &str, client: Option<Client>| {
+            let request = Request::builder().header(header::USER_AGENT, program);
+            let (mut parts, ()) = request.body(()).unwrap().into_parts();
+            if let Some(client) = client {
+                parts.extensions.insert(client);
+            }
+            let Ok(By(by)) = By::from_request_parts(&mut parts, &()).await;
+            let Ok(Place(place)) = Place::from_request_parts(&mut parts, &()).await;
+            (by, place)
+        };
+        let peer = "[::ffff:192.0.2.7]:4000".parse().unwrap();
+        let ann = Client {
+            peer,
+            who: Some("user ann".to_owned()),
+        };
+        let addr = "192.0.2.7".parse().ok();
+        // Over TCP everybody can call himself by that name.
+        let told = "user ann at [::ffff:192.0.2.7]:4000".to_owned();
+        assert_eq!(by(COMMAND, Some(ann)).await, (told, addr));
+        let nobody = Client { peer, who: None };
+        let told = "[::ffff:192.0.2.7]:4000".to_owned();
+        assert_eq!(by("curl", Some(nobody)).await, (told, addr));
+        assert_eq!(
+            by(COMMAND, None).await,
+            ("the command line".to_owned(), None)
+        );
+        assert_eq!(
+            by("curl", None).await,
+            ("the admin socket".to_owned(), None)
+        );
+    }
+}

@@ -90,10 +90,10 @@ pub(super) async fn page(State(admin): State<Admin>, request: Request) -> Respon
     }
 }
 
-const NOT_FOUND: &str = "no such page; there are / for people, /;csv, /metrics, /v1/stats, /v1/events, /v1/history, \
-                         /v1/status, /v1/openapi.json, /v1/resolve, /v1/flows, /v1/explain, /v1/trace, /v1/capture, /v1/vips, /healthz, \
-                         /readyz, and to be posted /v1/drain, /v1/maintenance, /v1/ready, /v1/weight, \
-                         /v1/health, /v1/reset, /v1/resync, /v1/release\n";
+const NOT_FOUND: &str = "no such page; there are / for people, /;csv, /metrics, /v1/metrics/l4lb, /v1/stats, \
+                         /v1/events, /v1/history, /v1/status, /v1/openapi.json, /v1/resolve, /v1/flows, /v1/explain, \
+                         /v1/trace, /v1/capture, /v1/vips, /healthz, /readyz, and to be posted /v1/drain, \
+                         /v1/maintenance, /v1/ready, /v1/weight, /v1/health, /v1/reset, /v1/release, /v1/resync\n";
 
 /// Path and query as they came.
 fn raw(uri: &Uri) -> String {

@@ -29,6 +29,7 @@ fn backend(addr: &str) -> Backend {
         task: format!("task at {addr}").into(),
         instance: None,
         host: None,
+        healthy: false,
         draining: None,
     }
 }

@@ -300,6 +300,7 @@ impl Builder<'_> {
             task: Arc::clone(&container.name),
             instance: Some(identity.instance(container).into()),
             host: None,
+            healthy: container.health == Some(Health::Healthy),
             draining,
         }
     }

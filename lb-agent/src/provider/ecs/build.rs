@@ -12,7 +12,7 @@ use std::{
 use super::{
     EcsConfig, FRAMEWORK,
     fronts::{self, FrontVip},
-    model::{Asked, Definition, Entry, Known, Manner, Service, Task, last},
+    model::{Asked, Definition, Entry, Health, Known, Manner, Service, Task, last},
 };
 use crate::{
     catalog::{Check, Drain, Port, Properties, Protocol, Weight},
@@ -184,6 +184,7 @@ impl<'a> Builder<'a> {
                     task: last(arn).into(),
                     instance: None,
                     host: None,
+                    healthy: task.health == Health::Healthy,
                     draining,
                 },
             }));

@@ -340,6 +340,7 @@ impl Entry {
             task: address.into(),
             instance: None,
             host: None,
+            healthy: false,
             draining: None,
         };
         if let Some(keys) = keys {

@@ -163,6 +163,12 @@ fn share(app: &App, task: &Task, has_checks: bool) -> Option<Share> {
     weight::share(task.state.as_deref(), health, ready)
 }
 
+/// Whether its checks have results, all of them good.
+fn is_well(task: &Task) -> bool {
+    let mut results = task.health_check_results.iter().flatten().peekable();
+    results.peek().is_some() && results.all(|result| result.alive)
+}
+
 /// The service ports of an app that are served. In a deployment group those of the old app count.
 fn service_ports(
     app: &App,
@@ -383,6 +389,7 @@ impl Common<'_> {
             zone: None,
             task: task.id.as_str().into(),
             instance: None,
+            healthy: is_well(task),
             draining,
         };
         match reached {

@@ -120,6 +120,7 @@ fn join_container(
                         task: Arc::clone(&task),
                         instance: None,
                         host: agents::host(instance.agent_hostname.as_deref(), addr.ip()),
+                        healthy: matches!(health(status), Health::Healthy),
                         draining,
                     };
                     own.pools

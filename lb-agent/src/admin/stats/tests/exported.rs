@@ -61,9 +61,14 @@ fn every_name_of_haproxys_exporter_that_means_something_here_is_there() {
 fn a_checks_result_is_a_series_for_each_that_there_is() {
     let unhealthy = backend("10.0.0.9:80", BackendState::Draining, Some("unhealthy"));
     let plain = backend("10.0.0.8:80", BackendState::Active, None);
-    let mut services = vec![service(Some("c.marathon"), 5, vec![unhealthy, plain])];
+    let mut well = backend("10.0.0.7:80", BackendState::Active, None);
+    well.declared.healthy = true;
+    let backends = vec![unhealthy, plain, well];
+    let mut services = vec![service(Some("c.marathon"), 5, backends)];
     services.extend(two().report.services.iter().cloned());
-    let text = metrics::whole(&sample(services), Scope::ALL);
+    let sample = sample(services);
+    let text = metrics::whole(&sample, Scope::ALL);
+    let rows = rows(&csv::whole(&sample, &Wish::default()));
     let series = |server: &str| {
         let part = format!("server=\"{server}\",state=\"");
         text.lines()
@@ -72,7 +77,13 @@ fn a_checks_result_is_a_series_for_each_that_there_is() {
             .collect::<Vec<_>>()
     };
     let all = super::super::status::CHECK.len();
-    for (server, is) in [("10_0_0_2_80", "L7STS"), ("10_0_0_9_80", "PROCERR")] {
+    for (proxy, server, is) in [
+        ("b.marathon_80", "10_0_0_2_80", "L7STS"),
+        ("c.marathon_80", "10_0_0_9_80", "PROCERR"),
+        ("c.marathon_80", "10_0_0_7_80", "PROCOK"),
+    ] {
+        let row = &rows[&(proxy.to_owned(), server.to_owned())];
+        assert_eq!(row["check_status"], is);
         let series = series(server);
         assert_eq!(series.len(), all, "{series:?}");
         let set: Vec<_> = series.iter().filter(|one| one.ends_with(" 1")).collect();

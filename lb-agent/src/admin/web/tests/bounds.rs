@@ -1,12 +1,19 @@
 //! What is refused is in the log, and nobody takes the places of all others.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+};
 
 use base64::Engine as _;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::*;
+use crate::admin::{
+    report::{BackendState, StatusReport},
+    stats::tests::{backend, service},
+};
 
 /// So many idle connections of one client.
 const MANY: usize = 2_000;
@@ -144,4 +151,55 @@ fn an_order_waits_for_no_body_and_takes_no_long_one() {
     }
     site.logged(&["WARN", "refused: an order is in the query"]);
     assert_eq!(status(&site.get("/healthz", "")), "200");
+}
+
+#[test]
+fn slow_readers_keep_nobody_waiting_but_their_own_client() {
+    let site = Site::with(
+        |_| {},
+        None,
+        |admin| {
+            let one = |n: u32| {
+                let [_, _, a, b] = n.to_be_bytes();
+                let addrs = (1..=4).map(|last| format!("10.{a}.{b}.{last}:80"));
+                let backends = addrs.map(|addr| backend(&addr, BackendState::Active, None));
+                service(Some(&format!("app{n}.x")), n, backends.collect())
+            };
+            let services: Vec<_> = (1..=2_000).map(one).collect();
+            let mut report = StatusReport::clone(&admin.report.load());
+            report.services = Arc::new(services);
+            admin.report.store(Arc::new(report));
+        },
+    );
+    let deadline = Instant::now() + PATIENCE;
+    while site.get("/;csv", "").1.len() < 1_000_000 {
+        assert!(Instant::now() < deadline, "no sample has them");
+    }
+    let begun = || {
+        let mut stream = site.connect();
+        stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").unwrap();
+        stream.read_exact(&mut [0]).unwrap();
+        stream
+    };
+    let slow: Vec<_> = (0..4).map(|_| begun()).collect();
+    let asked = Instant::now();
+    let refused = site.get("/;csv", "");
+    let took = asked.elapsed();
+    assert_eq!(status(&refused), "503", "{}", refused.0);
+    assert_eq!(header(&refused, "retry-after"), "5");
+    assert!(
+        (Duration::from_secs(1)..PATIENCE).contains(&took),
+        "{took:?}"
+    );
+    site.logged(&["WARN", "127.0.0.1", "refused: too many read long pages"]);
+    let mut other = connect_from(Ipv4Addr::new(127, 0, 0, 2), site.at);
+    other.write_all(b"GET /;csv HTTP/1.0\r\n\r\n").unwrap();
+    let mut text = String::new();
+    other.read_to_string(&mut text).unwrap();
+    assert!(text.starts_with("HTTP/1.0 200"), "{:.100}", text);
+    drop(slow);
+    let deadline = Instant::now() + PATIENCE;
+    while status(&site.get("/;csv", "")) != "200" {
+        assert!(Instant::now() < deadline, "who has gone keeps its place");
+    }
 }

@@ -268,10 +268,20 @@ fn a_check_of_another_port_counts_for_the_task() {
     let snapshot = served_by(&external(), json!([app.clone()]));
     let down = "/web.marathon:10000/tcp /web = 10.0.0.1:31000 w0 (unhealthy)";
     assert_eq!(lines(&snapshot)[0], down);
+    let well = |snapshot: &Snapshot| {
+        let backends = snapshot.pools.iter().flat_map(|pool| &pool.backends);
+        backends.map(|one| one.healthy).collect::<Vec<_>>()
+    };
+    assert_eq!(well(&snapshot), [false, false]);
     app["tasks"][0]["healthCheckResults"] = json!([{"alive": true}]);
     app["labels"]["HAPROXY_0_BACKEND_HEALTHCHECK_PORT_INDEX"] = json!("7");
-    let snapshot = served_by(&external(), json!([app]));
+    let snapshot = served_by(&external(), json!([app.clone()]));
     assert_eq!(lines(&snapshot), [ZERO, ONE]);
+    assert_eq!(well(&snapshot), [true, true]);
+    app["healthChecks"] = json!([]);
+    app["tasks"][0]["healthCheckResults"] = json!([]);
+    let snapshot = served_by(&external(), json!([app]));
+    assert_eq!(well(&snapshot), [false, false], "nobody judges it");
 }
 
 #[test]
