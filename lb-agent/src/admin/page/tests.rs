@@ -116,6 +116,9 @@ fn every_service_has_a_table_in_the_columns_of_haproxy() {
         !shown.contains("<form method=\"post\""),
         "nobody may give orders here"
     );
+    for form in ["csv", "json"] {
+        assert!(shown.contains(&format!("href=\"/haproxy?stats;{form}\"")));
+    }
     assert!(!shown.contains("{{"));
 }
 

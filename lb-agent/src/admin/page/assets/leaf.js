@@ -10,7 +10,7 @@ const MEANING = {
   DOWN: "Takes no new flows.",
   DRAIN: "Takes no new flows; those it has go on until they end.",
   MAINT: "Taken out for maintenance: no new flows, those it has go on.",
-  NOLB: "Waits for the first result of its check.",
+  NOLB: "Takes no new flows yet, or no more; those it has go on.",
 };
 
 function meaning(row, col) {
