@@ -25,7 +25,18 @@ pub(super) struct Meter {
     last: Option<Reading>,
     mean: Mean,
     /// Mean handshake of the last tick, us.
-    pub(super) tick_us: Option<u64>,
+    tick_us: Option<u64>,
+}
+
+/// What was at the last tick.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Tick {
+    /// New flows a second.
+    pub(super) rate: u64,
+    /// Flows at that moment.
+    pub(super) active: u64,
+    /// Mean handshake since the tick before, us.
+    pub(super) connect_us: Option<u64>,
 }
 
 /// A mean over the latest of many.
@@ -70,6 +81,14 @@ impl Meter {
         load.connect_us = self.mean.of(reading.handshakes);
         load.connect_us_max = load.connect_us_max.max(load.connect_us);
         *load
+    }
+
+    pub(super) fn tick(&self) -> Tick {
+        Tick {
+            rate: self.load.rate,
+            active: self.last.map_or(0, |last| last.active),
+            connect_us: self.tick_us,
+        }
     }
 
     /// Has the maxima begin anew.
