@@ -4,6 +4,7 @@
 use std::{env, fmt::Write as _, fs};
 
 use lb_tests::{
+    admin,
     browser::{Browser, Window},
     lab::wait_until,
     stage::{PATIENCE, Stage, connect},
@@ -102,6 +103,30 @@ fn what_changes_is_shown_without_a_reload() {
         browser.eval("window.stays"),
         Value::Bool(true),
         "it was not loaded again"
+    );
+    quiet(&mut browser);
+}
+
+#[test]
+fn a_backends_charts_begin_before_its_page_was_opened() {
+    let stage = up(&services());
+    let mut browser = open(&stage, Window::WIDE);
+    let history = format!("/v1/history?service={PX}&backend={FIRST}");
+    let rates = || -> Vec<u64> {
+        let told = admin::json(&stage, &history);
+        let points = told["points"].as_array().into_iter().flatten();
+        points.filter_map(|point| point["rate"].as_u64()).collect()
+    };
+    let noted = wait_until("flows are noted", PATIENCE, || {
+        connect(&stage.clients[0], VIP).expect("a connection");
+        rates().iter().any(|rate| *rate > 0)
+    });
+    noted.expect("it is kept");
+    let over = wait_until("they are over", PATIENCE, || rates().last() == Some(&0));
+    over.expect("nobody comes");
+    browser.click(&format!("section.px tr[data-sv='{FIRST}'] th a"));
+    browser.wait(
+        "/highest [1-9]/.test(document.querySelector('.leaf .k-rate p:last-child')?.textContent)",
     );
     quiet(&mut browser);
 }

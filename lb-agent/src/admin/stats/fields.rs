@@ -159,6 +159,13 @@ impl Back<'_> {
         }
     }
 
+    /// Whether it is meant by its name, its `sid` or its address.
+    pub(crate) fn is_called(self, text: &str) -> bool {
+        *self.server.name == *text
+            || self.server.sid.to_string() == text
+            || self.backend.addr.to_string() == text
+    }
+
     /// `econ`: connections that it did not accept.
     pub(crate) fn failed(self) -> u64 {
         self.backend.traffic.failed + self.backend.traffic.refused.unwrap_or(0)

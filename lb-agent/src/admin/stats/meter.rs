@@ -28,7 +28,18 @@ pub(super) struct Meter {
     handshakes: Mean,
     lives: Mean,
     /// Mean handshake of the last tick, us.
-    pub(super) tick_us: Option<u64>,
+    tick_us: Option<u64>,
+}
+
+/// What was at the last tick.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Tick {
+    /// New flows a second.
+    pub(super) rate: u64,
+    /// Flows at that moment.
+    pub(super) active: u64,
+    /// Mean handshake since the tick before, us.
+    pub(super) connect_us: Option<u64>,
 }
 
 /// A mean over the latest of many.
@@ -76,6 +87,14 @@ impl Meter {
         load.life_ms = self.lives.of(reading.lives);
         load.life_ms_max = load.life_ms_max.max(load.life_ms);
         load
+    }
+
+    pub(super) fn tick(&self) -> Tick {
+        Tick {
+            rate: self.load.rate,
+            active: self.last.map_or(0, |last| last.active),
+            connect_us: self.tick_us,
+        }
     }
 
     /// Has the maxima begin anew.

@@ -8,7 +8,7 @@
 pub(crate) mod csv;
 mod events;
 pub(crate) mod fields;
-mod history;
+pub(crate) mod history;
 pub(crate) mod json;
 mod meter;
 pub(crate) mod metrics;
@@ -22,6 +22,7 @@ pub(crate) mod status;
 pub(crate) mod tests;
 
 use std::{
+    net::SocketAddr,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -144,14 +145,14 @@ impl Stats {
         &self.inner.events
     }
 
-    /// The last two minutes of a proxy, the oldest first; `None`: there is no such proxy.
-    pub fn history(&self, iid: u32) -> Option<Vec<Point>> {
+    /// The last two minutes of a proxy or one of its servers, the oldest first; `None`: nothing is known of it.
+    pub fn history(&self, iid: u32, backend: Option<SocketAddr>) -> Option<Vec<Point>> {
         let history = self
             .inner
             .history
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        history.of(iid)
+        history.of(iid, backend)
     }
 
     /// Has every maximum begin anew.

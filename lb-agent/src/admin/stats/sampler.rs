@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    meter::{Meter, Reading},
+    meter::{Meter, Reading, Tick},
     names::{self, Named},
     sample::{Pool, Proxy, Sample, Server},
 };
@@ -36,14 +36,11 @@ pub(super) struct Sampler {
 struct Known {
     iid: u32,
     meter: Meter,
-    active: u64,
     pool: Pool,
     backends: HashMap<SocketAddr, Meter>,
     /// Whose names are `servers`.
     named: Vec<Named>,
     servers: Vec<(u16, Arc<str>, usize)>,
-    rate: u64,
-    connect_us: Option<u64>,
 }
 
 // === impl Sampler ===
@@ -103,10 +100,18 @@ impl Sampler {
         }
     }
 
-    /// `iid`, rate, flows and mean handshake of every service at the last tick.
-    pub(super) fn points(&self) -> impl Iterator<Item = (u32, u64, u64, Option<u64>)> {
+    /// Every service by `iid`, at the last tick.
+    pub(super) fn services(&self) -> impl Iterator<Item = (u32, Tick)> {
         let services = self.services.values();
-        services.map(|known| (known.iid, known.rate, known.active, known.connect_us))
+        services.map(|known| (known.iid, known.meter.tick()))
+    }
+
+    /// Every backend by its service's `iid` and its address, at the last tick.
+    pub(super) fn backends(&self) -> impl Iterator<Item = ((u32, SocketAddr), Tick)> {
+        self.services.values().flat_map(|known| {
+            let backends = known.backends.iter();
+            backends.map(|(addr, meter)| ((known.iid, *addr), meter.tick()))
+        })
     }
 }
 
@@ -123,7 +128,6 @@ impl Known {
         Self {
             iid,
             meter: Meter::default(),
-            active: 0,
             pool: Pool {
                 up: is_up(service),
                 since: at,
@@ -132,8 +136,6 @@ impl Known {
             backends: HashMap::new(),
             named: Vec::new(),
             servers: Vec::new(),
-            rate: 0,
-            connect_us: None,
         }
     }
 
@@ -170,9 +172,6 @@ impl Known {
             lives: (traffic.connections.closed, traffic.connections.lived_ms),
         };
         let load = self.meter.note(reading, at, elapsed);
-        self.active = traffic.flows_active;
-        self.rate = load.rate;
-        self.connect_us = self.meter.tick_us;
         self.note_pool(service, at);
         Proxy {
             iid: self.iid,

@@ -271,16 +271,25 @@ pub(super) const PAGES: [Page; 31] = [
     },
     Page {
         path: "/v1/history",
-        summary: "The last two minutes of a service, a point a second.",
-        query: &[(
-            "service",
-            "its name or address, its proxy's name, or its iid",
-        )],
+        summary: "The last two minutes of a service or one of its backends, a point a second.",
+        query: &[
+            (
+                "service",
+                "its name or address, its proxy's name, or its iid",
+            ),
+            (
+                "backend",
+                "its address, its server's name, or its sid; without it: the service",
+            ),
+        ],
         asked: "?service=web.x:80",
         body: Body::Json(schema::<History>),
         refusals: &[
             (400, "no service is named"),
-            (404, "there is no such service"),
+            (
+                404,
+                "there is no such service or backend, or no history of single backends",
+            ),
         ],
         ..PLAIN
     },

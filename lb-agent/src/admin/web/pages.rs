@@ -20,6 +20,7 @@ use crate::admin::{
     stats::{
         Event, Point, Sample,
         fields::Front,
+        history::BACKENDS,
         json,
         metrics::{Pieces, Scope, l4lb},
     },
@@ -183,6 +184,7 @@ async fn events(State(admin): State<Admin>, Query(ask): Query<After>) -> Json<Ev
 #[derive(Deserialize)]
 struct Of {
     service: Option<String>,
+    backend: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -190,14 +192,17 @@ struct Of {
 pub(in crate::admin) struct History {
     iid: u32,
     pxname: String,
+    /// `null`: of the whole service.
+    svname: Option<String>,
     points: Vec<Point>,
 }
 
-/// By `pxname`, `iid`, or a service's name or address with its port.
+/// By `pxname`, `iid`, or a service's name or address with its port; a backend by `svname`, `sid` or address.
 async fn history(State(admin): State<Admin>, Query(of): Query<Of>) -> Response {
+    let refuse = |code: StatusCode, why: String| (code, why + "\n").into_response();
     let Some(wanted) = of.service.filter(|name| !name.is_empty()) else {
-        let how = "say which service: /v1/history?service=NAME\n";
-        return (StatusCode::BAD_REQUEST, how).into_response();
+        let how = "say which service: /v1/history?service=NAME";
+        return refuse(StatusCode::BAD_REQUEST, how.to_owned());
     };
     let sample = admin.stats.latest().await;
     let is_it = |front: &Front<'_>| {
@@ -205,17 +210,34 @@ async fn history(State(admin): State<Admin>, Query(of): Query<Of>) -> Response {
             || front.proxy.iid.to_string() == wanted
             || front.service.is_called(&wanted)
     };
-    let found = Front::all(&sample).find(is_it).map(|front| front.proxy);
-    match found {
-        Some(proxy) => Json(History {
-            iid: proxy.iid,
-            pxname: proxy.name.to_string(),
-            // One that is new has none yet.
-            points: admin.stats.history(proxy.iid).unwrap_or_default(),
-        })
-        .into_response(),
-        None => (StatusCode::NOT_FOUND, "there is no such service\n").into_response(),
-    }
+    let Some(front) = Front::all(&sample).find(is_it) else {
+        return refuse(StatusCode::NOT_FOUND, "there is no such service".to_owned());
+    };
+    let backend = match of.backend {
+        None => None,
+        Some(_) if sample.servers() > BACKENDS => {
+            let why = format!("of more than {BACKENDS} backends no history is kept");
+            return refuse(StatusCode::NOT_FOUND, why);
+        }
+        Some(wanted) => {
+            let found = front.servers().find(|back| back.is_called(&wanted));
+            let Some(found) = found else {
+                let why = "the service has no such backend";
+                return refuse(StatusCode::NOT_FOUND, why.to_owned());
+            };
+            Some(found)
+        }
+    };
+    let iid = front.proxy.iid;
+    let addr = backend.map(|back| back.backend.addr);
+    Json(History {
+        iid,
+        pxname: front.proxy.name.to_string(),
+        svname: backend.map(|back| back.server.name.to_string()),
+        // Who is new has none yet.
+        points: admin.stats.history(iid, addr).unwrap_or_default(),
+    })
+    .into_response()
 }
 
 async fn stats(State(admin): State<Admin>, place: Place) -> Response {

@@ -178,6 +178,32 @@ fn everybody_may_read_and_nobody_write_without_a_secret() {
 }
 
 #[test]
+fn a_backend_has_a_history_under_each_of_its_names() {
+    let site = Site::open(|_| {});
+    let of = |backend: &str| {
+        let target = format!("/v1/history?service=web.x_80{backend}");
+        let answer = site.get(&target, "");
+        let told: serde_json::Value = serde_json::from_str(&answer.1).unwrap_or_default();
+        (status(&answer).to_owned(), told)
+    };
+    let (_, whole) = of("");
+    assert!(whole["svname"].is_null());
+    for name in ["10_0_0_1_80", "10.0.0.1:80"] {
+        let begun = Instant::now();
+        let told = loop {
+            let (code, told) = of(&format!("&backend={name}"));
+            assert_eq!((&*code, &told["svname"]), ("200", &"10_0_0_1_80".into()));
+            if told["points"][0].is_object() {
+                break told;
+            }
+            assert!(begun.elapsed() < PATIENCE, "no point: {told}");
+        };
+        assert_eq!(told["points"][0]["active"], 2, "{told}");
+    }
+    assert_eq!(of("&backend=10.0.0.9:80").0, "404");
+}
+
+#[test]
 fn without_any_secret_a_write_says_what_would_allow_it() {
     let site = Site::open(|access| *access = Access::default());
     let answer = site.post("/v1/drain?backend=10.0.0.1:80", TOKEN, "");

@@ -14,9 +14,10 @@ export async function askEvents() {
   return events.map(({ at, what, service, backend, from, to, reason }) => ({ at, service, backend, was: from, is: to ?? what, why: reason }));
 }
 
-/** The last two minutes of one service, by the second. */
-export async function askHistory(service) {
-  const { points } = JSON.parse(await get(`/v1/history?service=${service.id}`));
+/** The last two minutes of one service, or of its backend `sid`, by the second. */
+export async function askHistory({ id, sid }) {
+  const backend = sid == null ? "" : `&backend=${sid}`;
+  const { points } = JSON.parse(await get(`/v1/history?service=${id}${backend}`));
   return {
     rate: points.map((point) => point.rate),
     flows: points.map((point) => point.active),

@@ -203,7 +203,7 @@ async function load() {
   }
 }
 
-/** Services whose last minutes are still to be asked for, and how many are asked for at present. */
+/** Services and backends whose last minutes are still to be asked for, and how many are asked for at present. */
 const wanted = [];
 let asking = 0;
 const AT_ONCE = 3;
@@ -233,7 +233,8 @@ function ringsOf(id, sid) {
   const key = `${id}/${sid}`;
   if (!rings.has(key)) {
     if (rings.size > 50) rings.delete(rings.keys().next().value);
-    rings.set(key, { rate: new Ring(), flows: new Ring(), time: new Ring() });
+    rings.set(key, { id, sid, rate: new Ring(), flows: new Ring(), time: new Ring() });
+    past(rings.get(key));
   }
   return rings.get(key);
 }
