@@ -2,12 +2,13 @@
 
 mod admin;
 mod ecs;
+mod more;
 
 use std::{net::IpAddr, ops::RangeInclusive, path::PathBuf, time::Duration};
 
 use crate::datapath::SENDERS;
 
-pub(super) use self::{admin::admin, ecs::ecs};
+pub(super) use self::{admin::admin, ecs::ecs, more::more_marathons};
 use super::{
     Config, ConfigError, Dns, Docker, Etcd, Marathon, MarathonAuth, keys,
     keys::Key,
