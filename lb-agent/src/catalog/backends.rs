@@ -5,8 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use super::CatalogBackend;
 use crate::provider::{Backend, Pool, VipHost};
 
-/// Where a pool's backends and their hosts are, as far as that is known by address. That a backend of an IP VIP is the VIP
-/// itself is the backend's fault.
+/// Where a pool's backends and their hosts are, as far as that is known by address. That a backend of an IP VIP is the
+/// VIP itself is the backend's fault.
 pub(super) fn hosts(pool: &Pool) -> impl Iterator<Item = IpAddr> {
     let vip = match pool.host {
         VipHost::Addr(addr) => Some(addr.to_canonical()),

@@ -3,12 +3,13 @@
 mod admin;
 mod docker;
 mod ecs;
+mod more;
 
 use std::{net::IpAddr, ops::RangeInclusive, path::PathBuf};
 
 use crate::datapath::SENDERS;
 
-pub(super) use self::{admin::admin, docker::docker, ecs::ecs};
+pub(super) use self::{admin::admin, docker::docker, ecs::ecs, more::more_marathons};
 use super::{
     Config, ConfigError, Dns, Etcd, Marathon, MarathonAuth, keys,
     keys::Key,

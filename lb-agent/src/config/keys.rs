@@ -231,8 +231,8 @@ pub(crate) const DNS_DOMAIN: Key = many(
     DNS,
     "dns-domain",
     "DOMAIN",
-    "Domain in which the names that services ask for (VIRTUAL_HOST, lb.vip, HAPROXY_n_VHOST) are answered with their VIPs; its other \
-     names are forwarded",
+    "Domain in which the names that services ask for (VIRTUAL_HOST, lb.vip, HAPROXY_n_VHOST) are answered with their VIPs; its \
+     other names are forwarded",
 );
 pub(crate) const DNS_CLUSTER_KEY: Key = one(
     DNS,
@@ -411,6 +411,7 @@ pub(crate) const KEYS: &[&Key] = &[
     &IFACE,
     &XDP_MODE,
     &MARATHON,
+    &MARATHON_MORE,
     &MARATHON_FRAMEWORK,
     &MARATHON_USER,
     &MARATHON_PASSWORD_FILE,

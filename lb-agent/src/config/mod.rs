@@ -47,6 +47,8 @@ pub struct Config {
     pub xdp_mode: XdpMode,
     /// The Marathon to read, if any.
     pub marathon: Option<Marathon>,
+    /// Further ones.
+    pub more_marathons: Vec<Marathon>,
     /// The Docker Engine to read, if any.
     pub docker: Option<Docker>,
     /// The etcd to share a catalog in, if any.
@@ -102,6 +104,11 @@ pub struct Config {
 }
 
 impl Config {
+    /// Every Marathon to read.
+    pub fn marathons(&self) -> impl Iterator<Item = &Marathon> {
+        self.marathon.iter().chain(&self.more_marathons)
+    }
+
     /// Reads and checks everything: flags, then environment, then config file, then defaults.
     ///
     /// # Errors
@@ -113,6 +120,7 @@ impl Config {
     fn load_in(flags: &Flags, around: &Surroundings) -> Result<Self, ConfigError> {
         let sources = Sources::read(flags, around)?;
         let marathon = check::marathon(&sources)?;
+        let more_marathons = check::more_marathons(&sources, marathon.as_ref())?;
         let mut warnings: Vec<String> = around
             .unknown_variables()
             .into_iter()
@@ -125,7 +133,8 @@ impl Config {
         let docker = check::docker(&sources, &mut warnings)?;
         let etcd = check::etcd(&sources)?;
         let ecs = check::ecs(&sources)?;
-        let other = marathon.is_some() || docker.is_some() || etcd.is_some() || ecs.is_some();
+        let marathons = marathon.is_some() || !more_marathons.is_empty();
+        let other = marathons || docker.is_some() || etcd.is_some() || ecs.is_some();
         let services = check::services(&sources, around, other, &mut warnings)?;
         let config = Self {
             interfaces: sources.many(&keys::IFACE, parse::interface)?,
@@ -138,6 +147,7 @@ impl Config {
                 ]),
             )?,
             marathon,
+            more_marathons,
             docker,
             etcd,
             ecs,

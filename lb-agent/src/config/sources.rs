@@ -92,6 +92,22 @@ impl<'a> Sources<'a> {
         Ok(sources)
     }
 
+    /// What one file says, and nothing else; `flags` and `env` are empty.
+    pub(crate) fn of_file(
+        path: &Path,
+        flags: &'a Flags,
+        env: &'a BTreeMap<String, String>,
+    ) -> Result<Self, ConfigError> {
+        let file = file::read(path)?;
+        Ok(Self { flags, env, file })
+    }
+
+    /// Where the file sets something that does not belong there.
+    pub(crate) fn stranger(&self, belongs: impl Fn(&str) -> bool) -> Option<Place> {
+        let mut strange = self.file.iter().filter(|(name, _)| !belongs(name));
+        strange.next().map(|(_, (_, place))| place.clone())
+    }
+
     /// The strongest layer that sets it; its values replace those of the weaker ones, lists included.
     pub(crate) fn get(&self, key: &'static Key) -> Setting {
         let (values, place) = if let Some(values) = self.flags.get(key) {

@@ -62,7 +62,7 @@ impl Foreign {
 
 /// The hosts that providers talk to, by name or address.
 fn hosts(config: &Config) -> impl Iterator<Item = String> {
-    let marathon = config.marathon.iter().flat_map(|marathon| &marathon.urls);
+    let marathon = config.marathons().flat_map(|marathon| &marathon.urls);
     let etcd = config.etcd.iter().flat_map(|etcd| &etcd.urls);
     let ecs = config.ecs.iter().filter_map(|ecs| ecs.endpoint.as_ref());
     let docker = config.docker.iter();

@@ -29,7 +29,7 @@ pub(super) fn start_providers(
         updates,
     };
     let mut claims = None;
-    if let Some(marathon) = &config.marathon {
+    for marathon in config.marathons() {
         let mut settings = provider::marathon::MarathonConfig::new(marathon.urls.clone());
         settings.framework.clone_from(&marathon.framework);
         settings.ca_file.clone_from(&marathon.ca_file);

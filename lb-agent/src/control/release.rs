@@ -16,8 +16,8 @@ use crate::{
 // === impl Control ===
 
 impl Control {
-    /// Forgets a name that nobody is behind, here and in etcd. What is to be answered when the report is out; nothing if
-    /// etcd is still to answer.
+    /// Forgets a name that nobody is behind, here and in etcd. What is to be answered when the report is out; nothing
+    /// if etcd is still to answer.
     pub(super) async fn release(
         &mut self,
         wish: &str,

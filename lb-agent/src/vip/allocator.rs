@@ -283,8 +283,8 @@ impl Allocator {
         }
     }
 
-    /// A name off its candidate is contested, and so is every name whose address its probe met, be it for an address that
-    /// is pending: where they came in another order, each would have another address.
+    /// A name off its candidate is contested, and so is every name whose address its probe met, be it for an address
+    /// that is pending: where they came in another order, each would have another address.
     fn find_contested(&self) -> BTreeSet<VipName> {
         let mut contested = BTreeSet::new();
         let pending = self.pending.iter();

@@ -9,6 +9,13 @@ pub(crate) const MARATHON: Key = many(
     "Marathon to read VIP labels from, such as http://marathon.mesos:8080. Several URLs are the masters of one cluster: \
      they are tried in turn, not merged",
 );
+pub(crate) const MARATHON_MORE: Key = many(
+    SERVICES_,
+    "marathon-more",
+    "FILE",
+    "File about one more Marathon, such as one on Marathon: `marathon = \"URL\"` and its other settings `marathon-...`, as in \
+     the config file",
+);
 pub(crate) const MARATHON_FRAMEWORK: Key = one(
     SERVICES_,
     "marathon-framework",
@@ -52,8 +59,8 @@ pub(crate) const MARATHON_STREAM_TIMEOUT: Key = one(
     SERVICES_,
     "marathon-stream-timeout",
     "SECONDS",
-    "How long Marathon's event stream may be silent before another is opened. Marathon says something every 10 s; proxies on the \
-     way may hold it back",
+    "How long Marathon's event stream may be silent before another is opened. Marathon says something every 10 s; proxies on \
+     the way may hold it back",
 )
 .preset("60");
 pub(crate) const MARATHON_GROUP: Key = many(

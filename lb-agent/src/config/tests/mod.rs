@@ -5,6 +5,7 @@ mod docker;
 mod ecs;
 mod etcd;
 mod help;
+mod marathons;
 mod precedence;
 mod refusals;
 
