@@ -156,14 +156,15 @@ impl Table {
     /// What is said of the whole name `node`, which has so many labels before a domain: of a VIP with that name, or with
     /// `*` for the labels before the rest (RFC 4592).
     fn find_in_domain(&self, node: &str, above: usize) -> Option<Records<'_>> {
-        let exact = self.find(&format!("{node}.{OF_DOMAINS}"));
+        let space = self.zones.space();
+        let exact = self.find(&format!("{node}.{space}"));
         if exact.is_some() {
             return exact;
         }
         let mut rest = node;
         for _ in 0..above {
             (_, rest) = rest.split_once('.')?;
-            let any = self.find(&format!("{}.{rest}.{OF_DOMAINS}", vip::ANY));
+            let any = self.find(&format!("{}.{rest}.{space}", vip::ANY));
             if any.is_some() {
                 return any;
             }
@@ -171,9 +172,6 @@ impl Table {
         None
     }
 }
-
-/// The name space of VIPs that have names in domains.
-const OF_DOMAINS: &str = "docker";
 
 /// What a name stands for.
 #[derive(Clone, Debug, Default)]
