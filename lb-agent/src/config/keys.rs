@@ -423,6 +423,7 @@ pub(crate) const KEYS: &[&Key] = &[
     &MARATHON_STRICT_MODE,
     &MARATHON_SKIP,
     &DOCKER,
+    &DOCKER_FRAMEWORK,
     &DOCKER_EXPOSE,
     &DOCKER_SERVICES,
     &DOCKER_NETWORKS,

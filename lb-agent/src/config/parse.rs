@@ -131,6 +131,16 @@ pub(crate) fn word(text: &str) -> Result<String, String> {
     }
 }
 
+/// The name space of VIPs, as it is in their names.
+pub(crate) fn framework(text: &str) -> Result<String, String> {
+    match crate::vip::label(text) {
+        Some(label) if label == text => Ok(label),
+        _ => Err(format!(
+            "{text:?} is not one label of lower-case letters, digits and inner dashes"
+        )),
+    }
+}
+
 /// A Marathon app's id; the slash before it may be left out.
 pub(crate) fn app_id(text: &str) -> Result<String, String> {
     match text.trim_start_matches('/') {

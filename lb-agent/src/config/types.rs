@@ -96,6 +96,8 @@ pub struct Marathon {
 pub struct Docker {
     /// `unix:///PATH` or `tcp://HOST:PORT`.
     pub socket: String,
+    /// The name space of its VIPs, in canonical form.
+    pub framework: String,
     /// Whether every service that exposes a port gets a VIP.
     pub expose_all: bool,
     /// `service` or `project:service`: they get one without asking.

@@ -53,6 +53,7 @@ pub(super) fn start_providers(
     }
     if let Some(docker) = &config.docker {
         let mut settings = provider::docker::DockerConfig::new(&docker.socket);
+        settings.framework = docker.framework.as_str().into();
         settings.expose_all = docker.expose_all;
         settings.services = docker.services.iter().cloned().collect();
         settings.networks.clone_from(&docker.networks);

@@ -191,6 +191,10 @@ async fn set_up(parts: Parts) -> Result<Ready> {
         Some(dns) => dns::Zones::new(dns.cluster_key.as_deref(), &dns.domains)?,
         None => dns::Zones::new(None, &[])?,
     };
+    let zones = match &config.docker {
+        Some(docker) => zones.with_space(&docker.framework),
+        None => zones,
+    };
     let published = Published {
         dns: Arc::new(ArcSwap::from_pointee(dns::Table::new(
             &zones,

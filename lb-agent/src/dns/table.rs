@@ -156,14 +156,20 @@ impl Table {
     /// What is said of the whole name `node`, which has so many labels before a domain: of a VIP with that name, or with
     /// `*` for the labels before the rest (RFC 4592).
     fn find_in_domain(&self, node: &str, above: usize) -> Option<Records<'_>> {
-        let exact = self.find(&format!("{node}.{}", vip::OF_DOMAINS));
+        let find = |name: &str| {
+            let spaces = [self.zones.space(), vip::OF_DOMAINS];
+            spaces
+                .iter()
+                .find_map(|space| self.find(&format!("{name}.{space}")))
+        };
+        let exact = find(node);
         if exact.is_some() {
             return exact;
         }
         let mut rest = node;
         for _ in 0..above {
             (_, rest) = rest.split_once('.')?;
-            let any = self.find(&format!("{}.{rest}.{}", vip::ANY, vip::OF_DOMAINS));
+            let any = find(&format!("{}.{rest}", vip::ANY));
             if any.is_some() {
                 return any;
             }

@@ -27,11 +27,13 @@ pub const NEGATIVE_TTL: u32 = 1;
 #[derive(Clone, Debug)]
 pub struct Zones(Arc<Inner>);
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Inner {
     suffixes: Vec<Name>,
     /// Domains that are ours only as far as a VIP has a name in them.
     domains: Vec<Name>,
+    /// The name space of those VIPs.
+    space: String,
     soa: RData,
     ns: RData,
 }
@@ -39,6 +41,18 @@ struct Inner {
 // === impl Zones ===
 
 impl Zones {
+    /// With another name space of the VIPs that have names in domains, in canonical form.
+    #[must_use]
+    pub fn with_space(mut self, space: &str) -> Self {
+        space.clone_into(&mut Arc::make_mut(&mut self.0).space);
+        self
+    }
+
+    /// The name space of the VIPs that have names in domains.
+    pub(super) fn space(&self) -> &str {
+        &self.0.space
+    }
+
     /// The zone, its aliases, and `l4lb.<key>.dcos.directory` if the cluster has a key (zbase32); and `domains` in which
     /// VIPs have names.
     pub fn new(cluster_key: Option<&str>, domains: &[String]) -> anyhow::Result<Self> {
@@ -71,6 +85,7 @@ impl Zones {
                 .iter()
                 .map(|domain| parse(domain))
                 .collect::<anyhow::Result<_>>()?,
+            space: crate::provider::docker::FRAMEWORK.to_owned(),
             soa: RData::SOA(soa),
             ns: RData::NS(NS(nameserver)),
         })))

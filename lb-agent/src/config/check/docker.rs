@@ -25,6 +25,7 @@ pub(in crate::config) fn docker(
     };
     let Some(socket) = socket else {
         let orphans = [
+            &keys::DOCKER_FRAMEWORK,
             &keys::DOCKER_EXPOSE,
             &keys::DOCKER_SERVICES,
             &keys::DOCKER_NETWORKS,
@@ -69,6 +70,7 @@ pub(in crate::config) fn docker(
     let yes_or_no = parse::choice(&[(keys::YES, true), ("no", false)]);
     Ok(Some(Docker {
         socket,
+        framework: sources.preset(&keys::DOCKER_FRAMEWORK, parse::framework)?,
         expose_all: sources.preset(
             &keys::DOCKER_EXPOSE,
             parse::choice(&[("asked", false), ("all", true)]),

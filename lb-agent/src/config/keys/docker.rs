@@ -13,6 +13,13 @@ pub(crate) const DOCKER: Key = Key {
     )
 }
 .preset("no");
+pub(crate) const DOCKER_FRAMEWORK: Key = one(
+    SERVICES_,
+    "docker-framework",
+    "NAME",
+    "Framework name that ends the VIP names of Docker, such as web.NAME.l4lb.thisdcos.directory",
+)
+.preset("docker");
 pub(crate) const DOCKER_EXPOSE: Key = one(
     SERVICES_,
     "docker-expose",

@@ -24,6 +24,8 @@ fn everything_about_docker_is_read() {
             "--docker-poll",
             "2",
             "--docker-overlay-reachable",
+            "--docker-framework",
+            "east",
             "--docker-drain",
             "30",
         ])
@@ -33,12 +35,14 @@ fn everything_about_docker_is_read() {
     assert!(docker.ca_file.is_some() && docker.certificate.is_some());
     assert_eq!(docker.poll, Duration::from_secs(2));
     assert!(docker.overlay_reachable);
+    assert_eq!(docker.framework, "east");
     assert_eq!(docker.drain, Some(30));
     let plain = Node::new().flags(&["--docker"]).config().docker.unwrap();
     assert_eq!(plain.socket, "unix:///var/run/docker.sock");
     assert_eq!((plain.ca_file, plain.certificate), (None, None));
     assert_eq!(plain.poll, Duration::from_secs(5));
     assert!(!plain.overlay_reachable);
+    assert_eq!(plain.framework, "docker");
     assert_eq!(plain.drain, None);
     let at_once = Node::new().flags(&["--docker", "--docker-drain=-1"]);
     assert_eq!(at_once.config().docker.unwrap().drain, Some(0));
@@ -140,6 +144,10 @@ fn what_cannot_work_is_refused() {
         (
             refusal(&["--docker-poll", "2"]),
             "--docker-poll: has no effect without --docker",
+        ),
+        (
+            refusal(&["--docker", "--docker-framework", "East.1"]),
+            "--docker-framework: \"East.1\" is not one label of lower-case letters",
         ),
         (
             refusal(&["--docker-compat", "BALANCE=source"]),

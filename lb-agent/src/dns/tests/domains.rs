@@ -66,3 +66,21 @@ fn resolve_finds_what_dns_answers_in_a_domain() {
     assert_eq!(found("www.shop.example"), www);
     assert_eq!(found("mail.shop.example"), None);
 }
+
+#[test]
+fn names_in_domains_are_those_of_one_name_space() {
+    let addresses = NameAddresses {
+        v4: Some([11, 0, 0, 1].into()),
+        v6: None,
+    };
+    let names = ["www.shop.example.east", "api.shop.example.docker"];
+    let names = names.map(|name| (VipName::from_canonical(name).expect("a name"), addresses));
+    let zones = Zones::new(None, &["shop.example".to_owned()]).expect("zones");
+    let table = Table::new(&zones.with_space("east"), &names.into(), HashMap::new());
+    let is_ours = |asked: &str| {
+        let answer = crate::dns::answer(&table, &name(asked), RecordType::A, DNSClass::IN);
+        answer.is_some()
+    };
+    assert!(is_ours("www.shop.example."));
+    assert!(!is_ours("api.shop.example."));
+}

@@ -11,7 +11,7 @@ use std::{
 };
 
 use super::{
-    DockerConfig, FRAMEWORK,
+    DockerConfig,
     container::{Container, Health, Network, Phase, Target},
     engine::Engine,
     labels::{Vip, Wish, named, wish},
@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     catalog::{Drain, Port, Properties, Protocol, Weight},
-    provider::{Alias, Backend, PoolKey, Pools, Problem, Snapshot},
+    provider::{Alias, Backend, PoolKey, Pools, Problem, Snapshot, VipHost},
 };
 
 const PROJECT: &str = "com.docker.compose.project";
@@ -161,7 +161,7 @@ impl Builder<'_> {
                         app: only.app().into(),
                         name: service.into(),
                         of: only.name().into(),
-                        framework: FRAMEWORK.into(),
+                        framework: Arc::clone(&self.config.framework),
                     });
                 }
                 continue;
@@ -201,7 +201,13 @@ impl Builder<'_> {
         for vip in vips {
             let key = PoolKey {
                 app: Arc::clone(&app),
-                host: vip.host,
+                host: match vip.host {
+                    VipHost::Named { name, .. } => VipHost::Named {
+                        name,
+                        framework: Arc::clone(&self.config.framework),
+                    },
+                    addr @ VipHost::Addr(_) => addr,
+                },
                 port: vip.port,
                 protocol: vip.protocol,
             };

@@ -252,7 +252,7 @@ fn entry(text: &str, to: impl Fn(Protocol) -> Option<Port>) -> Result<Vip, Strin
     })
 }
 
-/// A name of ours.
+/// A name of ours, in the usual name space.
 pub(super) fn named(name: &str) -> VipHost {
     VipHost::Named {
         name: name.into(),

@@ -33,8 +33,8 @@ pub use self::{compat::Balancer, watcher::Timings};
 
 use super::{Asked, ProviderId, Update};
 
-/// The name space of its VIPs; names in domains are among them.
-const FRAMEWORK: &str = crate::vip::OF_DOMAINS;
+/// The name space of its VIPs, unless the operator says otherwise.
+pub(crate) const FRAMEWORK: &str = "docker";
 
 /// What to read, and how.
 #[derive(Clone, Debug)]
@@ -43,6 +43,8 @@ pub struct DockerConfig {
     pub socket: Arc<str>,
     /// How an engine behind `tcp://` is known; `None`: it is spoken to in the clear.
     pub tls: Option<Tls>,
+    /// The name space of its VIPs.
+    pub framework: Arc<str>,
     /// Services that get a VIP although nothing about them asks for one: `service` or `project:service`.
     pub services: BTreeSet<String>,
     /// Whether every service that exposes a port gets one.
@@ -83,6 +85,7 @@ impl DockerConfig {
         Self {
             socket: socket.into(),
             tls: None,
+            framework: FRAMEWORK.into(),
             services: BTreeSet::new(),
             expose_all: false,
             networks: Vec::new(),

@@ -115,3 +115,17 @@ fn a_service_may_be_for_some_groups_of_agents() {
     assert_eq!(none, None);
     assert!(why.starts_with("label lb.group: it is empty"), "{why}");
 }
+
+#[test]
+fn the_operator_chooses_the_name_space() {
+    let mut config = config();
+    config.framework = "east".into();
+    let all = build(&engine([of("shop", "172.17.0.2")]), &config);
+    for pool in &all.pools {
+        let VipHost::Named { framework, .. } = &pool.host else {
+            panic!("{pool:?} has no name");
+        };
+        assert_eq!(&**framework, "east");
+    }
+    assert_eq!((all.pools.len(), &*all.aliases[0].framework), (1, "east"));
+}
