@@ -20,7 +20,7 @@ mod detail;
 pub(crate) mod protocol;
 mod traffic;
 
-pub use detail::{Connections, DeclaredReport, HealthReport, LimitsReport, ProbeReport};
+pub use detail::{DeclaredReport, HealthReport, LimitsReport, ProbeReport};
 pub use traffic::{Connections, ServiceTraffic, Traffic};
 
 /// A moment as milliseconds since 1970-01-01T00:00:00Z.

@@ -184,11 +184,15 @@ impl Admin {
         order: Order,
         by: &str,
     ) -> Result<Vec<String>, (StatusCode, String)> {
-        let (which, act, deadline) = (order.which.to_string(), order.act, order.deadline);
+        let (which, act, deadline) = (
+            order.which.to_string(),
+            order.act.to_string(),
+            order.deadline,
+        );
         let obeyed = self.pass_on(order).await;
         match &obeyed {
-            Ok(_) => info!(by, which, %act, deadline, "the operator's order"),
-            Err((_, why)) => warn!(by, which, %act, why, "the operator's order was refused"),
+            Ok(_) => info!(by, which, act, deadline, "the operator's order"),
+            Err((_, why)) => warn!(by, which, act, why, "the operator's order was refused"),
         }
         obeyed
     }

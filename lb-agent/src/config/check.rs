@@ -5,7 +5,7 @@ mod docker;
 mod ecs;
 mod more;
 
-use std::{net::IpAddr, ops::RangeInclusive, path::PathBuf};
+use std::{net::IpAddr, ops::RangeInclusive, path::PathBuf, time::Duration};
 
 use crate::datapath::SENDERS;
 

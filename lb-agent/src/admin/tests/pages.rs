@@ -97,7 +97,7 @@ const ORDER: Page = Page {
 };
 
 /// All of them.
-pub(super) const PAGES: [Page; 31] = [
+pub(super) const PAGES: [Page; 32] = [
     Page {
         path: "/v1/status",
         summary: "Everything that `lb-agent status` shows.",

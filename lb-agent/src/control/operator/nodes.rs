@@ -61,6 +61,7 @@ impl Operator {
             since: Timestamp(drained.since),
             deadline: drained.deadline.map(Timestamp),
             unused_since: None,
+            server: None,
         })
     }
 }

@@ -74,6 +74,7 @@ impl Own {
                 app: "operator".into(),
                 provider: ProviderId::operator(),
                 draining: None,
+                healthy: false,
             }),
             Origin::Moved { from } => {
                 let mut backends = backends.iter_mut();

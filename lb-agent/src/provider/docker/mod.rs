@@ -34,7 +34,7 @@ pub use self::{compat::Balancer, watcher::Timings};
 use super::{Asked, ProviderId, Update};
 
 /// The name space of its VIPs, unless the operator says otherwise.
-pub(crate) const FRAMEWORK: &str = "docker";
+pub(crate) const FRAMEWORK: &str = crate::vip::OF_DOMAINS;
 
 /// What to read, and how.
 #[derive(Clone, Debug)]

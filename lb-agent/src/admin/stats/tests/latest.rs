@@ -13,6 +13,7 @@ fn stats(takes: Duration) -> Stats {
     let count: Count = Arc::new(move |report: &mut StatusReport| {
         std::thread::sleep(takes);
         report.agent.pid = number.fetch_add(1, Ordering::Relaxed) + 1;
+        Ok(())
     });
     Stats::start(Arc::default(), count, Events::default())
 }
