@@ -120,7 +120,13 @@ fn services_of_a_stack_and_global_ones_have_their_names() {
     // Without a task it has no name any more.
     yard.docker(&["service", "scale", "--detach", "shop_web=0"]);
     wait_until("its name is gone", PATIENCE, || {
-        yard.service("web.shop").is_null()
+        yard.stage.ask(&["resolve", "web.shop.docker"])["code"] == "NXDOMAIN"
     })
     .expect("gone");
+    let left = yard.service("web.shop");
+    let left = left["backends"]
+        .as_array()
+        .map(Vec::len)
+        .unwrap_or_default();
+    assert_eq!(left, 0, "what stays is shown without a backend");
 }
