@@ -7,6 +7,7 @@ mod collector;
 mod counted;
 mod ending;
 mod external;
+mod held;
 mod hops;
 mod judges;
 mod look;
@@ -57,20 +58,20 @@ use crate::{
     catalog::{Catalog, Desired, Policy},
     datapath::{Datapath, Interface, flows::Census},
     dns,
-    net::{Change, NeighbourWatch, Netlink, Routes, Topology, Watch, listeners},
+    net::{Change, NeighbourWatch, Netlink, Routes, Topology, Watch},
     plan::{self, Endpoint, Planner},
     provider::{Asked, Update},
-    vip::{Allocator, LeaseFile, VipName},
+    vip::{Allocator, LeaseFile},
 };
 use claims::Agreement;
-use external::{Ground, Holders};
+use external::Holders;
 use hops::Hops;
 use judges::Judges;
 use orchestrators::Foreign;
 use owners::Owners;
 use report::Fixed;
 use resets::Reset;
-use wanted::{Node, endpoint, hold, link_indices, node_addresses, wanted};
+use wanted::{Node, hold, link_indices, wanted};
 
 /// Updates that may wait for the control loop.
 const UPDATES: usize = 64;
@@ -364,57 +365,6 @@ impl Control {
         let table =
             dns::Table::new(&self.zones, &desired.names, instances).with_aliases(&desired.aliases);
         self.published.dns.store(Arc::new(table));
-    }
-
-    /// The services of an earlier life that may be of a provider which was not read yet: they stay.
-    fn held(&self, desired: &Desired) -> BTreeSet<Endpoint> {
-        if desired.waiting.is_empty() {
-            return BTreeSet::new();
-        }
-        let readings = self.catalog.readings();
-        let read = readings
-            .map(|(id, _)| id)
-            .filter(|id| !desired.waiting.contains(id));
-        self.owners.unsettled(&read.cloned().collect())
-    }
-
-    /// Says which services stand at ports of the node's own addresses.
-    fn grant_ports(&mut self, held: &BTreeSet<Endpoint>, before: &Desired, desired: &mut Desired) {
-        let mut standing: BTreeSet<Endpoint> = before.external.keys().map(endpoint).collect();
-        standing.extend(&self.adopted);
-        let ground = Ground {
-            addresses: &node_addresses(desired, &self.topology),
-            ports: self.node.node_ports,
-            standing: &standing,
-            unsettled: held,
-            listeners: &listeners,
-        };
-        self.holders.grant(desired, &ground);
-    }
-
-    /// What the kernel goes on carrying can also be found by name.
-    fn keep_names(&self, held: &BTreeSet<Endpoint>, desired: &mut Desired) {
-        for Endpoint { addr, .. } in held {
-            if self.policy.forbidden.contains(addr) {
-                continue;
-            }
-            if let Some(name) = self.allocator.holder(*addr) {
-                desired.names.entry(name.clone()).or_default().set(*addr);
-            }
-        }
-    }
-
-    /// An adopted service is declared again, or goes.
-    fn forget_adopted(&mut self, held: &BTreeSet<Endpoint>, desired: &Desired) {
-        let declared = desired.services.keys().chain(desired.external.keys());
-        let declared: BTreeSet<Endpoint> = declared.map(endpoint).collect();
-        let mut gone = std::mem::take(&mut self.adopted);
-        gone.retain(|service| !declared.contains(service));
-        (self.adopted, gone) = gone.into_iter().partition(|service| held.contains(service));
-        for service in gone {
-            let name = self.allocator.holder(service.addr).map(VipName::fqdn);
-            info!(%service, name = name.unwrap_or_default(), "service removed");
-        }
     }
 
     /// Kernel maps first, then routes: a pool is programmed before its address can be reached.

@@ -134,8 +134,7 @@ mod tests {
             "http://localhost:8080",
             "--etcd",
             "http://[fd00::2]:2379",
-            "--docker",
-            "tcp://10.0.0.3:2375",
+            "--docker=tcp://10.0.0.3:2375",
         ]);
         let foreign = Foreign::start(&config).await;
         let known = foreign.addresses();

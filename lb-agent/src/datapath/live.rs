@@ -235,6 +235,8 @@ fn shown<A: Known>(
         how: Way::of(flow.kind),
         state: FlowState::of(protocol, half_open, flow.tcp, two_way),
         idle_s: now.saturating_sub(flow.last_seen) / 1_000_000_000,
+        // The lower 32 bits of each.
+        age_s: u64::from(((now / 1_000_000) as u32).wrapping_sub(flow.opened) / 1_000),
     })
 }
 

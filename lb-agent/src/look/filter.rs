@@ -120,6 +120,7 @@ mod tests {
             how: Way::Nat,
             state: FlowState::Established,
             idle_s: 0,
+            age_s: 0,
         }
     }
 

@@ -39,6 +39,9 @@ pub struct FlowReport {
     pub state: FlowState,
     /// Since the last packet, s. A time stamp moves seldom, so that it may be 8 s too much for TCP and 1 s for UDP.
     pub idle_s: u64,
+    /// Since the first packet, s; of a flow older than 49 days less by so much.
+    #[serde(default)]
+    pub age_s: u64,
 }
 
 /// How packets get to a backend; direct server return is called as the mode of a service.

@@ -313,10 +313,11 @@ pub(super) async fn sess(session: &mut Session) -> Answer {
         let server = server.map_or("<none>", |server| &*server.name);
         let family = if flow.vip.is_ipv4() { 4 } else { 6 };
         text.push_str(&format!(
-            "0x{:x}: proto={}v{family} src={} fe={name} be={name} srv={server} idle={}s\n",
+            "0x{:x}: proto={}v{family} src={} fe={name} be={name} srv={server} age={}s idle={}s\n",
             number + 1,
             flow.protocol,
             flow.client,
+            flow.age_s,
             flow.idle_s,
         ));
         session.send_piece(&mut text).await?;

@@ -26,6 +26,7 @@ impl Look for Flows {
                 how: Way::Nat,
                 state: FlowState::Established,
                 idle_s: 3,
+                age_s: 40,
             })
             .into_iter()
             .filter(|flow| filter.matches(flow))

@@ -17,6 +17,7 @@ fn flow(client: &str, vip: &str, backend: Option<&str>) -> FlowReport {
         how: Way::Nat,
         state: FlowState::Established,
         idle_s: 3,
+        age_s: 40,
     }
 }
 

@@ -80,6 +80,7 @@ fn nat(port: u16, age: u64) -> (FlowKey<Addr4>, Flow<Addr4>) {
         new_dport: Be16::new(8080),
         idle: 600,
         last_seen: now() - age * 1_000_000_000,
+        opened: ((now() / 1_000_000) as u32).wrapping_sub(700_500),
         ..Flow::default()
     };
     (key, flow)
@@ -173,6 +174,7 @@ fn both_halves_of_a_flow_are_one_line_and_one_half_is_enough() {
     };
     let found = tables.list(&one, 100).unwrap();
     assert_eq!(found.flows[0].state, FlowState::Closing);
+    assert_eq!(found.flows[0].age_s, 700);
     assert_eq!((found.flows.len(), found.more), (1, 0));
 }
 

@@ -68,12 +68,16 @@ fn resolve_finds_what_dns_answers_in_a_domain() {
 }
 
 #[test]
-fn names_in_domains_are_those_of_one_name_space() {
+fn names_in_domains_are_those_of_two_name_spaces() {
     let addresses = NameAddresses {
         v4: Some([11, 0, 0, 1].into()),
         v6: None,
     };
-    let names = ["www.shop.example.east", "api.shop.example.docker"];
+    let names = [
+        "www.shop.example.east",
+        "api.shop.example.docker",
+        "old.shop.example.west",
+    ];
     let names = names.map(|name| (VipName::from_canonical(name).expect("a name"), addresses));
     let zones = Zones::new(None, &["shop.example".to_owned()]).expect("zones");
     let table = Table::new(&zones.with_space("east"), &names.into(), HashMap::new());
@@ -82,5 +86,6 @@ fn names_in_domains_are_those_of_one_name_space() {
         answer.is_some()
     };
     assert!(is_ours("www.shop.example."));
-    assert!(!is_ours("api.shop.example."));
+    assert!(is_ours("api.shop.example."), "of Marathon's virtual hosts");
+    assert!(!is_ours("old.shop.example."));
 }

@@ -246,11 +246,14 @@ impl Client {
                 return Err(Failure::status(&url, status));
             }
             return match header(&response, CONTENT_TYPE.as_str()) {
-                Some(other) if !other.starts_with("text/event-stream") => Err(Failure::new(
-                    &url,
-                    format!("the answer is {other}, not an event stream"),
-                )),
-                _ => Ok(EventStream { response, url }),
+                Some(kind) if kind.starts_with("text/event-stream") => {
+                    Ok(EventStream { response, url })
+                }
+                other => {
+                    let kind = other.unwrap_or("of no type");
+                    let why = format!("the answer is {kind}, not an event stream");
+                    Err(Failure::new(&url, why))
+                }
             };
         }
         Err(Failure::new(

@@ -6,20 +6,21 @@ use super::*;
 
 const FRONTEND: &str = "status current_sessions max_sessions limit_sessions sessions_total connections_total \
     connections_rate_max max_session_rate limit_session_rate bytes_in_total bytes_out_total \
-    requests_denied_total denied_connections_total internal_errors_total";
+    requests_denied_total denied_connections_total internal_errors_total request_errors_total";
 
 const BACKEND: &str = "status active_servers backup_servers weight uweight current_sessions max_sessions \
     limit_sessions sessions_total max_session_rate loadbalanced_total connection_attempts_total \
     connection_errors_total retry_warnings_total response_errors_total client_aborts_total server_aborts_total \
     bytes_in_total bytes_out_total check_up_down_total check_last_change_seconds downtime_seconds_total \
-    last_session_seconds connect_time_average_seconds current_queue max_queue";
+    last_session_seconds connect_time_average_seconds current_queue max_queue redispatch_warnings_total \
+    total_time_average_seconds";
 
 const SERVER: &str = "status weight uweight current_sessions max_sessions limit_sessions sessions_total \
     max_session_rate loadbalanced_total connection_attempts_total connection_errors_total retry_warnings_total \
     response_errors_total client_aborts_total server_aborts_total bytes_in_total bytes_out_total \
     check_up_down_total check_last_change_seconds downtime_seconds_total last_session_seconds \
     connect_time_average_seconds current_queue max_queue check_status check_code check_duration_seconds \
-    check_failures_total";
+    check_failures_total redispatch_warnings_total total_time_average_seconds";
 
 const PROCESS: &str =
     "nbproc uptime_seconds current_connections max_connections connections_total build_info";

@@ -1,6 +1,7 @@
 //! Labels of Marathon-LB: service ports, groups, and what has no effect.
 
 mod kept;
+mod long;
 
 use super::*;
 use crate::catalog::{Balance, Properties, Source};
@@ -489,19 +490,4 @@ fn a_task_of_an_older_version_serves_the_service_port_by_its_own_ports() {
         "/web.marathon:10080/tcp /web = 10.0.0.1:31000 w1",
     ];
     assert_eq!(lines(&snapshot), expected, "the old version has one port");
-}
-
-#[test]
-fn labels_of_any_length_cost_themselves_alone_and_are_said_in_short() {
-    let long = "x".repeat(10 << 20);
-    let mut app = web(
-        json!({ "HAPROXY_0_PATH": long, format!("HAPROXY_0_{long}"): "y", "lb.unknown": long }),
-    );
-    app["portDefinitions"][0]["labels"] =
-        json!({"VIP_0": format!("/{long}:80"), format!("VIP_{long}"): "z"});
-    let snapshot = served_by(&external(), json!([app]));
-    assert_eq!(lines(&snapshot), [ZERO, ONE]);
-    let reasons = reasons(&snapshot);
-    assert_eq!(reasons.len(), 5, "{reasons:?}");
-    assert!(reasons.iter().all(|reason| reason.len() < 1000));
 }
