@@ -19,10 +19,13 @@ fn read_at(stage: &Stage) -> u64 {
     status["providers"][0]["last_sync"].as_u64().unwrap_or(0)
 }
 
+/// Has everything read anew.
+type Wish = fn(&mut Stage);
+
 #[test]
 fn a_signal_a_command_and_a_page_have_everything_read_anew() {
     let mut stage = stage("");
-    let wishes: [(&str, fn(&mut Stage)); 4] = [
+    let wishes: [(&str, Wish); 4] = [
         ("SIGHUP", |stage| {
             stage.agent.signal(Signal::HUP).expect("sent")
         }),

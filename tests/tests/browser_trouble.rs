@@ -19,6 +19,7 @@ fn open_one(stage: &Stage) -> Browser {
     let mut browser = Browser::start(&stage.node);
     browser.window(Window::WIDE);
     browser.open(PAGE);
+    browser.wait("document.querySelector('#dot').dataset.is === 'live'");
     browser.wait("document.querySelectorAll('section.px tr.be').length === 1");
     browser
 }

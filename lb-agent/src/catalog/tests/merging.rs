@@ -456,7 +456,7 @@ fn a_further_name_leads_to_its_vip_unless_somebody_declares_it() {
         catalog([update]).resolve(&Policy::default(), &mut allocator())
     };
     let one = pool("/shop/web", "web.shop", 80, &[backend("10.0.0.1:80")]);
-    let desired = read(&[one.clone()]);
+    let desired = read(std::slice::from_ref(&one));
     let expected = [(name("web.marathon"), name("web.shop.marathon"))];
     assert_eq!(desired.aliases, expected.into());
     assert!(

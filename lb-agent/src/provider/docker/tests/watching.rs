@@ -100,6 +100,10 @@ impl Watched {
         self.scene.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn change<T>(&self, change: impl FnOnce(&mut Scene) -> T) -> T {
+        change(&mut self.scene())
+    }
+
     /// Tells all listeners, once so many have come.
     async fn tell(&self, event: &'static str, heard: usize) {
         let come = async {
@@ -255,16 +259,16 @@ async fn a_list_that_fails_takes_nothing_away_and_the_next_good_one_counts() {
             why.starts_with("cannot list the containers: "),
             "{manner:?}: {why}"
         );
-        let mut scene = watched.scene();
-        state = match scene.containers.remove("web-2") {
-            Some(_) => ONE,
-            None => {
-                scene.containers.insert("web-2", "172.17.0.3");
-                TWO
+        state = watched.change(|scene| {
+            scene.list = Manner::Well;
+            match scene.containers.remove("web-2") {
+                Some(_) => ONE,
+                None => {
+                    scene.containers.insert("web-2", "172.17.0.3");
+                    TWO
+                }
             }
-        };
-        scene.list = Manner::Well;
-        drop(scene);
+        });
         watched.shows(state).await;
     }
 }
@@ -290,15 +294,13 @@ async fn a_container_that_cannot_be_read_stays_as_it_was_and_holds_up_no_other()
         (Manner::Half, "172.17.0.5"),
         (Manner::Garbage, "172.17.0.6"),
     ] {
-        let mut scene = watched.scene();
-        scene.look = manner;
-        scene.containers = [("web-1", first), ("web-2", "172.17.0.9")].into();
-        drop(scene);
+        watched.change(|scene| {
+            scene.look = manner;
+            scene.containers = [("web-1", first), ("web-2", "172.17.0.9")].into();
+        });
         let stale = format!("web:80/tcp 172.17.0.3:80 x1 {first}:80 x1");
         watched.shows(&stale).await;
-        let mut scene = watched.scene();
-        scene.look = Manner::Well;
-        drop(scene);
+        watched.scene().look = Manner::Well;
         watched
             .shows(&format!("web:80/tcp {first}:80 x1 172.17.0.9:80 x1"))
             .await;
@@ -320,10 +322,10 @@ async fn an_engine_that_gives_no_sign_of_life_is_connected_to_anew() {
         let why = watched.fails(state).await;
         assert!(why.starts_with(expected), "{why}");
         // Nothing tells of it but the look after the connection.
-        let mut scene = watched.scene();
-        scene.ping = Manner::Well;
-        scene.containers.insert("web-2", "172.17.0.3");
-        drop(scene);
+        watched.change(|scene| {
+            scene.ping = Manner::Well;
+            scene.containers.insert("web-2", "172.17.0.3");
+        });
         watched.shows(TWO).await;
         state = TWO;
     }
