@@ -46,26 +46,31 @@ fn is_drained(row: &std::collections::BTreeMap<String, String>) -> bool {
     row["status"] == "MAINT" && row["scur"] == "0" && row["qcur"] == "0"
 }
 
+/// Whether all agents show it as drained.
+fn everywhere(shown: &[Rows], server: &str) -> bool {
+    let mut agents = shown.iter();
+    agents.all(|rows| rows.get(server).is_some_and(is_drained))
+}
+
 /// Waits until every agent shows so many servers, enough of them UP and one that can be killed; the tasks of `old` that
 /// all agents show as drained.
 fn drained(topology: &Topology, old: &str, servers_in_all: u64) -> Vec<String> {
     let mut shown = Vec::new();
     let settled = wait_until("the next step can be taken", PATIENCE, || {
         shown = topology.nodes.iter().map(servers).collect();
-        shown.iter().all(|rows: &Rows| {
+        let ready = shown.iter().all(|rows: &Rows| {
             let up = rows.values().filter(|row| row["status"] == "UP").count();
-            rows.len() as u64 == servers_in_all
-                && up as u64 >= INSTANCES
-                && rows.values().any(is_drained)
-        })
+            rows.len() as u64 == servers_in_all && up as u64 >= INSTANCES
+        });
+        // One with a client at one agent may be idle at another.
+        ready && shown[0].keys().any(|server| everywhere(&shown, server))
     });
     settled.unwrap_or_else(|why| panic!("{why:#}: {shown:?}"));
     let tasks = topology.tasks(old).expect("tasks").into_iter();
     let drained = tasks.filter(|task| {
         let host = task["host"].as_str().expect("a host").replace('.', "_");
         let server = format!("{host}_{}", task["ports"][0]);
-        let mut agents = shown.iter();
-        agents.all(|rows| rows.get(&server).is_some_and(is_drained))
+        everywhere(&shown, &server)
     });
     drained
         .map(|task| task["id"].as_str().expect("an id").to_owned())

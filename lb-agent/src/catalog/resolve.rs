@@ -121,7 +121,9 @@ impl<'a> Resolution<'a> {
                 self.notice(NoticeKind::LeftOut, provider, &problem.subject, reason);
             }
             for pool in &snapshot.pools {
-                self.hosts.extend(hosts(pool));
+                if provider.runs_backends() {
+                    self.hosts.extend(hosts(pool));
+                }
                 let groups = pool
                     .properties
                     .as_ref()

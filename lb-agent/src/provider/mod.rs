@@ -167,6 +167,11 @@ impl ProviderId {
         self.0.starts_with("file:")
     }
 
+    /// Whether it knows where backends run, instead of being told by people, who may name any address.
+    pub(crate) fn runs_backends(&self) -> bool {
+        !self.is_file() && !self.0.starts_with("etcd:")
+    }
+
     /// As shown to people.
     pub fn as_str(&self) -> &str {
         &self.0

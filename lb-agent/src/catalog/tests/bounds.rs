@@ -51,9 +51,16 @@ fn an_ip_vip_is_nobodys_address_behind_another_service() {
             &[backend("192.0.2.1:80"), backend("10.0.0.9:80")],
         ),
     ];
-    let desired = catalog([read("a", &declared)]).resolve(&policy, &mut allocator());
+    // What people write is no proof of who is there: one service of a file may lead to the VIP of another.
+    let mut written = read(
+        "a",
+        &[pool("/chain", "/chain", 80, &[backend("10.0.0.3:80")])],
+    );
+    written.provider = ProviderId::new("file", "/etc/services.yaml");
+    let all = catalog([read("a", &declared), written]);
+    let desired = all.resolve(&policy, &mut allocator());
     let served: Vec<_> = desired.services.keys().map(ToString::to_string).collect();
-    assert_eq!(served.len(), 3, "{served:?}");
+    assert_eq!(served.len(), 4, "{served:?}");
     assert!(served.contains(&"10.0.0.3:80/tcp".to_owned()));
     assert!(served.contains(&"192.0.2.1:80/tcp".to_owned()));
     let refused = problems(&desired, NoticeKind::Refused);
