@@ -41,14 +41,14 @@ struct Inner {
 // === impl Zones ===
 
 impl Zones {
-    /// With another name space of the VIPs that have names in domains, in canonical form.
+    /// With another name space of Docker's VIPs, in canonical form: those have names in domains, too.
     #[must_use]
     pub fn with_space(mut self, space: &str) -> Self {
         space.clone_into(&mut Arc::make_mut(&mut self.0).space);
         self
     }
 
-    /// The name space of the VIPs that have names in domains.
+    /// The name space of Docker's VIPs, which have names in domains besides those of [`vip::OF_DOMAINS`].
     pub(super) fn space(&self) -> &str {
         &self.0.space
     }
