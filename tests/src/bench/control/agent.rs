@@ -16,10 +16,13 @@ use super::{
     BACKENDS, Effort,
     services::{VIP_PREFIX, backend_addr, file},
 };
-use crate::lab::{
-    Host, HostSpec, Lab, Process,
-    programs::{agent, places},
-    wait_for,
+use crate::{
+    bench::load::cpu::USER_HZ,
+    lab::{
+        Host, HostSpec, Lab, Process,
+        programs::{agent, places},
+        wait_for,
+    },
 };
 
 /// Figures of one agent.
@@ -186,15 +189,19 @@ fn resident(pid: u32) -> Result<f64> {
     Ok(kilobytes * 1024.0 / 1e6)
 }
 
-/// Seconds that a process's threads ran: the first field of `schedstat`, ns.
-pub(super) fn cpu_time(pid: u32) -> Result<f64> {
-    let mut ran = 0.0;
-    for task in fs::read_dir(format!("/proc/{pid}/task"))? {
-        let text = fs::read_to_string(task?.path().join("schedstat"))?;
-        let nanos: f64 = text.split(' ').next().unwrap_or_default().parse()?;
-        ran += nanos / 1e9;
-    }
-    Ok(ran)
+/// Seconds that a process ran, its threads that have ended included: `utime` and `stime` of `/proc/PID/stat`. Together
+/// they are what the scheduler counted (`cputime_adjust` in `kernel/sched/cputime.c`), each cut to ticks of 10 ms.
+fn cpu_time(pid: u32) -> Result<f64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // The second field is the program's name, in brackets, and may hold anything.
+    let (_, fields) = stat.rsplit_once(')').context("no name in /proc/PID/stat")?;
+    let ticks = fields
+        .split_whitespace()
+        .skip(11)
+        .take(2)
+        .map(str::parse::<u64>)
+        .sum::<Result<u64, _>>()?;
+    Ok(ticks as f64 / USER_HZ)
 }
 
 pub(super) fn millis(since: Instant) -> f64 {

@@ -9,8 +9,8 @@ use std::{fs, time::Instant};
 
 use anyhow::{Context, Result};
 
-/// `USER_HZ`, the unit of `/proc/stat`.
-const TICKS: f64 = 100.0;
+/// Ticks of `/proc/stat` and `/proc/PID/stat` in a second.
+pub const USER_HZ: f64 = 100.0;
 
 /// The CPUs' idle time up to a moment.
 #[derive(Clone, Copy, Debug)]
@@ -62,7 +62,7 @@ fn parse(text: &str) -> Option<(usize, f64)> {
     };
     let is_cpu = |line: &&str| line.starts_with("cpu") && !line.starts_with("cpu ");
     let cpus = text.lines().filter(is_cpu).count();
-    Some((cpus, (idle + iowait + steal) / TICKS))
+    Some((cpus, (idle + iowait + steal) / USER_HZ))
 }
 
 #[cfg(test)]
