@@ -145,7 +145,7 @@ fn put<const N: usize>(ctx: *mut xdp_md, ethertype: u16, header: [u32; N]) -> Op
     // SAFETY: inside the packet.
     unsafe { *kind = ethertype.to_be() };
     let start = frame.at::<[u32; N]>(ETH_LEN)?;
-    // SAFETY: inside the packet; unaligned access is what the kernel allows here.
-    unsafe { start.write_unaligned(header) };
+    // SAFETY: inside the packet, and by words as `Frame` reads them: for BPF, LLVM makes byte by byte of `write_unaligned`.
+    unsafe { *start = header };
     Some(())
 }
