@@ -1,9 +1,19 @@
 //! A real Docker Engine in a lab host, with an image made here.
 
-use std::{fs, path::PathBuf, process::Command, time::Duration};
+use std::{
+    fs,
+    io::{BufRead as _, BufReader, Write as _},
+    os::unix::net::UnixStream,
+    path::PathBuf,
+    process::Command,
+    sync::mpsc::{self, Receiver},
+    thread,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, Result, ensure};
 use rustix::process::Signal;
+use serde_json::Value;
 
 use crate::lab::{Host, Process, exec::tool, wait_until};
 
@@ -177,6 +187,37 @@ impl Docker {
             &url,
         ])
         .map(drop)
+    }
+
+    /// Listens to the signals that containers are sent: their names, and when each could be read.
+    ///
+    /// # Errors
+    ///
+    /// The engine does not answer.
+    pub fn signals(&self) -> Result<Receiver<(String, Instant)>> {
+        let filters = "%7B%22event%22%3A%5B%22kill%22%5D%7D";
+        let mut stream = UnixStream::connect(self.dir.join("docker.sock"))?;
+        write!(
+            stream,
+            "GET /events?filters={filters} HTTP/1.1\r\nHost: docker\r\n\r\n"
+        )?;
+        let mut lines = BufReader::new(stream).lines();
+        let status = lines.next().context("no answer")??;
+        ensure!(status.contains(" 200 "), "{status}");
+        let (tx, rx) = mpsc::channel();
+        thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                let at = Instant::now();
+                // Other lines are the head's, and lengths of chunks.
+                let event: Value = serde_json::from_str(&line).unwrap_or_default();
+                if let Some(name) = event["Actor"]["Attributes"]["name"].as_str()
+                    && tx.send((name.to_owned(), at)).is_err()
+                {
+                    return;
+                }
+            }
+        });
+        Ok(rx)
     }
 
     /// Runs a container of the image in the background, with these options of `docker run`.
