@@ -3,6 +3,7 @@
 use std::{
     fs,
     io::{BufRead as _, BufReader, Write as _},
+    net::SocketAddr,
     os::unix::net::UnixStream,
     path::PathBuf,
     process::Command,
@@ -55,6 +56,17 @@ impl Docker {
     /// It does not start within a minute.
     pub fn start(host: &Host, dir: PathBuf) -> Result<Self> {
         Self::launch(host, dir, &["--live-restore"])
+    }
+
+    /// As [`Docker::start`], reached at `at`, too, in the clear.
+    ///
+    /// # Errors
+    ///
+    /// As [`Docker::start`].
+    pub fn start_behind_tcp(host: &Host, dir: PathBuf, at: SocketAddr) -> Result<Self> {
+        // Unless it is told that this is meant, it waits for a while.
+        let listen = ["--tls=false", "--host", &format!("tcp://{at}")];
+        Self::launch(host, dir, &listen)
     }
 
     /// As [`Docker::start`], as the manager of a Swarm of this one node.
