@@ -8,7 +8,7 @@ use lb_tests::{
     docker::IMAGE,
     lab::wait_until,
     stage::PATIENCE,
-    steady::{during, failures, shares},
+    steady::{ask, during, failures, goes_on, half_asked, shares},
     yard::Yard,
 };
 
@@ -84,6 +84,28 @@ fn a_service_is_scaled_and_rolled_over_without_a_failed_connection() {
     assert!(answers.len() > 100, "{} connections", answers.len());
     assert_eq!(failures(&answers), [""; 0], "of {}", answers.len());
     assert_eq!(shares(client, vip, 10).len(), 1);
+}
+
+#[test]
+fn the_vip_of_a_running_service_is_renamed_and_its_connections_go_on() {
+    let yard = Yard::swarm("renamed", &[]);
+    create(&yard, "app", &["--label", "lb.vip=web:80"]);
+    let old = yard.expect("web", 1);
+    let client = &yard.stage.clients[0];
+    let under_way = half_asked(client, old);
+    let started = ["ps", "--format", "{{.ID}}"];
+    let started = || yard.docker.docker(&started).expect("containers");
+    let before = started();
+    let rename = ["--label-add", "lb.vip=www:80"];
+    yard.docker(&[&["service", "update", "--detach"], &rename[..], &["app"]].concat());
+    let new = yard.expect("www", 1);
+    assert!(new != old && ask(client, new).is_ok());
+    wait_until("the old name is gone", PATIENCE, || {
+        yard.stage.ask(&["resolve", "web.docker"])["code"] == "NXDOMAIN"
+    })
+    .expect("gone");
+    assert!(goes_on(&under_way), "what it had goes on");
+    assert_eq!(started(), before, "nothing was started anew");
 }
 
 #[test]
