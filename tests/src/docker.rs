@@ -22,6 +22,8 @@ use crate::lab::{Host, Process, exec::tool, wait_until};
 pub const IMAGE: &str = "web:1";
 /// How long the engine may take for anything.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Where the managers of a Swarm listen.
+const SWARM: u16 = 2377;
 /// Programs of the image besides the shell.
 const APPLETS: [&str; 8] = [
     "sh", "httpd", "hostname", "sleep", "nc", "wget", "touch", "test",
@@ -69,21 +71,37 @@ impl Docker {
         Self::launch(host, dir, &listen)
     }
 
-    /// As [`Docker::start`], as the manager of a Swarm of this one node.
+    /// As [`Docker::start`], as the manager of a Swarm, whose other nodes know it by `addr`.
     ///
     /// # Errors
     ///
     /// As [`Docker::start`].
-    pub fn start_manager(host: &Host, dir: PathBuf) -> Result<Self> {
+    pub fn start_manager(host: &Host, dir: PathBuf, addr: &str) -> Result<Self> {
         // A Swarm wants an engine without live restore.
         let docker = Self::launch(host, dir, &[])?;
-        let listen = [
-            "--advertise-addr",
-            "127.0.0.1",
-            "--listen-addr",
-            "127.0.0.1:2377",
-        ];
+        let at = format!("{addr}:{SWARM}");
+        let listen = ["--advertise-addr", addr, "--listen-addr", &at];
         docker.docker(&[&["swarm", "init"], &listen[..]].concat())?;
+        Ok(docker)
+    }
+
+    /// As [`Docker::start`], as a worker at `addr` in the Swarm of `manager`, which is at `to`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Docker::start`].
+    pub fn start_worker(
+        host: &Host,
+        dir: PathBuf,
+        addr: &str,
+        (manager, to): (&Self, &str),
+    ) -> Result<Self> {
+        let docker = Self::launch(host, dir, &[])?;
+        let token = manager.docker(&["swarm", "join-token", "--quiet", "worker"])?;
+        let (at, to) = (format!("{addr}:{SWARM}"), format!("{to}:{SWARM}"));
+        let listen = ["--advertise-addr", addr, "--listen-addr", &at];
+        let join = ["swarm", "join", "--token", token.trim()];
+        docker.docker(&[&join[..], &listen, &[&to]].concat())?;
         Ok(docker)
     }
 

@@ -34,9 +34,16 @@ impl Yard {
         Self::with(name, flags, Docker::start)
     }
 
-    /// As [`Yard::up`], with an engine that is the manager of a Swarm.
+    /// As [`Yard::up`], with an engine that is the manager of a Swarm of this one node.
     pub fn swarm(name: &str, flags: &[&str]) -> Self {
-        Self::with(name, flags, Docker::start_manager)
+        Self::manager(name, flags, "127.0.0.1")
+    }
+
+    /// As [`Yard::swarm`]; further nodes know the manager by `addr`.
+    pub fn manager(name: &str, flags: &[&str], addr: &str) -> Self {
+        Self::with(name, flags, |host, dir| {
+            Docker::start_manager(host, dir, addr)
+        })
     }
 
     /// As [`Yard::up`], with an engine on another node, which has no agent.
