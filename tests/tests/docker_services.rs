@@ -138,11 +138,13 @@ fn what_is_refused_is_counted_and_named_and_the_first_keeps_what_two_want() {
         ask(client, yard.expect("web.two", 1)),
         Ok("thief".to_owned())
     );
-    let metrics = page(&yard.stage, "/metrics");
-    let counted = |name: &str| {
-        let of_docker = |line: &&str| line.starts_with(name) && line.contains("docker");
-        let line = metrics.lines().find(of_docker)?;
-        line.rsplit(' ').next()?.parse::<u64>().ok()
-    };
-    assert!(counted("lb_agent_provider_problems{") >= Some(5));
+    wait_until("they are counted", PATIENCE, || {
+        let metrics = page(&yard.stage, "/metrics");
+        let counted = |line: &str| {
+            let of_docker = line.strip_prefix("lb_agent_provider_problems{provider=\"docker:")?;
+            of_docker.rsplit(' ').next()?.parse::<u64>().ok()
+        };
+        metrics.lines().find_map(counted) >= Some(5)
+    })
+    .expect("all five");
 }

@@ -25,11 +25,15 @@ fn a_service_that_is_stopped_keeps_its_name_and_refuses_at_once() {
         yard.run(&format!("web-{n}"), &LABEL);
     }
     let vip = yard.expect("web", 2);
-    let shown = || {
-        let csv = page(&yard.stage, "/;csv");
-        rows_of(&csv, "web.docker_80")["BACKEND"]["status"].clone()
+    let expect_status = |expected: &str| {
+        wait_until(expected, PATIENCE, || {
+            let rows = rows_of(&page(&yard.stage, "/;csv"), "web.docker_80");
+            rows.get("BACKEND")
+                .is_some_and(|row| row["status"] == expected)
+        })
+        .expect("shown");
     };
-    assert_eq!(shown(), "UP");
+    expect_status("UP");
     yard.docker(&["stop", "--time", "0", "web-1", "web-2"]);
     wait_until("nobody is behind it", PATIENCE, || {
         let backends = yard.service("web")["backends"].as_array().map(Vec::len);
@@ -37,7 +41,7 @@ fn a_service_that_is_stopped_keeps_its_name_and_refuses_at_once() {
     })
     .expect("gone");
 
-    wait_until("it is shown as down", PATIENCE, || shown() == "DOWN").expect("down");
+    expect_status("DOWN");
     let resolved = |name: &str| yard.stage.ask(&["resolve", name]);
     let found = resolved("web.docker");
     assert_eq!(found["code"], "NOERROR", "{found}");
@@ -55,7 +59,7 @@ fn a_service_that_is_stopped_keeps_its_name_and_refuses_at_once() {
 
     yard.docker(&["start", "web-1"]);
     assert_eq!(yard.expect("web", 1), vip, "at the same address");
-    wait_until("it is shown as up", PATIENCE, || shown() == "UP").expect("up");
+    expect_status("UP");
     let client = &yard.stage.clients[0];
     assert_eq!(shares(client, vip, 5), [("web-1".to_owned(), 5)].into());
     yard.docker(&["rm", "--force", "web-1", "web-2"]);
