@@ -71,6 +71,29 @@ fn five_services_are_behind_one_vip() {
 }
 
 #[test]
+fn containers_and_their_node_reach_the_vip_that_they_are_behind() {
+    let yard = Yard::up("hairpin", &[]);
+    yard.run("web-1", &LABEL);
+    yard.run("web-2", &LABEL);
+    let vip = yard.expect("web", 2);
+    let get = format!("busybox wget -q -T 5 -O - http://{vip}/index.html");
+    let script = format!("for i in $(busybox seq 100); do {get} || exit 1; done");
+    let answered = |printed: String| {
+        let names: Vec<String> = printed.lines().map(str::to_owned).collect();
+        let distinct: BTreeSet<String> = names.iter().cloned().collect();
+        (names.len(), distinct)
+    };
+    let both = (100, ["web-1", "web-2"].map(str::to_owned).into());
+    for from in ["web-1", "web-2"] {
+        let printed = yard.docker.docker(&["exec", from, "sh", "-c", &script]);
+        assert_eq!(answered(printed.expect(from)), both, "from {from}");
+    }
+    let printed = yard.stage.node.run(&["busybox", "sh", "-c", &script]);
+    let printed = printed.and_then(|done| done.ok()).expect("on the node");
+    assert_eq!(answered(printed), both);
+}
+
+#[test]
 fn a_service_is_served_by_the_agents_of_its_groups_alone() {
     let yard = Yard::up("groups", &["--group", "edge"]);
     let labelled = |name: &str, more: &[&str]| {
