@@ -1,9 +1,20 @@
 //! A real Docker Engine in a lab host, with an image made here.
 
-use std::{fs, path::PathBuf, process::Command, time::Duration};
+use std::{
+    fs,
+    io::{BufRead as _, BufReader, Write as _},
+    net::SocketAddr,
+    os::unix::net::UnixStream,
+    path::PathBuf,
+    process::Command,
+    sync::mpsc::{self, Receiver},
+    thread,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, Result, ensure};
 use rustix::process::Signal;
+use serde_json::Value;
 
 use crate::lab::{Host, Process, exec::tool, wait_until};
 
@@ -11,6 +22,8 @@ use crate::lab::{Host, Process, exec::tool, wait_until};
 pub const IMAGE: &str = "web:1";
 /// How long the engine may take for anything.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Where the managers of a Swarm listen.
+const SWARM: u16 = 2377;
 /// Programs of the image besides the shell.
 const APPLETS: [&str; 8] = [
     "sh", "httpd", "hostname", "sleep", "nc", "wget", "touch", "test",
@@ -47,21 +60,48 @@ impl Docker {
         Self::launch(host, dir, &["--live-restore"])
     }
 
-    /// As [`Docker::start`], as the manager of a Swarm of this one node.
+    /// As [`Docker::start`], reached at `at`, too, in the clear.
     ///
     /// # Errors
     ///
     /// As [`Docker::start`].
-    pub fn start_manager(host: &Host, dir: PathBuf) -> Result<Self> {
+    pub fn start_behind_tcp(host: &Host, dir: PathBuf, at: SocketAddr) -> Result<Self> {
+        // Unless it is told that this is meant, it waits for a while.
+        let listen = ["--tls=false", "--host", &format!("tcp://{at}")];
+        Self::launch(host, dir, &listen)
+    }
+
+    /// As [`Docker::start`], as the manager of a Swarm, whose other nodes know it by `addr`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Docker::start`].
+    pub fn start_manager(host: &Host, dir: PathBuf, addr: &str) -> Result<Self> {
         // A Swarm wants an engine without live restore.
         let docker = Self::launch(host, dir, &[])?;
-        let listen = [
-            "--advertise-addr",
-            "127.0.0.1",
-            "--listen-addr",
-            "127.0.0.1:2377",
-        ];
+        let at = format!("{addr}:{SWARM}");
+        let listen = ["--advertise-addr", addr, "--listen-addr", &at];
         docker.docker(&[&["swarm", "init"], &listen[..]].concat())?;
+        Ok(docker)
+    }
+
+    /// As [`Docker::start`], as a worker at `addr` in the Swarm of `manager`, which is at `to`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Docker::start`].
+    pub fn start_worker(
+        host: &Host,
+        dir: PathBuf,
+        addr: &str,
+        (manager, to): (&Self, &str),
+    ) -> Result<Self> {
+        let docker = Self::launch(host, dir, &[])?;
+        let token = manager.docker(&["swarm", "join-token", "--quiet", "worker"])?;
+        let (at, to) = (format!("{addr}:{SWARM}"), format!("{to}:{SWARM}"));
+        let listen = ["--advertise-addr", addr, "--listen-addr", &at];
+        let join = ["swarm", "join", "--token", token.trim()];
+        docker.docker(&[&join[..], &listen, &[&to]].concat())?;
         Ok(docker)
     }
 
@@ -177,6 +217,37 @@ impl Docker {
             &url,
         ])
         .map(drop)
+    }
+
+    /// Listens to the signals that containers are sent: their names, and when each could be read.
+    ///
+    /// # Errors
+    ///
+    /// The engine does not answer.
+    pub fn signals(&self) -> Result<Receiver<(String, Instant)>> {
+        let filters = "%7B%22event%22%3A%5B%22kill%22%5D%7D";
+        let mut stream = UnixStream::connect(self.dir.join("docker.sock"))?;
+        write!(
+            stream,
+            "GET /events?filters={filters} HTTP/1.1\r\nHost: docker\r\n\r\n"
+        )?;
+        let mut lines = BufReader::new(stream).lines();
+        let status = lines.next().context("no answer")??;
+        ensure!(status.contains(" 200 "), "{status}");
+        let (tx, rx) = mpsc::channel();
+        thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                let at = Instant::now();
+                // Other lines are the head's, and lengths of chunks.
+                let event: Value = serde_json::from_str(&line).unwrap_or_default();
+                if let Some(name) = event["Actor"]["Attributes"]["name"].as_str()
+                    && tx.send((name.to_owned(), at)).is_err()
+                {
+                    return;
+                }
+            }
+        });
+        Ok(rx)
     }
 
     /// Runs a container of the image in the background, with these options of `docker run`.

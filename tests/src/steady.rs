@@ -3,13 +3,14 @@
 
 use std::{
     collections::BTreeMap,
-    net::SocketAddr,
+    io::{ErrorKind, Read as _, Write as _},
+    net::{SocketAddr, TcpStream},
     sync::{
         Mutex,
         atomic::{AtomicBool, Ordering},
     },
     thread,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use crate::lab::{Host, http};
@@ -68,4 +69,33 @@ pub fn failures(answers: &[(Instant, Result<String, String>)]) -> Vec<&String> {
         .iter()
         .filter_map(|(_, answer)| answer.as_ref().err())
         .collect()
+}
+
+/// A connection whose request is never complete, so that the server waits for the rest.
+pub fn half_asked(client: &Host, vip: SocketAddr) -> TcpStream {
+    let mut stream = client
+        .enter(|| TcpStream::connect_timeout(&vip, Duration::from_secs(2)))
+        .expect("entered")
+        .expect("connected");
+    let brief = Some(Duration::from_millis(200));
+    stream.set_read_timeout(brief).expect("a time-out");
+    stream.write_all(b"GET /").expect("sent");
+    stream
+}
+
+/// Whether the connection is still there, after one more byte of the request.
+///
+/// # Panics
+///
+/// It is neither.
+pub fn goes_on(mut stream: &TcpStream) -> bool {
+    let sent = stream.write_all(b"x");
+    match sent.and_then(|()| stream.read(&mut [0])) {
+        Err(error) if error.kind() == ErrorKind::WouldBlock => true,
+        Err(error) if error.kind() == ErrorKind::ConnectionReset => false,
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => false,
+        // The server's kernel ends it with the process.
+        Ok(0) => false,
+        other => panic!("neither on nor over: {other:?}"),
+    }
 }

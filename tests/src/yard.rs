@@ -17,8 +17,10 @@ const POOL: [&str; 2] = ["--vip-pool-v4", "10.99.1.1-10.99.255.254"];
 pub const LABEL: [&str; 2] = ["--label", "lb.vip=web:80"];
 /// The stage's own file has nothing.
 const NONE: &str = "services: []\n";
+/// Where an engine on the stage's first server listens.
+const ELSEWHERE: &str = "10.77.0.11:2375";
 
-/// A node with an engine and an agent that reads it.
+/// A node with an agent, and the engine that it reads.
 pub struct Yard {
     /// Its containers end before the host does.
     pub docker: Docker,
@@ -32,9 +34,26 @@ impl Yard {
         Self::with(name, flags, Docker::start)
     }
 
-    /// As [`Yard::up`], with an engine that is the manager of a Swarm.
+    /// As [`Yard::up`], with an engine that is the manager of a Swarm of this one node.
     pub fn swarm(name: &str, flags: &[&str]) -> Self {
-        Self::with(name, flags, Docker::start_manager)
+        Self::manager(name, flags, "127.0.0.1")
+    }
+
+    /// As [`Yard::swarm`]; further nodes know the manager by `addr`.
+    pub fn manager(name: &str, flags: &[&str], addr: &str) -> Self {
+        Self::with(name, flags, |host, dir| {
+            Docker::start_manager(host, dir, addr)
+        })
+    }
+
+    /// As [`Yard::up`], with an engine on another node, which has no agent.
+    pub fn elsewhere(name: &str, flags: &[&str]) -> Self {
+        let dir = place(name).expect("a folder");
+        let engine = format!("--docker=tcp://{ELSEWHERE}");
+        let stage = Stage::up(NONE, &[&[engine.as_str()], &POOL[..], flags].concat());
+        let at = ELSEWHERE.parse().expect("an address");
+        let docker = Docker::start_behind_tcp(&stage.servers[0], dir, at).expect("an engine");
+        Self { docker, stage }
     }
 
     fn with(

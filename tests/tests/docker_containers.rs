@@ -107,9 +107,12 @@ fn a_container_that_is_told_to_stop_gets_no_new_connection_and_ends_those_it_has
     );
 }
 
+/// The least that a client must have asked in the time that is looked at.
+const ENOUGH: usize = 10;
+
 /// Fifty stops of containers that ignore them, so that only the agent can keep new connections away.
 #[test]
-fn new_connections_leave_a_stopping_container_in_no_time() {
+fn new_connections_leave_a_stopping_container_within_100_ms() {
     const CONTAINERS: usize = 10;
     let yard = Yard::up("stops", &[]);
     let client = &yard.stage.clients[0];
@@ -118,13 +121,15 @@ fn new_connections_leave_a_stopping_container_in_no_time() {
         yard.run(name, &LABEL);
     }
     let vip = yard.expect("web", CONTAINERS + 1);
+    let signals = yard.docker.signals().expect("events");
     let mut told = Vec::new();
     let answers = during(client, vip, || {
         for _ in 0..5 {
             for name in &names {
                 let path = format!("/containers/{name}/kill?signal=SIGTERM");
-                let from = Instant::now();
                 yard.docker.post(&path).expect("it is told");
+                let (heard, from) = signals.recv_timeout(PATIENCE).expect("an event");
+                assert_eq!(heard, *name);
                 thread::sleep(Duration::from_millis(250));
                 told.push((name.clone(), from, Instant::now()));
             }
@@ -135,33 +140,30 @@ fn new_connections_leave_a_stopping_container_in_no_time() {
             ];
             yard.docker(&restart.concat());
             yard.expect("web", CONTAINERS + 1);
+            // A restart sends signals, too.
+            while signals.try_recv().is_ok() {}
         }
     });
     let mut delays: Vec<Duration> = told
         .iter()
         .map(|(name, from, to)| {
-            let late = |(began, answer): &&(Instant, Result<String, String>)| {
-                began > from && began < to && answer.as_ref() == Ok(name)
-            };
-            let last = answers
+            let within = |(began, _): &&(Instant, _)| began > from && began < to;
+            let meanwhile: Vec<_> = answers.iter().filter(within).collect();
+            assert!(meanwhile.len() >= ENOUGH, "{} connections", meanwhile.len());
+            let late = meanwhile
                 .iter()
-                .filter(late)
-                .map(|(began, _)| *began - *from)
-                .max();
+                .filter(|(_, answer)| answer.as_ref() == Ok(name));
+            let last = late.map(|(began, _)| *began - *from).max();
             last.unwrap_or_default()
         })
         .collect();
     delays.sort();
-    let (median, longest) = (delays[delays.len() / 2], delays[delays.len() - 1]);
+    let (median, p99) = (percentile(&delays, 50), percentile(&delays, 99));
     eprintln!(
-        "the last new connection after a stop: median {median:?}, longest of {} {longest:?}",
+        "the last new connection after the event of a stop: median {median:?}, 99th percentile of {} {p99:?}",
         delays.len()
     );
-    // As wide as a machine with other work needs: what is looked for are the seconds until the container is gone.
-    assert!(
-        median < Duration::from_millis(100) && longest < Duration::from_millis(500),
-        "{delays:?}"
-    );
+    assert!(p99 < Duration::from_millis(100), "{delays:?}");
     // Between the rounds a container may be told of before it listens.
     let in_a_stop = |began: &Instant| told.iter().any(|(_, from, to)| began > from && began < to);
     let failed = answers
@@ -169,6 +171,11 @@ fn new_connections_leave_a_stopping_container_in_no_time() {
         .filter(|(began, answer)| answer.is_err() && in_a_stop(began))
         .count();
     assert_eq!(failed, 0, "{:?}", failures(&answers));
+}
+
+/// The least that so many of a hundred do not exceed; `sorted`: ascending.
+fn percentile(sorted: &[Duration], percent: usize) -> Duration {
+    sorted[(sorted.len() * percent).div_ceil(100) - 1]
 }
 
 #[test]

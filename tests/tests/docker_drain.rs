@@ -2,45 +2,19 @@
 #![allow(clippy::expect_used, reason = "a test says what it expects")]
 
 use std::{
-    io::{ErrorKind, Read, Write},
-    net::{SocketAddr, TcpStream},
     thread,
     time::{Duration, Instant},
 };
 
 use lb_tests::{
-    lab::{Host, wait_until},
+    lab::wait_until,
     stage::PATIENCE,
+    steady::{goes_on, half_asked},
     yard::{LABEL, Yard},
 };
 
 /// As long as a container that ignores its signal lives on.
 const GRACE: Duration = Duration::from_secs(12);
-
-/// A connection whose request is never complete, so that the server waits for the rest.
-fn half_asked(client: &Host, vip: SocketAddr) -> TcpStream {
-    let mut stream = client
-        .enter(|| TcpStream::connect_timeout(&vip, Duration::from_secs(2)))
-        .expect("entered")
-        .expect("connected");
-    let brief = Some(Duration::from_millis(200));
-    stream.set_read_timeout(brief).expect("a time-out");
-    stream.write_all(b"GET /").expect("sent");
-    stream
-}
-
-/// Whether the connection is still there, after one more byte of the request.
-fn goes_on(mut stream: &TcpStream) -> bool {
-    let sent = stream.write_all(b"x");
-    match sent.and_then(|()| stream.read(&mut [0])) {
-        Err(error) if error.kind() == ErrorKind::WouldBlock => true,
-        Err(error) if error.kind() == ErrorKind::ConnectionReset => false,
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => false,
-        // The server's kernel ends it with the process.
-        Ok(0) => false,
-        other => panic!("neither on nor over: {other:?}"),
-    }
-}
 
 /// How long after `docker stop` the connection was over.
 fn over_after(name: &str, drain: &[&str]) -> Duration {

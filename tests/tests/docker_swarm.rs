@@ -8,7 +8,7 @@ use lb_tests::{
     docker::IMAGE,
     lab::wait_until,
     stage::PATIENCE,
-    steady::{during, failures, shares},
+    steady::{ask, during, failures, goes_on, half_asked, shares},
     yard::Yard,
 };
 
@@ -87,6 +87,28 @@ fn a_service_is_scaled_and_rolled_over_without_a_failed_connection() {
 }
 
 #[test]
+fn the_vip_of_a_running_service_is_renamed_and_its_connections_go_on() {
+    let yard = Yard::swarm("renamed", &[]);
+    create(&yard, "app", &["--label", "lb.vip=web:80"]);
+    let old = yard.expect("web", 1);
+    let client = &yard.stage.clients[0];
+    let under_way = half_asked(client, old);
+    let started = ["ps", "--format", "{{.ID}}"];
+    let started = || yard.docker.docker(&started).expect("containers");
+    let before = started();
+    let rename = ["--label-add", "lb.vip=www:80"];
+    yard.docker(&[&["service", "update", "--detach"], &rename[..], &["app"]].concat());
+    let new = yard.expect("www", 1);
+    assert!(new != old && ask(client, new).is_ok());
+    wait_until("the old name is gone", PATIENCE, || {
+        yard.stage.ask(&["resolve", "web.docker"])["code"] == "NXDOMAIN"
+    })
+    .expect("gone");
+    assert!(goes_on(&under_way), "what it had goes on");
+    assert_eq!(started(), before, "nothing was started anew");
+}
+
+#[test]
 fn services_of_a_stack_and_global_ones_have_their_names() {
     let yard = Yard::swarm("stack", &[]);
     let stack = "com.docker.stack.namespace=shop";
@@ -117,16 +139,19 @@ fn services_of_a_stack_and_global_ones_have_their_names() {
     let short = addrs("web.docker");
     assert_eq!(short.as_array().map(Vec::len), Some(1), "{short}");
     assert_eq!(short, addrs("web.shop.docker"));
-    // Without a task it has no name any more.
+    // Without a task it keeps its name, as long as it is there.
     yard.docker(&["service", "scale", "--detach", "shop_web=0"]);
+    wait_until("nobody is behind it", PATIENCE, || {
+        let backends = yard.service("web.shop")["backends"]
+            .as_array()
+            .map(Vec::len);
+        backends == Some(0)
+    })
+    .expect("gone");
+    assert_eq!(addrs("web.shop.docker"), short);
+    yard.docker(&["service", "rm", "shop_web"]);
     wait_until("its name is gone", PATIENCE, || {
         yard.stage.ask(&["resolve", "web.shop.docker"])["code"] == "NXDOMAIN"
     })
     .expect("gone");
-    let left = yard.service("web.shop");
-    let left = left["backends"]
-        .as_array()
-        .map(Vec::len)
-        .unwrap_or_default();
-    assert_eq!(left, 0, "what stays is shown without a backend");
 }

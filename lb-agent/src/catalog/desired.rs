@@ -16,7 +16,7 @@ pub struct Desired {
     /// Services with at least one backend, of whatever weight.
     pub services: BTreeMap<ServiceKey, Service>,
     /// Services that are declared and have no backend at any address of their VIP: clients are refused, and whoever
-    /// looks must see why. Neither the kernel nor DNS knows them.
+    /// looks must see why. The kernel does not know them.
     pub empty: BTreeMap<ServiceKey, Service>,
     /// What stands at ports of the node's own addresses: the service of [`Desired::services`], of the same family
     /// and protocol. Not the catalog's to fill.
@@ -91,6 +91,7 @@ pub struct CatalogBackend {
 
 /// The addresses of a name; each is there iff the name has a backend of that family, of whatever weight.
 ///
+/// Without a backend of either family, a name that its provider keeps has all that are leased to it, be it none.
 /// While the provider that first claimed the name waits for its first snapshot, they are those of the last
 /// run: the kernel still carries them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

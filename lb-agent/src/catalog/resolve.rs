@@ -1,9 +1,10 @@
 //! From what the providers said to what is to be: merged by VIP, bounded by policy, with addresses.
 
 mod aliases;
+mod kept;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, btree_map::Entry},
+    collections::{BTreeMap, BTreeSet},
     net::IpAddr,
     sync::Arc,
 };
@@ -343,6 +344,7 @@ impl<'a> Resolution<'a> {
             }
         }
         self.note_empty(&at, Some(name), &shaped);
+        self.keep_name(name, &at, &declarations);
         if self.allocator.contested().contains(name) {
             self.desired.contested.insert(name.clone());
         }
@@ -374,7 +376,10 @@ impl<'a> Resolution<'a> {
     fn shape<'d>(&mut self, vip: &str, declarations: &[Declaration<'d>]) -> Vec<Shaped<'d>> {
         let mut first = BTreeMap::<(Port, Protocol), (Declaration<'_>, &Arc<Properties>)>::new();
         let mut admitted = Vec::with_capacity(declarations.len());
-        for &declaration in declarations {
+        // Whoever has nobody behind it gives way.
+        let mut ranked = declarations.to_vec();
+        ranked.sort_by_key(|declaration| declaration.pool.backends.is_empty());
+        for declaration in ranked {
             let pool = declaration.pool;
             let Some(properties) = &pool.properties else {
                 admitted.push(declaration);
@@ -468,25 +473,5 @@ impl<'a> Resolution<'a> {
         self.keep_names_of_the_waiting();
         self.desired.problems = self.notices.into_iter().collect();
         self.desired
-    }
-
-    /// A provider that was not read yet may still have what it had: the kernel carries it, so DNS answers.
-    fn keep_names_of_the_waiting(&mut self) {
-        let waiting = &self.desired.waiting;
-        for (addr, name) in self.allocator.addresses() {
-            let lease = self.allocator.leases().get(name);
-            let claim = lease.and_then(|lease| lease.claim.as_ref());
-            let unread = claim.is_some_and(|claim| {
-                let provider = &*claim.owner.provider;
-                waiting.iter().any(|waiting| waiting.as_str() == provider)
-            });
-            if !unread || self.policy.forbidden.contains(&addr) {
-                continue;
-            }
-            match self.desired.names.entry(name.clone()) {
-                Entry::Vacant(entry) => entry.insert(Default::default()).set(addr),
-                Entry::Occupied(mut entry) => entry.get_mut().set(addr),
-            }
-        }
     }
 }

@@ -93,9 +93,13 @@ fn releasable(
         return Err(format!("{name} is in use, and waits for an address"));
     }
     if desired.names.contains_key(&name) {
-        return Err(format!(
-            "{name} may be in use: not every orchestrator and file was read yet; `lb-agent status` tells which"
-        ));
+        let why = match desired.waiting.is_empty() {
+            true => "is that of a service that is stopped; remove it there first",
+            false => {
+                "may be in use: not every orchestrator and file was read yet; `lb-agent status` tells which"
+            }
+        };
+        return Err(format!("{name} {why}"));
     }
     if allocator.leases().get(&name).is_none() && !agreement.holds(&name) {
         return Err(format!("no address is kept for {name}"));
@@ -113,7 +117,7 @@ mod tests {
     use super::*;
     use crate::{
         catalog::{CatalogBackend, NameAddresses, Service, ServiceKey},
-        provider::etcd,
+        provider::{ProviderId, etcd},
         vip::{Family, Leases, Pools, Shared},
     };
 
@@ -136,9 +140,10 @@ mod tests {
             properties: Arc::default(),
             backends: vec![CatalogBackend::plain("10.0.0.1:80")],
         };
-        let desired = Desired {
+        let mut desired = Desired {
             services: BTreeMap::from([(ServiceKey::tcp("11.0.0.1:80"), service)]),
             names: BTreeMap::from([(name("held.m"), NameAddresses::default())]),
+            waiting: BTreeSet::from([ProviderId::new("test", "a")]),
             ..Desired::default()
         };
         let alone = Agreement::new(None);
@@ -155,6 +160,9 @@ mod tests {
             let said = wish(refused).unwrap_err();
             assert!(said.contains(why), "{refused}: {said}");
         }
+        desired.waiting.clear();
+        let said = releasable("held.m", &desired, &allocator, &alone).unwrap_err();
+        assert!(said.contains("a service that is stopped"), "{said}");
     }
 
     #[test]

@@ -172,6 +172,12 @@ impl ProviderId {
         !self.is_file() && !self.0.starts_with("etcd:")
     }
 
+    /// Whether its names stay while nothing is behind them: DC/OS has a name go with the last task, Docker with the
+    /// last container, whatever state that is in.
+    pub(crate) fn keeps_names(&self) -> bool {
+        self.0.starts_with("docker:")
+    }
+
     /// As shown to people.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -90,17 +90,6 @@ fn one_address_is_one_backend_with_the_higher_weight() {
     assert_eq!(backends[1].draining, Some(Drain::unfit("unhealthy")));
 }
 
-fn shaped(pool: Pool, rate: u32) -> Pool {
-    let properties = Properties {
-        rate,
-        ..Properties::default()
-    };
-    Pool {
-        properties: Some(properties.into()),
-        ..pool
-    }
-}
-
 #[test]
 fn the_first_that_says_what_a_port_is_like_decides_and_another_word_is_a_conflict() {
     let one = |app, port, addr| pool(app, "/redis", port, &[backend(addr)]);

@@ -1,6 +1,7 @@
 //! What becomes of declarations: what they are made of here, and how the tests read the outcome.
 
 mod bounds;
+mod kept;
 mod merging;
 
 use std::{
@@ -57,6 +58,18 @@ fn pool(app: &str, host: &str, port: u16, backends: &[Backend]) -> Pool {
         app: app.into(),
         properties: None,
         backends: backends.to_vec(),
+    }
+}
+
+/// One with this limit.
+fn shaped(pool: Pool, rate: u32) -> Pool {
+    let properties = Properties {
+        rate,
+        ..Properties::default()
+    };
+    Pool {
+        properties: Some(properties.into()),
+        ..pool
     }
 }
 

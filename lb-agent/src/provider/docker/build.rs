@@ -240,9 +240,10 @@ impl Builder<'_> {
     /// The VIPs of its domains.
     fn domains(&mut self, member: &Member<'_>) -> Vec<Vip> {
         let domains = &member.wish.domains;
-        if domains.is_empty() || member.container.phase == Phase::Absent {
+        if domains.is_empty() {
             return Vec::new();
         }
+        let runs = member.container.phase != Phase::Absent;
         let ports = member.web_ports();
         let [target] = ports[..] else {
             let reason = format!(
@@ -250,23 +251,28 @@ impl Builder<'_> {
                  chooses",
                 ports.len()
             );
-            self.problem(member.container, reason);
+            if runs {
+                self.problem(member.container, reason);
+            }
             return Vec::new();
         };
         let mut vips = Vec::new();
         for domain in domains {
             let key = (domain.name.clone(), domain.port);
-            let first = self
-                .domains
-                .entry(key)
-                .or_insert_with(|| domain.path.clone());
+            let first = self.domains.get(&key).unwrap_or(&domain.path);
             if *first != domain.path {
                 let (name, port) = (&domain.name, domain.port);
                 let reason = format!(
                     "{name}:{port} of VIRTUAL_HOST is served for /{first} already: paths cannot be told apart; left out"
                 );
-                self.problem(member.container, reason);
+                if runs {
+                    self.problem(member.container, reason);
+                }
                 continue;
+            }
+            // What does not run keeps its names, and takes none from what does.
+            if runs {
+                self.domains.insert(key, domain.path.clone());
             }
             vips.push(Vip {
                 host: named(&domain.name),

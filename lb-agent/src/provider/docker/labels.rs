@@ -44,7 +44,7 @@ use crate::{
 const MOST_BYTES: usize = 4_096;
 
 /// Every label of ours.
-const NAMES: [&str; 22] = [
+pub(super) const NAMES: [&str; 22] = [
     "lb.vip",
     "lb.port",
     "lb.address",

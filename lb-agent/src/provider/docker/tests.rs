@@ -96,6 +96,7 @@ fn reasons(snapshot: &Snapshot) -> Vec<&str> {
 
 mod events;
 mod haproxy;
+mod labels;
 mod names;
 mod reach;
 mod swarm;

@@ -133,3 +133,39 @@ fn a_container_that_could_never_be_looked_at_makes_the_state_partial() {
     engine.keep_only(&["web".into()].into());
     assert!(!partial(&engine), "it is gone");
 }
+
+#[test]
+fn whatever_events_came_in_whatever_order_a_look_shows_what_is() {
+    let one = container("web", "172.17.0.2", &[("lb.vip", "web:80")]);
+    let mut again = one.clone();
+    again.started = "2026-02-01T00:00:00Z".to_owned();
+    let all = [
+        What::Started,
+        What::Killed(signal::TERM),
+        What::Killed(signal::KILL),
+        What::Ended,
+        What::Paused,
+        What::Health(Health::Unhealthy),
+        What::Changed,
+    ];
+    for first in all {
+        for second in all {
+            for third in all {
+                let row = [first, second, third];
+                let mut engine = engine([one.clone()]);
+                for what in row {
+                    saw(&mut engine, what);
+                }
+                engine.looked(&"web".into(), Some(again.clone()));
+                let shown = lines(&build(&engine, &config()));
+                assert_eq!(shown, ["web:80/tcp 172.17.0.2:80 x1"], "{row:?}");
+                // Events of one that is gone bring nothing back.
+                engine.looked(&"web".into(), None);
+                for what in row {
+                    saw(&mut engine, what);
+                }
+                assert_eq!(lines(&build(&engine, &config())), [""; 0], "{row:?}");
+            }
+        }
+    }
+}

@@ -208,3 +208,36 @@ fn what_happens_anyway_is_not_told_and_a_secret_is_not_kept() {
         "{told:?}"
     );
 }
+
+#[test]
+fn a_bad_variable_costs_its_container_alone() {
+    for (line, why) in [
+        ("SERVICE_PORTS=0", "\"0\" is not a port"),
+        ("SERVICE_PORTS=80,70000", "\"70000\" is not a port"),
+        ("TCP_PORTS=x/ssl", "\"x\" is not a port"),
+        ("EXCLUDE_PORTS=-1", "\"-1\" is not a port"),
+        ("BALANCE=random", "random"),
+        ("EXTRA_ROUTE_SETTINGS=weight 257", "\"257\" is not a weight"),
+        ("EXTRA_ROUTE_SETTINGS=maxconn", "maxconn without a value"),
+    ] {
+        let (name, _) = line.split_once('=').expect("a variable");
+        let bad = container("bad", "172.17.0.2", &[("lb.vip", "www:80")]);
+        let good = container("good", "172.17.0.3", &[("lb.vip", "www:80")]);
+        let all = snapshot([with_env(bad, &[line]), good]);
+        let expected = [
+            "good:80/tcp 172.17.0.3:80 x1",
+            "www:80/tcp 172.17.0.3:80 x1",
+        ];
+        assert_eq!(lines(&all), expected, "{line}");
+        let [problem] = &all.problems[..] else {
+            panic!("{line}: {:?}", all.problems);
+        };
+        assert_eq!(&*problem.subject, "bad");
+        let reason = &problem.reason;
+        let begins = format!("{name} of the environment: ");
+        assert!(
+            reason.starts_with(&begins) && reason.contains(why),
+            "{line}: {reason}"
+        );
+    }
+}

@@ -129,3 +129,28 @@ fn the_operator_chooses_the_name_space() {
     }
     assert_eq!((all.pools.len(), &*all.aliases[0].framework), (1, "east"));
 }
+
+#[test]
+fn a_container_that_is_stopped_keeps_its_domains_and_takes_none_from_others() {
+    let one = |name, host: &str, phase| {
+        let env = format!("VIRTUAL_HOST={host}");
+        let one = with_env(container(name, "172.17.0.2", &[]), &[&env]);
+        Container { phase, ..one }
+    };
+    let all = snapshot([
+        one("api", "shop.example/api", Phase::Absent),
+        one("web", "shop.example, *.shop.example", Phase::Running),
+    ]);
+    assert_eq!(
+        lines(&all),
+        [
+            "api:80/tcp",
+            "shop.example:80/tcp",
+            "any--name.shop.example:80/tcp 172.17.0.2:80 x1",
+            "shop.example:80/tcp 172.17.0.2:80 x1",
+            "web:80/tcp 172.17.0.2:80 x1",
+        ]
+    );
+    let told = reasons(&all).join(" ");
+    assert!(!told.contains("already"), "{told}");
+}
