@@ -14,6 +14,8 @@ mod build;
 mod fronts;
 mod model;
 mod reader;
+mod side;
+mod waits;
 mod watcher;
 
 #[cfg(test)]

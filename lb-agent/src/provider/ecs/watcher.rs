@@ -13,14 +13,9 @@ use super::{
     aws::Aws,
     build::build,
     reader::{Cadence, Reader},
+    waits::Waits,
 };
-use crate::provider::{
-    Asked, Snapshot, Update,
-    backoff::{Backoff, Steps},
-};
-
-/// The longest wait after a failure that is not about asking too much.
-const SOON: Duration = Duration::from_secs(10);
+use crate::provider::{Asked, Snapshot, Update, backoff::Steps};
 
 /// Times of the watcher.
 #[derive(Clone, Copy, Debug)]
@@ -31,7 +26,8 @@ pub struct Timings {
     pub services: Duration,
     /// Between two readings of the load balancers.
     pub balancers: Duration,
-    /// After a failure; its cap is the longest time between two readings, too.
+    /// While AWS asks for less; its cap is the longest time between two readings, too. After any other failure the
+    /// same steps, up to 10 s.
     pub backoff: Steps,
 }
 
@@ -93,7 +89,7 @@ pub(super) fn reader<A: Api>(api: A, config: &EcsConfig) -> Reader<A> {
 /// Says what came of a reading, and when the next one is.
 pub(super) struct Teller<'a> {
     config: &'a EcsConfig,
-    backoff: Backoff,
+    waits: Waits,
     /// The usual wait is this many times longer, because AWS asked for less.
     slow: u32,
     failing: bool,
@@ -122,7 +118,7 @@ impl Default for Timings {
 impl<'a> Teller<'a> {
     pub(super) fn new(config: &'a EcsConfig) -> Self {
         Self {
-            backoff: Backoff::new(config.timings.backoff),
+            waits: Waits::new(config.timings.backoff),
             config,
             slow: 1,
             failing: false,
@@ -138,7 +134,7 @@ impl<'a> Teller<'a> {
                 if std::mem::take(&mut self.failing) {
                     tracing::info!(%provider, "ECS can be read again");
                 }
-                self.backoff.reset();
+                self.waits.reset();
                 let wait = spread(self.usual());
                 self.slow = (self.slow / 2).max(1);
                 // An unchanged state is the same allocation, so that consumers can tell cheaply.
@@ -154,13 +150,11 @@ impl<'a> Teller<'a> {
                     let provider = self.config.id();
                     tracing::warn!(%provider, why = %failure, "ECS cannot be read; the last state stays");
                 }
-                let again = self.backoff.after_failure(rand::random());
-                let wait = if failure.kind == FailureKind::Throttled {
+                let mut wait = self.waits.after_failure(failure.kind, rand::random());
+                if failure.kind == FailureKind::Throttled {
                     self.slow = self.slow.saturating_mul(2).min(64);
-                    again.max(spread(self.usual()))
-                } else {
-                    again.min(SOON)
-                };
+                    wait = wait.max(spread(self.usual()));
+                }
                 (self.config.update(Err(failure.reason)), wait)
             }
         }

@@ -5,6 +5,7 @@ mod drains;
 mod fake;
 mod manners;
 mod names;
+mod outages;
 mod reading;
 mod shares;
 mod telling;
