@@ -11,7 +11,8 @@ It makes the cluster hello-world-cluster, a VPC, one container instance for each
 hello-world-elb (TCP 80), and the network load balancer web-nlb with target groups for its listeners 80, 8443 and
 53 (UDP), of which that of 8443 ends connections 3 s after a target is taken out; it writes their ids into
 DIR/groups.env. What clients change is recorded in DIR and done again at the next start, and tasks whose programs
-still run are taken over: from outside the API was away for a while. It listens when that is done.
+still run are taken over: from outside the API was away for a while. It listens when that is done. What happens to tasks
+is told to the queue lb-events as EventBridge would.
 
   POST /stand-in/fault?mode=MODE            ECS answers so from now on: throttle, error, half, hang; none: well again
   POST /stand-in/scale?service=NAME&count=N as UpdateService does, whatever ECS answers
@@ -38,6 +39,7 @@ CLUSTER = "hello-world-cluster"
 FIRST_HOST_PORT = 32768
 FIRST_ENI = 151
 TICK = 0.1
+QUEUE = "lb-events"
 
 os.environ.update(AWS_ACCESS_KEY_ID="testing", AWS_SECRET_ACCESS_KEY="testing", AWS_DEFAULT_REGION=REGION,
                   AWS_CONFIG_FILE="/dev/null", AWS_SHARED_CREDENTIALS_FILE="/dev/null",
@@ -48,6 +50,7 @@ from moto.ecs import models as ecs_models  # noqa: E402
 from moto.ecs.models import EC2ContainerServiceBackend, ecs_backends  # noqa: E402
 from moto.moto_api import state_manager  # noqa: E402
 from moto.server import DomainDispatcherApplication, create_backend_app  # noqa: E402
+from moto.sqs.models import sqs_backends  # noqa: E402
 from werkzeug.serving import WSGIRequestHandler, make_server  # noqa: E402
 
 
@@ -178,7 +181,15 @@ class Scheduler:
         self.programs.keep(task.id, kept)
         # Only what serves is told.
         container.last_status = task.status = "RUNNING"
+        self.tell(task)
         return task
+
+    def tell(self, task):
+        detail = dict(clusterArn=task.cluster_arn, taskArn=task.task_arn, group=task.group,
+                      lastStatus=task.last_status, desiredStatus=task.desired_status)
+        event = {"version": "0", "source": "aws.ecs", "detail-type": "ECS Task State Change", "account": ACCOUNT,
+                 "region": REGION, "resources": [task.task_arn], "detail": detail}
+        sqs_backends[ACCOUNT][REGION].send_message(QUEUE, json.dumps(event))
 
     def host_of(self, task):
         instance = task.container_instance_arn.split("/")[-1]
@@ -212,10 +223,14 @@ class Scheduler:
         for task in [t for tasks in self.backend.tasks.values() for t in tasks.values()]:
             if task.desired_status != "STOPPED" or task.status == "STOPPED":
                 continue
-            if self.stopping.setdefault(task.id, now + self.stop_delay) <= now:
+            if task.id not in self.stopping:
+                self.stopping[task.id] = now + self.stop_delay
+                self.tell(task)
+            if self.stopping[task.id] <= now:
                 del self.stopping[task.id]
                 self.backend.end_task(task.cluster_name, task.id, task.stopped_reason)
                 self.programs.stop(task.id)
+                self.tell(task)
 
     def reconcile(self, service):
         if service.network_configuration == {}:
@@ -256,6 +271,7 @@ class Scheduler:
             for task in tasks.values():
                 if of in (task.id, (task.group or "").removeprefix("service:")):
                     task.health_status = says
+                    self.tell(task)
 
     def scale(self, service, count):
         next(s for s in self.backend.services.values() if s.name == service).desired_count = count
@@ -285,7 +301,9 @@ def place(mapping, address, port):
 
 def prepare(endpoint, folder, hosts, prefix):
     """What is there before the first client comes."""
-    ecs, ec2, elb, nlb = (boto3.client(n, endpoint_url=endpoint) for n in ("ecs", "ec2", "elb", "elbv2"))
+    names = ("ecs", "ec2", "elb", "elbv2", "sqs")
+    ecs, ec2, elb, nlb, sqs = (boto3.client(name, endpoint_url=endpoint) for name in names)
+    sqs.create_queue(QueueName=QUEUE)
     ecs.create_cluster(clusterName=CLUSTER)
     vpc = ec2.create_vpc(CidrBlock="10.77.0.0/16")["Vpc"]["VpcId"]
     # moto cannot make an awsvpc network interface without DNS host names.

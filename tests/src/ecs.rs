@@ -23,6 +23,8 @@ use crate::{
 pub const CLUSTER: &str = "hello-world-cluster";
 /// Where it listens, on the stage's node.
 pub const ENDPOINT: &str = "http://127.0.0.1:5055";
+/// The queue to which it tells what happens to tasks.
+pub const QUEUE: &str = "http://127.0.0.1:5055/123456789012/lb-events";
 /// What an agent needs to ask it.
 pub const VARIABLES: [&str; 5] = [
     "AWS_ACCESS_KEY_ID=testing",

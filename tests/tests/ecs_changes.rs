@@ -4,12 +4,12 @@
 use std::{
     collections::BTreeMap,
     net::{SocketAddr, UdpSocket},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use lb_tests::{
     ecs::{
-        Behind, CLUSTER,
+        Behind, CLUSTER, QUEUE,
         yard::{
             ELB, PATIENCE, SERVICE, TUTORIAL, Yard, echoes, none_failed, one_to_each, open, shares,
             steady,
@@ -307,7 +307,7 @@ fn after_an_outage_the_state_is_right_within_35_s_however_long_it_was() {
         yard.cloud.fault(yard.node(), mode).expect("set");
         yard.failing(why);
         let mut asked = 0;
-        wait_until("the waits are long", 2 * PATIENCE, || {
+        wait_until("the waits are long", PATIENCE * 2, || {
             let calls = yard.cloud.calls(yard.node()).expect("counted");
             asked += calls.get("ListTasks").copied().unwrap_or(0);
             asked >= questions
@@ -320,4 +320,52 @@ fn after_an_outage_the_state_is_right_within_35_s_however_long_it_was() {
         let same = || yard.found(ELB, 80) == yard.truth(SERVICE, 80);
         wait_until(mode, Duration::from_secs(35), same).expect("it is right again");
     }
+}
+
+#[test]
+fn an_event_is_followed_at_once_however_rare_the_polls_are() {
+    // A second, and the time that it takes on a machine with other work.
+    const AT_ONCE: Duration = Duration::from_millis(2_000);
+    let yard = Yard::up(10, &["--ecs-poll", "60", "--ecs-events", QUEUE]);
+    yard.deploy(TUTORIAL, &["create", SERVICE]);
+    yard.scheduled(SERVICE, 80, 1);
+    let same = || yard.found(ELB, 80) == yard.truth(SERVICE, 80);
+    // Agent and stand-in start together, and one waits for the other.
+    wait_until("the agent has read", PATIENCE, same).expect("it is followed");
+    let answers = steady(yard.client(), yard.vip(ELB, 80), || {
+        for tasks in [2, 3, 1] {
+            let scaled = yard.cloud.scale(yard.node(), SERVICE, tasks);
+            scaled.expect("scaled");
+            yard.scheduled(SERVICE, 80, tasks);
+            wait_until("an event is heard", AT_ONCE, same).expect("at once");
+        }
+        wait_until("those that drain have ended", PATIENCE, || {
+            yard.truth(SERVICE, 80).drain.is_empty()
+        })
+        .expect("they end");
+        wait_until("an event is heard", AT_ONCE, same).expect("at once");
+    });
+    none_failed(&answers);
+    // A storm of events is five readings, and one more each five seconds.
+    let begun = Instant::now();
+    yard.cloud.calls(yard.node()).expect("counted");
+    for _ in 0..100 {
+        let said = yard.cloud.health(yard.node(), SERVICE, "HEALTHY");
+        said.expect("it is said");
+    }
+    let mut lists = 0;
+    wait_until("all are taken out of the queue", PATIENCE, || {
+        let calls = yard.cloud.calls(yard.node()).expect("counted");
+        lists += calls.get("ListTasks").copied().unwrap_or(0);
+        let arguments = json!({"QueueUrl": QUEUE, "AttributeNames": ["All"]});
+        let left = yard
+            .cloud
+            .call(yard.node(), "sqs", "get_queue_attributes", &arguments);
+        let left = left.expect("the queue")["Attributes"].clone();
+        left["ApproximateNumberOfMessages"] == "0"
+            && left["ApproximateNumberOfMessagesNotVisible"] == "0"
+    })
+    .expect("they are");
+    let most = 5 + begun.elapsed().as_secs() / 5 + 2;
+    assert!((1..=most).contains(&lists), "{lists} of {most} readings");
 }

@@ -12,10 +12,12 @@ use super::{
     api::{Api, Failure, FailureKind},
     aws::Aws,
     build::build,
+    events::{Allowance, Ear},
+    model::Known,
     reader::{Cadence, Reader},
     waits::Waits,
 };
-use crate::provider::{Asked, Snapshot, Update, backoff::Steps};
+use crate::provider::{Asked, Problem, Snapshot, Update, backoff::Steps};
 
 /// Times of the watcher.
 #[derive(Clone, Copy, Debug)]
@@ -32,20 +34,28 @@ pub struct Timings {
 }
 
 /// Watches one cluster until nobody listens any more.
-pub(super) async fn watch(config: &EcsConfig, tx: &mpsc::Sender<Update>, mut asked: Asked) {
+pub(super) async fn watch(
+    config: &EcsConfig,
+    tx: &mpsc::Sender<Update>,
+    mut asked: Asked,
+    mut ear: Ear,
+) {
     let mut reader: Option<Reader<Aws>> = None;
     let mut teller = Teller::new(config);
+    let mut allowance = Allowance::new(Instant::now());
     loop {
         let outcome = tokio::select! {
             () = tx.closed() => return,
             outcome = reading(&mut reader, config) => outcome,
         };
         let known = reader.as_ref().map(Reader::known);
-        let snapshot = outcome.map(|()| build(known.unwrap_or(&Default::default()), config));
+        let snapshot = outcome.map(|()| state(known.unwrap_or(&Known::default()), config, &ear));
         let (update, wait) = teller.take(snapshot);
         if tx.send(update).await.is_err() {
             return;
         }
+        let is_well = !teller.failing && teller.slow == 1;
+        let hears = is_well && allowance.is_left(Instant::now());
         tokio::select! {
             () = tx.closed() => return,
             // Whoever asks cannot know that AWS wants to be asked less.
@@ -54,9 +64,25 @@ pub(super) async fn watch(config: &EcsConfig, tx: &mpsc::Sender<Update>, mut ask
                     reader.doubt();
                 }
             }
+            () = ear.heard(), if hears => allowance.take(),
             () = sleep(wait) => {}
         }
     }
+}
+
+/// What is told of a cluster.
+fn state(known: &Known, config: &EcsConfig, ear: &Ear) -> Snapshot {
+    let mut snapshot = build(known, config);
+    if let Some(why) = ear.trouble() {
+        snapshot.problems.push(Problem {
+            subject: config.name().into(),
+            reason: format!(
+                "events are not heard, so that a change counts from the next poll on: {why}"
+            ),
+        });
+        snapshot.problems.sort();
+    }
+    snapshot
 }
 
 async fn reading(reader: &mut Option<Reader<Aws>>, config: &EcsConfig) -> Result<(), Failure> {

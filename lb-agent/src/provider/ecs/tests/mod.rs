@@ -3,6 +3,7 @@
 mod addresses;
 mod drains;
 mod fake;
+mod hearing;
 mod manners;
 mod names;
 mod outages;
