@@ -189,8 +189,23 @@ impl Allowance {
         }
     }
 
-    /// Whether one is left.
-    pub(super) fn is_left(&mut self, now: Instant) -> bool {
+    /// When the next one may be.
+    pub(super) fn next(&mut self, now: Instant) -> Instant {
+        self.refill(now);
+        if self.left > 0 {
+            now
+        } else {
+            self.since + REFILL
+        }
+    }
+
+    /// One is used.
+    pub(super) fn take(&mut self, now: Instant) {
+        self.refill(now);
+        self.left = self.left.saturating_sub(1);
+    }
+
+    fn refill(&mut self, now: Instant) {
         while self.left < BURST && now.saturating_duration_since(self.since) >= REFILL {
             self.left += 1;
             self.since += REFILL;
@@ -198,11 +213,5 @@ impl Allowance {
         if self.left == BURST {
             self.since = now;
         }
-        self.left > 0
-    }
-
-    /// One is used.
-    pub(super) fn take(&mut self) {
-        self.left = self.left.saturating_sub(1);
     }
 }

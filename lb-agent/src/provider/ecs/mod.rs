@@ -3,8 +3,8 @@
 //!
 //! ECS cannot be watched, only asked, at once where a queue tells of a change (`events`). Every few seconds the tasks
 //! are listed and described (`reader`), less often what changes less often: services, hosts, load balancers. An answer
-//! that is incomplete counts as none, so that the last good state stays. What AWS says is translated at the edge (`aws`)
-//! to a small model (`model`); everything from there to pools is pure (`build`).
+//! that is incomplete counts as none, so that the last good state stays. What AWS says is translated at the edge
+//! (`aws`) to a small model (`model`); everything from there to pools is pure (`build`).
 
 mod api;
 mod asking;

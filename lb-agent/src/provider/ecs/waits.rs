@@ -1,8 +1,8 @@
 //! How long to wait after a failure, by what kind of failure it was. Pure.
 //!
-//! Two rules, each with its own reason. Where AWS says that it is asked too much, the waits grow to a minute: its limits
-//! are the account's, and others live by them, too. Any other failure is over when AWS can be reached again, and nobody
-//! is harmed by one request in ten seconds: so the state is right soon after an outage, however long that was.
+//! Two rules, each with its own reason. Where AWS says that it is asked too much, the waits grow to a minute: its
+//! limits are the account's, and others live by them, too. Any other failure is over when AWS can be reached again, and
+//! nobody is harmed by one request in ten seconds: so the state is right soon after an outage, however long that was.
 
 use std::time::Duration;
 

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::{
     sync::mpsc,
-    time::{Instant, sleep},
+    time::{Instant, sleep, sleep_until},
 };
 
 use super::{
@@ -55,7 +55,11 @@ pub(super) async fn watch(
             return;
         }
         let is_well = !teller.failing && teller.slow == 1;
-        let hears = is_well && allowance.is_left(Instant::now());
+        let next = allowance.next(Instant::now());
+        let heard = async {
+            sleep_until(next).await;
+            ear.heard().await;
+        };
         tokio::select! {
             () = tx.closed() => return,
             // Whoever asks cannot know that AWS wants to be asked less.
@@ -64,7 +68,7 @@ pub(super) async fn watch(
                     reader.doubt();
                 }
             }
-            () = ear.heard(), if hears => allowance.take(),
+            () = heard, if is_well => allowance.take(Instant::now()),
             () = sleep(wait) => {}
         }
     }

@@ -132,24 +132,33 @@ async fn a_queue_that_cannot_be_read_is_told_and_asked_again() {
 fn whatever_their_rate_events_bring_a_bounded_number_of_readings() {
     let start = Instant::now();
     let mut allowance = Allowance::new(start);
-    let mut readings = 0;
-    for tenth in 0..600 {
-        if allowance.is_left(start + Duration::from_millis(100) * tenth) {
-            allowance.take();
-            readings += 1;
-        }
-    }
-    assert_eq!(readings, 5 + 11, "in a minute");
-    // After a silence there are no more than at first.
-    let later = start + Duration::from_secs(3_600);
-    let burst = (0..100)
-        .filter(|_| {
-            let is_left = allowance.is_left(later);
-            if is_left {
-                allowance.take();
+    let mut readings = |from: Duration, seconds: u32| {
+        let moments =
+            (0..10 * seconds).map(|tenth| start + from + Duration::from_millis(100) * tenth);
+        let taken = moments.filter(|now| {
+            let may = allowance.next(*now) <= *now;
+            if may {
+                allowance.take(*now);
             }
-            is_left
-        })
-        .count();
-    assert_eq!(burst, 5);
+            may
+        });
+        taken.count()
+    };
+    assert_eq!(readings(Duration::ZERO, 60), 5 + 11);
+    let later = Duration::from_secs(3_600);
+    assert_eq!(readings(later, 1), 5, "no more after a silence");
+    assert_eq!(readings(later + Duration::from_secs(2), 2), 0);
+}
+
+#[test]
+fn an_event_that_is_one_too_many_counts_as_soon_as_it_may() {
+    let start = Instant::now();
+    let mut allowance = Allowance::new(start);
+    for _ in 0..5 {
+        assert_eq!(allowance.next(start), start);
+        allowance.take(start);
+    }
+    let next = start + Duration::from_secs(5);
+    assert_eq!(allowance.next(start + Duration::from_secs(1)), next);
+    assert_eq!(allowance.next(next), next);
 }
