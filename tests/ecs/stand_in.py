@@ -8,13 +8,17 @@ task is a program (container.py) in the network namespace of its host, which out
 Use: stand_in.py PORT --dir DIR --host ADDRESS=NETNS ... --fargate NETNS [--stop-delay SECONDS] [--prefix 10.77.0]
 
 It makes the cluster hello-world-cluster, a VPC, one container instance for each host, the classic load balancer
-hello-world-elb (TCP 80), and the network load balancer web-nlb with target groups for its listeners 80 and 8443, of which the
-latter ends connections 3 s after a target is taken out; it writes their ids into DIR/fargate.env. What clients change is recorded in DIR and done again at the next start, and tasks whose
-programs still run are taken over: from outside the API was away for a while. It listens when that is done.
+hello-world-elb (TCP 80), and the network load balancer web-nlb with target groups for its listeners 80, 8443 and
+53 (UDP), of which that of 8443 ends connections 3 s after a target is taken out; it writes their ids into
+DIR/groups.env. What clients change is recorded in DIR and done again at the next start, and tasks whose programs
+still run are taken over: from outside the API was away for a while. It listens when that is done. What happens to tasks
+is told to the queue lb-events as EventBridge would.
 
-  POST /stand-in/fault?mode=MODE  ECS answers so from now on: throttle, error, half, hang; none: well again
-  GET  /stand-in/calls            requests by operation since the last call
-  GET  /stand-in/backends         what each service has behind it, by the scheduler's own books
+  POST /stand-in/fault?mode=MODE            ECS answers so from now on: throttle, error, half, hang; none: well again
+  POST /stand-in/scale?service=NAME&count=N as UpdateService does, whatever ECS answers
+  POST /stand-in/health?of=NAME&says=STATE  what health checks say, of a task or of all tasks of a service
+  GET  /stand-in/calls                      requests by operation since the last call
+  GET  /stand-in/backends                   what each service has behind it, by the scheduler's own books
 """
 import argparse
 import json
@@ -35,6 +39,7 @@ CLUSTER = "hello-world-cluster"
 FIRST_HOST_PORT = 32768
 FIRST_ENI = 151
 TICK = 0.1
+QUEUE = "lb-events"
 
 os.environ.update(AWS_ACCESS_KEY_ID="testing", AWS_SECRET_ACCESS_KEY="testing", AWS_DEFAULT_REGION=REGION,
                   AWS_CONFIG_FILE="/dev/null", AWS_SHARED_CREDENTIALS_FILE="/dev/null",
@@ -45,6 +50,7 @@ from moto.ecs import models as ecs_models  # noqa: E402
 from moto.ecs.models import EC2ContainerServiceBackend, ecs_backends  # noqa: E402
 from moto.moto_api import state_manager  # noqa: E402
 from moto.server import DomainDispatcherApplication, create_backend_app  # noqa: E402
+from moto.sqs.models import sqs_backends  # noqa: E402
 from werkzeug.serving import WSGIRequestHandler, make_server  # noqa: E402
 
 
@@ -61,6 +67,17 @@ def mend_moto(prefix, first_eni):
         return tasks
 
     EC2ContainerServiceBackend.list_tasks = list_tasks
+    ended = EC2ContainerServiceBackend.stop_task
+
+    def stop_task(self, cluster_str, task_str, reason):
+        # Its containers are told, and it runs until they have ended; moto has it gone at once.
+        cluster = self._get_cluster(cluster_str)
+        task = next(t for t in self.tasks[cluster.name].values() if t.id == task_str.split("/")[-1])
+        task.desired_status, task.stopped_reason = "STOPPED", reason
+        return task
+
+    EC2ContainerServiceBackend.stop_task = stop_task
+    EC2ContainerServiceBackend.end_task = ended
     # moto moves a task on by one state at each DescribeTasks.
     state_manager.set_transition("ecs::task", {"progression": "manual", "times": 10**9})
     last = [first_eni - 1]
@@ -119,7 +136,7 @@ class Scheduler:
         self.hosts, self.fargate, self.stop_delay = hosts, fargate, stop_delay
         taken = [port for kept in programs.running.values() for port in kept["ports"]]
         self.next_port = max([FIRST_HOST_PORT - 1, *taken]) + 1
-        self.stopping = []  # (due, cluster, task id)
+        self.stopping = {}  # by task id: when it ends
 
     def start(self, service, definition):
         fargate = service.launch_type == "FARGATE"
@@ -134,31 +151,45 @@ class Scheduler:
             group=f"service:{service.name}")
         container = task.containers[0]
         mappings = definition.container_definitions[0].get("portMappings", [])
+        task.checked = "healthCheck" in definition.container_definitions[0]
+        task.health_status = "UNKNOWN"
         task.created_at = datetime.now(timezone.utc)
         kept = None
         if definition.network_mode in (None, "bridge", "host"):
             kept = self.programs.taken_over(definition.arn)
             if kept is None:
                 address = self.host_of(task)
-                kept = dict(definition=definition.arn, host=address, ports=[self.port(m) for m in mappings])
-                places = [f"0.0.0.0:{port}" for port in kept["ports"]]
+                in_host = definition.network_mode == "host"
+                ports = [m["containerPort"] if in_host else self.port(m) for m in mappings]
+                kept = dict(definition=definition.arn, host=address, ports=ports)
+                places = [place(m, "0.0.0.0", port) for m, port in zip(mappings, ports)]
                 kept["pid"] = self.programs.start(task.id, self.hosts[address], places)
+            # In the host's own network nothing is bound to anything.
+            bound = [] if definition.network_mode == "host" else zip(mappings, kept["ports"])
             container.network_bindings = [
                 dict(bindIP="0.0.0.0", containerPort=m["containerPort"], hostPort=port,
-                     protocol=m.get("protocol", "tcp")) for m, port in zip(mappings, kept["ports"])]
+                     protocol=m.get("protocol", "tcp")) for m, port in bound]
             self.place(task, kept["host"])
         else:
             eni = task.attachments[0]
             address = next(d["value"] for d in eni["details"] if d["name"] == "privateIPv4Address")
             container.network_interfaces = [dict(attachmentId=eni["id"], privateIpv4Address=address)]
             subprocess.run(["ip", "-n", self.fargate, "addr", "add", f"{address}/24", "dev", "eth0"], check=True)
-            places = [f"{address}:{m['containerPort']}" for m in mappings]
+            places = [place(m, address, m["containerPort"]) for m in mappings]
             kept = dict(definition=definition.arn, host=address, ports=[],
                         pid=self.programs.start(task.id, self.fargate, places))
         self.programs.keep(task.id, kept)
         # Only what serves is told.
         container.last_status = task.status = "RUNNING"
+        self.tell(task)
         return task
+
+    def tell(self, task):
+        detail = dict(clusterArn=task.cluster_arn, taskArn=task.task_arn, group=task.group,
+                      lastStatus=task.last_status, desiredStatus=task.desired_status)
+        event = {"version": "0", "source": "aws.ecs", "detail-type": "ECS Task State Change", "account": ACCOUNT,
+                 "region": REGION, "resources": [task.task_arn], "detail": detail}
+        sqs_backends[ACCOUNT][REGION].send_message(QUEUE, json.dumps(event))
 
     def host_of(self, task):
         instance = task.container_instance_arn.split("/")[-1]
@@ -183,21 +214,32 @@ class Scheduler:
             host_port, self.next_port = self.next_port, self.next_port + 1
         return host_port
 
-    def stop(self, service, task):
+    def stop(self, task):
         task.desired_status, task.status = "STOPPED", "DEACTIVATING"
-        self.stopping.append((time.monotonic() + self.stop_delay, service.cluster_name, task.id))
+        task.stopped_reason = "Scaling activity initiated by deployment"
 
     def finish_stops(self):
         now = time.monotonic()
-        for _, cluster, task_id in [s for s in self.stopping if s[0] <= now]:
-            self.backend.stop_task(cluster, task_id, "Scaling activity initiated by deployment")
-            self.programs.stop(task_id)
-        self.stopping = [s for s in self.stopping if s[0] > now]
+        for task in [t for tasks in self.backend.tasks.values() for t in tasks.values()]:
+            if task.desired_status != "STOPPED" or task.status == "STOPPED":
+                continue
+            if task.id not in self.stopping:
+                self.stopping[task.id] = now + self.stop_delay
+                self.tell(task)
+            if self.stopping[task.id] <= now:
+                del self.stopping[task.id]
+                self.backend.end_task(task.cluster_name, task.id, task.stopped_reason)
+                self.programs.stop(task.id)
+                self.tell(task)
 
     def reconcile(self, service):
         if service.network_configuration == {}:
             service.network_configuration = None  # absent, not empty, in the answer
-        want = service.desired_count if service.status == "ACTIVE" else 0
+        want = service.desired_count
+        if service.scheduling_strategy == "DAEMON":
+            want = len(self.backend.container_instances[service.cluster_name])
+        if service.status != "ACTIVE":
+            want = 0
         definition = self.backend.describe_task_definition(service.task_definition.split("/")[-1])
         deployment = service.deployments[0]
         deployment["taskDefinition"] = definition.arn
@@ -208,7 +250,7 @@ class Scheduler:
         for _ in range(want - len(current)):
             current.append(self.start(service, definition))
         for task in old + current[want:]:
-            self.stop(service, task)
+            self.stop(task)
         running = min(want, len(current))
         service.running_count, service.pending_count = running, want - running
         deployment.update(desiredCount=want, runningCount=running, pendingCount=want - running,
@@ -219,6 +261,20 @@ class Scheduler:
         for service in list(self.backend.services.values()):
             if service.deployments and service.task_definition:
                 self.reconcile(service)
+
+    def serves(self, task):
+        well = task.health_status == "HEALTHY" or (task.health_status == "UNKNOWN" and not task.checked)
+        return task.desired_status == "RUNNING" and well
+
+    def health(self, of, says):
+        for tasks in self.backend.tasks.values():
+            for task in tasks.values():
+                if of in (task.id, (task.group or "").removeprefix("service:")):
+                    task.health_status = says
+                    self.tell(task)
+
+    def scale(self, service, count):
+        next(s for s in self.backend.services.values() if s.name == service).desired_count = count
 
     def backends(self):
         """Ready and draining addresses, by service and container port; independent of what the APIs answer."""
@@ -233,14 +289,21 @@ class Scheduler:
                         continue
                     bindings = getattr(task.containers[0], "network_bindings", None) or []
                     bound = [b["hostPort"] for b in bindings if b["containerPort"] == port]
-                    side = row["ready" if task.desired_status == "RUNNING" else "drain"]
+                    side = row["ready" if self.serves(task) else "drain"]
                     side += [f"{kept['host']}:{p}" for p in (bound if bindings else [port])]
         return {name: {side: sorted(all_) for side, all_ in row.items()} for name, row in found.items()}
 
 
+def place(mapping, address, port):
+    """Where container.py listens."""
+    return ("udp:" if mapping.get("protocol") == "udp" else "") + f"{address}:{port}"
+
+
 def prepare(endpoint, folder, hosts, prefix):
     """What is there before the first client comes."""
-    ecs, ec2, elb, nlb = (boto3.client(n, endpoint_url=endpoint) for n in ("ecs", "ec2", "elb", "elbv2"))
+    names = ("ecs", "ec2", "elb", "elbv2", "sqs")
+    ecs, ec2, elb, nlb, sqs = (boto3.client(name, endpoint_url=endpoint) for name in names)
+    sqs.create_queue(QueueName=QUEUE)
     ecs.create_cluster(clusterName=CLUSTER)
     vpc = ec2.create_vpc(CidrBlock="10.77.0.0/16")["Vpc"]["VpcId"]
     # moto cannot make an awsvpc network interface without DNS host names.
@@ -263,22 +326,28 @@ def prepare(endpoint, folder, hosts, prefix):
     balancer = nlb.create_load_balancer(Name="web-nlb", Subnets=[subnet], Type="network", Scheme="internal")
     balancer = balancer["LoadBalancers"][0]["LoadBalancerArn"]
     lines = [f"ECS_SUBNET={subnet}", f"ECS_SECURITY_GROUP={group}"]
-    for name, listener, port, ends in (("web", 80, 80, "false"), ("admin", 8443, 9000, "true")):
-        arn = nlb.create_target_group(Name=f"{name}-tg", Protocol="TCP", Port=port, VpcId=vpc, TargetType="ip",
-                                      HealthCheckProtocol="TCP")["TargetGroups"][0]["TargetGroupArn"]
+    # What speaks UDP is checked at a port of its own.
+    for name, protocol, listener, port, kind, check, ends in (
+            ("web", "TCP", 80, 80, "ip", "traffic-port", "false"),
+            ("admin", "TCP", 8443, 9000, "ip", "traffic-port", "true"),
+            ("dns", "UDP", 53, 5353, "instance", "8054", "false")):
+        arn = nlb.create_target_group(
+            Name=f"{name}-tg", Protocol=protocol, Port=port, VpcId=vpc, TargetType=kind, HealthCheckProtocol="TCP",
+            HealthCheckPort=check)["TargetGroups"][0]["TargetGroupArn"]
         nlb.modify_target_group_attributes(TargetGroupArn=arn, Attributes=[
             dict(Key="deregistration_delay.timeout_seconds", Value="3"),
             dict(Key="deregistration_delay.connection_termination.enabled", Value=ends)])
-        nlb.create_listener(LoadBalancerArn=balancer, Protocol="TCP", Port=listener,
+        nlb.create_listener(LoadBalancerArn=balancer, Protocol=protocol, Port=listener,
                             DefaultActions=[dict(Type="forward", TargetGroupArn=arn)])
         lines.append(f"ECS_{name.upper()}_GROUP={arn}")
-    (folder / "fargate.env").write_text("\n".join(lines) + "\n")
+    (folder / "groups.env").write_text("\n".join(lines) + "\n")
 
 
 class Front:
     """What clients talk to: records, counts, and fails when told to."""
 
-    RECORDED = ("RegisterTaskDefinition", "CreateService", "UpdateService", "DeleteService")
+    RECORDED = ("RegisterTaskDefinition", "CreateService", "UpdateService", "DeleteService", "TagResource",
+                "UntagResource")
 
     def __init__(self, app, scheduler, record):
         self.app, self.scheduler, self.record = app, scheduler, record
@@ -324,6 +393,10 @@ class Front:
         answer = {}
         if path == "/stand-in/fault":
             self.fault = words["mode"]
+        elif path == "/stand-in/scale":
+            self.scheduler.scale(words["service"], int(words["count"]))
+        elif path == "/stand-in/health":
+            self.scheduler.health(words["of"], words["says"])
         elif path == "/stand-in/calls":
             with self.lock:
                 answer, self.calls = dict(self.calls), Counter()

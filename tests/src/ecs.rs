@@ -1,5 +1,7 @@
 //! An AWS in a lab host: moto with a scheduler (`tests/ecs/stand_in.py`), and deployfish as its client.
 
+pub mod yard;
+
 use std::{
     collections::BTreeMap,
     env,
@@ -21,6 +23,8 @@ use crate::{
 pub const CLUSTER: &str = "hello-world-cluster";
 /// Where it listens, on the stage's node.
 pub const ENDPOINT: &str = "http://127.0.0.1:5055";
+/// The queue to which it tells what happens to tasks.
+pub const QUEUE: &str = "http://127.0.0.1:5055/123456789012/lb-events";
 /// What an agent needs to ask it.
 pub const VARIABLES: [&str; 5] = [
     "AWS_ACCESS_KEY_ID=testing",
@@ -48,7 +52,7 @@ pub struct Cloud {
 pub struct Behind {
     /// Those that take new flows.
     pub ready: Vec<String>,
-    /// Those that drain.
+    /// Those that take none: they drain, or their health checks do not say that they are well.
     pub drain: Vec<String>,
 }
 
@@ -128,11 +132,56 @@ impl Cloud {
     ///
     /// It fails.
     pub fn deploy(&self, node: &Host, file: &str, words: &[&str]) -> Result<String> {
+        self.deploy_telling(node, file, words, "")
+    }
+
+    /// As [`Cloud::deploy`]; what it asks is answered so.
+    ///
+    /// # Errors
+    ///
+    /// It fails.
+    pub fn deploy_telling(
+        &self,
+        node: &Host,
+        file: &str,
+        words: &[&str],
+        answer: &str,
+    ) -> Result<String> {
         let program = self.venv.join("bin/deploy").display().to_string();
         let file = folder().join(file).display().to_string();
+        let told = ["sh", "-c", "echo \"$0\" | \"$@\"", answer];
+        let argv = [&told[..], &[&program, "-f", &file], words].concat();
+        self.run(node, &argv)
+    }
+
+    /// Calls an operation as boto3 names it, with arguments as boto3 takes them, such as `ecs` and
+    /// `describe_services`; what it answers.
+    ///
+    /// # Errors
+    ///
+    /// It fails.
+    pub fn call(
+        &self,
+        node: &Host,
+        service: &str,
+        operation: &str,
+        arguments: &Value,
+    ) -> Result<Value> {
+        const CALL: &str = "import boto3, json, sys\n\
+            api, operation, arguments = sys.argv[1:]\n\
+            answer = getattr(boto3.client(api), operation)(**json.loads(arguments))\n\
+            print(json.dumps(answer, default=str))";
+        let python = self.venv.join("bin/python").display().to_string();
+        let arguments = arguments.to_string();
+        let argv = [python.as_str(), "-c", CALL, service, operation, &arguments];
+        Ok(serde_json::from_str(&self.run(node, &argv)?)?)
+    }
+
+    /// Runs a client of AWS; what it prints.
+    fn run(&self, node: &Host, client: &[&str]) -> Result<String> {
         let endpoint = format!("AWS_ENDPOINT_URL={ENDPOINT}");
         let home = format!("HOME={}", self.dir.display());
-        // Its environment file is looked for where it runs.
+        // deployfish's environment file is looked for where it runs.
         let place = self.dir.display().to_string();
         let own = [
             "env",
@@ -143,11 +192,10 @@ impl Cloud {
             "AWS_DEFAULT_REGION=us-east-1",
             "NO_COLOR=1",
         ];
-        let argv = [&own, &VARIABLES[..], &[&program, "-f", &file], words].concat();
-        let done = node.run(&argv)?;
+        let done = node.run(&[&own, &VARIABLES[..], client].concat())?;
         if !done.status.success() {
             bail!(
-                "deploy {words:?}: {}\n{}\n{}",
+                "{client:?}: {}\n{}\n{}",
                 done.status,
                 done.stdout,
                 done.stderr
@@ -162,8 +210,26 @@ impl Cloud {
     ///
     /// The stand-in does not answer.
     pub fn fault(&self, node: &Host, mode: &str) -> Result<()> {
-        self.ask(node, "POST", &format!("/stand-in/fault?mode={mode}"))
-            .map(drop)
+        self.order(node, &format!("fault?mode={mode}"))
+    }
+
+    /// Has a service so many tasks, whatever ECS answers to others.
+    ///
+    /// # Errors
+    ///
+    /// The stand-in does not answer.
+    pub fn scale(&self, node: &Host, service: &str, count: usize) -> Result<()> {
+        self.order(node, &format!("scale?service={service}&count={count}"))
+    }
+
+    /// Has the health checks of a task say so from now on, or those of all tasks of a service by its name: `HEALTHY`,
+    /// `UNHEALTHY`.
+    ///
+    /// # Errors
+    ///
+    /// The stand-in does not answer.
+    pub fn health(&self, node: &Host, of: &str, says: &str) -> Result<()> {
+        self.order(node, &format!("health?of={of}&says={says}"))
     }
 
     /// Requests by operation, since the last call.
@@ -193,6 +259,11 @@ impl Cloud {
             ready: list("ready"),
             drain: list("drain"),
         })
+    }
+
+    fn order(&self, node: &Host, what: &str) -> Result<()> {
+        self.ask(node, "POST", &format!("/stand-in/{what}"))
+            .map(drop)
     }
 
     fn ask(&self, node: &Host, method: &str, path: &str) -> Result<Value> {

@@ -1,246 +1,22 @@
 //! deployfish's services on an AWS stand-in: followed within one poll, without a lost connection.
 #![allow(clippy::expect_used, reason = "a test says what it expects")]
 
-use std::{
-    collections::BTreeMap,
-    io::{BufRead as _, BufReader, Read as _, Write as _},
-    net::{SocketAddr, TcpStream},
-    sync::{
-        Mutex,
-        atomic::{AtomicBool, Ordering},
-    },
-    thread,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use lb_tests::{
-    ecs::{Behind, CLUSTER, Cloud, ENDPOINT, VARIABLES},
-    lab::{Host, wait_for, wait_until},
-    stage::{CONNECT, Stage},
+    ecs::{
+        Behind, CLUSTER,
+        yard::{
+            ELB, PATIENCE, SERVICE, TUTORIAL, Yard, echoes, none_failed, one_to_each, open, shares,
+            steady,
+        },
+    },
+    lab::{wait_for, wait_until},
 };
-use serde_json::Value;
-
-/// How long deployfish, the scheduler or the agent may take for anything.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// A poll of the agent (5 s), and the time that it takes on a machine with other work.
-const ONE_POLL: Duration = Duration::from_millis(6_500);
-/// VIPs are leased of what the stage's clients have a route to.
-const POOL: [&str; 2] = ["--vip-pool-v4", "10.99.1.1-10.99.255.254"];
-const NONE: &str = "services: []\n";
-
-const TUTORIAL: &str = "hello-world.yml";
-const SERVICE: &str = "hello-world-test";
-const ELB: &str = "hello-world-elb";
-
-/// A node whose agent reads the stand-in's cluster.
-struct Yard {
-    cloud: Cloud,
-    stage: Stage,
-}
-
-impl Yard {
-    fn up(stop_delay: u32) -> Self {
-        let own = [
-            "--ecs",
-            CLUSTER,
-            "--ecs-region",
-            "us-east-1",
-            "--ecs-endpoint",
-            ENDPOINT,
-        ];
-        // The agent comes first, and waits.
-        let stage = Stage::up_with(&VARIABLES, NONE, &[&own[..], &POOL].concat());
-        let cloud = Cloud::start(&stage, stop_delay).expect("a stand-in");
-        Self { cloud, stage }
-    }
-
-    fn node(&self) -> &Host {
-        &self.stage.node
-    }
-
-    fn client(&self) -> &Host {
-        &self.stage.clients[0]
-    }
-
-    fn deploy(&self, file: &str, words: &[&str]) {
-        let said = self.cloud.deploy(self.node(), file, words);
-        said.expect("deployfish does it");
-    }
-
-    /// What the stand-in has behind a port of a service.
-    fn truth(&self, service: &str, port: u16) -> Behind {
-        self.cloud
-            .behind(self.node(), service, port)
-            .expect("it says")
-    }
-
-    /// Waits until the stand-in has so many tasks that serve.
-    fn scheduled(&self, service: &str, port: u16, ready: usize) -> Behind {
-        let right = || Some(self.truth(service, port)).filter(|found| found.ready.len() == ready);
-        wait_for("the tasks run", PATIENCE, right).expect("scheduled")
-    }
-
-    /// What the agent has at a VIP's port.
-    fn found(&self, name: &str, port: u16) -> Behind {
-        let mut found = Behind::default();
-        let backends = self.service(name, port)["backends"].clone();
-        for backend in backends.as_array().into_iter().flatten() {
-            let at = backend["addr"].as_str().unwrap_or_default().to_owned();
-            match backend["weight"].as_u64() {
-                Some(0) => found.drain.push(at),
-                _ => found.ready.push(at),
-            }
-        }
-        found.ready.sort();
-        found.drain.sort();
-        found
-    }
-
-    /// Waits for what the stand-in has: at most one poll. How long it took.
-    fn followed(&self, name: &str, port: u16, service: &str, container_port: u16) -> Duration {
-        let began = Instant::now();
-        let same = || self.found(name, port) == self.truth(service, container_port);
-        if wait_until("the agent has what the stand-in has", ONE_POLL, same).is_err() {
-            panic!(
-                "{:?} is not {:?}: {:#}",
-                self.found(name, port),
-                self.truth(service, container_port),
-                self.stage.status()
-            );
-        }
-        began.elapsed()
-    }
-
-    fn service(&self, name: &str, port: u16) -> Value {
-        let status = self.stage.status();
-        let services = status["services"].as_array();
-        let full = format!("{name}.ecs");
-        let found = services
-            .into_iter()
-            .flatten()
-            .find(|service| service["port"] == port && service["name"] == full.as_str());
-        found.cloned().unwrap_or_default()
-    }
-
-    fn vip(&self, name: &str, port: u16) -> SocketAddr {
-        let service = self.service(name, port);
-        let addr = service["addrs"][0].as_str().expect("an address");
-        SocketAddr::new(addr.parse().expect("an address"), port)
-    }
-
-    fn provider(&self) -> Value {
-        let status = self.stage.status();
-        let providers = status["providers"].as_array();
-        let ours = |provider: &&Value| provider["id"] == format!("ecs:{CLUSTER}");
-        providers
-            .into_iter()
-            .flatten()
-            .find(ours)
-            .cloned()
-            .unwrap_or_default()
-    }
-
-    /// Waits until the agent says why it cannot read.
-    fn failing(&self, why: &str) {
-        let told = || {
-            self.provider()["last_error"]["reason"]
-                .as_str()
-                .is_some_and(|said| said.contains(why))
-        };
-        if wait_until("the agent says so", PATIENCE, told).is_err() {
-            panic!("not {why:?}: {:#}", self.provider());
-        }
-    }
-}
-
-/// A connection and the name of the task that it came to.
-fn open(client: &Host, vip: SocketAddr) -> Result<(TcpStream, String), String> {
-    let dial = || TcpStream::connect_timeout(&vip, CONNECT);
-    let stream = client
-        .enter(dial)
-        .expect("in the host")
-        .map_err(|why| why.to_string())?;
-    stream.set_read_timeout(Some(CONNECT)).expect("set");
-    let mut name = String::new();
-    let mut reader = BufReader::new(stream);
-    reader.read_line(&mut name).map_err(|why| why.to_string())?;
-    if name.is_empty() {
-        return Err("closed without a word".to_owned());
-    }
-    Ok((reader.into_inner(), name.trim().to_owned()))
-}
-
-/// Tasks by the number of connections that came to them.
-fn shares(client: &Host, vip: SocketAddr, connections: u32) -> BTreeMap<String, u32> {
-    let mut shares = BTreeMap::new();
-    for _ in 0..connections {
-        let (_, name) = open(client, vip).expect("an answer");
-        *shares.entry(name).or_default() += 1;
-    }
-    shares
-}
-
-/// A connection to each of so many tasks.
-fn one_to_each(client: &Host, vip: SocketAddr, tasks: usize) -> BTreeMap<String, TcpStream> {
-    let mut all = BTreeMap::new();
-    wait_until("a connection to each", PATIENCE, || {
-        let (stream, name) = open(client, vip).expect("an answer");
-        all.insert(name, stream);
-        all.len() == tasks
-    })
-    .expect("all of them");
-    all
-}
-
-/// Whether a connection is still there.
-fn echoes(stream: &mut TcpStream) -> bool {
-    let mut echo = [0; 6];
-    stream.write_all(b"still?").is_ok()
-        && stream.read_exact(&mut echo).is_ok()
-        && &echo == b"still?"
-}
-
-/// When each connection began, and who answered.
-type Answers = Vec<(Instant, Result<String, String>)>;
-
-/// Connects all the time while `act` is under way.
-fn steady(client: &Host, vip: SocketAddr, act: impl FnOnce()) -> Answers {
-    let (answers, stop) = (Mutex::new(Answers::new()), AtomicBool::new(false));
-    /// Also where `act` panics.
-    struct Stop<'a>(&'a AtomicBool);
-    impl Drop for Stop<'_> {
-        fn drop(&mut self) {
-            self.0.store(true, Ordering::Relaxed);
-        }
-    }
-    thread::scope(|scope| {
-        let _stop = Stop(&stop);
-        scope.spawn(|| {
-            while !stop.load(Ordering::Relaxed) {
-                let began = Instant::now();
-                let answer = open(client, vip).map(|(_, name)| name);
-                answers.lock().expect("no panic").push((began, answer));
-                thread::sleep(Duration::from_millis(2));
-            }
-        });
-        act();
-    });
-    answers.into_inner().expect("no panic")
-}
-
-/// All were answered, and there were many.
-fn none_failed(answers: &Answers) {
-    let failures: Vec<_> = answers
-        .iter()
-        .filter_map(|(_, answer)| answer.as_ref().err())
-        .collect();
-    assert!(answers.len() > 100, "{} connections", answers.len());
-    assert_eq!(failures, [""; 0], "of {}", answers.len());
-}
 
 #[test]
 fn the_tutorials_service_is_followed_through_create_scale_and_update() {
-    let yard = Yard::up(10);
+    let yard = Yard::up(10, &[]);
     yard.deploy(TUTORIAL, &["create", SERVICE]);
     yard.scheduled(SERVICE, 80, 1);
     yard.followed(ELB, 80, SERVICE, 80);
@@ -286,7 +62,7 @@ fn the_tutorials_service_is_followed_through_create_scale_and_update() {
 
 #[test]
 fn a_task_that_stops_gets_no_new_flow_and_keeps_those_it_has() {
-    let yard = Yard::up(15);
+    let yard = Yard::up(15, &[]);
     yard.deploy(TUTORIAL, &["create", SERVICE]);
     yard.deploy(TUTORIAL, &["scale", "test", "2"]);
     yard.scheduled(SERVICE, 80, 2);
@@ -309,7 +85,7 @@ fn a_task_that_stops_gets_no_new_flow_and_keeps_those_it_has() {
 
 #[test]
 fn fargate_tasks_behind_two_target_groups_have_two_vip_ports() {
-    let yard = Yard::up(10);
+    let yard = Yard::up(10, &[]);
     let (file, service) = ("web-fargate.yml", "web-fargate");
     yard.deploy(file, &["create", service]);
     let both = |yard: &Yard, count| {
@@ -338,7 +114,7 @@ fn fargate_tasks_behind_two_target_groups_have_two_vip_ports() {
 #[test]
 fn a_deregistration_delay_resets_what_is_left_where_the_load_balancer_would() {
     // Far longer than the delay of the target groups, 3 s.
-    let yard = Yard::up(90);
+    let yard = Yard::up(90, &[]);
     let (file, service) = ("web-fargate.yml", "web-fargate");
     yard.deploy(file, &["create", service]);
     yard.scheduled(service, 80, 2);
@@ -364,7 +140,7 @@ fn a_deregistration_delay_resets_what_is_left_where_the_load_balancer_would() {
 
 #[test]
 fn while_the_api_answers_nonsense_the_last_state_stays() {
-    let yard = Yard::up(10);
+    let yard = Yard::up(10, &[]);
     yard.deploy(TUTORIAL, &["create", SERVICE]);
     yard.deploy(TUTORIAL, &["scale", "test", "2"]);
     yard.scheduled(SERVICE, 80, 2);
@@ -404,7 +180,7 @@ fn while_the_api_answers_nonsense_the_last_state_stays() {
 
 #[test]
 fn an_api_that_is_killed_costs_no_connection_and_is_followed_when_it_is_back() {
-    let mut yard = Yard::up(10);
+    let mut yard = Yard::up(10, &[]);
     yard.deploy(TUTORIAL, &["create", SERVICE]);
     yard.deploy(TUTORIAL, &["scale", "test", "2"]);
     yard.scheduled(SERVICE, 80, 2);

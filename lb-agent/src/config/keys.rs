@@ -445,6 +445,7 @@ pub(crate) const KEYS: &[&Key] = &[
     &ECS_REGION,
     &ECS_ENDPOINT,
     &ECS_POLL,
+    &ECS_EVENTS,
     &ECS_HOSTS,
     &SERVICES,
     &GROUP,

@@ -142,6 +142,8 @@ pub struct Ecs {
     pub region: Option<String>,
     /// `http://HOST:PORT`; `None`: Amazon's.
     pub endpoint: Option<Url>,
+    /// A queue that tells of changes; `None`: nobody does.
+    pub events: Option<Url>,
     /// Time between two readings.
     pub poll: Duration,
     /// Addresses of hosts that are no EC2 instances, by id.

@@ -64,7 +64,8 @@ impl Foreign {
 fn hosts(config: &Config) -> impl Iterator<Item = String> {
     let marathon = config.marathons().flat_map(|marathon| &marathon.urls);
     let etcd = config.etcd.iter().flat_map(|etcd| &etcd.urls);
-    let ecs = config.ecs.iter().filter_map(|ecs| ecs.endpoint.as_ref());
+    let ecs = config.ecs.iter();
+    let ecs = ecs.flat_map(|ecs| ecs.endpoint.iter().chain(&ecs.events));
     let docker = config.docker.iter();
     let docker = docker.filter_map(|docker| Url::parse(&docker.socket).ok());
     let urls = marathon.chain(etcd).chain(ecs).cloned().chain(docker);

@@ -89,6 +89,10 @@ pub(super) fn start_providers(
     }
     #[cfg(feature = "ecs")]
     if let Some(ecs) = &config.ecs {
+        let hear = |queue: &reqwest::Url| {
+            provider::ecs::hear(queue.clone(), ecs.region.clone(), &ecs.clusters)
+        };
+        let mut ears = ecs.events.as_ref().map_or_else(Vec::new, hear).into_iter();
         for cluster in &ecs.clusters {
             let mut settings = provider::ecs::EcsConfig::new(cluster);
             settings.region.clone_from(&ecs.region);
@@ -97,7 +101,8 @@ pub(super) fn start_providers(
             settings.timings.poll = ecs.poll;
             settings.timings.services = 2 * config.resync;
             let tx = started.one(settings.id());
-            tokio::spawn(provider::ecs::run(settings, tx, again.listen()));
+            let ear = ears.next().unwrap_or_else(provider::ecs::Ear::deaf);
+            tokio::spawn(provider::ecs::run(settings, tx, again.listen(), ear));
         }
     }
     if let Some(path) = &config.services {

@@ -15,6 +15,7 @@ pub(in crate::config) fn ecs(sources: &Sources<'_>) -> Result<Option<Ecs>, Confi
             &keys::ECS_REGION,
             &keys::ECS_ENDPOINT,
             &keys::ECS_POLL,
+            &keys::ECS_EVENTS,
             &keys::ECS_HOSTS,
         ];
         return match orphans.into_iter().find(|key| is_set(sources, key)) {
@@ -39,7 +40,10 @@ pub(in crate::config) fn ecs(sources: &Sources<'_>) -> Result<Option<Ecs>, Confi
     Ok(Some(Ecs {
         clusters,
         region: sources.one(&keys::ECS_REGION, region)?,
-        endpoint: sources.one(&keys::ECS_ENDPOINT, endpoint)?,
+        endpoint: sources.one(&keys::ECS_ENDPOINT, |text| {
+            url(text, "http://127.0.0.1:5000")
+        })?,
+        events: sources.one(&keys::ECS_EVENTS, queue)?,
         poll: Duration::from_secs(
             sources
                 .preset(&keys::ECS_POLL, parse::number(1..=60))?
@@ -85,8 +89,22 @@ fn region(text: &str) -> Result<String, String> {
     }
 }
 
-fn endpoint(text: &str) -> Result<Url, String> {
-    let wrong = || format!("\"{text}\" is not a URL such as http://127.0.0.1:5000");
+/// What is behind a host's name is an account and the queue.
+fn queue(text: &str) -> Result<Url, String> {
+    const LIKE: &str = "https://sqs.eu-west-1.amazonaws.com/123456789012/lb-agent";
+    let url = url(text, LIKE)?;
+    let mut path = url.path_segments().into_iter().flatten();
+    if path.clone().count() == 2 && path.all(|part| !part.is_empty()) {
+        Ok(url)
+    } else {
+        Err(format!(
+            "\"{text}\" is not the URL of a queue such as {LIKE}"
+        ))
+    }
+}
+
+fn url(text: &str, like: &str) -> Result<Url, String> {
+    let wrong = || format!("\"{text}\" is not a URL such as {like}");
     let url = Url::parse(text).map_err(|_| wrong())?;
     if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
         return Err(wrong());

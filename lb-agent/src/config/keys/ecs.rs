@@ -29,6 +29,12 @@ pub(crate) const ECS_POLL: Key = one(
     "How often the tasks of an ECS cluster are asked for",
 )
 .preset("5");
+pub(crate) const ECS_EVENTS: Key = one(
+    SERVICES_,
+    "ecs-events",
+    "URL",
+    "Queue of SQS, of this agent alone, to which EventBridge sends events of ECS: each has the tasks asked for at once",
+);
 pub(crate) const ECS_HOSTS: Key = many(
     SERVICES_,
     "ecs-hosts",

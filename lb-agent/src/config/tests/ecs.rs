@@ -14,12 +14,15 @@ fn clusters_are_names_or_arns_and_may_be_several() {
         arn,
         "--ecs-hosts",
         "mi-1=10.0.0.7,mi-2=fd00::7",
+        "--ecs-events",
+        "https://sqs.eu-west-1.amazonaws.com/123456789012/lb",
     ]);
     let config = node.config();
     let ecs = config.ecs.unwrap();
     assert_eq!(ecs.clusters, ["hello-world-cluster", arn]);
     assert_eq!((ecs.region, ecs.endpoint), (None, None));
     assert_eq!(ecs.poll, Duration::from_secs(5));
+    assert_eq!(ecs.events.unwrap().path(), "/123456789012/lb");
     assert_eq!(
         ecs.hosts["mi-2"],
         "fd00::7".parse::<std::net::IpAddr>().unwrap()
@@ -61,6 +64,17 @@ fn what_cannot_be_used_is_refused() {
             "a URL must not hold a user or password; AWS_ACCESS_KEY_ID and the like do",
         ),
         (
+            "--ecs-events",
+            "lb",
+            "\"lb\" is not a URL such as https://sqs.eu-west-1.amazonaws.com/123456789012/lb-agent",
+        ),
+        (
+            "--ecs-events",
+            "https://sqs.eu-west-1.amazonaws.com/lb",
+            "\"https://sqs.eu-west-1.amazonaws.com/lb\" is not the URL of a queue such as \
+             https://sqs.eu-west-1.amazonaws.com/123456789012/lb-agent",
+        ),
+        (
             "--ecs-poll",
             "0",
             "\"0\" is not a whole number from 1 to 60",
@@ -92,6 +106,7 @@ fn without_a_cluster_the_others_have_no_effect() {
         ("--ecs-region", "eu-west-1"),
         ("--ecs-endpoint", "http://127.0.0.1:5000"),
         ("--ecs-poll", "7"),
+        ("--ecs-events", "http://127.0.0.1:5000/1/lb"),
         ("--ecs-hosts", "mi-1=10.0.0.7"),
     ] {
         let refusal = Node::new().flags(&[flag, value]).refusal();

@@ -102,7 +102,10 @@ impl Failure {
             || code.starts_with("Throttl")
             || matches!(
                 code,
-                "RequestLimitExceeded" | "TooManyRequestsException" | "BandwidthLimitExceeded"
+                "RequestLimitExceeded"
+                    | "RequestThrottled"
+                    | "TooManyRequestsException"
+                    | "BandwidthLimitExceeded"
             );
         let kind = if throttled {
             FailureKind::Throttled
@@ -122,6 +125,9 @@ impl Failure {
             }
             "ExpiredToken" | "ExpiredTokenException" | "RequestExpired" => {
                 "; renew the credentials, or set the clock"
+            }
+            "AWS.SimpleQueueService.NonExistentQueue" | "QueueDoesNotExist" => {
+                "; name a queue of this account (--ecs-events)"
             }
             _ => "",
         };

@@ -8,12 +8,17 @@ use std::{
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
-use super::api::{Described, Failure, Page};
+use super::api::{Described, Failure, FailureKind, Page};
 
 /// Requests under way at a time.
 pub(super) const AT_ONCE: usize = 4;
 /// Pages of one list; a server that never ends gets no further.
-const PAGES: usize = 1_000;
+pub(super) const PAGES: usize = 1_000;
+
+/// Such a list.
+pub(super) fn endless(call: &str) -> Failure {
+    Failure::passing(format!("{call}: more than {PAGES} pages"))
+}
 
 /// All pages of a list.
 pub(super) async fn pages<F>(
@@ -33,7 +38,7 @@ where
             return Ok(all);
         }
     }
-    Err(Failure::passing(format!("{call}: more than {PAGES} pages")))
+    Err(endless(call))
 }
 
 pub(super) fn chunks<T>(all: Vec<T>, size: usize) -> Vec<Vec<T>> {
@@ -85,7 +90,7 @@ where
     }
 }
 
-/// Asks about each.
+/// Asks about each, until AWS says that it is asked too much: then no more is begun, and about some there is no answer.
 pub(super) async fn ask<T, F>(
     names: BTreeSet<Arc<str>>,
     act: impl Fn(Arc<str>) -> F,
@@ -97,5 +102,14 @@ where
         let answer = act(Arc::clone(&name));
         async move { (name, answer.await) }
     });
-    asked.buffer_unordered(AT_ONCE).collect().await
+    let mut asked = asked.buffer_unordered(AT_ONCE);
+    let mut answers = Vec::new();
+    while let Some((name, answer)) = asked.next().await {
+        let is_enough = matches!(&answer, Err(failure) if failure.kind == FailureKind::Throttled);
+        answers.push((name, answer));
+        if is_enough {
+            break;
+        }
+    }
+    answers
 }

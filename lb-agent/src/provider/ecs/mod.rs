@@ -1,19 +1,22 @@
 //! Amazon ECS: services behind a classic ELB, an NLB or an ALB become VIPs of the same name and port, and so do those
 //! that ask by a tag or label `lb.vip`.
 //!
-//! ECS cannot be watched, only asked. Every few seconds the tasks are listed and described (`reader`), less often what
-//! changes less often: services, hosts, load balancers. An answer that is incomplete counts as none, so that the last
-//! good state stays. What AWS says is translated at the edge (`aws`) to a small model (`model`); everything from there to
-//! pools is pure (`build`).
+//! ECS cannot be watched, only asked, at once where a queue tells of a change (`events`). Every few seconds the tasks
+//! are listed and described (`reader`), less often what changes less often: services, hosts, load balancers. An answer
+//! that is incomplete counts as none, so that the last good state stays. What AWS says is translated at the edge
+//! (`aws`) to a small model (`model`); everything from there to pools is pure (`build`).
 
 mod api;
 mod asking;
 mod aws;
 mod backends;
 mod build;
+mod events;
 mod fronts;
 mod model;
 mod reader;
+mod side;
+mod waits;
 mod watcher;
 
 #[cfg(test)]
@@ -23,7 +26,10 @@ use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration, time::S
 
 use tokio::sync::mpsc;
 
-pub use self::watcher::Timings;
+pub use self::{
+    events::{Ear, hear},
+    watcher::Timings,
+};
 
 use super::{Asked, ProviderId, Snapshot, Update};
 
@@ -45,9 +51,10 @@ pub struct EcsConfig {
     pub timings: Timings,
 }
 
-/// Asks about one cluster and sends an [`Update`] for every reading and every failure. Ends when `tx` is closed.
-pub async fn run(config: EcsConfig, tx: mpsc::Sender<Update>, asked: Asked) {
-    watcher::watch(&config, &tx, asked).await;
+/// Asks about one cluster and sends an [`Update`] for every reading and every failure; sooner when `ear` hears of a
+/// change. Ends when `tx` is closed.
+pub async fn run(config: EcsConfig, tx: mpsc::Sender<Update>, asked: Asked, ear: Ear) {
+    watcher::watch(&config, &tx, asked, ear).await;
 }
 
 // === impl EcsConfig ===

@@ -18,8 +18,9 @@ use super::{
     api::{Api, Failure, FailureKind, SERVICES, TASKS},
     asking::{AT_ONCE, ask, chunks, describe, pages},
     model::{Asked, Definition, Front, Known, Last, Service, Task, last},
+    side::Side,
 };
-use crate::provider::backoff::{Backoff, Steps};
+use crate::provider::backoff::Steps;
 
 /// How often what is asked.
 #[derive(Clone, Copy, Debug)]
@@ -42,18 +43,11 @@ pub(super) struct Reader<A> {
     /// Whether there is a state to keep.
     complete: bool,
     services_at: Option<Instant>,
-    fronts_at: Option<Instant>,
     /// Names that no service has, as of the last reading of all: they are no reason for another.
     strangers: BTreeSet<Arc<str>>,
     ec2: Side,
     classic: Side,
     new: Side,
-}
-
-/// One of the APIs beside ECS: while it fails, what is known from it stays.
-struct Side {
-    backoff: Backoff,
-    until: Option<Instant>,
 }
 
 type Tasks = BTreeMap<Arc<str>, Task>;
@@ -63,10 +57,7 @@ type Services = BTreeMap<Arc<str>, Service>;
 
 impl<A: Api> Reader<A> {
     pub(super) fn new(api: A, cadence: Cadence, own_hosts: BTreeMap<String, IpAddr>) -> Self {
-        let side = || Side {
-            backoff: Backoff::new(cadence.backoff),
-            until: None,
-        };
+        let side = || Side::new(cadence.backoff);
         Self {
             api,
             cadence,
@@ -74,7 +65,6 @@ impl<A: Api> Reader<A> {
             known: Known::default(),
             complete: false,
             services_at: None,
-            fronts_at: None,
             strangers: BTreeSet::new(),
             ec2: side(),
             classic: side(),
@@ -90,7 +80,8 @@ impl<A: Api> Reader<A> {
     /// Has the next reading ask for everything that changes, due or not.
     pub(super) fn doubt(&mut self) {
         self.services_at = None;
-        self.fronts_at = None;
+        self.classic.doubt();
+        self.new.doubt();
     }
 
     /// Brings what is known up to date.
@@ -280,9 +271,6 @@ impl<A: Api> Reader<A> {
 
     /// The load balancers that services name: those that are not known, and from time to time all.
     async fn fronts(&mut self, services: &Services, now: Instant) -> Result<(), Failure> {
-        let due = self
-            .fronts_at
-            .is_none_or(|at| now.saturating_duration_since(at) >= self.cadence.fronts);
         let (mut classics, mut groups) = (BTreeSet::new(), BTreeSet::new());
         for entry in services.values().flat_map(Service::all_entries) {
             match &entry.front {
@@ -290,27 +278,21 @@ impl<A: Api> Reader<A> {
                 Front::Group(arn) => _ = groups.insert(Arc::clone(arn)),
             }
         }
-        self.known
-            .classics
-            .retain(|name, _| classics.contains(name));
-        self.known.groups.retain(|arn, _| groups.contains(arn));
-        if !due {
-            classics.retain(|name| !self.known.classics.contains_key(name));
-            groups.retain(|arn| !self.known.groups.contains_key(arn));
-        }
-        let api = &self.api;
+        let (api, known) = (&self.api, &mut self.known);
+        known.classics.retain(|name, _| classics.contains(name));
+        known.groups.retain(|arn, _| groups.contains(arn));
+        let every = self.cadence.fronts;
         if self.classic.is_due(now) {
-            let asked = ask(classics, |name| async move { api.classic(&name).await }).await;
-            let failed = take(asked, &mut self.known.classics);
+            let wanted = self.classic.stale(classics, &known.classics, every, now);
+            let asked = ask(wanted, |name| async move { api.classic(&name).await }).await;
+            let failed = self.classic.take(asked, &mut known.classics);
             self.classic.settle(failed, self.complete, now)?;
         }
         if self.new.is_due(now) {
-            let asked = ask(groups, |arn| async move { api.group(&arn).await }).await;
-            let failed = take(asked, &mut self.known.groups);
+            let wanted = self.new.stale(groups, &known.groups, every, now);
+            let asked = ask(wanted, |arn| async move { api.group(&arn).await }).await;
+            let failed = self.new.take(asked, &mut known.groups);
             self.new.settle(failed, self.complete, now)?;
-        }
-        if due {
-            self.fronts_at = Some(now);
         }
         Ok(())
     }
@@ -347,52 +329,4 @@ fn strangers(tasks: &Tasks, services: &Services) -> BTreeSet<Arc<str>> {
         (!sets.contains_key(&task.started_by)).then(|| Arc::clone(&task.started_by))
     };
     tasks.values().filter_map(stranger).collect()
-}
-
-/// Takes answers; what was known stays where there is none.
-fn take<T>(
-    asked: Vec<(Arc<str>, Result<T, Failure>)>,
-    known: &mut BTreeMap<Arc<str>, Asked<T>>,
-) -> Option<Failure> {
-    let mut failed = None;
-    for (name, answer) in asked {
-        match answer {
-            Ok(answer) => _ = known.insert(name, Asked::Is(answer)),
-            Err(failure) if failure.kind == FailureKind::Refused => {
-                known.entry(name).or_insert(Asked::Refused(failure.reason));
-            }
-            Err(failure) => failed = Some(failure),
-        }
-    }
-    failed
-}
-
-// === impl Side ===
-
-impl Side {
-    fn is_due(&self, now: Instant) -> bool {
-        self.until.is_none_or(|until| now >= until)
-    }
-
-    /// Takes note of how it went. Without a state to keep, a failure is one of the whole reading: else what could
-    /// not be found out would be missing from the first state, and be taken away.
-    fn settle(
-        &mut self,
-        failed: Option<Failure>,
-        complete: bool,
-        now: Instant,
-    ) -> Result<(), Failure> {
-        let Some(failure) = failed else {
-            self.backoff.reset();
-            self.until = None;
-            return Ok(());
-        };
-        if !complete {
-            return Err(failure);
-        }
-        let wait = self.backoff.after_failure(rand::random());
-        tracing::warn!(%failure, "what was read of it before stays; asked again in {wait:.1?}");
-        self.until = Some(now + wait);
-        Ok(())
-    }
 }

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::{
     sync::mpsc,
-    time::{Instant, sleep},
+    time::{Instant, sleep, sleep_until},
 };
 
 use super::{
@@ -12,15 +12,12 @@ use super::{
     api::{Api, Failure, FailureKind},
     aws::Aws,
     build::build,
+    events::{Allowance, Ear},
+    model::Known,
     reader::{Cadence, Reader},
+    waits::Waits,
 };
-use crate::provider::{
-    Asked, Snapshot, Update,
-    backoff::{Backoff, Steps},
-};
-
-/// The longest wait after a failure that is not about asking too much.
-const SOON: Duration = Duration::from_secs(10);
+use crate::provider::{Asked, Problem, Snapshot, Update, backoff::Steps};
 
 /// Times of the watcher.
 #[derive(Clone, Copy, Debug)]
@@ -31,25 +28,38 @@ pub struct Timings {
     pub services: Duration,
     /// Between two readings of the load balancers.
     pub balancers: Duration,
-    /// After a failure; its cap is the longest time between two readings, too.
+    /// While AWS asks for less; its cap is the longest time between two readings, too. After any other failure the
+    /// same steps, up to 10 s.
     pub backoff: Steps,
 }
 
 /// Watches one cluster until nobody listens any more.
-pub(super) async fn watch(config: &EcsConfig, tx: &mpsc::Sender<Update>, mut asked: Asked) {
+pub(super) async fn watch(
+    config: &EcsConfig,
+    tx: &mpsc::Sender<Update>,
+    mut asked: Asked,
+    mut ear: Ear,
+) {
     let mut reader: Option<Reader<Aws>> = None;
     let mut teller = Teller::new(config);
+    let mut allowance = Allowance::new(Instant::now());
     loop {
         let outcome = tokio::select! {
             () = tx.closed() => return,
             outcome = reading(&mut reader, config) => outcome,
         };
         let known = reader.as_ref().map(Reader::known);
-        let snapshot = outcome.map(|()| build(known.unwrap_or(&Default::default()), config));
+        let snapshot = outcome.map(|()| state(known.unwrap_or(&Known::default()), config, &ear));
         let (update, wait) = teller.take(snapshot);
         if tx.send(update).await.is_err() {
             return;
         }
+        let is_well = !teller.failing && teller.slow == 1;
+        let next = allowance.next(Instant::now());
+        let heard = async {
+            sleep_until(next).await;
+            ear.heard().await;
+        };
         tokio::select! {
             () = tx.closed() => return,
             // Whoever asks cannot know that AWS wants to be asked less.
@@ -58,9 +68,25 @@ pub(super) async fn watch(config: &EcsConfig, tx: &mpsc::Sender<Update>, mut ask
                     reader.doubt();
                 }
             }
+            () = heard, if is_well => allowance.take(Instant::now()),
             () = sleep(wait) => {}
         }
     }
+}
+
+/// What is told of a cluster.
+fn state(known: &Known, config: &EcsConfig, ear: &Ear) -> Snapshot {
+    let mut snapshot = build(known, config);
+    if let Some(why) = ear.trouble() {
+        snapshot.problems.push(Problem {
+            subject: config.name().into(),
+            reason: format!(
+                "events are not heard, so that a change counts from the next poll on: {why}"
+            ),
+        });
+        snapshot.problems.sort();
+    }
+    snapshot
 }
 
 async fn reading(reader: &mut Option<Reader<Aws>>, config: &EcsConfig) -> Result<(), Failure> {
@@ -93,7 +119,7 @@ pub(super) fn reader<A: Api>(api: A, config: &EcsConfig) -> Reader<A> {
 /// Says what came of a reading, and when the next one is.
 pub(super) struct Teller<'a> {
     config: &'a EcsConfig,
-    backoff: Backoff,
+    waits: Waits,
     /// The usual wait is this many times longer, because AWS asked for less.
     slow: u32,
     failing: bool,
@@ -122,7 +148,7 @@ impl Default for Timings {
 impl<'a> Teller<'a> {
     pub(super) fn new(config: &'a EcsConfig) -> Self {
         Self {
-            backoff: Backoff::new(config.timings.backoff),
+            waits: Waits::new(config.timings.backoff),
             config,
             slow: 1,
             failing: false,
@@ -138,7 +164,7 @@ impl<'a> Teller<'a> {
                 if std::mem::take(&mut self.failing) {
                     tracing::info!(%provider, "ECS can be read again");
                 }
-                self.backoff.reset();
+                self.waits.reset();
                 let wait = spread(self.usual());
                 self.slow = (self.slow / 2).max(1);
                 // An unchanged state is the same allocation, so that consumers can tell cheaply.
@@ -154,13 +180,11 @@ impl<'a> Teller<'a> {
                     let provider = self.config.id();
                     tracing::warn!(%provider, why = %failure, "ECS cannot be read; the last state stays");
                 }
-                let again = self.backoff.after_failure(rand::random());
-                let wait = if failure.kind == FailureKind::Throttled {
+                let mut wait = self.waits.after_failure(failure.kind, rand::random());
+                if failure.kind == FailureKind::Throttled {
                     self.slow = self.slow.saturating_mul(2).min(64);
-                    again.max(spread(self.usual()))
-                } else {
-                    again.min(SOON)
-                };
+                    wait = wait.max(spread(self.usual()));
+                }
                 (self.config.update(Err(failure.reason)), wait)
             }
         }

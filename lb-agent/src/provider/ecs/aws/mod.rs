@@ -4,6 +4,7 @@
 mod answers;
 mod identity;
 mod query;
+mod queue;
 mod read;
 
 #[cfg(test)]
@@ -13,7 +14,7 @@ use std::{collections::BTreeMap, error::Error, net::IpAddr, sync::Arc, time::Dur
 
 use async_trait::async_trait;
 use aws_config::{
-    BehaviorVersion, ConfigLoader, Region, retry::RetryConfig, timeout::TimeoutConfig,
+    BehaviorVersion, ConfigLoader, Region, SdkConfig, retry::RetryConfig, timeout::TimeoutConfig,
 };
 use aws_credential_types::provider::{SharedCredentialsProvider, error::CredentialsError};
 use aws_sdk_ecs::{
@@ -27,6 +28,8 @@ use aws_smithy_http_client::{
     tls::{Provider, rustls_provider::CryptoMode},
 };
 
+pub(super) use self::queue::Sqs;
+
 use self::{
     answers::Answered as _,
     identity::{Identity, Shared, no_credentials},
@@ -35,6 +38,7 @@ use self::{
 use super::{
     DEADLINE, EcsConfig,
     api::{Api, Described, Failure, FailureKind, Page, cut},
+    asking::{PAGES, endless},
     model::{Classic, Definition, Group, Listener, Service, Task, last},
 };
 
@@ -58,28 +62,7 @@ pub(super) struct Aws {
 impl Aws {
     /// Finds region, credentials and endpoints, as Amazon's own tools do.
     pub(super) async fn connect(config: &EcsConfig) -> Result<Self, Failure> {
-        let mut loader = loader();
-        if let Some(region) = config.region() {
-            loader = loader.region(Region::new(region.to_owned()));
-        }
-        if let Some(endpoint) = &config.endpoint {
-            loader = loader.endpoint_url(endpoint);
-        }
-        let found = tokio::time::timeout(3 * DEADLINE, loader.load()).await;
-        let found =
-            found.map_err(|_| Failure::passing("the configuration of AWS takes too long"))?;
-        let Some(region) = found.region() else {
-            return Err(Failure::passing(
-                "no region is known: give --ecs-region, or AWS_REGION, or a region in the profile",
-            ));
-        };
-        let identity = Identity::new(region.clone());
-        let provider = SharedCredentialsProvider::new(Shared(Arc::clone(&identity)));
-        let found = found
-            .into_builder()
-            .credentials_provider(provider)
-            .identity_cache(IdentityCache::no_cache())
-            .build();
+        let (found, identity) = found(config.region(), config.endpoint.as_deref()).await?;
         Ok(Self {
             cluster: config.cluster.clone(),
             ecs: Client::new(&found),
@@ -99,6 +82,35 @@ impl Aws {
         }
         failure
     }
+}
+
+/// Region, credentials and endpoints, where nothing else is said.
+async fn found(
+    region: Option<&str>,
+    endpoint: Option<&str>,
+) -> Result<(SdkConfig, Arc<Identity>), Failure> {
+    let mut loader = loader();
+    if let Some(region) = region {
+        loader = loader.region(Region::new(region.to_owned()));
+    }
+    if let Some(endpoint) = endpoint {
+        loader = loader.endpoint_url(endpoint);
+    }
+    let found = tokio::time::timeout(3 * DEADLINE, loader.load()).await;
+    let found = found.map_err(|_| Failure::passing("the configuration of AWS takes too long"))?;
+    let Some(region) = found.region() else {
+        return Err(Failure::passing(
+            "no region is known: give --ecs-region, or AWS_REGION, or a region in the profile",
+        ));
+    };
+    let identity = Identity::new(region.clone());
+    let provider = SharedCredentialsProvider::new(Shared(Arc::clone(&identity)));
+    let found = found
+        .into_builder()
+        .credentials_provider(provider)
+        .identity_cache(IdentityCache::no_cache())
+        .build();
+    Ok((found, identity))
 }
 
 /// The configuration as Amazon's own tools find it.
@@ -184,7 +196,7 @@ impl Api for Aws {
     async fn addresses(&self, ids: &[String]) -> Result<BTreeMap<String, Vec<IpAddr>>, Failure> {
         let mut found = BTreeMap::new();
         let mut page = None;
-        loop {
+        for _ in 0..PAGES {
             let mut words = vec![("Filter.1.Name".to_owned(), "instance-id".to_owned())];
             words.extend(numbered("Filter.1.Value.", ids.iter().map(String::as_str)));
             words.extend(page.map(|token| ("NextToken".to_owned(), token)));
@@ -198,6 +210,7 @@ impl Api for Aws {
                 return Ok(found);
             }
         }
+        Err(endless("DescribeInstances"))
     }
 
     async fn classic(&self, name: &str) -> Result<Classic, Failure> {
@@ -265,7 +278,7 @@ impl Aws {
     async fn listeners(&self, balancer: &str) -> Result<Vec<answers::Listener>, Failure> {
         let mut all = Vec::new();
         let mut page = None;
-        loop {
+        for _ in 0..PAGES {
             let mut words = vec![("LoadBalancerArn".to_owned(), balancer.to_owned())];
             words.extend(page.map(|marker| ("Marker".to_owned(), marker)));
             let mut answer: answers::Listeners = self
@@ -278,6 +291,7 @@ impl Aws {
                 return Ok(all);
             }
         }
+        Err(endless("DescribeListeners"))
     }
 }
 

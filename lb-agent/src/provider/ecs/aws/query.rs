@@ -9,7 +9,7 @@ use aws_sigv4::{
 };
 use aws_types::service_config::ServiceConfigKey;
 use reqwest::Url;
-use serde::Deserialize;
+use serde::{Deserialize, de::DeserializeOwned};
 
 use super::{CONNECT, DEADLINE, Failure, FailureKind, Identity, no_credentials};
 use crate::provider::{causes::with_causes, ecs::api::cut};
@@ -45,6 +45,13 @@ pub(super) const NEW: Service = Service {
     id: "Elastic Load Balancing v2",
     name: "elasticloadbalancing",
     version: "2015-12-01",
+};
+
+/// Queues, which are asked at their own addresses.
+pub(super) const QUEUES: Service = Service {
+    id: "SQS",
+    name: "sqs",
+    version: "2012-11-05",
 };
 
 /// Asks.
@@ -115,13 +122,28 @@ impl Query {
     ///
     /// # Errors
     /// Also an answer that cannot be read.
-    pub(super) async fn ask<T: serde::de::DeserializeOwned>(
+    pub(super) async fn ask<T: DeserializeOwned>(
         &self,
         service: Service,
         action: &str,
         words: Vec<(String, String)>,
     ) -> Result<T, Failure> {
-        let asked = tokio::time::timeout(DEADLINE, self.send(service, action, words));
+        let url = self.endpoint(service)?;
+        self.ask_at(&url, service, action, words).await
+    }
+
+    /// As [`Self::ask`], at an address of its own.
+    ///
+    /// # Errors
+    /// Also an answer that cannot be read.
+    pub(super) async fn ask_at<T: DeserializeOwned>(
+        &self,
+        url: &Url,
+        service: Service,
+        action: &str,
+        words: Vec<(String, String)>,
+    ) -> Result<T, Failure> {
+        let asked = tokio::time::timeout(DEADLINE, self.send(url, service, action, words));
         let (status, text) = match asked.await {
             Ok(answer) => answer?,
             Err(_) => {
@@ -143,11 +165,11 @@ impl Query {
 
     async fn send(
         &self,
+        url: &Url,
         service: Service,
         action: &str,
         words: Vec<(String, String)>,
     ) -> Result<(u16, String), Failure> {
-        let url = self.endpoint(service)?;
         let head = [("Action", action), ("Version", service.version)];
         let body = form(
             head.into_iter().chain(
@@ -196,7 +218,8 @@ impl Query {
         Ok((status, text))
     }
 
-    fn endpoint(&self, service: Service) -> Result<Url, Failure> {
+    /// Where a service is asked, if it has no address of its own.
+    pub(super) fn endpoint(&self, service: Service) -> Result<Url, Failure> {
         let own = self.endpoints.iter().find(|(id, _)| *id == service.id);
         let domain = if self.region.starts_with("cn-") {
             "amazonaws.com.cn"

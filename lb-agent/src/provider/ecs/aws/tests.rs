@@ -237,6 +237,20 @@ fn errors_of_the_query_apis_have_a_code_in_one_of_two_places() {
 }
 
 #[test]
+fn each_region_has_addresses_of_its_own() {
+    for (region, ec2) in [
+        ("eu-west-1", "https://ec2.eu-west-1.amazonaws.com/"),
+        ("us-gov-west-1", "https://ec2.us-gov-west-1.amazonaws.com/"),
+        ("cn-north-1", "https://ec2.cn-north-1.amazonaws.com.cn/"),
+    ] {
+        let region = Region::new(region);
+        let found = SdkConfig::builder().region(region.clone()).build();
+        let query = Query::new(&found, Identity::new(region)).unwrap();
+        assert_eq!(query.endpoint(query::EC2).unwrap().as_str(), ec2);
+    }
+}
+
+#[test]
 fn lists_are_sent_by_number() {
     let words = numbered("Names.member.", ["a", "b"]);
     let expected = [("Names.member.1", "a"), ("Names.member.2", "b")];

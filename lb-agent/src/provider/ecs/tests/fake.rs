@@ -21,6 +21,8 @@ pub(super) struct State {
     pub(super) calls: BTreeMap<&'static str, usize>,
     /// Calls that fail, and how.
     pub(super) failing: BTreeMap<&'static str, Failure>,
+    /// Target groups about which there is no answer.
+    pub(super) sick: BTreeSet<Arc<str>>,
     /// Calls whose answers lack the first thing that was asked for.
     pub(super) cut: BTreeSet<&'static str>,
     /// Whether what does not exist is not said to be missing.
@@ -152,6 +154,7 @@ impl Api for &Fake {
 
     async fn group(&self, arn: &str) -> Result<Group, Failure> {
         self.answer("group", |state| match state.known.groups.get(arn) {
+            _ if state.sick.contains(arn) => Err(Failure::passing("no answer")),
             Some(Asked::Is(group)) => Ok(group.clone()),
             _ => Err(Failure::of_answer(
                 "DescribeTargetGroups",
@@ -187,6 +190,7 @@ impl Fake {
     pub(super) fn mend(&self) {
         self.change(|state| {
             state.failing.clear();
+            state.sick.clear();
             state.cut.clear();
         });
     }

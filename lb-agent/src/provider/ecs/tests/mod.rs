@@ -3,8 +3,10 @@
 mod addresses;
 mod drains;
 mod fake;
+mod hearing;
 mod manners;
 mod names;
+mod outages;
 mod reading;
 mod shares;
 mod telling;

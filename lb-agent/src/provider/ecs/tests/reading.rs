@@ -15,20 +15,20 @@ use crate::provider::ecs::{
     watcher::reader,
 };
 
-fn asked(calls: &[(&'static str, usize)]) -> BTreeMap<&'static str, usize> {
+pub(super) fn asked(calls: &[(&'static str, usize)]) -> BTreeMap<&'static str, usize> {
     calls.iter().copied().collect()
 }
 
-fn reads(fake: &Fake) -> Reader<&Fake> {
+pub(super) fn reads(fake: &Fake) -> Reader<&Fake> {
     reader(fake, &EcsConfig::new(CLUSTER))
 }
 
-fn backends(reader: &Reader<&Fake>) -> Vec<String> {
+pub(super) fn backends(reader: &Reader<&Fake>) -> Vec<String> {
     behind(&built(reader.known()), VIP)
 }
 
 /// The tutorial with so many tasks.
-fn running(tasks: u16) -> Known {
+pub(super) fn running(tasks: u16) -> Known {
     let mut known = tutorial();
     for n in 0..tasks {
         known
@@ -314,9 +314,14 @@ async fn a_load_balancer_that_was_read_once_stays_as_it_was() {
     let mut reader = reads(&fake);
     let start = Instant::now();
     reader.read(start).await.unwrap();
-    for kind in [FailureKind::Refused, FailureKind::Throttled] {
+    fake.calls();
+    for (kind, after) in [(FailureKind::Refused, 301), (FailureKind::Throttled, 602)] {
         fake.fail("classic", kind);
-        reader.read(start + Duration::from_secs(301)).await.unwrap();
+        reader
+            .read(start + Duration::from_secs(after))
+            .await
+            .unwrap();
+        assert_eq!(fake.calls()["classic"], 1, "{kind:?}");
         assert_eq!(reasons(&built(reader.known())), [""; 0]);
     }
 }

@@ -19,6 +19,7 @@ use axum::{
 use serde_json::json;
 
 use super::*;
+use crate::provider::ecs::events::Queue as _;
 
 /// What the container's and the instance's endpoints want to see.
 pub(super) const TOKEN: &str = "token-of-the-stand-in";
@@ -27,6 +28,8 @@ pub(super) const GROUP: &str =
     "arn:aws:elasticloadbalancing:us-east-1:123456789012:targetgroup/web-tg/0123456789abcdef";
 /// As `--ecs-endpoint`; the stand-in, if a variable does not say other.
 pub(super) const ENDPOINT: &str = "LB_TEST_ENDPOINT";
+/// Where the stand-in has a queue.
+pub(super) const QUEUE: &str = "/123456789012/lb";
 const WORDS: &str = "LB_TEST_WORDS";
 /// What a process says begins with this.
 const SAYS: &str = "said: ";
@@ -46,7 +49,7 @@ pub(super) struct State {
     pub(super) searches: usize,
     /// Keys that have expired, as AWS has it.
     pub(super) expired: Vec<&'static str>,
-    /// Answers of the query APIs, by action.
+    /// Answers of the query APIs, by action, and by action and page (`DescribeListeners 2`).
     pub(super) answers: BTreeMap<&'static str, (u16, String)>,
     /// The actions that were asked for.
     pub(super) actions: Vec<String>,
@@ -67,7 +70,7 @@ async fn answer(
     let metadata = "/latest/meta-data";
     let role = format!("{metadata}/iam/security-credentials/");
     let (status, text) = match uri.path() {
-        "/" => state.asked(header, &body),
+        "/" | QUEUE => state.asked(header, &body),
         "/role" if header("authorization") == TOKEN => state.role(),
         "/latest/api/token" if method == Method::PUT => (200, TOKEN.to_owned()),
         path if !path.starts_with(metadata) => (404, String::new()),
@@ -121,7 +124,12 @@ impl State {
             .find_map(|word| word.strip_prefix("Action="));
         let action = action.unwrap();
         self.actions.push(action.to_owned());
-        if let Some(answer) = self.answers.get(action) {
+        let page = body.split('&').find_map(|word| {
+            let marker = word.strip_prefix("Marker=");
+            marker.or_else(|| word.strip_prefix("NextToken="))
+        });
+        let key = page.map_or_else(|| action.to_owned(), |page| format!("{action} {page}"));
+        if let Some(answer) = self.answers.get(key.as_str()) {
             return answer.clone();
         }
         let error = format!(
@@ -196,6 +204,13 @@ async fn helper_that_asks() {
             None if word == "tasks" => tasks().await,
             None if word == "classic" => told(aws.classic("elb").await),
             None if word == "group" => told(aws.group(GROUP).await),
+            None if word == "addresses" => {
+                told(aws.addresses(&["i-1".to_owned(), "i-2".to_owned()]).await)
+            }
+            None if word == "events" => {
+                let url = format!("{}{QUEUE}", std::env::var(ENDPOINT).unwrap());
+                told(Sqs::new(url.parse().unwrap(), None).receive().await)
+            }
             Some(("until", text)) => {
                 let end = Instant::now() + PATIENCE;
                 loop {

@@ -95,6 +95,87 @@ async fn attributes_that_cannot_be_read_for_now_leave_what_was_known() {
     }
 }
 
+/// What a client says to one word, where the query APIs answer so.
+async fn said(answers: &[(&'static str, &str)], word: &str) -> (StandIn, String) {
+    let aws = StandIn::start().await;
+    let answers = answers.iter();
+    aws.state().answers = answers
+        .map(|(action, xml)| (*action, (200, (*xml).to_owned())))
+        .collect();
+    let home = TempDir::new().unwrap();
+    let mut said = aws.ask(home.path(), &VARIABLES, word).await;
+    (aws, said.remove(0))
+}
+
+#[tokio::test]
+async fn every_page_of_instances_is_asked_for() {
+    let page = |id: &str, addr: &str, more: &str| {
+        format!(
+            "<R><reservationSet><item><instancesSet><item><instanceId>{id}</instanceId>\
+             <privateIpAddress>{addr}</privateIpAddress></item></instancesSet></item></reservationSet>{more}</R>"
+        )
+    };
+    let first = page("i-1", "10.0.0.1", "<nextToken>two</nextToken>");
+    let second = page("i-2", "10.0.0.2", "");
+    let pages = [
+        ("DescribeInstances", first.as_str()),
+        ("DescribeInstances two", &second),
+    ];
+    let (_, found) = said(&pages, "addresses").await;
+    assert_eq!(found, "{\"i-1\": [10.0.0.1], \"i-2\": [10.0.0.2]}");
+    // A server that never ends.
+    let endless = [
+        ("DescribeInstances", first.as_str()),
+        ("DescribeInstances two", &first),
+    ];
+    let (_, found) = said(&endless, "addresses").await;
+    assert_eq!(found, "Passing: DescribeInstances: more than 1000 pages");
+}
+
+#[tokio::test]
+async fn every_page_of_listeners_is_asked_for() {
+    let balancer = "<R><DescribeLoadBalancersResult><LoadBalancers><member><LoadBalancerArn>arn:nlb</LoadBalancerArn>\
+        <LoadBalancerName>nlb</LoadBalancerName><Type>network</Type></member></LoadBalancers>\
+        </DescribeLoadBalancersResult></R>";
+    let targets = TARGETS.replace(
+        "<Protocol>HTTP</Protocol>",
+        "<Protocol>TCP</Protocol><LoadBalancerArns><member>arn:nlb</member></LoadBalancerArns>",
+    );
+    let page = |port: u16, more: &str| {
+        format!(
+            "<R><DescribeListenersResult><Listeners><member><Port>{port}</Port><Protocol>TCP</Protocol><DefaultActions>\
+             <member><Type>forward</Type><TargetGroupArn>{GROUP}</TargetGroupArn></member></DefaultActions></member>\
+             </Listeners>{more}</DescribeListenersResult></R>"
+        )
+    };
+    let (first, second) = (page(80, "<NextMarker>two</NextMarker>"), page(81, ""));
+    let answers = [
+        ("DescribeTargetGroups", targets.as_str()),
+        ("DescribeTargetGroupAttributes", DELAY),
+        ("DescribeLoadBalancers", balancer),
+        ("DescribeListeners", &first),
+        ("DescribeListeners two", &second),
+    ];
+    let (aws, found) = said(&answers, "group").await;
+    assert_eq!(found.matches("balancer: \"nlb\"").count(), 2, "{found}");
+    let actions = &aws.state().actions;
+    let pages = actions
+        .iter()
+        .filter(|action| *action == "DescribeListeners");
+    assert_eq!(pages.count(), 2, "{actions:?}");
+}
+
+#[tokio::test]
+async fn a_queue_is_asked_at_its_own_address() {
+    let xml = "<ReceiveMessageResponse><ReceiveMessageResult><Message><ReceiptHandle>r1</ReceiptHandle><Body>{}</Body>\
+        </Message></ReceiveMessageResult></ReceiveMessageResponse>";
+    let (_, found) = said(&[("ReceiveMessage", xml)], "events").await;
+    assert_eq!(found, "[Message { receipt: \"r1\", body: \"{}\" }]");
+    // The stand-in says who signed, for where and for what.
+    let (_, found) = said(&[], "events").await;
+    assert!(found.contains("KEY us-east-1 sqs"), "{found}");
+}
+
 #[tokio::test]
 async fn an_endpoint_is_that_of_the_flag_of_one_service_or_of_all() {
     let (here, nowhere) = (StandIn::start().await, "http://127.0.0.1:1");
