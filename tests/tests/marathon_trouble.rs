@@ -22,8 +22,6 @@ use serde_json::{Value, json};
 const RIGHT: Duration = Duration::from_secs(35);
 /// VIPs are leased of what the stage's clients have a route to.
 const POOL: &str = "10.99.1.1-10.99.255.254";
-/// The stage's own file has nothing.
-const NONE: &str = "services: []\n";
 /// A VIP that two Marathons declare.
 const SHARED: &str = "10.99.0.9:80";
 
@@ -50,7 +48,7 @@ fn apps(apps: &[Value]) -> Value {
 /// A stage that reads one Marathon, whose app is on the first server.
 fn up() -> (Stage, Answers) {
     let flags = ["--marathon", "http://10.77.0.1:8080", "--vip-pool-v4", POOL];
-    let stage = Stage::up(NONE, &flags);
+    let stage = Stage::up("", &flags);
     let marathon = marathon(&stage, 8080, "marathon", &app(1, &["/web:80"]));
     (stage, marathon)
 }
@@ -188,7 +186,7 @@ fn of_two_marathons_each_is_followed_and_pools_of_one_vip_merge() {
         "--vip-pool-v4",
         POOL,
     ];
-    let stage = Stage::up(NONE, &flags);
+    let stage = Stage::up("", &flags);
     let vips = ["/web:80", SHARED];
     let root = marathon(&stage, 8080, "marathon", &app(1, &vips));
     let user = marathon(&stage, 8081, "marathon-user", &app(2, &vips));
