@@ -22,6 +22,8 @@ use serde_json::{Value, json};
 const RIGHT: Duration = Duration::from_secs(35);
 /// VIPs are leased of what the stage's clients have a route to.
 const POOL: &str = "10.99.1.1-10.99.255.254";
+/// The app's service port, on the node.
+const PUBLIC: &str = "10.77.0.1:10000";
 /// A VIP that two Marathons declare.
 const SHARED: &str = "10.99.0.9:80";
 
@@ -36,7 +38,7 @@ fn app(server: u8, vips: &[&str]) -> Value {
         "state": "TASK_RUNNING", "ports": [80],
     });
     json!({
-        "id": "/web", "instances": 1, "networks": [{"mode": "host"}],
+        "id": "/web", "instances": 1, "networks": [{"mode": "host"}], "labels": {"HAPROXY_GROUP": "external"},
         "portDefinitions": [{"port": 10000, "protocol": "tcp", "labels": labels}], "tasks": [task],
     })
 }
@@ -47,7 +49,14 @@ fn apps(apps: &[Value]) -> Value {
 
 /// A stage that reads one Marathon, whose app is on the first server.
 fn up() -> (Stage, Answers) {
-    let flags = ["--marathon", "http://10.77.0.1:8080", "--vip-pool-v4", POOL];
+    let flags = [
+        "--marathon",
+        "http://10.77.0.1:8080",
+        "--marathon-group",
+        "external",
+        "--vip-pool-v4",
+        POOL,
+    ];
     let stage = Stage::up("", &flags);
     let marathon = marathon(&stage, 8080, "marathon", &app(1, &["/web:80"]));
     (stage, marathon)
@@ -103,7 +112,12 @@ fn whatever_marathon_does_its_last_state_serves_and_the_right_one_follows() {
     let vip = vip(&stage, "web.marathon");
     let mine = || provider(&stage, "marathon:marathon");
     let mut number = 1;
-    becomes(&stage, &vip, "s1");
+    let both_become = |number: u8| {
+        for place in [vip.as_str(), PUBLIC] {
+            becomes(&stage, place, &format!("s{number}"));
+        }
+    };
+    both_become(number);
     for trouble in [
         Trouble::Frozen,
         Trouble::Closing,
@@ -119,12 +133,14 @@ fn whatever_marathon_does_its_last_state_serves_and_the_right_one_follows() {
         let told = mine()["last_error"].is_object();
         assert_eq!(told, trouble != Trouble::Frozen, "{trouble:?}: {}", mine());
         for _ in 0..10 {
-            assert_eq!(server(&stage, &vip), format!("s{number}"), "{trouble:?}");
+            let reached = [vip.as_str(), PUBLIC].map(|place| server(&stage, place));
+            let last = format!("s{number}");
+            assert_eq!(reached, [last.clone(), last], "{trouble:?}");
         }
         number = number % 3 + 1;
         marathon.set("/v2/apps", &apps(&[app(number, &["/web:80"])]));
         marathon.set_trouble(None);
-        becomes(&stage, &vip, &format!("s{number}"));
+        both_become(number);
         let well = wait_until("it is well", RIGHT, || mine()["last_error"].is_null());
         well.expect("nothing is said any more");
     }
@@ -132,7 +148,7 @@ fn whatever_marathon_does_its_last_state_serves_and_the_right_one_follows() {
     number = number % 3 + 1;
     marathon.set("/v2/apps", &apps(&[bad, app(number, &["/web:80"])]));
     asked_again(&stage);
-    becomes(&stage, &vip, &format!("s{number}"));
+    both_become(number);
     let problems = mine()["problems"].to_string();
     assert!(problems.contains("/bad"), "{problems}");
 }
