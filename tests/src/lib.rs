@@ -1,6 +1,7 @@
 //! The lab, stand-in orchestrators, and what end-to-end tests share.
 
 pub mod admin;
+pub mod answers;
 pub mod apps;
 pub mod asking;
 pub mod bench;

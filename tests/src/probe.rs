@@ -23,6 +23,9 @@ pub enum Mode {
     Tcp,
     /// As `Tcp`, from an IPv6 socket to an IPv4 address as `::ffff:a.b.c.d`.
     TcpMapped,
+    /// A new TCP connection each time that takes a greeting of two bytes. The client closes it, so its port stays taken
+    /// towards that server for a minute.
+    Greeting,
     /// A new UDP socket each time, connected.
     Udp,
     /// A new UDP socket each time, not connected: `sendto`, `recvfrom`.
@@ -134,6 +137,7 @@ impl Plan {
         let to = self.resolve()?;
         match self.mode {
             Mode::Tcp | Mode::TcpMapped => self.ask_http(to),
+            Mode::Greeting => self.be_greeted(to),
             Mode::Udp => self.ask_udp(to, true, number),
             Mode::UdpUnconnected | Mode::UdpMapped => self.ask_udp(to, false, number),
         }
@@ -175,6 +179,18 @@ impl Plan {
             .context("an answer without a body")?;
         Ok(Answer {
             text: body.to_owned(),
+            peer,
+        })
+    }
+
+    fn be_greeted(&self, to: SocketAddr) -> Result<Answer> {
+        let mut stream = TcpStream::connect_timeout(&to, self.within).context("connect")?;
+        stream.set_read_timeout(Some(self.within))?;
+        let peer = stream.peer_addr().context("getpeername")?;
+        let mut greeting = [0; 2];
+        stream.read_exact(&mut greeting).context("read")?;
+        Ok(Answer {
+            text: String::from_utf8_lossy(&greeting).into_owned(),
             peer,
         })
     }

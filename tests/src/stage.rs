@@ -32,7 +32,8 @@ pub struct Stage {
     pub agent: Process,
     argv: Vec<String>,
     run_dir: PathBuf,
-    services: PathBuf,
+    /// `None`: it has no file.
+    services: Option<PathBuf>,
     /// What answers on port 80 of each server; one that is dropped listens no more.
     pub echoes: Vec<Server>,
     /// They answer with their names.
@@ -47,7 +48,7 @@ pub struct Stage {
 // === impl Stage ===
 
 impl Stage {
-    /// Starts everything; `services`: the file, `flags`: more of the agent.
+    /// Starts everything; `services`: the file, empty is none; `flags`: more of the agent.
     pub fn up(services: &str, flags: &[&str]) -> Self {
         Self::up_with(&[], services, flags)
     }
@@ -71,15 +72,18 @@ impl Stage {
         let echoes = servers.iter().map(echo).collect();
         let path = |name: &str| node.dir().join(name);
         let text = |path: PathBuf| path.display().to_string();
-        let (program, file) = (agent().expect("an agent"), path("services.yaml"));
-        fs::write(&file, services).expect("written");
-        let own = [
+        let program = agent().expect("an agent");
+        let mut own = vec![
             ("--pin-dir", text(node.pins().to_owned())),
             ("--state-dir", text(path("state"))),
             ("--run-dir", text(path("run"))),
             ("--cgroup", text(node.cgroup().path().to_owned())),
-            ("--services", text(file.clone())),
         ];
+        let file = (!services.is_empty()).then(|| path("services.yaml"));
+        if let Some(file) = &file {
+            fs::write(file, services).expect("written");
+            own.push(("--services", text(file.clone())));
+        }
         let mut argv = if variables.is_empty() {
             vec![]
         } else {
@@ -113,10 +117,13 @@ impl Stage {
         stage
     }
 
-    /// Waits until the agent has read its file.
+    /// Waits until the agent has read its file, or answers where it has none.
     fn is_up(&mut self) {
         wait_until("the agent has read the file", PATIENCE, || {
             let status = self.status();
+            if self.services.is_none() {
+                return self.agent.has_ended() || status.is_object();
+            }
             let providers = status["providers"].as_array();
             let mut read = providers
                 .into_iter()
@@ -144,9 +151,10 @@ impl Stage {
 
     /// Puts another file in place and waits until `status` shows what `shown` looks for.
     pub fn write(&self, services: &str, shown: impl Fn(&Value) -> bool) {
-        let next = self.services.with_extension("next");
+        let file = self.services.as_ref().expect("it has a file");
+        let next = file.with_extension("next");
         fs::write(&next, services).expect("written");
-        fs::rename(next, &self.services).expect("put in place");
+        fs::rename(next, file).expect("put in place");
         wait_until("the new file is in force", PATIENCE, || {
             shown(&self.status())
         })

@@ -1,4 +1,4 @@
-//! A node with an engine and an agent that reads it, on the stage.
+//! A node with an engine and an agent that reads it and nothing else, on the stage.
 #![allow(clippy::expect_used, reason = "a test says what it expects")]
 
 use std::{net::SocketAddr, path::PathBuf};
@@ -15,8 +15,6 @@ use crate::{
 const POOL: [&str; 2] = ["--vip-pool-v4", "10.99.1.1-10.99.255.254"];
 /// Port 80 of these containers is behind the VIP `web:80`.
 pub const LABEL: [&str; 2] = ["--label", "lb.vip=web:80"];
-/// The stage's own file has nothing.
-const NONE: &str = "services: []\n";
 /// Where an engine on the stage's first server listens.
 const ELSEWHERE: &str = "10.77.0.11:2375";
 
@@ -50,7 +48,7 @@ impl Yard {
     pub fn elsewhere(name: &str, flags: &[&str]) -> Self {
         let dir = place(name).expect("a folder");
         let engine = format!("--docker=tcp://{ELSEWHERE}");
-        let stage = Stage::up(NONE, &[&[engine.as_str()], &POOL[..], flags].concat());
+        let stage = Stage::up("", &[&[engine.as_str()], &POOL[..], flags].concat());
         let at = ELSEWHERE.parse().expect("an address");
         let docker = Docker::start_behind_tcp(&stage.servers[0], dir, at).expect("an engine");
         Self { docker, stage }
@@ -64,7 +62,7 @@ impl Yard {
         let dir = place(name).expect("a folder");
         let socket = format!("--docker=unix://{}/docker.sock", dir.display());
         // The engine comes later than the agent, which waits for it.
-        let stage = Stage::up(NONE, &[&[socket.as_str()], &POOL[..], flags].concat());
+        let stage = Stage::up("", &[&[socket.as_str()], &POOL[..], flags].concat());
         let docker = start(&stage.node, dir).expect("an engine");
         Self { docker, stage }
     }

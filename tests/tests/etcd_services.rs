@@ -15,8 +15,6 @@ use lb_tests::{
 use serde_json::Value;
 
 const AT: &str = "127.0.0.1:2379";
-/// The stage's own file has nothing.
-const NONE: &str = "services: []\n";
 /// Its clients have a route to these.
 const POOL: [&str; 2] = ["--vip-pool-v4", "10.99.1.1-10.99.255.254"];
 const KEY: &str = "/lb-agent/services/a";
@@ -34,7 +32,7 @@ impl Yard {
     fn up(flags: &[&str]) -> Self {
         let at: SocketAddr = AT.parse().expect("an address");
         let url = format!("http://{AT}");
-        let stage = Stage::up(NONE, &[&["--etcd", &url], &POOL[..], flags].concat());
+        let stage = Stage::up("", &[&["--etcd", &url], &POOL[..], flags].concat());
         let mut etcd = Etcd::new(&stage.node, at, None);
         etcd.start(&stage.node).expect("etcd");
         Self { etcd, stage }
@@ -280,7 +278,7 @@ fn it_is_read_over_tls_with_a_certificate_of_our_own() {
         "--etcd-key-file",
         &text(&certificates.key),
     ];
-    let stage = Stage::up(NONE, &flags);
+    let stage = Stage::up("", &flags);
     let mut etcd = Etcd::new(
         &stage.node,
         AT.parse().expect("an address"),

@@ -2,7 +2,7 @@
 //! the VIP as its peer, and the server sees who it should. Checksum offload is on throughout.
 #![allow(clippy::expect_used, reason = "a test says what it expects")]
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use lb_tests::{
     asking::{ask, expect_all},
@@ -136,8 +136,49 @@ fn the_socket_path_serves_processes_and_containers_of_a_node() {
 #[test]
 fn a_backend_reaches_its_own_vip() {
     let fixed = fixed(MASTER, Hook::Xdp);
-    all_ways(&fixed, &fixed.topology.nodes[WORKER1], HOST, |_| None);
-    all_ways(&fixed, &fixed.topology.slots[0], BOX, |_| None);
+    let topology = &fixed.topology;
+    all_ways(&fixed, &topology.nodes[WORKER1], HOST, |_| None);
+    all_ways(&fixed, &topology.slots[0], BOX, |_| None);
+    // As often as it takes to meet whatever happens only at times: itself, its host, and a sibling of it.
+    for (client, service) in [
+        (&topology.nodes[WORKER1], HOST),
+        (&topology.slots[0], BOX),
+        (&topology.nodes[WORKER3], BOX),
+        (&topology.container, BOX),
+    ] {
+        let vip = fixed.vip(service, false).expect("a VIP");
+        let outcome = ask(client, &vip.to_string(), 100, &[]).expect("probe");
+        expect_all(&outcome, vip, None)
+            .unwrap_or_else(|error| panic!("{} to {vip}: {error:#}", client.name()));
+    }
+}
+
+/// The client of one connection as the server sees it, which leaves the host from this port.
+fn seen(client: &Host, port: u16, vip: SocketAddr) -> String {
+    let (port, url) = (port.to_string(), format!("http://{vip}/"));
+    let argv = ["curl", "-sS", "-m", "5", "--local-port", &port, &url];
+    let page = client.run(&argv).and_then(|curl| curl.ok());
+    let page = page.unwrap_or_else(|error| panic!("{} to {vip}: {error:#}", client.name()));
+    let line = page.lines().find_map(|line| line.strip_prefix("client "));
+    line.unwrap_or_else(|| panic!("no client: {page}"))
+        .to_owned()
+}
+
+#[test]
+fn a_backend_sees_address_and_port_of_a_client_outside_elsewhere_at_home_and_in_a_container() {
+    let fixed = fixed(WORKER1, Hook::Xdp);
+    let topology = &fixed.topology;
+    let [host, container] = [HOST, BOX].map(|service| fixed.vip(service, false).expect("a VIP"));
+    for (client, port, vip, address) in [
+        (&topology.client, 41_001, host, "10.77.0.100"),
+        (topology.master(), 41_002, host, "10.77.0.1"),
+        (&topology.nodes[WORKER1], 41_003, host, "10.77.0.11"),
+        (topology.master(), 41_004, container, "10.77.0.1"),
+        (&topology.nodes[WORKER3], 41_005, container, "172.31.3.1"),
+        (&topology.container, 41_006, container, "172.31.3.2"),
+    ] {
+        assert_eq!(seen(client, port, vip), format!("{address}:{port}"));
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use lb_tests::{
     apps::{APP2, app2, on_host},
-    asking::{Steady, ask, named},
+    asking::{Steady, ask, expect_all, named},
     lab::{Host, wait_until},
     probe::Outcome,
     topology::{MASTER, Topology, Wishes},
@@ -98,6 +98,21 @@ fn the_public_node_answers_at_the_service_port_of_its_group() {
     })
     .expect("it is");
     answered_by(topology.master(), &by_name, 1);
+}
+
+#[test]
+fn a_service_port_of_udp_and_tcp_is_open_for_both_on_every_node() {
+    let topology = topology();
+    let mut both = app("both", 1, json!({}));
+    both["portDefinitions"][0]["protocol"] = json!("udp,tcp");
+    topology.put_app("/both", &both).expect("it runs");
+    for node in ["10.77.0.1", "10.77.0.11", "10.77.0.12", "10.77.0.13"] {
+        let to = format!("{node}:10000");
+        answered_by(&topology.client, &to, 1);
+        let outcome = ask(&topology.client, &to, QUESTIONS, &["--mode", "udp"]).expect("probe");
+        let to = to.parse().expect("an address");
+        expect_all(&outcome, to, None).unwrap_or_else(|error| panic!("{to}: {error:#}"));
+    }
 }
 
 #[test]

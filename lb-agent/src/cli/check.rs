@@ -109,9 +109,12 @@ impl Findings {
     }
 }
 
-/// What the catalog would say, with every address allowed as IP VIP: that is the operator's to decide.
+/// What the catalog would say on agents of any group, with every address allowed as IP VIP: that is the operator's to
+/// decide.
 fn notices(path: &Path, snapshot: Snapshot) -> Vec<Notice> {
-    let policy = Policy {
+    let groups: BTreeSet<Arc<str>> = groups(&snapshot.pools).cloned().collect();
+    let policy = |groups| Policy {
+        groups,
         ip_vips: ["0.0.0.0/0", "::/0"]
             .iter()
             .filter_map(|net| net.parse::<IpNet>().ok())
@@ -124,19 +127,34 @@ fn notices(path: &Path, snapshot: Snapshot) -> Vec<Notice> {
         at: SystemTime::now(),
         outcome: Ok(Arc::new(snapshot)),
     });
-    let mut allocator = Allocator::new(Pools::default(), Leases::default());
-    catalog.resolve(&policy, &mut allocator).problems
+    let mut notices = BTreeSet::new();
+    let of_one = groups.into_iter().map(|group| BTreeSet::from([group]));
+    for groups in std::iter::once(BTreeSet::new()).chain(of_one) {
+        let mut allocator = Allocator::new(Pools::default(), Leases::default());
+        notices.extend(catalog.resolve(&policy(groups), &mut allocator).problems);
+    }
+    notices.into_iter().collect()
 }
 
-/// One line for each VIP and port.
+/// The groups of agents that services are for.
+fn groups<'a>(pools: impl IntoIterator<Item = &'a Pool>) -> impl Iterator<Item = &'a Arc<str>> {
+    let properties = pools
+        .into_iter()
+        .filter_map(|pool| pool.properties.as_deref());
+    properties.flat_map(|properties| &properties.groups)
+}
+
+/// One line for each VIP and port, and for each choice of groups that serve it.
 fn served(snapshot: &Snapshot) -> Vec<String> {
-    let mut by_vip = BTreeMap::<String, Vec<&Pool>>::new();
+    let mut by_vip = BTreeMap::<(String, String), Vec<&Pool>>::new();
     for pool in &snapshot.pools {
         if let Some(vip) = vip(pool) {
-            by_vip.entry(vip).or_default().push(pool);
+            let groups: Vec<&str> = groups([pool]).map(|group| &**group).collect();
+            let place = (vip, groups.join(" or "));
+            by_vip.entry(place).or_default().push(pool);
         }
     }
-    let line = |(vip, pools): (String, Vec<&Pool>)| {
+    let line = |((vip, groups), pools): ((String, String), Vec<&Pool>)| {
         let backends: BTreeMap<_, &Backend> = pools
             .iter()
             .flat_map(|pool| &pool.backends)
@@ -153,6 +171,9 @@ fn served(snapshot: &Snapshot) -> Vec<String> {
             .count();
         if idle > 0 {
             parts.push(format!("{idle} with weight 0"));
+        }
+        if !groups.is_empty() {
+            parts.push(format!("where --group is {groups}"));
         }
         let mut shapes = pools.iter().filter_map(|pool| pool.properties.as_deref());
         if let Some(properties) = shapes.next() {
@@ -245,6 +266,25 @@ mod tests {
              shopapi.file.l4lb.thisdcos.directory:80/tcp  2 backends, 1 with weight 0, balance source, \
              also at port 10000 of each node (if --node-ports allows it), own rate\n1 file, no mistake\n"
         );
+    }
+
+    #[test]
+    fn a_service_for_groups_of_agents_has_a_line_for_each_choice() {
+        let (out, outcome) = run(
+            "services:\n- {name: /a, port: 80, backends: ['10.0.0.1:80']}\n\
+             - {name: /a, port: 80, group: [east, edge], rate: 5}\n- {name: /a, port: 80, group: west, rate: 6}\n",
+        );
+        assert!(outcome.is_ok(), "{outcome:?}");
+        let vip = "  a.file.l4lb.thisdcos.directory:80/tcp ";
+        assert_eq!(
+            out,
+            format!(
+                "would be served:\n{vip} 1 backend\n{vip} 0 backends, where --group is east or edge, own rate\n\
+                 {vip} 0 backends, where --group is west, own rate\n1 file, no mistake\n"
+            )
+        );
+        let (_, outcome) = run("services:\n- {name: ///, port: 80, group: east}\n");
+        assert!(outcome.unwrap_err().to_string().contains("VIP name"));
     }
 
     #[test]

@@ -174,8 +174,8 @@ pub(crate) const GROUP: Key = many(
     SERVICES_,
     "group",
     "NAME",
-    "Groups that this agent is in: it serves what a label `lb.group` of Docker, ECS or Marathon gives to one of them, and all \
-     that has no such label; `*` for every group",
+    "Groups that this agent is in: it serves what a label `lb.group` of Docker, ECS or Marathon, or the key `group` of a \
+     services file, gives to one of them, and all that says nothing of groups; `*` for every group",
 );
 pub(crate) const ZONE: Key = one(
     SERVICES_,

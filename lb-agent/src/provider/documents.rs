@@ -24,8 +24,8 @@ struct Document {
     failure: Option<String>,
 }
 
-/// What a service stands at.
-type Place<'a> = (&'a VipHost, Port, Protocol);
+/// What a service stands at, and for which groups of agents.
+type Place<'a> = (&'a VipHost, Port, Protocol, &'a BTreeSet<Arc<str>>);
 
 // === impl Documents ===
 
@@ -108,7 +108,7 @@ fn contradiction<'a>(
     pool: &'a Pool,
 ) -> Option<String> {
     let properties = pool.properties.as_ref()?;
-    let place = (&pool.host, pool.port, pool.protocol);
+    let place = (&pool.host, pool.port, pool.protocol, &properties.groups);
     let (first, held) = shaped.entry(place).or_insert((name, properties));
     if *held == properties {
         return None;
@@ -192,5 +192,21 @@ mod tests {
             reasons(&snapshot),
             "/a: b.yaml: a.yaml comes first and has another rate for /a:1/tcp; service left out\n"
         );
+    }
+
+    #[test]
+    fn documents_for_other_groups_of_agents_do_not_contradict_each_other() {
+        let mut documents = Documents::default();
+        documents.put(
+            "a.yaml",
+            Ok(service("/a", "rate: 5, group: east,", "10.0.0.1:1")),
+        );
+        documents.put(
+            "b.yaml",
+            Ok(service("/a", "rate: 6, group: west,", "10.0.0.2:1")),
+        );
+        let snapshot = documents.snapshot();
+        assert_eq!(backends(&snapshot), ["10.0.0.1:1", "10.0.0.2:1"]);
+        assert_eq!(reasons(&snapshot), "");
     }
 }

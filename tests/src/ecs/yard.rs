@@ -27,7 +27,6 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 const ONE_POLL: Duration = Duration::from_millis(6_500);
 /// VIPs are leased of what the stage's clients have a route to.
 const POOL: [&str; 2] = ["--vip-pool-v4", "10.99.1.1-10.99.255.254"];
-const NONE: &str = "services: []\n";
 
 /// deployfish's tutorial, its service and the load balancer in front of it.
 pub const TUTORIAL: &str = "hello-world.yml";
@@ -58,7 +57,7 @@ impl Yard {
             ENDPOINT,
         ];
         // The agent comes first, and waits.
-        let stage = Stage::up_with(&VARIABLES, NONE, &[&own[..], &POOL, flags].concat());
+        let stage = Stage::up_with(&VARIABLES, "", &[&own[..], &POOL, flags].concat());
         let cloud = Cloud::start(&stage, stop_delay).expect("a stand-in");
         Self { cloud, stage }
     }

@@ -308,7 +308,7 @@ impl Builder<'_> {
             },
             max_flows: wish.max_flows,
             backup: wish.backup,
-            zone: None,
+            zone: wish.zone.clone(),
             task: Arc::clone(&container.name),
             instance: Some(identity.instance(container).into()),
             host: None,

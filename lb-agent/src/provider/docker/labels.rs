@@ -11,6 +11,7 @@
 //! | `lb.affinity` | seconds, or a duration such as `10m` | off |
 //! | `lb.weight` | 0-256, this container's | 1 |
 //! | `lb.backup` | `true`: used while no other takes connections | `false` |
+//! | `lb.zone` | the zone that it is in: nodes of that `--zone` prefer it | that of its node in a Swarm |
 //! | `lb.maxflows`, `lb.maxflows-backend` | flows at a time, of the VIP and of this container | no limit |
 //! | `lb.rate`, `lb.source-rate` | new flows a second, of the VIP and of one client | no limit |
 //! | `lb.idle` | when a silent flow is over, such as `10m` | 2 h 4 min, UDP 60 s and 5 min |
@@ -36,15 +37,17 @@ use crate::{
     provider::{
         VipHost,
         shape::{self, parts},
-        values::{count, flag, port, weight},
+        values::{count, flag, port, weight, word},
     },
 };
 
 /// The longest label that is read, bytes with its name.
 const MOST_BYTES: usize = 4_096;
 
+/// Of a container, and of a Swarm's node.
+pub(super) const ZONE: &str = "lb.zone";
 /// Every label of ours.
-pub(super) const NAMES: [&str; 22] = [
+pub(super) const NAMES: [&str; 23] = [
     "lb.vip",
     "lb.port",
     "lb.address",
@@ -53,6 +56,7 @@ pub(super) const NAMES: [&str; 22] = [
     "lb.affinity",
     "lb.weight",
     "lb.backup",
+    ZONE,
     "lb.maxflows",
     "lb.maxflows-backend",
     "lb.rate",
@@ -90,6 +94,8 @@ pub(in crate::provider) struct Wish {
     pub(in crate::provider) weight: Weight,
     /// Used only while no other takes flows.
     pub(in crate::provider) backup: bool,
+    /// The zone that it is in.
+    pub(in crate::provider) zone: Option<Arc<str>>,
     /// Flows at a time; 0: no limit.
     pub(in crate::provider) max_flows: u32,
     /// Domains that lead to its one port.
@@ -175,6 +181,7 @@ pub(in crate::provider) fn wish(
     if let Some(backup) = read(container, "lb.backup", flag)? {
         wish.backup = backup;
     }
+    wish.zone = read(container, ZONE, |text| Ok(word(text)?.into()))?;
     if let Some(most) = read(container, "lb.maxflows-backend", count)? {
         wish.max_flows = most;
     }
@@ -273,6 +280,7 @@ impl Default for Wish {
             excluded: BTreeSet::new(),
             weight: Weight::ONE,
             backup: false,
+            zone: None,
             max_flows: 0,
             domains: Vec::new(),
             at_node: false,

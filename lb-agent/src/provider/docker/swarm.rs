@@ -16,12 +16,12 @@ use serde_json::Value;
 use super::{
     compat,
     container::{Container, Network, Phase, Target, target},
-    labels::concerns_us,
+    labels::{self, concerns_us},
     signal, wire,
 };
 use crate::{
     catalog::{Drain, Port},
-    provider::Problem,
+    provider::{Problem, values::word},
 };
 
 /// Labels that a container of a Swarm has.
@@ -81,6 +81,8 @@ struct Node {
     name: String,
     addr: Option<IpAddr>,
     down: bool,
+    /// The value of its label.
+    zone: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -148,7 +150,8 @@ impl Swarm {
         }
         for node in swarm.each::<wire::Node>("node", nodes) {
             let id = node.id.clone();
-            swarm.nodes.insert(id, Node::of(node));
+            let node = Node::of(node, &mut swarm.problems);
+            swarm.nodes.insert(id, node);
         }
         for task in swarm.each::<wire::Task>("task", tasks) {
             // Before that, and after, it is not there. Swarm says of one with a health check that it runs when it is well.
@@ -255,6 +258,7 @@ impl Swarm {
         let task = container.label(TASK_ID).and_then(|id| self.tasks.get(id));
         let mut candidate = Candidate::from(container);
         self.name_by_label(candidate.container.to_mut());
+        self.zone_by_node(candidate.container.to_mut(), &self.own);
         // It is healthy before the Swarm says that it runs.
         let Some(task) = task else {
             return candidate;
@@ -296,6 +300,7 @@ impl Swarm {
             let name = service.template.name.to_string();
             container.labels.insert(SERVICE_NAME.to_owned(), name);
         }
+        self.zone_by_node(container, &task.node);
         let service = container.label(SERVICE_NAME).unwrap_or_default();
         let place = match task.slot {
             Some(slot) => slot.to_string(),
@@ -319,6 +324,14 @@ impl Swarm {
         let id = format!(".{}.", self.own);
         let name = given.replacen(&id, &format!(".{}.", self.place(&self.own)), 1);
         container.labels.insert(TASK_NAME.to_owned(), name);
+    }
+
+    /// Has the zone of its node where nothing else is said of it.
+    fn zone_by_node(&self, container: &mut Container, node: &str) {
+        if let Some(zone) = self.nodes.get(node).and_then(|node| node.zone.as_ref()) {
+            let said = container.labels.entry(labels::ZONE.to_owned());
+            said.or_insert_with(|| zone.clone());
+        }
     }
 
     /// What a node is called within the name of a task.
@@ -358,9 +371,10 @@ impl Service {
 // === impl Node ===
 
 impl Node {
-    fn of(answer: wire::Node) -> Self {
+    fn of(answer: wire::Node, problems: &mut Vec<Problem>) -> Self {
         let wire::Node {
-            id: _,
+            id,
+            spec,
             description,
             status,
             manager_status,
@@ -373,6 +387,21 @@ impl Node {
             name: description.hostname,
             addr: addr.or(of_manager.filter(is_of_a_node)),
             down: status.state == "down",
+            zone: zone(&id, &spec.labels.unwrap_or_default(), problems),
+        }
+    }
+}
+
+/// What a node's label says; one that cannot be used is named, and harms none of its tasks.
+fn zone(id: &str, labels: &HashMap<String, String>, problems: &mut Vec<Problem>) -> Option<String> {
+    match word(labels.get(labels::ZONE)?.trim()) {
+        Ok(zone) => Some(zone.to_owned()),
+        Err(why) => {
+            problems.push(Problem {
+                subject: format!("node {id}").into(),
+                reason: format!("label {}: {why}; it counts as in no zone", labels::ZONE),
+            });
+            None
         }
     }
 }

@@ -79,10 +79,18 @@ pub(super) struct Node {
     #[serde(rename = "ID")]
     pub(super) id: String,
     #[serde(default)]
+    pub(super) spec: NodeSpec,
+    #[serde(default)]
     pub(super) description: Description,
     #[serde(default)]
     pub(super) status: NodeStatus,
     pub(super) manager_status: Option<NodeStatus>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub(super) struct NodeSpec {
+    pub(super) labels: Option<HashMap<String, String>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -180,7 +180,7 @@ impl<'a> Builder<'a> {
                     },
                     max_flows: wish.max_flows,
                     backup: wish.backup,
-                    zone: task.zone.clone(),
+                    zone: wish.zone.clone().or_else(|| task.zone.clone()),
                     task: last(arn).into(),
                     instance: None,
                     host: None,

@@ -5,6 +5,7 @@ mod properties;
 mod published;
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
     path::Path,
     sync::Arc,
@@ -53,6 +54,7 @@ keys! {
         allow: Spanned<Vec<Spanned<String>>>,
         deny: Vec<Spanned<String>>,
         external: Spanned<OneOrMany>,
+        group: Spanned<OneOrMany>,
         check: Spanned<CheckKeys>,
         fail_open: Spanned<String>,
         slow_start: Spanned<String>,
@@ -111,7 +113,7 @@ pub fn parse(text: &str, path: &Path) -> Result<Snapshot, String> {
 pub fn read_all(text: &str, path: &Path) -> Reading {
     let mut reader = Reader {
         path,
-        pools: Pools::default(),
+        pools: BTreeMap::new(),
         problems: Vec::new(),
     };
     let mut faults = Faults::default();
@@ -147,7 +149,11 @@ pub fn read_all(text: &str, path: &Path) -> Reading {
     problems.sort();
     Reading {
         snapshot: Snapshot {
-            pools: reader.pools.into_vec(),
+            pools: reader
+                .pools
+                .into_values()
+                .flat_map(Pools::into_vec)
+                .collect(),
             problems,
             ..Snapshot::default()
         },
@@ -158,7 +164,8 @@ pub fn read_all(text: &str, path: &Path) -> Reading {
 
 struct Reader<'a> {
     path: &'a Path,
-    pools: Pools,
+    /// By the groups of agents that serve them: what is for one group is not for another.
+    pools: BTreeMap<BTreeSet<Arc<str>>, Pools>,
     problems: Vec<(Location, Problem)>,
 }
 
@@ -180,44 +187,29 @@ impl Reader<'_> {
             Ok(properties) => properties.map(Arc::new),
             Err(wrong) => return self.problem(&subject, wrong, "service left out"),
         };
+        let groups = properties.as_ref().map(|own| own.groups.clone());
+        let pools = self.pools.entry(groups.unwrap_or_default()).or_default();
         if let Some(what) = properties
             .as_ref()
-            .and_then(|own| self.contradiction(&keys, own))
+            .and_then(|own| contradiction(pools, &keys, own))
         {
             return self.problem(&subject, (at, what), "service left out");
         }
         for key in &keys {
-            self.pools.declare(key.clone());
+            pools.declare(key.clone());
             if let Some(properties) = &properties {
-                self.pools.shape(key, properties);
+                pools.shape(key, properties);
             }
         }
+        let mut left_out = Vec::new();
         for entry in service.backends.into_iter().flatten() {
             let at = entry.referenced;
-            match entry.value.backend(at) {
-                Ok(backend) => self.backend(&subject, &keys, at, &backend),
-                Err(wrong) => self.problem(&subject, wrong, "backend left out"),
-            }
+            let added = entry.value.backend(at);
+            let added = added.and_then(|backend| add(pools, &keys, at, &backend));
+            left_out.extend(added.err());
         }
-    }
-
-    /// What an earlier entry for the same VIP says otherwise.
-    fn contradiction(&self, keys: &[PoolKey], properties: &Properties) -> Option<String> {
-        let held = |key| self.pools.properties(key);
-        let differs = |held: &&Arc<Properties>| ***held != *properties;
-        let held = keys.iter().filter_map(held).find(differs)?;
-        let keys = held.differences(properties).join(", ");
-        Some(format!(
-            "an entry before has another {keys} for the same VIP"
-        ))
-    }
-
-    fn backend(&mut self, subject: &Arc<str>, keys: &[PoolKey], at: Location, backend: &Backend) {
-        for key in keys {
-            if !self.pools.add(key.clone(), backend.clone()) {
-                let what = format!("{} is not of the VIP's address family", backend.addr);
-                return self.problem(subject, (at, what), "backend left out");
-            }
+        for wrong in left_out {
+            self.problem(&subject, wrong, "backend left out");
         }
     }
 
@@ -229,6 +221,28 @@ impl Reader<'_> {
         };
         self.problems.push((at, problem));
     }
+}
+
+/// What an earlier entry for the same VIP says otherwise.
+fn contradiction(pools: &Pools, keys: &[PoolKey], properties: &Properties) -> Option<String> {
+    let held = |key| pools.properties(key);
+    let differs = |held: &&Arc<Properties>| ***held != *properties;
+    let held = keys.iter().filter_map(held).find(differs)?;
+    let keys = held.differences(properties).join(", ");
+    Some(format!(
+        "an entry before has another {keys} for the same VIP"
+    ))
+}
+
+/// Puts a backend behind each VIP.
+fn add(pools: &mut Pools, keys: &[PoolKey], at: Location, backend: &Backend) -> Result<(), Wrong> {
+    for key in keys {
+        if !pools.add(key.clone(), backend.clone()) {
+            let what = format!("{} is not of the VIP's address family", backend.addr);
+            return Err((at, what));
+        }
+    }
+    Ok(())
 }
 
 // === impl Service ===

@@ -386,7 +386,7 @@ impl Common<'_> {
             weight,
             max_flows: self.labels.max_flows,
             backup: self.labels.backup,
-            zone: None,
+            zone: task.zone.clone(),
             task: task.id.as_str().into(),
             instance: None,
             healthy: is_well(task),

@@ -3,6 +3,8 @@
 //! Only what names a VIP or a backend is read. For every optional field *absent*, `null`, `[]` and
 //! `{}` mean the same, and unknown fields are ignored.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Deserializer, de::DeserializeOwned, de::Error as _};
 use serde_json::Value;
 
@@ -194,6 +196,9 @@ pub(super) struct Task {
     /// The definition it runs.
     #[serde(default, deserialize_with = "lenient")]
     pub(super) version: Option<String>,
+    /// The zone of its agent's fault domain, where agents have one; from 1.5 on.
+    #[serde(default, deserialize_with = "lenient")]
+    pub(super) zone: Option<Arc<str>>,
 }
 
 /// An entry of `ipAddresses`.

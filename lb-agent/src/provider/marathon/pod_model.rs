@@ -1,6 +1,6 @@
 //! The shapes of `/v2/pods/::status` and of a pod's spec.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -82,6 +82,9 @@ pub(super) struct PodInstance {
     /// Address or name.
     #[serde(default, deserialize_with = "lenient")]
     pub(super) agent_hostname: Option<String>,
+    /// The zone of its agent's fault domain, where agents have one.
+    #[serde(default, deserialize_with = "lenient")]
+    pub(super) agent_zone: Option<Arc<str>>,
     /// Networks with addresses.
     #[serde(default, deserialize_with = "lenient")]
     pub(super) networks: Vec<PodNetwork>,

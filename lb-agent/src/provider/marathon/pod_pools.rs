@@ -116,7 +116,7 @@ fn join_container(
                         weight,
                         max_flows: 0,
                         backup: false,
-                        zone: None,
+                        zone: instance.agent_zone.clone(),
                         task: Arc::clone(&task),
                         instance: None,
                         host: agents::host(instance.agent_hostname.as_deref(), addr.ip()),

@@ -15,9 +15,11 @@ use serde_json::{Value, json};
 use super::{
     Effort,
     agent::{self, WITHIN, millis, pinned, wait},
-    many_apps::Answers,
 };
-use crate::lab::{HostSpec, Lab, wait_until};
+use crate::{
+    answers::Answers,
+    lab::{HostSpec, Lab, wait_until},
+};
 
 /// Apps, and tasks of each.
 pub(super) const APPS: usize = 1_000;
@@ -89,7 +91,7 @@ fn apps(generation: u16) -> Value {
 pub(super) fn measure(effort: &Effort, idle: u64) -> Result<Taken> {
     let lab = Lab::new()?;
     let host = lab.host(&HostSpec::new("control").address("10.77.0.1/24"))?;
-    let answers = Answers::serve(&host, "10.77.0.1:8080".parse()?, &apps(0))?;
+    let answers = Answers::serve(&host, "10.77.0.1:8080".parse()?, "marathon", &apps(0))?;
     let mut taken = Taken::default();
     let mut agent = agent::start(&host, &["--marathon", "http://10.77.0.1:8080"])?;
     let backends = pinned(&host, &mut agent)?;

@@ -5,7 +5,6 @@
 
 mod agent;
 mod library;
-mod many_apps;
 mod marathon;
 mod scrape;
 mod services;

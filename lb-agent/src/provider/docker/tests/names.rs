@@ -117,6 +117,27 @@ fn a_service_may_be_for_some_groups_of_agents() {
 }
 
 #[test]
+fn a_container_says_in_which_zone_it_is() {
+    let zone = |label: &str| {
+        let labels = [("lb.vip", "web:80"), ("lb.zone", label)];
+        let all = snapshot([container("web", "172.17.0.2", &labels)]);
+        let backend = all
+            .pools
+            .first()
+            .and_then(|pool| pool.backends.first().cloned());
+        let zone = backend.and_then(|backend| backend.zone);
+        (zone.map(|zone| zone.to_string()), reasons(&all).join(" "))
+    };
+    assert_eq!(zone("rack-7"), (Some("rack-7".to_owned()), String::new()));
+    let (none, why) = zone("rack 7");
+    assert_eq!(none, None);
+    assert!(
+        why.starts_with("label lb.zone: \"rack 7\" is not a word"),
+        "{why}"
+    );
+}
+
+#[test]
 fn the_operator_chooses_the_name_space() {
     let mut config = config();
     config.framework = "east".into();

@@ -10,6 +10,7 @@ use super::{
 };
 
 mod broken;
+mod zones;
 
 /// As an engine of 20.10 says it, less what nobody reads.
 fn service(name: &str, labels: Value, container: Value) -> Value {

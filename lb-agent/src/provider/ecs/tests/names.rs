@@ -231,6 +231,19 @@ fn tags_shape_what_a_load_balancer_named() {
 }
 
 #[test]
+fn a_task_is_in_its_availability_zone_unless_a_tag_says_otherwise() {
+    let zone = |mut known: Known| {
+        for task in known.tasks.values_mut() {
+            task.zone = Some("eu-west-1b".into());
+        }
+        built(&known).pools[0].backends[0].zone.clone()
+    };
+    assert_eq!(zone(tagged(&[])).as_deref(), Some("eu-west-1b"));
+    let tagged = tagged(&[("lb.zone", "rack-7")]);
+    assert_eq!(zone(tagged).as_deref(), Some("rack-7"));
+}
+
+#[test]
 fn tags_win_over_docker_labels() {
     let mut known = tagged(&[("lb.balance", "round-robin")]);
     let definition = known.definitions.get_mut(DEFINITION).unwrap();

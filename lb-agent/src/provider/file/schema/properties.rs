@@ -12,7 +12,7 @@ use super::{OneOrMany, Service, Wrong, check::check, keys};
 use crate::{
     catalog::{Balance, Idle, Mode, Port, Properties, Source},
     config::cidr,
-    provider::values::{choice, count, port, seconds, yes_or_no},
+    provider::values::{choice, count, port, seconds, word, yes_or_no},
 };
 
 /// The longest time-out, s: 30 days.
@@ -51,6 +51,7 @@ pub(super) fn properties(service: &Service) -> Result<Option<Properties>, Wrong>
         allow,
         deny,
         external: external_key,
+        group,
         check: check_keys,
         fail_open,
         slow_start,
@@ -68,15 +69,14 @@ pub(super) fn properties(service: &Service) -> Result<Option<Properties>, Wrong>
     .iter()
     .any(|key| key.is_some());
     let listed = allow.is_some() || deny.is_some();
-    let more = external_key.is_some() || check_keys.is_some();
+    let more = external_key.is_some() || group.is_some() || check_keys.is_some();
     if !said && idle_keys.is_none() && !listed && !more {
         return Ok(None);
     }
     let usual = Properties::default();
     Ok(Some(Properties {
         called: None,
-        // A file is written for the nodes that have it.
-        groups: BTreeSet::new(),
+        groups: groups(group.as_ref())?,
         mode: read("mode", mode_key, |text| choice(text, &Mode::NAMES))?.unwrap_or_default(),
         balance: read("balance", balance, |text| choice(text, &Balance::NAMES))?
             .unwrap_or_default(),
@@ -156,6 +156,21 @@ fn sources(
         }
     }
     Ok(sources)
+}
+
+/// Which agents are in them, each knows for itself.
+fn groups(key: Option<&Spanned<OneOrMany>>) -> Result<BTreeSet<Arc<str>>, Wrong> {
+    let Some(key) = key else {
+        return Ok(BTreeSet::new());
+    };
+    let wrong = |what| (key.referenced, format!("key group: {what}"));
+    let names = key.value.0.iter().map(|text| word(text).map(Arc::from));
+    let names = names.collect::<Result<BTreeSet<_>, _>>().map_err(wrong)?;
+    if names.is_empty() {
+        let what = "the list is empty; leave the key out to have all agents serve it";
+        return Err(wrong(what.to_owned()));
+    }
+    Ok(names)
 }
 
 /// Whether the operator allows the ports, and nobody else has them, each node knows for itself.

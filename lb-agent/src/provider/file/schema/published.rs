@@ -73,6 +73,7 @@ mod tests {
              rate: '4294967295', source-rate: 20, idle: {tcp: 10s, udp: 2s, udp-two-way: 1h30m}, \
              allow: [10.0.0.0/8, 'fd00::1'], deny: [], external: 10000}]",
             "services: [{name: /a, port: 1, external: [10000, '10001'], deny: [10.9.0.7]}]",
+            "services: [{name: /a, port: 1, group: edge}, {name: /b, port: 1, group: [edge, 7]}]",
             "services: [{name: /a, port: 1, check: tcp, fail-open: yes, slow-start: 30s}]",
             "services: [{name: /a, port: 1, check: 'http:/h interval=1s fall=2', fail-open: 'no'}]",
             "services: [{name: /a, port: 1, check: {http: /h, interval: 500ms, fast: 100ms, timeout: 1s, rise: 2, fall: '3', \
@@ -121,6 +122,9 @@ mod tests {
             "{name: /a, port: 1, external: []}",
             "{name: /a, port: 1, external: 0}",
             "{name: /a, port: 1, external: [http]}",
+            "{name: /a, port: 1, group: []}",
+            "{name: /a, port: 1, group: 'a b'}",
+            "{name: /a, port: 1, group: [edge, '']}",
             "{name: /a, port: 1, check: ping}",
             "{name: /a, port: 1, check: [tcp]}",
             "{name: /a, port: 1, check: {http: h}}",

@@ -179,6 +179,7 @@ services:
     deny:
       - 10.9.0.7
     external: [10001, 10000]
+    group: [inner, edge]
     backends:
       - {address: "10.0.0.1:80", max-flows: 20, zone: a}
       - {address: "10.0.0.2:80", backup: true}
@@ -192,7 +193,7 @@ services:
         fail_closed: false,
         slow_start: 0,
         drain: None,
-        groups: Default::default(),
+        groups: ["edge", "inner"].map(Into::into).into(),
         mode: Mode::DsrL2,
         balance: Balance::LeastConn,
         affinity: 600,
@@ -304,6 +305,14 @@ fn a_wrong_property_costs_its_service_alone_and_is_named_with_its_place() {
             "2:30: key deny: \"10.0.0.0/33\" is not a prefix",
         ),
         (
+            "group: []",
+            "2:30: key group: the list is empty; leave the key",
+        ),
+        (
+            "group: [edge, 'in ner']",
+            "2:30: key group: \"in ner\" is not a word of 1 to 64 bytes",
+        ),
+        (
             "allow: [10.0.0.0/8], deny: [10.0.0.0/8]",
             "2:51: key deny: 10.0.0.0/8 is in allow, too",
         ),
@@ -333,6 +342,20 @@ fn of_two_entries_for_one_vip_the_first_one_shapes_it() {
     let (pools, problems) = both("rate: 5,", "rate: 6, mode: nat,");
     assert_eq!(pools, ["/a.file:1/tcp 10.0.0.1:1 w1 10.0.0.1:1"]);
     let told = "/a | s.yaml:3:3: an entry before has another mode, rate for the same VIP; service left out";
+    assert_eq!(problems, [told]);
+}
+
+#[test]
+fn entries_for_other_groups_of_agents_are_services_of_their_own() {
+    let text = "services:\n- {name: /a, port: 1, backends: ['10.0.0.1:1']}\n\
+                - {name: /a, port: 1, group: east, rate: 5, backends: ['10.0.0.2:1']}\n\
+                - {name: /a, port: 1, group: [west], rate: 6, backends: ['10.0.0.3:1']}\n\
+                - {name: /a, port: 1, group: east, rate: 7, backends: ['10.0.0.4:1']}\n";
+    let (pools, problems) = read(text).unwrap();
+    let expected = [1, 2, 3].map(|n| format!("/a.file:1/tcp 10.0.0.{n}:1 w1 10.0.0.{n}:1"));
+    assert_eq!(pools, expected);
+    let told =
+        "/a | s.yaml:5:3: an entry before has another rate for the same VIP; service left out";
     assert_eq!(problems, [told]);
 }
 

@@ -193,11 +193,16 @@ fn a_port_without_address_is_reported_and_costs_only_that_task() {
 }
 
 fn pod(endpoint: &Value, condition: &Value) -> Vec<String> {
+    lines(&of_pod(endpoint, condition))
+}
+
+fn of_pod(endpoint: &Value, condition: &Value) -> Snapshot {
     let pod = json!([{
         "id": "/p",
         "spec": {"containers": [{"name": "c", "endpoints": [endpoint]}]},
         "instances": [{
             "id": "p.instance-1", "agentHostname": "10.0.0.1",
+            "agentRegion": "aws/us-west-2", "agentZone": "aws/us-west-2a",
             "networks": [
                 {"name": "one", "addresses": ["9.0.0.1"]}, {"name": "two", "addresses": ["9.0.0.2"]}
             ],
@@ -207,12 +212,7 @@ fn pod(endpoint: &Value, condition: &Value) -> Vec<String> {
             }]
         }]
     }]);
-    lines(&build_with(
-        &json!({"apps": []}),
-        &pod,
-        &Versions::default(),
-        None,
-    ))
+    build_with(&json!({"apps": []}), &pod, &Versions::default(), None)
 }
 
 #[test]
@@ -268,4 +268,32 @@ fn a_pods_container_is_healthy_as_its_condition_says() {
         with(json!({"name": "healthy", "value": "false", "reason": "health-unreported-by-mesos"})),
         "10.0.0.1:31000 w0 (no health result yet)"
     );
+}
+
+#[test]
+fn tasks_and_pods_are_in_the_zones_of_their_agents() {
+    let zones = |snapshot: &Snapshot| {
+        let backends = snapshot.pools.iter().flat_map(|pool| &pool.backends);
+        let zones = backends.map(|one| one.zone.as_deref().unwrap_or("-").to_owned());
+        zones.collect::<Vec<_>>().join(" ")
+    };
+    let mut app = simple_app("/a", 31000);
+    let mut other = task("b", &[31001]);
+    other["zone"] = json!("aws/us-west-2b");
+    let mut nowhere = task("c", &[31002]);
+    nowhere["zone"] = json!(null);
+    app["tasks"][0]["zone"] = json!("aws/us-west-2a");
+    app["tasks"]
+        .as_array_mut()
+        .unwrap()
+        .extend([other, nowhere]);
+    assert_eq!(
+        zones(&apps(json!([app]))),
+        "aws/us-west-2a aws/us-west-2b -"
+    );
+    let endpoint = json!({
+        "name": "e", "hostPort": 0, "protocol": ["tcp"], "labels": {"VIP": "p:80"}
+    });
+    let of_pod = of_pod(&endpoint, &json!({"name": "ready", "value": "true"}));
+    assert_eq!(zones(&of_pod), "aws/us-west-2a");
 }
