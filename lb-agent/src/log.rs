@@ -39,15 +39,12 @@ pub enum LogError {
 /// When logging was started before, or the journal is asked for and cannot be reached.
 pub fn init(log: &Log) -> Result<(), LogError> {
     let terminal = io::stderr().is_terminal();
-    let lines = match log.format {
-        LogFormat::Journald => journal().map_err(LogError::Journal)?,
+    let lines = match form(log.format, terminal, leads_to_journal()) {
+        Form::Journal { insist: true } => journal().map_err(LogError::Journal)?,
         // Standard error leads there in any case.
-        LogFormat::Auto if leads_to_journal() => {
-            journal().unwrap_or_else(|_| json_lines(io::stderr))
-        }
-        LogFormat::Auto if terminal => text_lines(terminal, io::stderr),
-        LogFormat::Text => text_lines(terminal, io::stderr),
-        LogFormat::Auto | LogFormat::Json => json_lines(io::stderr),
+        Form::Journal { insist: false } => journal().unwrap_or_else(|_| json_lines(io::stderr)),
+        Form::Text => text_lines(terminal, io::stderr),
+        Form::Json => json_lines(io::stderr),
     };
     Ok(subscriber(lines, &log.filter).try_init()?)
 }
@@ -55,6 +52,28 @@ pub fn init(log: &Log) -> Result<(), LogError> {
 /// Reads a filter such as `info,lb_agent::dns=debug`, with the noisiest modules kept to warnings.
 pub(crate) fn parse_filter(filter: &str) -> Result<EnvFilter, ParseError> {
     EnvFilter::builder().parse(format!("{QUIET},{filter}"))
+}
+
+/// What lines look like, and where they go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    Text,
+    Json,
+    /// `insist`: it was asked for, so that nothing else will do.
+    Journal {
+        insist: bool,
+    },
+}
+
+/// `terminal`, `journal`: what standard error is, or leads to.
+fn form(asked: LogFormat, terminal: bool, journal: bool) -> Form {
+    match asked {
+        LogFormat::Journald => Form::Journal { insist: true },
+        LogFormat::Auto if journal => Form::Journal { insist: false },
+        LogFormat::Auto if terminal => Form::Text,
+        LogFormat::Text => Form::Text,
+        LogFormat::Auto | LogFormat::Json => Form::Json,
+    }
 }
 
 type Lines = Box<dyn Layer<Registry> + Send + Sync>;
@@ -102,7 +121,7 @@ fn subscriber(lines: Lines, filter: &str) -> impl Subscriber + Send + Sync + use
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::sync::{Arc, Mutex};
 
     use super::*;
@@ -121,6 +140,13 @@ mod tests {
         }
     }
 
+    /// What comes of what is said, for machines.
+    pub(crate) fn told(say: impl FnOnce()) -> Vec<serde_json::Value> {
+        let lines = logged(true, "info", say);
+        let lines = lines.lines().map(serde_json::from_str);
+        lines.map(Result::unwrap).collect()
+    }
+
     fn logged(json: bool, filter: &str, say: impl FnOnce()) -> String {
         let page = Page::default();
         let writer = page.clone();
@@ -132,6 +158,26 @@ mod tests {
         tracing::subscriber::with_default(subscriber(lines, filter), say);
         let bytes = page.0.lock().unwrap().clone();
         String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn lines_are_made_for_whoever_reads_them() {
+        let silent = Form::Journal { insist: false };
+        for (asked, terminal, journal, expected) in [
+            (LogFormat::Auto, true, false, Form::Text),
+            (LogFormat::Auto, false, false, Form::Json),
+            (LogFormat::Auto, false, true, silent),
+            (LogFormat::Text, false, true, Form::Text),
+            (LogFormat::Json, true, false, Form::Json),
+            (
+                LogFormat::Journald,
+                true,
+                false,
+                Form::Journal { insist: true },
+            ),
+        ] {
+            assert_eq!(form(asked, terminal, journal), expected, "{asked:?}");
+        }
     }
 
     #[test]

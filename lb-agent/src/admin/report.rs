@@ -21,7 +21,8 @@ pub(crate) mod protocol;
 mod traffic;
 
 pub use detail::{DeclaredReport, HealthReport, LimitsReport, ProbeReport};
-pub use traffic::{Connections, ServiceTraffic, Traffic};
+pub(crate) use traffic::since;
+pub use traffic::{Connections, Outcomes, ServiceTraffic, Traffic};
 
 /// A moment as milliseconds since 1970-01-01T00:00:00Z.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

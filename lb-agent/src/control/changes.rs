@@ -92,3 +92,99 @@ pub(super) fn problem(notice: &Notice) -> Event {
         ..Event::default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use serde_json::Value;
+
+    use super::*;
+    use crate::{
+        catalog::{Service, ServiceKey, Weight},
+        log,
+    };
+
+    fn desired(backends: Vec<CatalogBackend>) -> Desired {
+        let service = Service {
+            name: None,
+            properties: Arc::default(),
+            backends,
+        };
+        Desired {
+            services: [(ServiceKey::tcp("11.0.0.1:80"), service)].into(),
+            ..Desired::default()
+        }
+    }
+
+    fn drained(addr: &str) -> CatalogBackend {
+        CatalogBackend {
+            weight: Weight::DRAIN,
+            draining: Some(Drain::unfit("unhealthy")),
+            ..CatalogBackend::plain(addr)
+        }
+    }
+
+    /// What is said of a change, and how many hear of it besides.
+    fn told(before: &Desired, now: &Desired, adopted: &[Endpoint]) -> (Vec<String>, usize) {
+        let events = Events::default();
+        let adopted = adopted.iter().copied().collect();
+        let lines = log::tests::told(|| tell(before, now, &adopted, &events));
+        let words = |line: &Value| {
+            let fields = ["message", "service", "backend", "from", "to", "reason"];
+            let text = |field: &str| match &line[field] {
+                Value::Null => "-".to_owned(),
+                Value::String(text) => text.clone(),
+                other => other.to_string(),
+            };
+            fields.map(text).join(" | ")
+        };
+        (lines.iter().map(words).collect(), events.after(0).len())
+    }
+
+    #[test]
+    fn each_change_is_one_line_that_names_service_and_backend() {
+        const SERVICE: &str = "11.0.0.1:80/tcp";
+        let (none, plain) = (Desired::default(), CatalogBackend::plain);
+        let one = desired(vec![plain("10.0.0.1:80")]);
+        let two = desired(vec![plain("10.0.0.1:80"), plain("10.0.0.2:80")]);
+        let drains = desired(vec![drained("10.0.0.1:80"), plain("10.0.0.2:80")]);
+        for (before, now, expected) in [
+            (
+                &none,
+                &one,
+                format!("service added | {SERVICE} | - | - | - | -"),
+            ),
+            (
+                &one,
+                &two,
+                format!("backend added | {SERVICE} | 10.0.0.2:80 | - | - | -"),
+            ),
+            (
+                &two,
+                &drains,
+                format!("backend weight changed | {SERVICE} | 10.0.0.1:80 | 1 | 0 | unhealthy"),
+            ),
+            (
+                &two,
+                &one,
+                format!("backend removed | {SERVICE} | 10.0.0.2:80 | - | - | -"),
+            ),
+            (
+                &one,
+                &none,
+                format!("service removed | {SERVICE} | - | - | - | "),
+            ),
+        ] {
+            assert_eq!(told(before, now, &[]), (vec![expected], 1));
+        }
+        assert_eq!(told(&two, &two, &[]), (vec![], 0), "nothing changed");
+    }
+
+    #[test]
+    fn what_an_agent_takes_over_did_not_come() {
+        let now = desired(vec![CatalogBackend::plain("10.0.0.1:80")]);
+        let adopted = endpoint(&ServiceKey::tcp("11.0.0.1:80"));
+        assert_eq!(told(&Desired::default(), &now, &[adopted]), (vec![], 0));
+    }
+}

@@ -6,7 +6,8 @@ use lb_common::ServiceStats;
 
 use crate::{
     admin::report::{
-        Connections, DropReport, ProbeReport, ServiceReport, ServiceTraffic, StatusReport, Traffic,
+        Connections, DropReport, Outcomes, ProbeReport, ServiceReport, ServiceTraffic,
+        StatusReport, Traffic,
     },
     catalog::{Check, Port},
     datapath::{BackendCounts, Counted, ServiceCounts},
@@ -143,16 +144,18 @@ fn connections(places: &[&ServiceCounts], answers: bool) -> Connections {
     let seen = |of| answers.then(|| sum(of));
     Connections {
         closed: sum(|stats| stats.connections.closed),
-        client_resets: sum(|stats| stats.connections.client_resets),
-        backend_resets: seen(|stats| stats.connections.backend_resets),
-        refused: seen(|stats| stats.connections.refused),
-        failed: sum(|stats| stats.failed),
-        syn_retransmits: sum(|stats| stats.connections.syn_retransmits),
-        retransmits: sum(|stats| stats.retransmits),
-        handshakes: seen(|stats| stats.connections.handshakes),
-        handshake_ns: seen(|stats| stats.connections.handshake_ns),
-        redispatched: sum(|stats| stats.connections.redispatched),
-        lived_ms: sum(|stats| stats.connections.lived_ms),
+        outcomes: Outcomes {
+            client_resets: sum(|stats| stats.connections.client_resets),
+            backend_resets: seen(|stats| stats.connections.backend_resets),
+            refused: seen(|stats| stats.connections.refused),
+            failed: sum(|stats| stats.failed),
+            syn_retransmits: sum(|stats| stats.connections.syn_retransmits),
+            retransmits: sum(|stats| stats.retransmits),
+            handshakes: seen(|stats| stats.connections.handshakes),
+            handshake_ns: seen(|stats| stats.connections.handshake_ns),
+            redispatched: sum(|stats| stats.connections.redispatched),
+            lived_ms: sum(|stats| stats.connections.lived_ms),
+        },
     }
 }
 
@@ -175,16 +178,18 @@ fn backend_traffic(counts: &BackendCounts, answers: bool) -> Traffic {
         packets_out: seen(traffic.packets_from),
         bytes_in: traffic.bytes_to,
         bytes_out: seen(traffic.bytes_from),
-        client_resets: connections.client_resets,
-        backend_resets: seen(connections.backend_resets),
-        refused: seen(connections.refused),
-        failed: traffic.failed,
-        syn_retransmits: connections.syn_retransmits,
-        retransmits: traffic.retransmits,
-        handshakes: seen(connections.handshakes),
-        handshake_ns: seen(connections.handshake_ns),
-        redispatched: connections.redispatched,
-        lived_ms: connections.lived_ms,
+        outcomes: Outcomes {
+            client_resets: connections.client_resets,
+            backend_resets: seen(connections.backend_resets),
+            refused: seen(connections.refused),
+            failed: traffic.failed,
+            syn_retransmits: connections.syn_retransmits,
+            retransmits: traffic.retransmits,
+            handshakes: seen(connections.handshakes),
+            handshake_ns: seen(connections.handshake_ns),
+            redispatched: connections.redispatched,
+            lived_ms: connections.lived_ms,
+        },
         unread: false,
     }
 }
@@ -357,16 +362,18 @@ mod tests {
                 malformed: 33,
                 connections: Connections {
                     closed: 3,
-                    client_resets: 6,
-                    backend_resets: Some(9),
-                    refused: Some(12),
-                    failed: 36,
-                    syn_retransmits: 15,
-                    retransmits: 39,
-                    handshakes: Some(18),
-                    handshake_ns: Some(21),
-                    redispatched: 24,
-                    lived_ms: 27,
+                    outcomes: Outcomes {
+                        client_resets: 6,
+                        backend_resets: Some(9),
+                        refused: Some(12),
+                        failed: 36,
+                        syn_retransmits: 15,
+                        retransmits: 39,
+                        handshakes: Some(18),
+                        handshake_ns: Some(21),
+                        redispatched: 24,
+                        lived_ms: 27,
+                    },
                 },
                 unread: false,
             }
@@ -397,8 +404,12 @@ mod tests {
             assert_eq!(report.services[0].traffic.packets_in, 3, "{case}");
             let service = &report.services[0].traffic;
             assert_eq!(service.bytes_out, seen(210), "{case}");
-            assert_eq!(service.connections.backend_resets, seen(9), "{case}");
-            assert_eq!(service.connections.client_resets, 6, "{case}");
+            assert_eq!(
+                service.connections.outcomes.backend_resets,
+                seen(9),
+                "{case}"
+            );
+            assert_eq!(service.connections.outcomes.client_resets, 6, "{case}");
             assert_eq!(
                 report.services[0].backends[0].traffic,
                 Traffic {
@@ -409,16 +420,18 @@ mod tests {
                     packets_out: seen(600),
                     bytes_in: 5_000,
                     bytes_out: seen(7_000),
-                    client_resets: 1,
-                    backend_resets: seen(2),
-                    refused: seen(1),
-                    failed: 8,
-                    syn_retransmits: 4,
-                    retransmits: 9,
-                    handshakes: seen(25),
-                    handshake_ns: seen(50_000),
-                    redispatched: 5,
-                    lived_ms: 6_000,
+                    outcomes: Outcomes {
+                        client_resets: 1,
+                        backend_resets: seen(2),
+                        refused: seen(1),
+                        failed: 8,
+                        syn_retransmits: 4,
+                        retransmits: 9,
+                        handshakes: seen(25),
+                        handshake_ns: seen(50_000),
+                        redispatched: 5,
+                        lived_ms: 6_000,
+                    },
                     unread: false,
                 },
                 "{case}"

@@ -42,7 +42,7 @@ const UNKNOWN: &str = "Unknown command";
 /// The commands that there are, for `help` and for those who got one wrong.
 pub(super) const COMMANDS: &str = "\
   add server <bk>/<srv> <addr>:<port> ...  : add a server to a backend, in maintenance mode
-  clear counters [all]                    : reset max statistics counters
+  clear counters [all]                    : reset max statistics counters (or all of them)
   del server <bk>/<srv>                   : remove a server that was added
   disable frontend <frontend>             : take no new flows for a frontend
   disable health <bk>/<srv>               : stop the health checks of a server
@@ -143,7 +143,7 @@ async fn answer(session: &mut Session, words: &[&str]) -> io::Result<Result<(), 
         ["show", "sess", ..] => show::sess(session).await?,
         ["show", "version"] => show::version(session).await?,
         ["clear", "counters", ..] => {
-            session.admin.stats.clear().await;
+            session.admin.stats.clear(needed == Level::Admin).await;
             Ok(())
         }
         ["set", "timeout", "cli", time] => match duration(time) {

@@ -276,6 +276,22 @@ fn changes_are_orders_and_answered_by_an_empty_line() {
 }
 
 #[test]
+fn counters_begin_anew_where_all_are_cleared() {
+    let desk = Desk::open(Level::Admin);
+    let flows = || {
+        let stat = desk.ask("show stat 7 1 0");
+        let line = stat.lines().nth(1).unwrap();
+        line.split(',').nth(7).unwrap().to_owned()
+    };
+    let ever = flows();
+    assert_ne!(ever, "0");
+    assert_eq!(desk.ask("clear counters"), "\n");
+    assert_eq!(flows(), ever, "only maxima");
+    assert_eq!(desk.ask("clear counters all"), "\n");
+    assert_eq!(flows(), "0");
+}
+
+#[test]
 fn a_level_keeps_what_is_above_it() {
     let change = "disable server web.x_80/10_0_0_1_80";
     for (level, sess, clear, all) in [

@@ -85,7 +85,8 @@ row! {
 
 /// The FRONTEND row.
 pub(super) fn frontend(front: Front<'_>) -> Row<'_> {
-    let (traffic, load) = (&front.service.traffic, &front.proxy.load);
+    let front = front.since_cleared();
+    let (traffic, load) = (front.traffic(), front.load());
     Row {
         svname: "FRONTEND",
         status: front.status().into(),
@@ -102,31 +103,35 @@ pub(super) fn frontend(front: Front<'_>) -> Row<'_> {
         dreq: Some(traffic.flows_denied),
         dcon: Some(traffic.flows_limited),
         eint: Some(traffic.flows_lost),
+        ereq: Some(traffic.malformed),
         ..Row::default()
     }
 }
 
 /// The BACKEND row.
 pub(super) fn backend(front: Front<'_>) -> Row<'_> {
-    let (proxy, pool) = (front.proxy, &front.proxy.pool);
+    let front = front.since_cleared();
+    let (load, pool, outcomes) = (front.load(), &front.proxy.pool, front.outcomes());
     Row {
         svname: "BACKEND",
         status: front.pool_status().into(),
         since: Some(pool.since),
-        last: at(proxy.load.last_new),
-        lbtot: Some(front.chosen()),
+        last: at(load.last_new),
+        lbtot: Some(front.traffic().flows_new),
         econ: Some(front.failed()),
-        eresp: front.backend_resets(),
-        wretr: Some(front.retries()),
+        eresp: outcomes.aborted(),
+        wretr: Some(outcomes.syn_retransmits),
+        wredis: Some(outcomes.redispatched),
         weight: Some(pool.weight),
         uweight: Some(pool.declared_weight),
         act: Some(pool.active),
         bck: Some(pool.backup),
-        chkdown: Some(pool.downs),
+        chkdown: Some(front.downs()),
         downtime: Some(front.downtime()),
-        ctime: proxy.load.connect_us.map(millis),
+        ctime: load.connect_us.map(millis),
         rate_lim: None,
         dcon: None,
+        ereq: None,
         ..frontend(front)
     }
 }
@@ -134,12 +139,15 @@ pub(super) fn backend(front: Front<'_>) -> Row<'_> {
 /// The rows of its servers.
 pub(super) fn servers(front: Front<'_>) -> impl Iterator<Item = Row<'_>> {
     let parts = front.parts();
-    front.servers().map(move |back| server(back, parts))
+    front
+        .since_cleared()
+        .servers()
+        .map(move |back| server(back, parts))
 }
 
 fn server(back: Back<'_>, parts: f64) -> Row<'_> {
     let (server, backend) = (back.server, back.backend);
-    let (traffic, load) = (&backend.traffic, &server.load);
+    let (traffic, outcomes, load) = (back.traffic(), back.outcomes(), back.load());
     let probe = backend.health.probe.as_ref();
     Row {
         sid: server.sid,
@@ -158,9 +166,10 @@ fn server(back: Back<'_>, parts: f64) -> Row<'_> {
         last: at(load.last_new),
         bin: traffic.bytes_in,
         bout: traffic.bytes_out,
-        econ: Some(back.failed()),
-        eresp: back.aborted(),
-        wretr: Some(traffic.syn_retransmits),
+        econ: Some(outcomes.failed()),
+        eresp: outcomes.aborted(),
+        wretr: Some(outcomes.syn_retransmits),
+        wredis: Some(outcomes.redispatched),
         check: probe.map(checked),
         weight: Some(backend.weight.into()),
         uweight: Some(backend.declared.weight.into()),
@@ -168,8 +177,8 @@ fn server(back: Back<'_>, parts: f64) -> Row<'_> {
         share: Some((back.share(parts) * 10_000.0).round() / 10_000.0),
         act: Some(u64::from(!backend.declared.backup)),
         bck: Some(u64::from(backend.declared.backup)),
-        chkfail: probe.map(|probe| probe.failed),
-        chkdown: Some(backend.health.downs),
+        chkfail: back.checks_failed(),
+        chkdown: Some(back.downs()),
         downtime: Some(back.downtime()),
         throttle: backend.health.starting,
         ctime: load.connect_us.map(millis),

@@ -198,6 +198,7 @@ impl Wish {
         if !self.takes(front) {
             return;
         }
+        let front = front.since_cleared();
         // FRONTEND and BACKEND have the number 0.
         let whole = self.sid.is_none_or(|sid| sid == 0);
         if self.kinds & kind::FRONTEND != 0 && whole {
@@ -315,7 +316,7 @@ fn without_queue(row: &mut Row<'_>) {
 
 /// What FRONTEND and BACKEND have in common: all traffic of the service.
 fn of_service<'a>(front: Front<'a>, row: &mut Row<'a>) {
-    let (traffic, load) = (&front.service.traffic, &front.proxy.load);
+    let (traffic, load) = (front.traffic(), front.load());
     row[4] = Cell::Number(traffic.flows_active);
     row[5] = Cell::Number(load.active_max);
     row[6] = known(front.limit());
@@ -332,7 +333,7 @@ fn of_service<'a>(front: Front<'a>, row: &mut Row<'a>) {
 }
 
 fn frontend(front: Front<'_>) -> Row<'_> {
-    let (traffic, load) = (&front.service.traffic, &front.proxy.load);
+    let (traffic, load) = (front.traffic(), front.load());
     let mut row = row(front, "FRONTEND", 0, 0);
     of_service(front, &mut row);
     row[12] = Cell::Number(traffic.malformed);
@@ -349,30 +350,31 @@ fn frontend(front: Front<'_>) -> Row<'_> {
 }
 
 fn backend(front: Front<'_>) -> Row<'_> {
-    let (traffic, load, pool) = (&front.service.traffic, &front.proxy.load, &front.proxy.pool);
+    let (traffic, load, pool) = (front.traffic(), front.load(), &front.proxy.pool);
+    let outcomes = front.outcomes();
     let mut row = row(front, "BACKEND", 1, 0);
     without_queue(&mut row);
     of_service(front, &mut row);
     row[13] = Cell::Number(front.failed());
-    row[14] = known(front.backend_resets());
-    row[15] = Cell::Number(front.retries());
-    row[16] = Cell::Number(traffic.connections.redispatched);
+    row[14] = known(outcomes.aborted());
+    row[15] = Cell::Number(outcomes.syn_retransmits);
+    row[16] = Cell::Number(outcomes.redispatched);
     row[17] = text(front.pool_status());
     row[18] = Cell::Number(pool.weight);
     row[19] = Cell::Number(pool.active);
     row[20] = Cell::Number(pool.backup);
-    row[22] = Cell::Number(pool.downs);
+    row[22] = Cell::Number(front.downs());
     row[23] = Cell::Number(front.last_change());
     row[24] = Cell::Number(front.downtime());
-    row[30] = Cell::Number(front.chosen());
-    row[49] = Cell::Number(front.client_resets());
-    row[50] = known(front.backend_resets());
+    row[30] = Cell::Number(traffic.flows_new);
+    row[49] = Cell::Number(outcomes.client_resets);
+    row[50] = known(outcomes.aborted());
     row[102] = Cell::Number(0);
     row[55] = signed(front.last_new());
     row[59] = ms(load.connect_us);
     row[61] = known(load.life_ms);
     row[76] = text(status::algorithm(&front.service.algorithm));
-    row[84] = known(front.connects());
+    row[84] = known(outcomes.handshakes);
     row[91] = ms(load.connect_us_max);
     row[93] = known(load.life_ms_max);
     row[97] = Cell::Number(traffic.flows_active);
@@ -381,8 +383,8 @@ fn backend(front: Front<'_>) -> Row<'_> {
 }
 
 fn server(back: Back<'_>) -> Row<'_> {
-    let (one, load) = (back.backend, &back.server.load);
-    let traffic = &one.traffic;
+    let (one, load) = (back.backend, back.load());
+    let (traffic, outcomes) = (back.traffic(), back.outcomes());
     let mut row = row(back.front, &back.server.name, 2, back.server.sid);
     without_queue(&mut row);
     row[4] = Cell::Number(traffic.flows_active);
@@ -391,28 +393,28 @@ fn server(back: Back<'_>) -> Row<'_> {
     row[7] = Cell::Number(traffic.flows_new);
     row[8] = Cell::Number(traffic.bytes_in);
     row[9] = known(traffic.bytes_out);
-    row[13] = Cell::Number(back.failed());
-    row[14] = known(back.aborted());
-    row[15] = Cell::Number(traffic.syn_retransmits);
-    row[16] = Cell::Number(traffic.redispatched);
+    row[13] = Cell::Number(outcomes.failed());
+    row[14] = known(outcomes.aborted());
+    row[15] = Cell::Number(outcomes.syn_retransmits);
+    row[16] = Cell::Number(outcomes.redispatched);
     row[17] = Cell::Text(status::text(one));
     row[18] = Cell::Number(one.weight.into());
     row[19] = Cell::Number((!one.declared.backup).into());
     row[20] = Cell::Number(one.declared.backup.into());
-    row[22] = Cell::Number(one.health.downs);
+    row[22] = Cell::Number(back.downs());
     row[23] = known(back.last_change());
     row[24] = Cell::Number(back.downtime());
     row[29] = known(one.health.starting.map(u64::from));
     row[30] = Cell::Number(traffic.flows_new);
     row[33] = Cell::Number(load.rate);
     row[35] = Cell::Number(load.rate_max);
-    row[49] = Cell::Number(traffic.client_resets);
-    row[50] = known(back.aborted());
+    row[49] = Cell::Number(outcomes.client_resets);
+    row[50] = known(outcomes.aborted());
     row[55] = signed(back.last_new());
     row[59] = ms(load.connect_us);
     row[61] = known(load.life_ms);
     row[73] = Cell::Text(one.addr.to_string().into());
-    row[84] = known(traffic.handshakes);
+    row[84] = known(outcomes.handshakes);
     row[91] = ms(load.connect_us_max);
     row[93] = known(load.life_ms_max);
     for place in [88, 94, 95, 96, 98] {
@@ -431,7 +433,7 @@ fn checks<'a>(back: Back<'a>, row: &mut Row<'a>) {
     };
     row[36] = text(result);
     if let Some(probe) = &one.health.probe {
-        row[21] = Cell::Number(probe.failed);
+        row[21] = known(back.checks_failed());
         row[37] = known(probe.code.map(u64::from));
         row[38] = Cell::Number(probe.took_ms);
         row[56] = probe.why.as_deref().map_or(Cell::Empty, text);

@@ -1,10 +1,12 @@
 //! Pure: what the numbers mean in HAProxy's words, once for all forms.
 
 use super::{
-    sample::{Proxy, Sample, Server},
+    sample::{Load, Proxy, Sample, Server},
     status,
 };
-use crate::admin::report::{BackendReport, BackendState, ServiceReport};
+use crate::admin::report::{
+    BackendReport, BackendState, Outcomes, ServiceReport, ServiceTraffic, Traffic,
+};
 
 /// A proxy with its service.
 #[derive(Clone, Copy)]
@@ -12,6 +14,8 @@ pub(crate) struct Front<'a> {
     pub(crate) sample: &'a Sample,
     pub(crate) proxy: &'a Proxy,
     pub(crate) service: &'a ServiceReport,
+    /// Its numbers are those since an operator cleared them, where one did.
+    cleared: bool,
 }
 
 /// A server with its backend.
@@ -30,6 +34,15 @@ impl<'a> Front<'a> {
             sample,
             proxy,
             service: sample.service(proxy),
+            cleared: false,
+        }
+    }
+
+    /// As people and HAProxy's tools see it: counted since an operator had the counters begin anew.
+    pub(crate) fn since_cleared(self) -> Self {
+        Self {
+            cleared: true,
+            ..self
         }
     }
 
@@ -49,6 +62,32 @@ impl<'a> Front<'a> {
         })
     }
 
+    /// Its numbers.
+    pub(crate) fn traffic(self) -> &'a ServiceTraffic {
+        match &self.proxy.since {
+            Some(since) if self.cleared => &since.traffic,
+            _ => &self.service.traffic,
+        }
+    }
+
+    /// What became of its connections.
+    pub(crate) fn outcomes(self) -> &'a Outcomes {
+        &self.traffic().connections.outcomes
+    }
+
+    /// What its numbers came to over time.
+    pub(crate) fn load(self) -> &'a Load {
+        &self.proxy.load
+    }
+
+    /// `chkdown` of the BACKEND row.
+    pub(crate) fn downs(self) -> u64 {
+        match &self.proxy.since {
+            Some(since) if self.cleared => since.downs,
+            _ => self.proxy.pool.downs,
+        }
+    }
+
     /// `slim`: flows at a time.
     pub(crate) fn limit(self) -> Option<u64> {
         match self.service.limits.flows {
@@ -59,36 +98,7 @@ impl<'a> Front<'a> {
 
     /// `econ` of the BACKEND row.
     pub(crate) fn failed(self) -> u64 {
-        let connections = &self.service.traffic.connections;
-        let refused = connections.refused.unwrap_or(0);
-        connections.failed + refused + self.service.traffic.flows_unserved()
-    }
-
-    /// `eresp` and `srv_abrt`.
-    pub(crate) fn backend_resets(self) -> Option<u64> {
-        let connections = &self.service.traffic.connections;
-        let refused = connections.refused.unwrap_or(0);
-        Some(connections.backend_resets?.saturating_sub(refused))
-    }
-
-    /// `cli_abrt`.
-    pub(crate) fn client_resets(self) -> u64 {
-        self.service.traffic.connections.client_resets
-    }
-
-    /// `wretr`.
-    pub(crate) fn retries(self) -> u64 {
-        self.service.traffic.connections.syn_retransmits
-    }
-
-    /// `connect`.
-    pub(crate) fn connects(self) -> Option<u64> {
-        self.service.traffic.connections.handshakes
-    }
-
-    /// `lbtot`.
-    pub(crate) fn chosen(self) -> u64 {
-        self.service.traffic.flows_new
+        self.outcomes().failed() + self.traffic().flows_unserved()
     }
 
     /// `lastchg` of the BACKEND row, s.
@@ -135,7 +145,42 @@ impl<'a> Front<'a> {
 
 // === impl Back ===
 
-impl Back<'_> {
+impl<'a> Back<'a> {
+    /// Its numbers.
+    pub(crate) fn traffic(self) -> &'a Traffic {
+        match &self.server.since {
+            Some(since) if self.front.cleared => &since.traffic,
+            _ => &self.backend.traffic,
+        }
+    }
+
+    /// What became of its connections.
+    pub(crate) fn outcomes(self) -> &'a Outcomes {
+        &self.traffic().outcomes
+    }
+
+    /// What its numbers came to over time.
+    pub(crate) fn load(self) -> &'a Load {
+        &self.server.load
+    }
+
+    /// `chkfail`; `None`: nothing asks it.
+    pub(crate) fn checks_failed(self) -> Option<u64> {
+        let probe = self.backend.health.probe.as_ref()?;
+        Some(match &self.server.since {
+            Some(since) if self.front.cleared => since.checks_failed,
+            _ => probe.failed,
+        })
+    }
+
+    /// `chkdown`.
+    pub(crate) fn downs(self) -> u64 {
+        match &self.server.since {
+            Some(since) if self.front.cleared => since.downs,
+            _ => self.backend.health.downs,
+        }
+    }
+
     /// What it has in the choice for new flows at this moment: its weight, as far as it has started, if new flows come to
     /// it. None come to who waits for others to fail; where the service fails open they come to those that are down.
     fn part(self) -> f64 {
@@ -164,18 +209,6 @@ impl Back<'_> {
         *self.server.name == *text
             || self.server.sid.to_string() == text
             || self.backend.addr.to_string() == text
-    }
-
-    /// `econ`: connections that it did not accept.
-    pub(crate) fn failed(self) -> u64 {
-        self.backend.traffic.failed + self.backend.traffic.refused.unwrap_or(0)
-    }
-
-    /// `eresp` and `srv_abrt`: connections that it accepted and then reset.
-    pub(crate) fn aborted(self) -> Option<u64> {
-        let traffic = &self.backend.traffic;
-        let refused = traffic.refused.unwrap_or(0);
-        Some(traffic.backend_resets?.saturating_sub(refused))
     }
 
     /// `lastchg`, s.

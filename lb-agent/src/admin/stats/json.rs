@@ -205,11 +205,7 @@ pub(crate) fn head(sample: &Sample, out: &mut String) {
 
 /// One service.
 pub(crate) fn service(front: Front<'_>, out: &mut String) {
-    let Front {
-        sample: _,
-        proxy,
-        service,
-    } = front;
+    let (proxy, service, outcomes) = (front.proxy, front.service, front.outcomes());
     let (pool, traffic) = (&proxy.pool, &service.traffic);
     let given: u64 = front
         .servers()
@@ -240,9 +236,9 @@ pub(crate) fn service(front: Front<'_>, out: &mut String) {
         limits: service.limits,
         load: proxy.load.into(),
         failed: front.failed(),
-        client_resets: front.client_resets(),
-        backend_resets: front.backend_resets(),
-        retries: front.retries(),
+        client_resets: outcomes.client_resets,
+        backend_resets: outcomes.aborted(),
+        retries: outcomes.syn_retransmits,
         flows_unserved: traffic.flows_unserved(),
         traffic,
         backends: backends.collect(),
@@ -269,8 +265,8 @@ fn backend(back: Back<'_>, parts: f64, given: u64) -> Backend<'_> {
         share: back.share(parts),
         observed_share: (given > 0).then(|| one.traffic.flows_new as f64 / given as f64),
         load: server.load.into(),
-        failed: back.failed(),
-        backend_aborts: back.aborted(),
+        failed: back.outcomes().failed(),
+        backend_aborts: back.outcomes().aborted(),
         app: &one.app,
         task: &one.task,
         provider: &one.provider,

@@ -5,6 +5,7 @@
 //! none of them costs the kernel anything, however often it is asked for.
 #![forbid(unsafe_code)]
 
+mod cleared;
 pub(crate) mod csv;
 mod events;
 pub(crate) mod fields;
@@ -72,7 +73,10 @@ struct Inner {
     history: Mutex<History>,
     events: Events,
     wanted: mpsc::Sender<oneshot::Sender<()>>,
+    /// Maxima are to begin anew.
     forget: AtomicBool,
+    /// Everything is.
+    clear: AtomicBool,
     /// When somebody last looked; `None`: nobody did.
     looked: Mutex<Option<Instant>>,
 }
@@ -89,6 +93,7 @@ impl Stats {
             events,
             wanted,
             forget: AtomicBool::new(false),
+            clear: AtomicBool::new(false),
             looked: Mutex::default(),
         });
         tokio::spawn(run(Arc::downgrade(&inner), wishes, report, count));
@@ -155,9 +160,14 @@ impl Stats {
         history.of(iid, backend)
     }
 
-    /// Has every maximum begin anew.
-    pub async fn clear(&self) {
-        self.inner.forget.store(true, Ordering::Release);
+    /// Has every maximum begin anew; `counters`: and all that statistics in HAProxy's forms and the page count. The
+    /// kernel's counters stay as they are, and so do metrics.
+    pub async fn clear(&self, counters: bool) {
+        let wanted = match counters {
+            true => &self.inner.clear,
+            false => &self.inner.forget,
+        };
+        wanted.store(true, Ordering::Release);
         self.fresh().await;
     }
 }
@@ -227,6 +237,7 @@ async fn run(
             return;
         };
         let forget = shared.forget.swap(false, Ordering::AcqRel);
+        let clear = shared.clear.swap(false, Ordering::AcqRel);
         let (report, count) = (report.load_full(), Arc::clone(&count));
         let begun = Instant::now();
         let taking = tokio::task::spawn_blocking(move || {
@@ -234,6 +245,9 @@ async fn run(
             let failure = count(&mut report).err();
             if forget {
                 taken.forget();
+            }
+            if clear {
+                taken.clear();
             }
             let report = report.at(Timestamp::now());
             let sample = match failure {

@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use crate::admin::report::{BackendReport, ServiceReport, StatusReport, Timestamp};
+use super::cleared::Counted;
+use crate::admin::report::{
+    BackendReport, ServiceReport, ServiceTraffic, StatusReport, Timestamp, Traffic,
+};
 
 /// Everything at one moment.
 #[derive(Debug, Default)]
@@ -38,6 +41,8 @@ pub struct Proxy {
     pub pool: Pool,
     /// Ascending by their ids.
     pub servers: Vec<Server>,
+    /// What came since its counters were cleared, if they were.
+    pub(super) since: Option<Box<Counted<ServiceTraffic>>>,
 }
 
 /// A backend as one proxy knows it.
@@ -51,6 +56,8 @@ pub struct Server {
     pub(super) backend: usize,
     /// Of the backend, for all services that name it together.
     pub load: Load,
+    /// What came since its counters were cleared, if they were.
+    pub(super) since: Option<Box<Counted<Traffic>>>,
 }
 
 /// What counters came to over time.

@@ -8,12 +8,15 @@ use std::{
 };
 
 use super::{
+    cleared::Zero,
     meter::{Meter, Reading, Tick},
     names::{self, Named},
     sample::{Pool, Proxy, Sample, Server},
 };
 use crate::{
-    admin::report::{BackendReport, ServiceReport, StatusReport, Timestamp},
+    admin::report::{
+        BackendReport, ServiceReport, ServiceTraffic, StatusReport, Timestamp, Traffic,
+    },
     catalog::Protocol,
 };
 
@@ -29,6 +32,8 @@ pub(super) struct Sampler {
     services: HashMap<Identity, Known>,
     total: Meter,
     ticked: Option<Timestamp>,
+    /// The next sample is what counters begin anew with.
+    clear: bool,
 }
 
 /// One service.
@@ -37,10 +42,28 @@ struct Known {
     iid: u32,
     meter: Meter,
     pool: Pool,
-    backends: HashMap<SocketAddr, Meter>,
+    zero: Zero<ServiceTraffic>,
+    backends: HashMap<SocketAddr, KnownBackend>,
     /// Whose names are `servers`.
     named: Vec<Named>,
     servers: Vec<(u16, Arc<str>, usize)>,
+}
+
+/// One of its backends.
+#[derive(Debug, Default)]
+struct KnownBackend {
+    meter: Meter,
+    zero: Zero<Traffic>,
+}
+
+/// What all of a sample have in common.
+#[derive(Clone, Copy)]
+struct Moment {
+    at: Timestamp,
+    /// Since the last tick, ms; `None`: this is no tick.
+    elapsed: Option<u64>,
+    /// Counters begin anew.
+    clear: bool,
 }
 
 // === impl Sampler ===
@@ -56,6 +79,11 @@ impl Sampler {
         if tick {
             self.ticked = Some(at);
         }
+        let moment = Moment {
+            at,
+            elapsed,
+            clear: std::mem::take(&mut self.clear),
+        };
         let mut before = std::mem::take(&mut self.services);
         let mut ids: HashSet<u32> = before.values().map(|known| known.iid).collect();
         let mut proxies = Vec::with_capacity(report.services.len());
@@ -65,7 +93,7 @@ impl Sampler {
             let mut known = before
                 .remove(&identity)
                 .unwrap_or_else(|| Known::new(service, &mut ids, at));
-            let proxy = known.note(service, at, elapsed);
+            let proxy = known.note(service, moment);
             proxies.push(Proxy {
                 service: place,
                 ..proxy
@@ -96,8 +124,15 @@ impl Sampler {
         self.total.forget();
         for known in self.services.values_mut() {
             known.meter.forget();
-            known.backends.values_mut().for_each(Meter::forget);
+            let backends = known.backends.values_mut();
+            backends.for_each(|known| known.meter.forget());
         }
+    }
+
+    /// Has every maximum and every counter begin anew, from the next sample on.
+    pub(super) fn clear(&mut self) {
+        self.forget();
+        self.clear = true;
     }
 
     /// Every service by `iid`, at the last tick.
@@ -110,7 +145,7 @@ impl Sampler {
     pub(super) fn backends(&self) -> impl Iterator<Item = ((u32, SocketAddr), Tick)> {
         self.services.values().flat_map(|known| {
             let backends = known.backends.iter();
-            backends.map(|(addr, meter)| ((known.iid, *addr), meter.tick()))
+            backends.map(|(addr, one)| ((known.iid, *addr), one.meter.tick()))
         })
     }
 }
@@ -133,6 +168,7 @@ impl Known {
                 since: at,
                 ..Pool::default()
             },
+            zero: Zero::default(),
             backends: HashMap::new(),
             named: Vec::new(),
             servers: Vec::new(),
@@ -140,39 +176,47 @@ impl Known {
     }
 
     /// The name of the proxy and its place are the caller's to fill.
-    fn note(&mut self, service: &ServiceReport, at: Timestamp, elapsed: Option<u64>) -> Proxy {
+    fn note(&mut self, service: &ServiceReport, moment: Moment) -> Proxy {
+        let Moment { at, elapsed, clear } = moment;
         let backends = &service.backends;
         let mut same = self.named.iter().zip(backends);
         if self.named.len() != backends.len() || !same.all(|(named, one)| named.is_of(one)) {
             self.named = backends.iter().map(Named::of).collect();
             self.servers = names::servers(&self.named);
         }
-        let mut meters = std::mem::take(&mut self.backends);
+        let mut before = std::mem::take(&mut self.backends);
         let mut servers = Vec::with_capacity(self.servers.len());
         for (sid, name, place) in &self.servers {
             let backend = &service.backends[*place];
             let reading = reading(backend);
-            let mut meter = meters.remove(&backend.addr).unwrap_or_default();
+            let mut known = before.remove(&backend.addr).unwrap_or_default();
+            let health = &backend.health;
+            let failed = health.probe.as_ref().map_or(0, |probe| probe.failed);
             servers.push(Server {
                 sid: *sid,
                 name: Arc::clone(name),
                 backend: *place,
-                load: meter.note(reading, at, elapsed),
+                load: known.meter.note(reading, at, elapsed),
+                since: known
+                    .zero
+                    .note(&backend.traffic, health.downs, failed, clear),
             });
-            self.backends.insert(backend.addr, meter);
+            self.backends.insert(backend.addr, known);
         }
         let traffic = &service.traffic;
+        let outcomes = &traffic.connections.outcomes;
         let reading = Reading {
             flows: traffic.flows_new,
             active: traffic.flows_active,
             handshakes: (
-                traffic.connections.handshakes.unwrap_or(0),
-                traffic.connections.handshake_ns.unwrap_or(0),
+                outcomes.handshakes.unwrap_or(0),
+                outcomes.handshake_ns.unwrap_or(0),
             ),
-            lives: (traffic.connections.closed, traffic.connections.lived_ms),
+            lives: (traffic.connections.closed, outcomes.lived_ms),
         };
         let load = self.meter.note(reading, at, elapsed);
         self.note_pool(service, at);
+        let since = self.zero.note(traffic, self.pool.downs, 0, clear);
         Proxy {
             iid: self.iid,
             name: Arc::default(),
@@ -180,6 +224,7 @@ impl Known {
             load,
             pool: self.pool,
             servers,
+            since,
         }
     }
 
@@ -219,10 +264,10 @@ fn reading(backend: &BackendReport) -> Reading {
         flows: traffic.flows_new,
         active: traffic.flows_active,
         handshakes: (
-            traffic.handshakes.unwrap_or(0),
-            traffic.handshake_ns.unwrap_or(0),
+            traffic.outcomes.handshakes.unwrap_or(0),
+            traffic.outcomes.handshake_ns.unwrap_or(0),
         ),
-        lives: (traffic.flows_closed, traffic.lived_ms),
+        lives: (traffic.flows_closed, traffic.outcomes.lived_ms),
     }
 }
 

@@ -1,5 +1,6 @@
 //! All forms of one sample: they agree, they hold what HAProxy's readers need, and they are made in time.
 
+mod cleared;
 mod exported;
 
 use std::{collections::BTreeMap, sync::Arc, time::Instant};

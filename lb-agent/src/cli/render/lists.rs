@@ -59,8 +59,8 @@ pub(in crate::cli) fn backends(services: &[ServiceReport], now: Timestamp) -> St
                 since.map_or_else(|| "-".to_owned(), |since| duration(now.since(since))),
                 read(traffic.unread, traffic.flows_active),
                 read(traffic.unread, traffic.flows_new),
-                read(traffic.unread, traffic.failed),
-                super::traffic::handshake(traffic),
+                read(traffic.unread, traffic.outcomes.failed),
+                super::traffic::handshake(&traffic.outcomes),
                 or_dash(backend.why.as_deref()),
             ]);
         }

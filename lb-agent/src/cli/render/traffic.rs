@@ -3,7 +3,7 @@
 use comfy_table::Table;
 
 use super::{plain, table, title};
-use crate::admin::report::{BackendReport, ServiceReport, Traffic};
+use crate::admin::report::{BackendReport, Outcomes, ServiceReport, Traffic};
 
 /// A service's line, then its backends'; those that nothing came to are left out.
 pub(super) fn traffic(services: &[ServiceReport]) -> Table {
@@ -60,6 +60,10 @@ fn line_of(service: &ServiceReport, backend: &BackendReport) -> Vec<String> {
         packets_out,
         bytes_in,
         bytes_out,
+        outcomes,
+        unread: _,
+    } = &backend.traffic;
+    let Outcomes {
         client_resets,
         backend_resets,
         refused: _,
@@ -70,8 +74,7 @@ fn line_of(service: &ServiceReport, backend: &BackendReport) -> Vec<String> {
         handshake_ns: _,
         redispatched: _,
         lived_ms: _,
-        unread: _,
-    } = &backend.traffic;
+    } = outcomes;
     vec![
         title(service),
         plain(&backend.addr.to_string()),
@@ -86,13 +89,13 @@ fn line_of(service: &ServiceReport, backend: &BackendReport) -> Vec<String> {
         client_resets.to_string(),
         known(backend_resets),
         syn_retransmits.to_string(),
-        handshake(&backend.traffic),
+        handshake(outcomes),
     ]
 }
 
 /// The mean time from SYN to SYN-ACK.
-pub(super) fn handshake(traffic: &Traffic) -> String {
-    match (traffic.handshakes, traffic.handshake_ns) {
+pub(super) fn handshake(outcomes: &Outcomes) -> String {
+    match (outcomes.handshakes, outcomes.handshake_ns) {
         (Some(0), _) => "-".to_owned(),
         (Some(count), Some(ns)) => time(ns / count),
         _ => "?".to_owned(),

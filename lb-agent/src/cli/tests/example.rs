@@ -74,14 +74,17 @@ pub(super) fn example() -> StatusReport {
         packets_out: Some(90_000),
         bytes_in: 4_000_000,
         bytes_out: Some(5_000_000_000),
-        client_resets: 1,
-        backend_resets: Some(2),
-        refused: Some(1),
-        failed: 3,
-        syn_retransmits: 4,
-        retransmits: 6,
-        handshakes: Some(3_000),
-        handshake_ns: Some(300_000_000),
+        outcomes: Outcomes {
+            client_resets: 1,
+            backend_resets: Some(2),
+            refused: Some(1),
+            failed: 3,
+            syn_retransmits: 4,
+            retransmits: 6,
+            handshakes: Some(3_000),
+            handshake_ns: Some(300_000_000),
+            ..Outcomes::default()
+        },
         ..Traffic::default()
     };
     app2.backends[1].traffic = Traffic {

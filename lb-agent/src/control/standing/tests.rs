@@ -7,6 +7,8 @@ use crate::{
     plan::{Kernel, KernelState, Limits, Op, Planner, Reach, WantedBackend, WantedService},
 };
 
+mod telling;
+
 const ADDR: &str = "10.0.0.1:80";
 
 fn backend(weight: Weight) -> CatalogBackend {
@@ -448,49 +450,4 @@ fn what_is_translated_is_the_vips_and_the_ports_of_the_node() {
     assert_eq!(ours.vips.len(), 1);
     let ports = ["10.0.0.1:10000".parse().expect("an address")];
     assert_eq!(ours.ports, ports.into());
-}
-
-#[test]
-fn since_when_is_kept_until_the_state_is_another() {
-    let key = key();
-    let service = Service {
-        name: None,
-        properties: Arc::default(),
-        backends: Vec::new(),
-    };
-    let report = |state, why: Option<&str>| BackendReport {
-        addr: ADDR.parse().expect("an address"),
-        weight: 1,
-        state,
-        why: why.map(str::to_owned),
-        since: None,
-        provider: "".into(),
-        app: "".into(),
-        task: "".into(),
-        instance: None,
-        host: None,
-        called: None,
-        traffic: Default::default(),
-        declared: Default::default(),
-        health: Default::default(),
-    };
-    let mut since = Since::default();
-    let long_ago = Timestamp(1);
-    let at = (key, ADDR.parse().expect("an address"));
-    let been = Been {
-        state: BackendState::Down,
-        since: long_ago,
-        downs: 1,
-        down_ms: 0,
-        forced: false,
-    };
-    since.states.insert(at, been);
-    let mut note = |mut report: BackendReport| {
-        since.note(&key, &service, &mut report);
-        since.turn_over();
-        report.since
-    };
-    assert_eq!(note(report(BackendState::Down, Some("a"))), Some(long_ago));
-    assert_eq!(note(report(BackendState::Down, Some("b"))), Some(long_ago));
-    assert!(note(report(BackendState::Active, None)) > Some(long_ago));
 }

@@ -60,6 +60,89 @@ pub(super) const fn family<L: Level>(
     }
 }
 
+/// A table that ends with what a service's backends together and each of them have alike; `$level`: the type that knows
+/// it.
+macro_rules! table {
+    ($prefix:literal, $level:ident, [$($family:expr,)*]) => {
+        &[
+            $($family,)*
+            family(
+                concat!($prefix, "_connection_attempts_total"),
+                "Handshakes that came about",
+                Counter,
+                Number(|one| $level::outcomes(one).handshakes),
+            ),
+            family(
+                concat!($prefix, "_retry_warnings_total"),
+                "SYNs sent again",
+                Counter,
+                Number(|one| Some($level::outcomes(one).syn_retransmits)),
+            ),
+            family(
+                concat!($prefix, "_redispatch_warnings_total"),
+                "Flows taken from a backend that refused, was silent or was gone, and given to another",
+                Counter,
+                Number(|one| Some($level::outcomes(one).redispatched)),
+            ),
+            family(
+                concat!($prefix, "_client_aborts_total"),
+                "Flows that clients reset",
+                Counter,
+                Number(|one| Some($level::outcomes(one).client_resets)),
+            ),
+            family(
+                concat!($prefix, "_server_aborts_total"),
+                "Flows that backends accepted and reset",
+                Counter,
+                Number(|one| $level::outcomes(one).aborted()),
+            ),
+            family(
+                concat!($prefix, "_response_errors_total"),
+                "Flows that backends accepted and reset",
+                Counter,
+                Number(|one| $level::outcomes(one).aborted()),
+            ),
+            family(
+                concat!($prefix, "_last_session_seconds"),
+                "Since the last new flow, -1 for never",
+                Gauge,
+                Signed(|one| $level::last_new(one)),
+            ),
+            family(
+                concat!($prefix, "_total_time_average_seconds"),
+                "Mean life of the latest connections that ended",
+                Gauge,
+                Millis(|one| $level::load(one).life_ms),
+            ),
+            family(
+                concat!($prefix, "_connect_time_average_seconds"),
+                "Mean time from SYN to SYN-ACK of the latest handshakes",
+                Gauge,
+                Micros(|one| $level::load(one).connect_us),
+            ),
+            family(
+                concat!($prefix, "_max_connect_time_seconds"),
+                "The highest of these means",
+                Gauge,
+                Micros(|one| $level::load(one).connect_us_max),
+            ),
+            family(
+                concat!($prefix, "_current_queue"),
+                "There is no queue",
+                Gauge,
+                Number(|_| Some(0)),
+            ),
+            family(
+                concat!($prefix, "_max_queue"),
+                "There is no queue",
+                Gauge,
+                Number(|_| Some(0)),
+            ),
+        ]
+    };
+}
+pub(super) use table;
+
 // === impl Level ===
 
 impl Level for OfFront {

@@ -4,11 +4,11 @@ use super::{
     haproxy::{
         Family, OfFront,
         Value::{Micros, Millis, Number, Signed, State},
-        family,
+        family, table,
     },
     write::Kind::{Counter, Gauge},
 };
-use crate::admin::stats::status;
+use crate::admin::stats::{fields::Front, status};
 
 /// Of every service.
 pub(super) const FRONTEND: &[Family<OfFront>] = &[
@@ -114,185 +114,117 @@ pub(super) const FRONTEND: &[Family<OfFront>] = &[
 ];
 
 /// Of every service's backends together.
-pub(super) const BACKEND: &[Family<OfFront>] = &[
-    family(
-        "haproxy_backend_status",
-        "Whether a backend takes new flows",
-        Gauge,
-        State(|f| Some(f.pool_status()), &status::PROXY),
-    ),
-    family(
-        "haproxy_backend_active_servers",
-        "Backends that take new flows, backups apart",
-        Gauge,
-        Number(|f| Some(f.proxy.pool.active)),
-    ),
-    family(
-        "haproxy_backend_backup_servers",
-        "Backups that would take new flows",
-        Gauge,
-        Number(|f| Some(f.proxy.pool.backup)),
-    ),
-    family(
-        "haproxy_backend_weight",
-        "Weights of those together",
-        Gauge,
-        Number(|f| Some(f.proxy.pool.weight)),
-    ),
-    family(
-        "haproxy_backend_uweight",
-        "Their declared weights together",
-        Gauge,
-        Number(|f| Some(f.proxy.pool.declared_weight)),
-    ),
-    family(
-        "haproxy_backend_current_sessions",
-        "Flows at present",
-        Gauge,
-        Number(|f| Some(f.service.traffic.flows_active)),
-    ),
-    family(
-        "haproxy_backend_max_sessions",
-        "The most flows at a time",
-        Gauge,
-        Number(|f| Some(f.proxy.load.active_max)),
-    ),
-    family(
-        "haproxy_backend_limit_sessions",
-        "Flows that it may have",
-        Gauge,
-        Number(|f| f.limit()),
-    ),
-    family(
-        "haproxy_backend_sessions_total",
-        "Flows ever",
-        Counter,
-        Number(|f| Some(f.service.traffic.flows_new)),
-    ),
-    family(
-        "haproxy_backend_current_session_rate",
-        "New flows in the last second",
-        Gauge,
-        Number(|f| Some(f.proxy.load.rate)),
-    ),
-    family(
-        "haproxy_backend_max_session_rate",
-        "The most new flows in a second",
-        Gauge,
-        Number(|f| Some(f.proxy.load.rate_max)),
-    ),
-    family(
-        "haproxy_backend_loadbalanced_total",
-        "Times that a backend was chosen",
-        Counter,
-        Number(|f| Some(f.chosen())),
-    ),
-    family(
-        "haproxy_backend_connection_attempts_total",
-        "Handshakes that came about",
-        Counter,
-        Number(|f| f.connects()),
-    ),
-    family(
-        "haproxy_backend_connection_errors_total",
-        "Flows that no backend took",
-        Counter,
-        Number(|f| Some(f.failed())),
-    ),
-    family(
-        "haproxy_backend_retry_warnings_total",
-        "SYNs sent again",
-        Counter,
-        Number(|f| Some(f.retries())),
-    ),
-    family(
-        "haproxy_backend_response_errors_total",
-        "Flows that backends reset",
-        Counter,
-        Number(|f| f.backend_resets()),
-    ),
-    family(
-        "haproxy_backend_client_aborts_total",
-        "Flows that clients reset",
-        Counter,
-        Number(|f| Some(f.client_resets())),
-    ),
-    family(
-        "haproxy_backend_server_aborts_total",
-        "Flows that backends reset",
-        Counter,
-        Number(|f| f.backend_resets()),
-    ),
-    family(
-        "haproxy_backend_bytes_in_total",
-        "Bytes from clients",
-        Counter,
-        Number(|f| Some(f.service.traffic.bytes_in)),
-    ),
-    family(
-        "haproxy_backend_bytes_out_total",
-        "Bytes to clients; missing where they bypass the node",
-        Counter,
-        Number(|f| f.service.traffic.bytes_out),
-    ),
-    family(
-        "haproxy_backend_check_up_down_total",
-        "How often no backend was left",
-        Counter,
-        Number(|f| Some(f.proxy.pool.downs)),
-    ),
-    family(
-        "haproxy_backend_check_last_change_seconds",
-        "Since the last change of its status",
-        Gauge,
-        Number(|f| Some(f.last_change())),
-    ),
-    family(
-        "haproxy_backend_downtime_seconds_total",
-        "Time without a backend",
-        Counter,
-        Number(|f| Some(f.downtime())),
-    ),
-    family(
-        "haproxy_backend_last_session_seconds",
-        "Since the last new flow, -1 for never",
-        Gauge,
-        Signed(|f| f.last_new()),
-    ),
-    family(
-        "haproxy_backend_redispatch_warnings_total",
-        "Flows taken from a backend that refused, was silent or was gone, and given to another",
-        Counter,
-        Number(|f| Some(f.service.traffic.connections.redispatched)),
-    ),
-    family(
-        "haproxy_backend_total_time_average_seconds",
-        "Mean life of the latest connections that ended",
-        Gauge,
-        Millis(|f| f.proxy.load.life_ms),
-    ),
-    family(
-        "haproxy_backend_connect_time_average_seconds",
-        "Mean time from SYN to SYN-ACK of the latest handshakes",
-        Gauge,
-        Micros(|f| f.proxy.load.connect_us),
-    ),
-    family(
-        "haproxy_backend_max_connect_time_seconds",
-        "The highest of these means",
-        Gauge,
-        Micros(|f| f.proxy.load.connect_us_max),
-    ),
-    family(
-        "haproxy_backend_current_queue",
-        "There is no queue",
-        Gauge,
-        Number(|_| Some(0)),
-    ),
-    family(
-        "haproxy_backend_max_queue",
-        "There is no queue",
-        Gauge,
-        Number(|_| Some(0)),
-    ),
-];
+pub(super) const BACKEND: &[Family<OfFront>] = table!(
+    "haproxy_backend",
+    Front,
+    [
+        family(
+            "haproxy_backend_status",
+            "Whether a backend takes new flows",
+            Gauge,
+            State(|f| Some(f.pool_status()), &status::PROXY),
+        ),
+        family(
+            "haproxy_backend_active_servers",
+            "Backends that take new flows, backups apart",
+            Gauge,
+            Number(|f| Some(f.proxy.pool.active)),
+        ),
+        family(
+            "haproxy_backend_backup_servers",
+            "Backups that would take new flows",
+            Gauge,
+            Number(|f| Some(f.proxy.pool.backup)),
+        ),
+        family(
+            "haproxy_backend_weight",
+            "Weights of those together",
+            Gauge,
+            Number(|f| Some(f.proxy.pool.weight)),
+        ),
+        family(
+            "haproxy_backend_uweight",
+            "Their declared weights together",
+            Gauge,
+            Number(|f| Some(f.proxy.pool.declared_weight)),
+        ),
+        family(
+            "haproxy_backend_current_sessions",
+            "Flows at present",
+            Gauge,
+            Number(|f| Some(f.service.traffic.flows_active)),
+        ),
+        family(
+            "haproxy_backend_max_sessions",
+            "The most flows at a time",
+            Gauge,
+            Number(|f| Some(f.proxy.load.active_max)),
+        ),
+        family(
+            "haproxy_backend_limit_sessions",
+            "Flows that it may have",
+            Gauge,
+            Number(|f| f.limit()),
+        ),
+        family(
+            "haproxy_backend_sessions_total",
+            "Flows ever",
+            Counter,
+            Number(|f| Some(f.service.traffic.flows_new)),
+        ),
+        family(
+            "haproxy_backend_current_session_rate",
+            "New flows in the last second",
+            Gauge,
+            Number(|f| Some(f.proxy.load.rate)),
+        ),
+        family(
+            "haproxy_backend_max_session_rate",
+            "The most new flows in a second",
+            Gauge,
+            Number(|f| Some(f.proxy.load.rate_max)),
+        ),
+        family(
+            "haproxy_backend_loadbalanced_total",
+            "Times that a backend was chosen",
+            Counter,
+            Number(|f| Some(f.service.traffic.flows_new)),
+        ),
+        family(
+            "haproxy_backend_connection_errors_total",
+            "Flows that no backend took",
+            Counter,
+            Number(|f| Some(f.failed())),
+        ),
+        family(
+            "haproxy_backend_bytes_in_total",
+            "Bytes from clients",
+            Counter,
+            Number(|f| Some(f.service.traffic.bytes_in)),
+        ),
+        family(
+            "haproxy_backend_bytes_out_total",
+            "Bytes to clients; missing where they bypass the node",
+            Counter,
+            Number(|f| f.service.traffic.bytes_out),
+        ),
+        family(
+            "haproxy_backend_check_up_down_total",
+            "How often no backend was left",
+            Counter,
+            Number(|f| Some(f.proxy.pool.downs)),
+        ),
+        family(
+            "haproxy_backend_check_last_change_seconds",
+            "Since the last change of its status",
+            Gauge,
+            Number(|f| Some(f.last_change())),
+        ),
+        family(
+            "haproxy_backend_downtime_seconds_total",
+            "Time without a backend",
+            Counter,
+            Number(|f| Some(f.downtime())),
+        ),
+    ]
+);

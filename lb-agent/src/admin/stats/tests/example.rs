@@ -5,8 +5,8 @@ use std::sync::Arc;
 use crate::{
     admin::{
         report::{
-            AgentReport, BackendReport, BackendState, Connections, DeclaredReport, ServiceReport,
-            ServiceTraffic, StatusReport, Timestamp, Traffic,
+            AgentReport, BackendReport, BackendState, Connections, DeclaredReport, Outcomes,
+            ServiceReport, ServiceTraffic, StatusReport, Timestamp, Traffic,
         },
         stats::{sample::Sample, sampler::Sampler},
     },
@@ -31,15 +31,18 @@ pub(crate) fn backend(addr: &str, state: BackendState, why: Option<&str>) -> Bac
             flows_new: 40,
             bytes_in: 500,
             bytes_out: Some(600),
-            client_resets: 1,
-            backend_resets: Some(5),
-            refused: Some(2),
-            failed: 3,
-            syn_retransmits: 4,
-            handshakes: Some(30),
-            handshake_ns: Some(60_000_000),
-            redispatched: 6,
-            lived_ms: 700,
+            outcomes: Outcomes {
+                client_resets: 1,
+                backend_resets: Some(5),
+                refused: Some(2),
+                failed: 3,
+                syn_retransmits: 4,
+                handshakes: Some(30),
+                handshake_ns: Some(60_000_000),
+                redispatched: 6,
+                lived_ms: 700,
+                ..Outcomes::default()
+            },
             flows_closed: 10,
             ..Traffic::default()
         },
@@ -54,39 +57,41 @@ pub(crate) fn backend(addr: &str, state: BackendState, why: Option<&str>) -> Bac
 /// As if nobody shared these backends.
 fn connections(backends: &[BackendReport]) -> Connections {
     let mut all = Connections {
-        backend_resets: Some(0),
-        refused: Some(0),
-        handshakes: Some(0),
-        handshake_ns: Some(0),
-        ..Connections::default()
+        closed: 0,
+        outcomes: Outcomes {
+            backend_resets: Some(0),
+            refused: Some(0),
+            handshakes: Some(0),
+            handshake_ns: Some(0),
+            ..Outcomes::default()
+        },
     };
     let add = |sum: &mut Option<u64>, one: Option<u64>| *sum = sum.zip(one).map(|(a, b)| a + b);
-    for Traffic {
-        flows_closed,
-        client_resets,
-        backend_resets,
-        refused,
-        failed,
-        syn_retransmits,
-        retransmits,
-        handshakes,
-        handshake_ns,
-        redispatched,
-        lived_ms,
-        ..
-    } in backends.iter().map(|backend| backend.traffic.clone())
-    {
-        all.closed += flows_closed;
-        all.client_resets += client_resets;
-        all.failed += failed;
-        all.syn_retransmits += syn_retransmits;
-        all.retransmits += retransmits;
-        all.redispatched += redispatched;
-        all.lived_ms += lived_ms;
-        add(&mut all.backend_resets, backend_resets);
-        add(&mut all.refused, refused);
-        add(&mut all.handshakes, handshakes);
-        add(&mut all.handshake_ns, handshake_ns);
+    for backend in backends {
+        let Outcomes {
+            client_resets,
+            backend_resets,
+            refused,
+            failed,
+            syn_retransmits,
+            retransmits,
+            handshakes,
+            handshake_ns,
+            redispatched,
+            lived_ms,
+        } = backend.traffic.outcomes;
+        let sum = &mut all.outcomes;
+        sum.client_resets += client_resets;
+        sum.failed += failed;
+        sum.syn_retransmits += syn_retransmits;
+        sum.retransmits += retransmits;
+        sum.redispatched += redispatched;
+        sum.lived_ms += lived_ms;
+        add(&mut sum.backend_resets, backend_resets);
+        add(&mut sum.refused, refused);
+        add(&mut sum.handshakes, handshakes);
+        add(&mut sum.handshake_ns, handshake_ns);
+        all.closed += backend.traffic.flows_closed;
     }
     all
 }
