@@ -102,6 +102,7 @@ pub(super) fn frontend(front: Front<'_>) -> Row<'_> {
         dreq: Some(traffic.flows_denied),
         dcon: Some(traffic.flows_limited),
         eint: Some(traffic.flows_lost),
+        ereq: Some(traffic.malformed),
         ..Row::default()
     }
 }
@@ -118,6 +119,7 @@ pub(super) fn backend(front: Front<'_>) -> Row<'_> {
         econ: Some(front.failed()),
         eresp: front.backend_resets(),
         wretr: Some(front.retries()),
+        wredis: Some(front.service.traffic.connections.redispatched),
         weight: Some(pool.weight),
         uweight: Some(pool.declared_weight),
         act: Some(pool.active),
@@ -127,6 +129,7 @@ pub(super) fn backend(front: Front<'_>) -> Row<'_> {
         ctime: proxy.load.connect_us.map(millis),
         rate_lim: None,
         dcon: None,
+        ereq: None,
         ..frontend(front)
     }
 }
@@ -161,6 +164,7 @@ fn server(back: Back<'_>, parts: f64) -> Row<'_> {
         econ: Some(back.failed()),
         eresp: back.aborted(),
         wretr: Some(traffic.syn_retransmits),
+        wredis: Some(traffic.redispatched),
         check: probe.map(checked),
         weight: Some(backend.weight.into()),
         uweight: Some(backend.declared.weight.into()),
@@ -168,7 +172,7 @@ fn server(back: Back<'_>, parts: f64) -> Row<'_> {
         share: Some((back.share(parts) * 10_000.0).round() / 10_000.0),
         act: Some(u64::from(!backend.declared.backup)),
         bck: Some(u64::from(backend.declared.backup)),
-        chkfail: probe.map(|probe| probe.failed),
+        chkfail: back.checks_failed(),
         chkdown: Some(backend.health.downs),
         downtime: Some(back.downtime()),
         throttle: backend.health.starting,

@@ -251,8 +251,11 @@ fn the_feed_tells_only_what_changed() {
         .collect();
     assert_eq!(status, ["DOWN", "MAINT", "UP"].into());
     let front = &told["services"][0]["F"];
-    let refused = ["dreq", "dcon", "eint"].map(|name| front[place(name)].as_u64());
-    assert_eq!(refused, [Some(1), Some(2), Some(3)]);
+    let refused = ["dreq", "dcon", "eint", "ereq"].map(|name| front[place(name)].as_u64());
+    assert_eq!(refused, [Some(1), Some(2), Some(3), Some(9)]);
+    let given_another = [&servers[0], &told["services"][0]["B"]];
+    let given_another = given_another.map(|row| row[place("wredis")].as_u64());
+    assert_eq!(given_another, [Some(6), Some(18)]);
     let seq = told["seq"].as_u64().unwrap();
     // The same sample: nothing.
     let again = ask(&feed, &first, seq);

@@ -199,6 +199,14 @@ impl Back<'_> {
         status::check(self.backend, self.front.service.probe.is_some())
     }
 
+    /// `chkfail`: checks of the agent's own that failed; `None`: there are none.
+    pub(crate) fn checks_failed(self) -> Option<u64> {
+        self.check()?;
+        let checked = self.front.service.probe.is_some();
+        let probe = self.backend.health.probe.as_ref();
+        probe.map(|probe| probe.failed).or(checked.then_some(0))
+    }
+
     /// `slim`.
     pub(crate) fn limit(self) -> Option<u64> {
         Some(u64::from(self.backend.declared.max_flows)).filter(|limit| *limit > 0)

@@ -194,6 +194,18 @@ pub(super) const BACKEND: &[Family<OfFront>] = &[
         Number(|f| f.connects()),
     ),
     family(
+        "haproxy_backend_requests_denied_total",
+        "Flows of clients that may not use it",
+        Counter,
+        Number(|f| Some(f.service.traffic.flows_denied)),
+    ),
+    family(
+        "haproxy_backend_internal_errors_total",
+        "Flows lost since a table was full or no port was left",
+        Counter,
+        Number(|f| Some(f.service.traffic.flows_lost)),
+    ),
+    family(
         "haproxy_backend_connection_errors_total",
         "Flows that no backend took",
         Counter,
@@ -270,6 +282,12 @@ pub(super) const BACKEND: &[Family<OfFront>] = &[
         "Mean life of the latest connections that ended",
         Gauge,
         Millis(|f| f.proxy.load.life_ms),
+    ),
+    family(
+        "haproxy_backend_max_total_time_seconds",
+        "The highest of these means",
+        Gauge,
+        Millis(|f| f.proxy.load.life_ms_max),
     ),
     family(
         "haproxy_backend_connect_time_average_seconds",

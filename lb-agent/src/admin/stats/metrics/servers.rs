@@ -124,7 +124,7 @@ pub(super) const SERVER: &[Family<OfBack>] = &[
         "haproxy_server_check_failures_total",
         "Checks that failed",
         Counter,
-        Number(|b| Some(b.backend.health.probe.as_ref()?.failed)),
+        Number(|b| b.checks_failed()),
     ),
     family(
         "haproxy_server_check_code",
@@ -179,6 +179,12 @@ pub(super) const SERVER: &[Family<OfBack>] = &[
         "Mean life of the latest connections that ended",
         Gauge,
         Millis(|b| b.server.load.life_ms),
+    ),
+    family(
+        "haproxy_server_max_total_time_seconds",
+        "The highest of these means",
+        Gauge,
+        Millis(|b| b.server.load.life_ms_max),
     ),
     family(
         "haproxy_server_connect_time_average_seconds",
