@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde::{Serialize, Serializer, ser::SerializeSeq};
 
 use crate::admin::{
-    report::{ProbeReport, Timestamp},
+    report::Timestamp,
     stats::{
         Last,
         fields::{Back, Front},
@@ -143,7 +143,6 @@ pub(super) fn servers(front: Front<'_>) -> impl Iterator<Item = Row<'_>> {
 fn server(back: Back<'_>, parts: f64) -> Row<'_> {
     let (server, backend) = (back.server, back.backend);
     let (traffic, load) = (&backend.traffic, &server.load);
-    let probe = backend.health.probe.as_ref();
     Row {
         sid: server.sid,
         svname: &server.name,
@@ -165,7 +164,7 @@ fn server(back: Back<'_>, parts: f64) -> Row<'_> {
         eresp: back.aborted(),
         wretr: Some(traffic.syn_retransmits),
         wredis: Some(traffic.redispatched),
-        check: probe.map(checked),
+        check: checked(back),
         weight: Some(backend.weight.into()),
         uweight: Some(backend.declared.weight.into()),
         // More digits would only have the row sent again.
@@ -185,11 +184,15 @@ fn server(back: Back<'_>, parts: f64) -> Row<'_> {
     }
 }
 
-/// `L4OK in 0ms`, `L7STS/503 in 12ms`.
-fn checked(probe: &ProbeReport) -> String {
+/// `L4OK in 0ms`, `L7STS/503 in 12ms`; of who is not probed what is known without: `INI`, `PROCOK`.
+fn checked(back: Back<'_>) -> Option<String> {
+    let result = back.check()?;
+    let Some(probe) = &back.backend.health.probe else {
+        return Some(result.to_owned());
+    };
     let code = probe.code.map(|code| format!("/{code}"));
     let code = code.unwrap_or_default();
-    format!("{}{code} in {}ms", probe.result, probe.took_ms)
+    Some(format!("{result}{code} in {}ms", probe.took_ms))
 }
 
 fn at(last: Last) -> Option<Timestamp> {
