@@ -16,6 +16,7 @@ pub mod packet;
 pub mod probe;
 pub mod stage;
 pub mod steady;
+pub mod surfaces;
 pub mod task;
 pub mod topology;
 pub mod upstream;

@@ -114,6 +114,37 @@ fn haproxytool_lists_drains_and_brings_back() {
     }
 }
 
+#[test]
+fn haproxyadmin_drains_weighs_and_brings_back() {
+    const SCRIPT: &str = "import sys\n\
+                          from haproxyadmin import haproxy\n\
+                          path, proxy, name, word = sys.argv[1:]\n\
+                          server, = haproxy.HAProxy(socket_file=path).server(name, backend=proxy)\n\
+                          done = server.setweight(int(word)) if word.isdigit() else server.setstate(word)\n\
+                          print(done, server.status, server.weight)\n";
+    let stage = stage("");
+    let (path, python) = (socket(&stage), venv().join("bin/python"));
+    let python = python.display().to_string();
+    both(&stage);
+    for (word, said) in [
+        ("drain", "True DRAIN 1\n"),
+        ("ready", "True UP 1\n"),
+        ("maint", "True MAINT 1\n"),
+        ("ready", "True UP 1\n"),
+        ("disable", "True MAINT 1\n"),
+        ("enable", "True UP 1\n"),
+        ("0", "True UP 0\n"),
+        ("1", "True UP 1\n"),
+    ] {
+        let argv = [&python, "-c", SCRIPT, &path, PROXY, SERVERS[0], word];
+        assert_eq!(run(&stage, &argv), said, "{word}");
+        match said {
+            "True UP 1\n" => both(&stage),
+            _ => only(&stage, "s2"),
+        }
+    }
+}
+
 /// Where Debian has plugins of Nagios and Icinga.
 const PLUGINS: &str = "/usr/lib/nagios/plugins";
 const OK: Option<i32> = Some(0);

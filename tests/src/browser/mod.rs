@@ -184,10 +184,25 @@ impl Browser {
 
     /// Presses and releases a key: `/`, `Escape`, `Tab`.
     pub fn press(&mut self, key: &str) {
-        let text = if key.len() == 1 { key } else { "" };
-        for kind in ["keyDown", "keyUp"] {
-            let mut event = json!({"type": kind, "key": key});
-            if kind == "keyDown" && !text.is_empty() {
+        // Those that a browser itself does something at have numbers, as Windows gave them.
+        let (number, text) = match key {
+            "Backspace" => (8, ""),
+            "Tab" => (9, ""),
+            "Enter" => (13, "\r"),
+            "Escape" => (27, ""),
+            " " => (32, " "),
+            "ArrowUp" => (38, ""),
+            "ArrowDown" => (40, ""),
+            key => (0, key),
+        };
+        let down = if text.is_empty() {
+            "rawKeyDown"
+        } else {
+            "keyDown"
+        };
+        for kind in [down, "keyUp"] {
+            let mut event = json!({"type": kind, "key": key, "windowsVirtualKeyCode": number});
+            if kind == "keyDown" {
                 event["text"] = text.into();
             }
             self.call("Input.dispatchKeyEvent", event);

@@ -68,7 +68,7 @@ pub(super) const COMMANDS: &str = "\
   show servers conn [<backend>]           : dump server connections status
   show servers state [<backend>]          : dump volatile server information
   show sess                               : report the list of current flows
-  show stat [<iid> <type> <sid>] [json]   : report counters for each proxy and server
+  show stat [<iid> <type> <sid>] [json|typed] : report counters for each proxy and server
   show version                            : show version of the current process
   shutdown sessions server <bk>/<srv>     : reset the flows of a server
 ";

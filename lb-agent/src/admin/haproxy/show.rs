@@ -156,6 +156,11 @@ pub(super) async fn stat(session: &mut Session, words: &[&str]) -> Answer {
             session.send_piece(&mut text).await?;
         }
         text.push_str("]\n");
+    } else if words.contains(&"typed") {
+        for front in Front::all(&sample) {
+            json::typed(front, &wish, &mut text);
+            session.send_piece(&mut text).await?;
+        }
     } else {
         csv::header(&mut text);
         for front in Front::all(&sample) {

@@ -356,6 +356,45 @@ fn typed_facts_have_their_place_and_type() {
     assert_eq!(text.lines().count(), desk.ask("show info").lines().count());
 }
 
+#[test]
+fn typed_rows_say_what_the_csv_says_a_value_a_line() {
+    /// They go on between two questions.
+    const AGES: [&str; 3] = ["lastchg", "downtime", "lastsess"];
+    let desk = Desk::open(Level::User);
+    let csv = desk.ask("show stat 7 4 -1");
+    let mut rows = csv.lines().filter(|line| !line.is_empty());
+    let head = rows.next().unwrap().trim_start_matches("# ");
+    let mut expected = Vec::new();
+    for row in rows {
+        let cells: Vec<_> = head.split(',').zip(row.split(',')).collect();
+        let (_, sid) = cells.iter().find(|(name, _)| *name == "sid").unwrap();
+        let known = cells.iter().enumerate();
+        let known = known.filter(|(_, (name, value))| !value.is_empty() && !AGES.contains(name));
+        expected.extend(known.map(|(place, (name, value))| {
+            (format!("S.7.{sid}.{place}.{name}.1"), (*value).to_owned())
+        }));
+    }
+    let typed = desk.ask("show stat 7 4 -1 typed");
+    let told: Vec<_> = typed
+        .lines()
+        .filter(|line| !line.is_empty() && !AGES.iter().any(|age| line.contains(age)))
+        .map(|line| {
+            let parts: Vec<_> = line.splitn(4, ':').collect();
+            let kinds = [["MGP", "u64"], ["MGP", "s32"], ["SOP", "str"]];
+            assert!(kinds.contains(&[parts[1], parts[2]]), "{line}");
+            (parts[0].to_owned(), parts[3].to_owned())
+        })
+        .collect();
+    assert!(!told.is_empty());
+    assert_eq!(told, expected);
+    assert!(typed.ends_with("\n\n"), "{typed:?}");
+    let all = desk.ask("show stat typed");
+    assert!(
+        all.starts_with("F.7.0.0.pxname.1:SOP:str:web.x_80\n"),
+        "{all}"
+    );
+}
+
 /// The page for whoever comes from HAProxy.
 const COMING: &str = include_str!("../../../../docs/coming-from-haproxy.md");
 

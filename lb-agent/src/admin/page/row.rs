@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde::{Serialize, Serializer, ser::SerializeSeq};
 
 use crate::admin::{
-    report::{ProbeReport, Timestamp},
+    report::Timestamp,
     stats::{
         Last,
         fields::{Back, Front},
@@ -148,7 +148,6 @@ pub(super) fn servers(front: Front<'_>) -> impl Iterator<Item = Row<'_>> {
 fn server(back: Back<'_>, parts: f64) -> Row<'_> {
     let (server, backend) = (back.server, back.backend);
     let (traffic, outcomes, load) = (back.traffic(), back.outcomes(), back.load());
-    let probe = backend.health.probe.as_ref();
     Row {
         sid: server.sid,
         svname: &server.name,
@@ -170,7 +169,7 @@ fn server(back: Back<'_>, parts: f64) -> Row<'_> {
         eresp: outcomes.aborted(),
         wretr: Some(outcomes.syn_retransmits),
         wredis: Some(outcomes.redispatched),
-        check: probe.map(checked),
+        check: checked(back),
         weight: Some(backend.weight.into()),
         uweight: Some(backend.declared.weight.into()),
         // More digits would only have the row sent again.
@@ -190,11 +189,15 @@ fn server(back: Back<'_>, parts: f64) -> Row<'_> {
     }
 }
 
-/// `L4OK in 0ms`, `L7STS/503 in 12ms`.
-fn checked(probe: &ProbeReport) -> String {
+/// `L4OK in 0ms`, `L7STS/503 in 12ms`; of who is not probed what is known without: `INI`, `PROCOK`.
+fn checked(back: Back<'_>) -> Option<String> {
+    let result = back.check()?;
+    let Some(probe) = &back.backend.health.probe else {
+        return Some(result.to_owned());
+    };
     let code = probe.code.map(|code| format!("/{code}"));
     let code = code.unwrap_or_default();
-    format!("{}{code} in {}ms", probe.result, probe.took_ms)
+    Some(format!("{result}{code} in {}ms", probe.took_ms))
 }
 
 fn at(last: Last) -> Option<Timestamp> {

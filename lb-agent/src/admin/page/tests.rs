@@ -6,7 +6,10 @@ use serde_json::Value;
 
 use super::{Feed, Head, POLICY, Since, asset, assets::assets, page};
 use crate::admin::{
-    report::{BackendState, ErrorReport, ProblemReport, ProviderReport, ServiceReport, Timestamp},
+    report::{
+        BackendState, ErrorReport, ProbeReport, ProblemReport, ProviderReport, ServiceReport,
+        Timestamp,
+    },
     stats::{
         Sample,
         tests::{backend, sample, service},
@@ -251,8 +254,11 @@ fn the_feed_tells_only_what_changed() {
         .collect();
     assert_eq!(status, ["DOWN", "MAINT", "UP"].into());
     let front = &told["services"][0]["F"];
-    let refused = ["dreq", "dcon", "eint"].map(|name| front[place(name)].as_u64());
-    assert_eq!(refused, [Some(1), Some(2), Some(3)]);
+    let refused = ["dreq", "dcon", "eint", "ereq"].map(|name| front[place(name)].as_u64());
+    assert_eq!(refused, [Some(1), Some(2), Some(3), Some(9)]);
+    let given_another = [&servers[0], &told["services"][0]["B"]];
+    let given_another = given_another.map(|row| row[place("wredis")].as_u64());
+    assert_eq!(given_another, [Some(6), Some(18)]);
     let seq = told["seq"].as_u64().unwrap();
     // The same sample: nothing.
     let again = ask(&feed, &first, seq);
@@ -277,6 +283,38 @@ fn the_feed_tells_only_what_changed() {
     // Who comes late, or from another agent, gets everything.
     assert_eq!(ids(&ask(&feed, &third, 0)), [2].into());
     assert_eq!(ids(&ask(&feed, &third, u64::MAX)), [2].into());
+}
+
+#[test]
+fn the_last_check_is_the_one_that_the_csv_has() {
+    let mut probed = backend("10.0.0.1:80", BackendState::Active, None);
+    probed.health.probe = Some(ProbeReport {
+        result: "L7STS".into(),
+        code: Some(503),
+        took_ms: 3,
+        failed: 9,
+        ..ProbeReport::default()
+    });
+    let mut stopped = probed.clone();
+    stopped.addr = "10.0.0.2:80".parse().unwrap();
+    stopped.health.unchecked = true;
+    let mut told = backend("10.0.0.3:80", BackendState::Active, None);
+    told.declared.healthy = true;
+    let pool = vec![probed, stopped, told];
+    let one = Arc::new(sample(vec![service(Some("web"), 1, pool)]));
+    let live = ask(&Feed::default(), &one, 0);
+    let cols = live["cols"].as_array().unwrap();
+    let place = |name: &str| cols.iter().position(|one| one == name).unwrap();
+    for (server, check, failed) in [
+        ("10_0_0_1_80", Some("L7STS/503 in 3ms"), Some(9)),
+        ("10_0_0_2_80", None, None),
+        ("10_0_0_3_80", Some("PROCOK"), None),
+    ] {
+        let mut servers = live["services"][0]["S"].as_array().unwrap().iter();
+        let row = servers.find(|row| row[place("svname")] == server).unwrap();
+        assert_eq!(row[place("check")].as_str(), check, "{server}");
+        assert_eq!(row[place("chkfail")].as_u64(), failed, "{server}");
+    }
 }
 
 #[test]

@@ -244,7 +244,8 @@ pub(crate) fn whole(sample: &super::Sample, wish: &Wish) -> String {
     out
 }
 
-fn write(cell: &Cell<'_>, out: &mut String) {
+/// A value as every form of text has it.
+pub(super) fn write(cell: &Cell<'_>, out: &mut String) {
     match cell {
         Cell::Empty => {}
         Cell::Number(number) => number::push(out, *number),
@@ -432,8 +433,8 @@ fn checks<'a>(back: Back<'a>, row: &mut Row<'a>) {
         return;
     };
     row[36] = text(result);
+    row[21] = known(back.checks_failed());
     if let Some(probe) = &one.health.probe {
-        row[21] = known(back.checks_failed());
         row[37] = known(probe.code.map(u64::from));
         row[38] = Cell::Number(probe.took_ms);
         row[56] = probe.why.as_deref().map_or(Cell::Empty, text);
@@ -444,7 +445,6 @@ fn checks<'a>(back: Back<'a>, row: &mut Row<'a>) {
         return;
     }
     if let Some(check) = &back.front.service.probe {
-        row[21] = Cell::Number(0);
         row[67] = Cell::Number(check.rise.into());
         row[68] = Cell::Number(check.fall.into());
         return;

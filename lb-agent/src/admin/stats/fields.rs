@@ -164,13 +164,15 @@ impl<'a> Back<'a> {
         &self.server.load
     }
 
-    /// `chkfail`; `None`: nothing asks it.
+    /// `chkfail`: checks of the agent's own that failed; `None`: there are none.
     pub(crate) fn checks_failed(self) -> Option<u64> {
-        let probe = self.backend.health.probe.as_ref()?;
-        Some(match &self.server.since {
-            Some(since) if self.front.cleared => since.checks_failed,
-            _ => probe.failed,
-        })
+        self.check()?;
+        let checked = self.front.service.probe.is_some();
+        let probe = self.backend.health.probe.as_ref();
+        match &self.server.since {
+            Some(since) if probe.is_some() && self.front.cleared => Some(since.checks_failed),
+            _ => probe.map(|probe| probe.failed).or(checked.then_some(0)),
+        }
     }
 
     /// `chkdown`.

@@ -1,11 +1,11 @@
-//! Statistics as JSON: our own form, and HAProxy's of `show stat json`.
+//! Statistics as JSON: our own form, and HAProxy's of `show stat json`; beside it that of `show stat typed`.
 
 use std::net::{IpAddr, SocketAddr};
 
 use serde::Serialize;
 
 use super::{
-    csv::{Cell, FIELDS, Wish},
+    csv::{self, Cell, FIELDS, Row, Wish},
     fields::{Back, Front},
     sample::{Last, Load, Sample},
     status,
@@ -284,16 +284,7 @@ fn write(value: &impl Serialize) -> String {
 /// The lines of one proxy in HAProxy's form, each followed by a comma.
 pub(crate) fn haproxy(front: Front<'_>, wish: &Wish, out: &mut String) {
     wish.rows(front, |row| {
-        let number = |place: usize| match &row[place] {
-            Cell::Number(number) => *number,
-            _ => 0,
-        };
-        let object = match number(32) {
-            0 => "Frontend",
-            1 => "Backend",
-            _ => "Server",
-        };
-        let (proxy, id) = (number(27), number(28));
+        let (object, proxy, id) = object(&row);
         let cells = row.iter().enumerate().filter_map(|(place, cell)| {
             let value = match cell {
                 Cell::Empty => return None,
@@ -317,4 +308,38 @@ pub(crate) fn haproxy(front: Front<'_>, wish: &Wish, out: &mut String) {
         out.push_str(&write(&cells));
         out.push(',');
     });
+}
+
+/// The lines of one proxy in HAProxy's typed form, a value each: `F.7.0.8.bin.1:MGP:u64:1000`.
+pub(crate) fn typed(front: Front<'_>, wish: &Wish, out: &mut String) {
+    wish.rows(front, |row| {
+        let (object, proxy, id) = object(&row);
+        let letter = &object[..1];
+        for (place, (cell, name)) in row.iter().zip(FIELDS).enumerate() {
+            // HAProxy's letters: a metric's gauge, or an output that tells a state, of the process.
+            let kind = match cell {
+                Cell::Empty => continue,
+                Cell::Number(_) => "MGP:u64",
+                Cell::Signed(_) => "MGP:s32",
+                Cell::Text(_) => "SOP:str",
+            };
+            out.push_str(&format!("{letter}.{proxy}.{id}.{place}.{name}.1:{kind}:"));
+            csv::write(cell, out);
+            out.push('\n');
+        }
+    });
+}
+
+/// What HAProxy calls the kind of a row, and the numbers of its proxy and of itself.
+fn object(row: &Row<'_>) -> (&'static str, u64, u64) {
+    let number = |place: usize| match &row[place] {
+        Cell::Number(number) => *number,
+        _ => 0,
+    };
+    let object = match number(32) {
+        0 => "Frontend",
+        1 => "Backend",
+        _ => "Server",
+    };
+    (object, number(27), number(28))
 }

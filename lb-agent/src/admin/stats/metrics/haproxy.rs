@@ -115,6 +115,12 @@ macro_rules! table {
                 Millis(|one| $level::load(one).life_ms),
             ),
             family(
+                concat!($prefix, "_max_total_time_seconds"),
+                "The highest of these means",
+                Gauge,
+                Millis(|one| $level::load(one).life_ms_max),
+            ),
+            family(
                 concat!($prefix, "_connect_time_average_seconds"),
                 "Mean time from SYN to SYN-ACK of the latest handshakes",
                 Gauge,

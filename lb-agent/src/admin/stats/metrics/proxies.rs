@@ -191,6 +191,18 @@ pub(super) const BACKEND: &[Family<OfFront>] = table!(
             Number(|f| Some(f.service.traffic.flows_new)),
         ),
         family(
+            "haproxy_backend_requests_denied_total",
+            "Flows of clients that may not use it",
+            Counter,
+            Number(|f| Some(f.service.traffic.flows_denied)),
+        ),
+        family(
+            "haproxy_backend_internal_errors_total",
+            "Flows lost since a table was full or no port was left",
+            Counter,
+            Number(|f| Some(f.service.traffic.flows_lost)),
+        ),
+        family(
             "haproxy_backend_connection_errors_total",
             "Flows that no backend took",
             Counter,

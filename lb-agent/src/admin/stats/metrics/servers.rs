@@ -97,7 +97,7 @@ pub(super) const SERVER: &[Family<OfBack>] = table!(
             "haproxy_server_check_failures_total",
             "Checks that failed",
             Counter,
-            Number(|b| Some(b.backend.health.probe.as_ref()?.failed)),
+            Number(|b| b.checks_failed()),
         ),
         family(
             "haproxy_server_check_code",

@@ -13,14 +13,15 @@ const BACKEND: &str = "status active_servers backup_servers weight uweight curre
     connection_errors_total retry_warnings_total response_errors_total client_aborts_total server_aborts_total \
     bytes_in_total bytes_out_total check_up_down_total check_last_change_seconds downtime_seconds_total \
     last_session_seconds connect_time_average_seconds current_queue max_queue redispatch_warnings_total \
-    total_time_average_seconds";
+    total_time_average_seconds max_total_time_seconds requests_denied_total internal_errors_total";
 
 const SERVER: &str = "status weight uweight current_sessions max_sessions limit_sessions sessions_total \
     max_session_rate loadbalanced_total connection_attempts_total connection_errors_total retry_warnings_total \
     response_errors_total client_aborts_total server_aborts_total bytes_in_total bytes_out_total \
     check_up_down_total check_last_change_seconds downtime_seconds_total last_session_seconds \
     connect_time_average_seconds current_queue max_queue check_status check_code check_duration_seconds \
-    check_failures_total redispatch_warnings_total total_time_average_seconds";
+    check_failures_total redispatch_warnings_total total_time_average_seconds \
+    max_total_time_seconds";
 
 const PROCESS: &str =
     "nbproc uptime_seconds current_connections max_connections connections_total build_info";
