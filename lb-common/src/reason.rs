@@ -66,7 +66,8 @@ reasons! {
     ServiceRate = 21, "service_rate";
     /// One source opens more flows a second than it may; dropped, the client sends again.
     SourceRate = 22, "source_rate";
-    /// An ICMP error to a VIP about no flow that there is; left to the stack, which ignores it.
+    /// An ICMP error to a VIP, or about a packet to a peer, about no flow that there is; left to the stack, which ignores
+    /// it.
     IcmpUnknown = 23, "icmp_unknown";
     /// A packet that was to be sent on had no hop left; answered with *time exceeded* or dropped.
     TtlExceeded = 24, "ttl_exceeded";
@@ -89,6 +90,9 @@ reasons! {
     BackendSilent = 32, "backend_silent";
     /// A backend became suspect: new flows go elsewhere for a while. Not a drop.
     BackendSuspect = 33, "backend_suspect";
+    /// A router says that a packet which held a client's does not reach the peer or backend that it was for; the client
+    /// is told. Not a drop.
+    OuterUnreachable = 34, "outer_unreachable";
 }
 
 /// Whether a packet that gets no flow for this reason, given by its number, is left to the stack, which

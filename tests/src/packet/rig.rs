@@ -324,8 +324,9 @@ impl Rig {
         let Program::SchedClassifier(program) = self.object.program(hook.name()).unwrap() else {
             panic!("{hook:?} is no tc program");
         };
-        let mut room = vec![0; bytes.len()];
-        let verdict = sys::run_summed(program.fd().unwrap().as_fd(), bytes, &mut room)?;
+        let mut room = vec![0; ROOM];
+        let (verdict, len) = sys::run_summed(program.fd().unwrap().as_fd(), bytes, &mut room)?;
+        room.truncate(len as usize);
         Ok(Out {
             verdict,
             bytes: room,

@@ -61,12 +61,13 @@ pub(crate) fn new_network() -> io::Result<()> {
 }
 
 /// Runs a tc program on a packet that the device has summed (`CHECKSUM_COMPLETE`); the kernel answers
-/// `EBADMSG` if the program leaves that sum wrong, and `EINVAL` if it cannot check (before 6.16).
+/// `EBADMSG` if the program leaves that sum wrong, and `EINVAL` if it cannot check (before 6.16). Gives the verdict and how
+/// many bytes came out.
 pub(super) fn run_summed(
     program: BorrowedFd<'_>,
     packet: &[u8],
     out: &mut [u8],
-) -> io::Result<u32> {
+) -> io::Result<(u32, u32)> {
     let mut attr = TestRun {
         prog_fd: program.as_raw_fd() as u32,
         data_size_in: packet.len() as u32,
@@ -89,7 +90,7 @@ pub(super) fn run_summed(
     if ret < 0 {
         return Err(io::Error::last_os_error());
     }
-    Ok(attr.retval)
+    Ok((attr.retval, attr.data_size_out))
 }
 
 /// Entries that are taken out by one call.
