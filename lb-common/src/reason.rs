@@ -66,8 +66,8 @@ reasons! {
     ServiceRate = 21, "service_rate";
     /// One source opens more flows a second than it may; dropped, the client sends again.
     SourceRate = 22, "source_rate";
-    /// An ICMP error to a VIP, or about a packet to a peer, about no flow that there is; left to the stack, which ignores
-    /// it.
+    /// An ICMP error to a VIP, or about a packet to a peer, and about no flow that there is; left to the stack, which
+    /// ignores it.
     IcmpUnknown = 23, "icmp_unknown";
     /// A packet that was to be sent on had no hop left; answered with *time exceeded* or dropped.
     TtlExceeded = 24, "ttl_exceeded";

@@ -301,8 +301,8 @@ pub fn narrower(skb: *mut __sk_buff, len: u16, hop: u16, grows: u32) -> Option<u
     (whole && hop.ifindex != 0 && u32::from(len) + grows > hop.mtu).then_some(hop.mtu)
 }
 
-/// What the interface takes, if a packet that grows by so many bytes is longer, which `bpf_redirect_neigh` does not ask.
-/// Of one that is yet to be segmented the segments count, and nothing where it grows.
+/// What the interface takes, if a packet that grows by so many bytes is longer, which `bpf_redirect_neigh` does not
+/// ask. Of one that is yet to be segmented the segments count, and nothing where it grows.
 #[inline(always)]
 pub fn exceeded(skb: *mut __sk_buff, ifindex: u32, grows: u32) -> Option<u32> {
     let mut mtu = 0;

@@ -61,8 +61,8 @@ pub(crate) fn new_network() -> io::Result<()> {
 }
 
 /// Runs a tc program on a packet that the device has summed (`CHECKSUM_COMPLETE`); the kernel answers
-/// `EBADMSG` if the program leaves that sum wrong, and `EINVAL` if it cannot check (before 6.16). Gives the verdict and how
-/// many bytes came out.
+/// `EBADMSG` if the program leaves that sum wrong, and `EINVAL` if it cannot check (before 6.16). Gives the verdict
+/// and how many bytes came out.
 pub(super) fn run_summed(
     program: BorrowedFd<'_>,
     packet: &[u8],
