@@ -15,6 +15,7 @@
 //! | `lb.rate`, `lb.source-rate` | new flows a second, of the VIP and of one client | no limit |
 //! | `lb.idle` | when a silent flow is over, such as `10m` | 2 h 4 min, UDP 60 s and 5 min |
 //! | `lb.allow`, `lb.deny` | prefixes of clients, by blanks | all allowed |
+//! | `lb.denied` | `refuse`: clients that may not connect are told so | `drop` |
 //! | `lb.check` | `tcp` or `http:/path`, then `interval=2s`, `rise=2`, ...: see `docs/health.md`; `none` | no check of our own |
 //! | `lb.fail-open` | `no`: refused, not tried all the same, while every container is down | `yes` |
 //! | `lb.slow-start` | how long a container's share grows, such as `30s` | at once |
@@ -44,7 +45,7 @@ use crate::{
 const MOST_BYTES: usize = 4_096;
 
 /// Every label of ours.
-const NAMES: [&str; 22] = [
+const NAMES: [&str; 23] = [
     "lb.vip",
     "lb.port",
     "lb.address",
@@ -60,6 +61,7 @@ const NAMES: [&str; 22] = [
     "lb.idle",
     "lb.allow",
     "lb.deny",
+    "lb.denied",
     "lb.check",
     "lb.fail-open",
     "lb.slow-start",

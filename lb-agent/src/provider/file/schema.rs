@@ -52,6 +52,7 @@ keys! {
         idle: IdleKeys,
         allow: Spanned<Vec<Spanned<String>>>,
         deny: Vec<Spanned<String>>,
+        denied: Spanned<String>,
         external: Spanned<OneOrMany>,
         check: Spanned<CheckKeys>,
         fail_open: Spanned<String>,

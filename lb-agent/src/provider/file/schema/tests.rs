@@ -178,6 +178,7 @@ services:
     allow: [10.0.0.0/8, "fd00::/8"]
     deny:
       - 10.9.0.7
+    denied: refuse
     external: [10001, 10000]
     backends:
       - {address: "10.0.0.1:80", max-flows: 20, zone: a}
@@ -190,6 +191,7 @@ services:
         called: None,
         check: None,
         fail_closed: false,
+        refuses: true,
         slow_start: 0,
         drain: None,
         groups: Default::default(),
