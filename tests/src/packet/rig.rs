@@ -90,8 +90,8 @@ pub struct Out {
 pub struct Sizes {
     /// Entries for TCP flows over IPv4.
     pub tcp4: u32,
-    /// Entries for half-open ones.
-    pub half4: u32,
+    /// Entries for half-open ones, of each family.
+    pub half: u32,
     /// New flows a second on each CPU; 0: no limit.
     pub new_flows: u32,
 }
@@ -135,7 +135,7 @@ impl Default for Sizes {
     fn default() -> Self {
         Self {
             tcp4: FLOWS,
-            half4: FLOWS,
+            half: FLOWS,
             new_flows: NEW_FLOWS,
         }
     }
@@ -218,7 +218,8 @@ impl Rig {
             loader.map_max_entries(map, FLOWS);
         }
         loader.map_max_entries("LB_FLOWS_TCP4", sizes.tcp4);
-        loader.map_max_entries("LB_FLOWS_HALF4", sizes.half4);
+        loader.map_max_entries("LB_FLOWS_HALF4", sizes.half);
+        loader.map_max_entries("LB_FLOWS_HALF6", sizes.half);
         let object = loader
             .load(lb_agent::datapath::object_bytes())
             .unwrap_or_else(|error| {
