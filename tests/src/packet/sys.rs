@@ -3,7 +3,7 @@
 
 use std::{
     io,
-    os::fd::{AsFd as _, AsRawFd as _, BorrowedFd},
+    os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
 };
 
 use aya::maps::{Map, MapData};
@@ -57,6 +57,36 @@ pub(crate) fn new_network() -> io::Result<()> {
     match unsafe { libc::unshare(libc::CLONE_NEWNET) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Sends a frame as it is out of the interface of this index, in the network of this thread.
+pub(super) fn send_frame(ifindex: u32, frame: &[u8]) -> io::Result<()> {
+    // SAFETY: no pointers.
+    let socket = match unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW, 0) } {
+        -1 => return Err(io::Error::last_os_error()),
+        // SAFETY: it was just made, and nobody else has it.
+        fd => unsafe { OwnedFd::from_raw_fd(fd) },
+    };
+    // SAFETY: all-zero bytes are a value of this C struct.
+    let mut to: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+    to.sll_family = libc::AF_PACKET as u16;
+    to.sll_ifindex = ifindex as i32;
+    // SAFETY: frame and address are as long as told, and outlive the call.
+    let sent = unsafe {
+        libc::sendto(
+            socket.as_raw_fd(),
+            frame.as_ptr().cast(),
+            frame.len(),
+            0,
+            (&raw const to).cast(),
+            size_of::<libc::sockaddr_ll>() as libc::socklen_t,
+        )
+    };
+    match usize::try_from(sent) {
+        Ok(sent) if sent == frame.len() => Ok(()),
+        Ok(_) => Err(io::ErrorKind::WriteZero.into()),
+        Err(_) => Err(io::Error::last_os_error()),
     }
 }
 
