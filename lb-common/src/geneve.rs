@@ -119,6 +119,8 @@ pub trait Encapsulate: Address {
     const SHIM: usize;
     /// EtherType of what is inside.
     const ETHERTYPE: u16;
+    /// Protocol of a packet that is right inside another one of its family.
+    const INSIDE: u8;
     /// Length of the option's data in words of 4 bytes, and its type.
     const OPTION: (u32, u8);
     /// How far to the left the traffic class stands in the IP header's first 16 bits.
@@ -210,6 +212,7 @@ impl Encapsulate for Addr4 {
     const OVERHEAD: usize = IPV4_OVERHEAD;
     const SHIM: usize = SHIM4;
     const ETHERTYPE: u16 = ETH_IPV4;
+    const INSIDE: u8 = tunnel::IPIP as u8;
     const OPTION: (u32, u8) = (2, BACKEND4);
     const CLASS_SHIFT: u32 = 0;
 
@@ -250,6 +253,7 @@ impl Encapsulate for Addr6 {
     const OVERHEAD: usize = IPV6_OVERHEAD;
     const SHIM: usize = SHIM6;
     const ETHERTYPE: u16 = ETH_IPV6;
+    const INSIDE: u8 = tunnel::IPV6_IN_IP as u8;
     const OPTION: (u32, u8) = (5, BACKEND6);
     const CLASS_SHIFT: u32 = 4;
 

@@ -27,6 +27,10 @@ pub trait Icmp: Fragments {
     const TIME_EXCEEDED: (u8, u8);
     /// Type and code: too long for the way on. The MTU stands in the last four bytes of the header.
     const TOO_BIG: (u8, u8);
+    /// Type and code: the host cannot be reached.
+    const UNREACHABLE: (u8, u8);
+    /// The least MTU that a link has, bytes: nobody is to believe a smaller one.
+    const LEAST_MTU: u32;
     /// How much of the packet that caused it goes into an error that we send, bytes.
     const QUOTED: usize;
 
@@ -312,6 +316,9 @@ impl Icmp for Addr4 {
     const ECHO_REPLY: u8 = 0;
     const TIME_EXCEEDED: (u8, u8) = (11, 0);
     const TOO_BIG: (u8, u8) = (3, 4);
+    const UNREACHABLE: (u8, u8) = (3, 1);
+    /// RFC 791 section 3.2.
+    const LEAST_MTU: u32 = 68;
     /// RFC 1812 section 4.3.2.3: at most 576 bytes with headers.
     const QUOTED: usize = 576 - 20 - ICMP_LEN;
 
@@ -336,6 +343,9 @@ impl Icmp for Addr6 {
     const ECHO_REPLY: u8 = 129;
     const TIME_EXCEEDED: (u8, u8) = (3, 0);
     const TOO_BIG: (u8, u8) = (2, 0);
+    const UNREACHABLE: (u8, u8) = (1, 3);
+    /// RFC 8200 section 5, RFC 8201 section 4.
+    const LEAST_MTU: u32 = 1280;
     /// RFC 4443 section 3.2: at most 1280 bytes with headers.
     const QUOTED: usize = 1280 - 40 - ICMP_LEN;
 

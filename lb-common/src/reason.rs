@@ -30,7 +30,7 @@ reasons! {
     NoFlow = 3, "no_flow";
     /// The node has no SNAT address of this family; refused by the stack.
     NoSnatAddress = 4, "no_snat_address";
-    /// The source may not use this service from outside; dropped.
+    /// The source may not use this service from outside; dropped, where the service does not say otherwise.
     SourceNotAllowed = 5, "source_not_allowed";
     /// An IP fragment for a VIP; dropped.
     Fragment = 6, "fragment";
@@ -66,7 +66,8 @@ reasons! {
     ServiceRate = 21, "service_rate";
     /// One source opens more flows a second than it may; dropped, the client sends again.
     SourceRate = 22, "source_rate";
-    /// An ICMP error to a VIP about no flow that there is; left to the stack, which ignores it.
+    /// An ICMP error to a VIP, or about a packet to a peer, and about no flow that there is; left to the stack, which
+    /// ignores it.
     IcmpUnknown = 23, "icmp_unknown";
     /// A packet that was to be sent on had no hop left; answered with *time exceeded* or dropped.
     TtlExceeded = 24, "ttl_exceeded";
@@ -89,6 +90,11 @@ reasons! {
     BackendSilent = 32, "backend_silent";
     /// A backend became suspect: new flows go elsewhere for a while. Not a drop.
     BackendSuspect = 33, "backend_suspect";
+    /// A router says that a packet which held a client's does not reach the peer or backend that it was for; the client
+    /// is told. Not a drop.
+    OuterUnreachable = 34, "outer_unreachable";
+    /// The source may not use this service, which says so to those; refused by the stack.
+    SourceRefused = 35, "source_refused";
 }
 
 /// Whether a packet that gets no flow for this reason, given by its number, is left to the stack, which
@@ -96,7 +102,7 @@ reasons! {
 #[inline(always)]
 pub const fn is_refused(reason: u32) -> bool {
     const LAST: u32 = Reason::NoSnatAddress as u32;
-    reason <= LAST || reason == Reason::ServiceFull as u32
+    reason <= LAST || reason == Reason::ServiceFull as u32 || reason == Reason::SourceRefused as u32
 }
 
 #[cfg(test)]

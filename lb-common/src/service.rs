@@ -148,6 +148,8 @@ pub mod service_flag {
     pub const ALLOW_LISTED: u32 = 4;
     /// Its list of sources is asked; a source that no entry names may reach it.
     pub const DENY_LISTED: u32 = 8;
+    /// A source that may not reach it is refused, not dropped.
+    pub const REFUSES: u32 = 16;
 }
 
 /// A prefix in the list of sources of a service, after its length in bits ([`SOURCE_BITS`] included).
@@ -380,7 +382,7 @@ impl ServiceStats {
     #[inline(always)]
     pub fn refuse(&mut self, reason: u32) {
         self.refused += 1;
-        if reason == Reason::SourceNotAllowed as u32 {
+        if reason == Reason::SourceNotAllowed as u32 || reason == Reason::SourceRefused as u32 {
             self.denied += 1;
         } else if reason == Reason::ServiceFull as u32
             || reason == Reason::ServiceRate as u32

@@ -10,9 +10,9 @@ pub const IPV6_LEN: usize = 40;
 /// Hop limit of an outer header.
 const TTL: u32 = 64;
 /// Protocol of an IPv4 packet inside IPv4 (RFC 2003).
-const IPIP: u32 = 4;
+pub const IPIP: u32 = 4;
 /// Next header of an IPv6 packet inside IPv6 (RFC 2473).
-const IPV6_IN_IP: u32 = 41;
+pub const IPV6_IN_IP: u32 = 41;
 /// Don't Fragment: what is too long is refused before it is wrapped (RFC 2003 section 3.1).
 const DONT_FRAGMENT: u32 = 0x4000;
 

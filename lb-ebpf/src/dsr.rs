@@ -7,25 +7,24 @@ use aya_ebpf::{
         bpf_adj_room_mode::BPF_ADJ_ROOM_MAC, bpf_redir_neigh, bpf_redir_neigh__bindgen_ty_1,
         xdp_md,
     },
-    helpers::generated::{
-        bpf_check_mtu, bpf_redirect_neigh, bpf_skb_adjust_room, bpf_xdp_adjust_head,
-    },
+    helpers::generated::{bpf_redirect_neigh, bpf_skb_adjust_room, bpf_xdp_adjust_head},
     programs::TcContext,
 };
 use lb_common::{
-    Addr4, Address as _, Backend, BackendStats, Flow, Reason, backend_kind,
+    Addr4, Address as _, Backend, BackendStats, Flow, backend_kind,
     headers::{ETH_IPV4, ETH_IPV6, ETH_LEN},
     tunnel,
 };
 
 use crate::{
+    answer::too_big,
     counters,
     frame::Frame,
     geneve::{BACKEND, GENEVE},
     ingress::Layout,
     maps::{LB_BACKENDS, LB_NODE},
     tables::Tables,
-    tc::not_sent,
+    tc::exceeded,
 };
 
 /// Bytes that the packet grows by.
@@ -82,7 +81,7 @@ pub fn count_for(len: u16, service: u32) {
 }
 
 /// For the tc twin: as [`wrap`], and out of the interface that leads to the backend; a tc action, or that it goes to a
-/// peer ([`GENEVE`]), which is not counted yet.
+/// peer ([`GENEVE`]) or is too long and to be answered ([`crate::answer::ANSWER`]), which is not counted yet.
 #[inline(always)]
 pub fn send<A: Tables>(ctx: &TcContext, at: &Layout, flow: &Flow<A>) -> Option<i32> {
     let skb = ctx.skb.skb;
@@ -91,10 +90,9 @@ pub fn send<A: Tables>(ctx: &TcContext, at: &Layout, flow: &Flow<A>) -> Option<i
         return Some((GENEVE | (id & BACKEND)) as i32);
     }
     let backend = LB_BACKENDS.get(id)?;
-    let (mut mtu, grows) = (0, overhead::<A>(kind) as i32);
-    // SAFETY: the context of this program, and a word that outlives the call.
-    if unsafe { bpf_check_mtu(skb.cast(), backend.ifindex, &mut mtu, grows, 0) } > 0 {
-        return Some(not_sent(Reason::TooBig));
+    let grows = overhead::<A>(kind);
+    if let Some(mtu) = exceeded(skb, backend.ifindex, grows) {
+        return Some(too_big(mtu.saturating_sub(grows)) as i32);
     }
     count_for(at.len, flow.service);
     if kind == backend_kind::IPIP {
@@ -105,7 +103,9 @@ pub fn send<A: Tables>(ctx: &TcContext, at: &Layout, flow: &Flow<A>) -> Option<i
             BPF_F_ADJ_ROOM_ENCAP_L3_IPV6
         };
         // SAFETY: the helper takes the context.
-        if unsafe { bpf_skb_adjust_room(skb, grows, BPF_ADJ_ROOM_MAC, u64::from(family)) } != 0 {
+        if unsafe { bpf_skb_adjust_room(skb, grows as i32, BPF_ADJ_ROOM_MAC, u64::from(family)) }
+            != 0
+        {
             return None;
         }
         if A::VERSION == 4 {

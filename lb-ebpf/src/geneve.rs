@@ -6,9 +6,7 @@ use aya_ebpf::{
         BPF_F_ADJ_ROOM_ENCAP_L4_UDP, BPF_F_ADJ_ROOM_FIXED_GSO, TC_ACT_SHOT,
         bpf_adj_room_mode::BPF_ADJ_ROOM_MAC, xdp_action, xdp_md,
     },
-    helpers::generated::{
-        bpf_check_mtu, bpf_redirect_neigh, bpf_skb_adjust_room, bpf_xdp_adjust_head,
-    },
+    helpers::generated::{bpf_redirect_neigh, bpf_skb_adjust_room, bpf_xdp_adjust_head},
 };
 use lb_common::{
     Addr4, Addr6, Backend, Be16, FlowKey, NextHop, Peer, Reason,
@@ -27,7 +25,7 @@ use crate::{
     ingress::Layout,
     maps::{LB_BACKENDS, LB_NEXT_HOPS, LB_NODE, LB_PEERS},
     tables::Tables,
-    tc::not_sent,
+    tc::{exceeded, narrower, not_sent},
     views::Buffer,
     xdp::send,
 };
@@ -239,7 +237,7 @@ macro_rules! stages {
             by_route::<$addr>(ctx, (l3 & HEADER_MASK) as usize, backend & BACKEND)
         }
 
-        /// The same for the tc twin: a tc action.
+        /// The same for the tc twin: a tc action, or an answer.
         #[unsafe(no_mangle)]
         #[inline(never)]
         pub extern "C" fn $tc(ctx: *mut __sk_buff, backend: u32) -> i32 {
@@ -271,12 +269,23 @@ fn by_buffer<A: Tables>(packet: Buffer, id: u32) -> i32 {
         };
     }
     if ip.ttl <= 1 {
-        return not_sent(Reason::TtlExceeded);
+        return if plain {
+            TIME_EXCEEDED as i32
+        } else {
+            not_sent(Reason::TtlExceeded)
+        };
     }
-    let (mut mtu, grows) = (0, A::OVERHEAD as i32);
-    // SAFETY: the context of this program, and a word that outlives the call.
-    if unsafe { bpf_check_mtu(packet.0.cast(), peer.ifindex, &mut mtu, grows, 0) } > 0 {
-        return not_sent(Reason::TooBig);
+    let grows = A::OVERHEAD as u32;
+    let mtu = match narrower(packet.0, ip.len, peer.next_hop, grows) {
+        None => exceeded(packet.0, peer.ifindex, grows),
+        mtu => mtu,
+    };
+    if let Some(mtu) = mtu {
+        return if plain {
+            too_big(mtu.saturating_sub(grows)) as i32
+        } else {
+            not_sent(Reason::TooBig)
+        };
     }
     if plain {
         count_for_service(&packet, &ip);

@@ -103,7 +103,8 @@ fn open<A: Tables>(key: &FlowKey<A>, flags: u8, ifindex: u32) -> u32 {
             Ok(()) => try_open(key, service, flags, ifindex).map_err(|reason| reason as u32),
             refused => refused,
         },
-    };
+    }
+    .map_err(|reason| told(service, reason));
     if !dry_run::is_on() {
         counters::service(service.id, |stats| match opened {
             Ok(()) => stats.flows += 1,
@@ -115,6 +116,15 @@ fn open<A: Tables>(key: &FlowKey<A>, flags: u8, ifindex: u32) -> u32 {
         Ok(()) => OPENED,
         Err(reason) => reason,
     }
+}
+
+/// The number of the reason, as it is for the service's clients: they are kept waiting, or told that they may not.
+#[inline(always)]
+fn told(service: &Service, reason: u32) -> u32 {
+    if reason == Reason::SourceNotAllowed as u32 && service.flags & service_flag::REFUSES != 0 {
+        return Reason::SourceRefused as u32;
+    }
+    reason
 }
 
 /// Whether a flow from this source may be opened at all, and now.

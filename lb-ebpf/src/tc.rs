@@ -2,7 +2,10 @@
 //! the egress that gives replies the VIP's address back.
 
 use aya_ebpf::{
-    bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, TC_ACT_OK, TC_ACT_SHOT},
+    bindings::{
+        __sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, TC_ACT_OK, TC_ACT_SHOT,
+        bpf_check_mtu_flags::BPF_MTU_CHK_SEGS,
+    },
     helpers::generated::{bpf_check_mtu, bpf_csum_update, bpf_redirect_neigh, bpf_skb_vlan_pop},
     macros::classifier,
     programs::TcContext,
@@ -19,15 +22,18 @@ use lb_common::{
 };
 
 use crate::{
+    answer::{TIME_EXCEEDED, too_big},
     counters, dsr,
     geneve::{self, BACKEND, GENEVE},
     ingress::{Action, Layout, Stages, Translation, decide, staged},
-    maps::LB_BACKENDS,
+    maps::{LB_BACKENDS, LB_NEXT_HOPS},
     open::open_for,
     peer,
     rewrite::count,
     tables::{FROM_PEER, Tables},
-    tc_odd::{FIRST, lb_tc_odd4, lb_tc_odd6, lb_tc_reply4, lb_tc_reply6},
+    tc_answer::{lb_tc_answer4, lb_tc_answer6},
+    tc_odd::{FIRST, OUTER, lb_tc_odd4, lb_tc_odd6, lb_tc_reply4, lb_tc_reply6},
+    tc_outer::{lb_tc_outer4, lb_tc_outer6, lb_tc_relay4, lb_tc_relay6},
     tc_reply::{
         host_reply, lb_tc_host4, lb_tc_host6, lb_tc_link4, lb_tc_link6, lb_tc_settled4,
         lb_tc_settled6, link_reply,
@@ -60,7 +66,7 @@ pub const ODD: i32 = 1 << 10;
 const PEER: i32 = 1 << 12;
 
 macro_rules! stages {
-    ($stages:ident, $addr:ty, $path:ident, $open:ident, $odd:ident, $inspect:path, $join:path, $follow:path, $take:path, $wrap:path, $settled:path) => {
+    ($stages:ident, $addr:ty, $path:ident, $open:ident, $odd:ident, $inspect:path, $join:path, $follow:path, $take:path, $wrap:path, $settled:path, $outer:path, $relay:path, $answer:path) => {
         /// The packet path of one family. Global, so that its frame is its own and the verifier walks it
         /// once.
         #[unsafe(no_mangle)]
@@ -106,8 +112,16 @@ macro_rules! stages {
                     ODD => $odd(self.0),
                     verdict => verdict,
                 };
-                if verdict >= 0 && verdict as u32 & GENEVE != 0 {
-                    return $wrap(self.0, verdict as u32 & BACKEND);
+                let verdict = match verdict {
+                    OUTER => $relay(self.0, $outer(self.0)),
+                    verdict if verdict >= 0 && verdict as u32 & GENEVE != 0 => {
+                        $wrap(self.0, verdict as u32 & BACKEND)
+                    }
+                    verdict => verdict,
+                };
+                // An `ANSWER`.
+                if verdict < 0 {
+                    return $answer(self.0, verdict as u32);
                 }
                 verdict
             }
@@ -156,7 +170,10 @@ stages!(
     peer::lb_tc_follow4,
     peer::lb_tc_take4,
     geneve::lb_tc_wrap4,
-    lb_tc_settled4
+    lb_tc_settled4,
+    lb_tc_outer4,
+    lb_tc_relay4,
+    lb_tc_answer4
 );
 stages!(
     Stages6,
@@ -169,7 +186,10 @@ stages!(
     peer::lb_tc_follow6,
     peer::lb_tc_take6,
     geneve::lb_tc_wrap6,
-    lb_tc_settled6
+    lb_tc_settled6,
+    lb_tc_outer6,
+    lb_tc_relay6,
+    lb_tc_answer6
 );
 
 /// On an interface behind which backends of this node live: their replies to outside clients leave by
@@ -209,15 +229,16 @@ fn network_header(ctx: &TcContext) -> u16 {
 
 #[inline(always)]
 fn ingress<A: Tables>(ctx: &TcContext, table: u32) -> i32 {
-    let Translation { at, key, flow, .. } =
-        match decide::<A, _>(&Buffer(ctx.skb.skb), ETH_LEN, table) {
-            Action::Drop => return TC_ACT_SHOT,
-            Action::Pass | Action::Elsewhere => return TC_ACT_OK,
-            Action::Open => return OPEN,
-            Action::Odd => return ODD,
-            Action::Peer => return PEER,
-            Action::Translate(translation) => translation,
-        };
+    let Translation {
+        at, key, flow, hop, ..
+    } = match decide::<A, _>(&Buffer(ctx.skb.skb), ETH_LEN, table) {
+        Action::Drop => return TC_ACT_SHOT,
+        Action::Pass | Action::Elsewhere => return TC_ACT_OK,
+        Action::Open => return OPEN,
+        Action::Odd => return ODD,
+        Action::Peer => return PEER,
+        Action::Translate(translation) => translation,
+    };
     let here = flow.kind == backend_kind::HOST || flow.kind == backend_kind::LINK;
     if table & FROM_PEER != 0 && !here {
         return OPEN;
@@ -230,14 +251,12 @@ fn ingress<A: Tables>(ctx: &TcContext, table: u32) -> i32 {
         way_back(ctx.skb.skb, flow);
     }
     let mut out = way_out(flow);
-    if out != 0 && (at.ttl <= 1 || is_too_big(ctx.skb.skb, out)) {
+    if out != 0
+        && let Some(answer) = unsent(ctx.skb.skb, &at, hop, out)
+    {
         if flow.kind == backend_kind::NET {
             // The stack forwards nothing that comes from its own address, so it answers nothing either.
-            return not_sent(if at.ttl <= 1 {
-                Reason::TtlExceeded
-            } else {
-                Reason::TooBig
-            });
+            return answer as i32;
         }
         // The stack answers or fragments; what it quotes is translated on its way out.
         out = 0;
@@ -259,13 +278,39 @@ pub fn not_sent(reason: Reason) -> i32 {
     TC_ACT_SHOT
 }
 
-/// Whether a packet is longer than the interface takes, which `bpf_redirect_neigh` does not ask. One that
-/// is yet to be segmented is not.
+/// The answer to a packet that cannot leave by the interface; `hop`: index of its next hop, 0 where it is not known.
 #[inline(always)]
-pub fn is_too_big(skb: *mut __sk_buff, ifindex: u32) -> bool {
+fn unsent(skb: *mut __sk_buff, at: &Layout, hop: u16, ifindex: u32) -> Option<u32> {
+    if at.ttl <= 1 {
+        return Some(TIME_EXCEEDED);
+    }
+    let mtu = match narrower(skb, at.len, hop, 0) {
+        None => exceeded(skb, ifindex, 0),
+        mtu => mtu,
+    };
+    mtu.map(too_big)
+}
+
+/// What the way by a next hop takes, which may be less than its interface does, if a packet of so many bytes is longer
+/// when it has grown. One that is yet to be segmented is not.
+#[inline(always)]
+pub fn narrower(skb: *mut __sk_buff, len: u16, hop: u16, grows: u32) -> Option<u32> {
+    let hop = LB_NEXT_HOPS.get(u32::from(hop))?;
+    // SAFETY: a plain read of the context.
+    let whole = unsafe { (*skb).gso_size } == 0;
+    (whole && hop.ifindex != 0 && u32::from(len) + grows > hop.mtu).then_some(hop.mtu)
+}
+
+/// What the interface takes, if a packet that grows by so many bytes is longer, which `bpf_redirect_neigh` does not
+/// ask. Of one that is yet to be segmented the segments count, and nothing where it grows.
+#[inline(always)]
+pub fn exceeded(skb: *mut __sk_buff, ifindex: u32, grows: u32) -> Option<u32> {
     let mut mtu = 0;
+    // The kernel does not do both.
+    let flags = if grows == 0 { BPF_MTU_CHK_SEGS } else { 0 };
     // SAFETY: the context of this program, and a word that outlives the call.
-    unsafe { bpf_check_mtu(skb.cast(), ifindex, &mut mtu, 0, 0) > 0 }
+    let ret = unsafe { bpf_check_mtu(skb.cast(), ifindex, &mut mtu, grows as i32, flags.into()) };
+    (ret > 0).then_some(mtu)
 }
 
 /// The interface by which a translated packet leaves, as far as its flow knows; 0: it goes up the stack.

@@ -17,13 +17,15 @@ use crate::{
     ingress::Layout,
     rewrite::follow,
     tables::Tables,
-    tc::{is_too_big, not_sent, send, way_out},
+    tc::{exceeded, not_sent, send, way_out},
     views::Buffer,
     way::way_back,
 };
 
 /// Not a tc action: the packet is a first fragment, and may be treated as a whole one.
 pub const FIRST: i32 = 1 << 11;
+/// As well: it may be an ICMP error about a packet that holds a client's.
+pub const OUTER: i32 = 1 << 13;
 /// Not interfaces: the packet is none of ours; it is to be dropped.
 pub const NOT_OURS: u32 = u32::MAX;
 pub const SHOT: u32 = u32::MAX - 1;
@@ -139,7 +141,7 @@ fn later<A: Tables>(packet: Buffer) -> i32 {
     if out != 0 && ip.ttl <= 1 {
         return not_sent(Reason::TtlExceeded);
     }
-    if out != 0 && is_too_big(packet.0, out) {
+    if out != 0 && exceeded(packet.0, out, 0).is_some() {
         if flow.kind == backend_kind::NET {
             return not_sent(Reason::TooBig);
         }
@@ -158,7 +160,7 @@ fn error<A: Tables>(packet: Buffer) -> i32 {
         return TC_ACT_OK;
     };
     let Some(error) = icmp::error(&packet, ETH_LEN, &ip) else {
-        return TC_ACT_OK;
+        return OUTER;
     };
     if backend_kind::is_dsr(error.flow.kind) {
         return direct(packet, &ip, error.flow);
@@ -188,7 +190,12 @@ fn direct<A: Tables>(packet: Buffer, ip: &Ip<A>, flow: &Flow<A>) -> i32 {
         dsr::count_for(ip.len, flow.service);
     }
     let ctx = TcContext::new(packet.0);
-    dsr::send::<A>(&ctx, &at, flow).unwrap_or_else(|| not_sent(Reason::NotSent))
+    match dsr::send::<A>(&ctx, &at, flow) {
+        // It is not answered: only the first fragment is, and no error (RFC 1122 section 3.2.2).
+        Some(action) if action < 0 => not_sent(Reason::TooBig),
+        Some(action) => action,
+        None => not_sent(Reason::NotSent),
+    }
 }
 
 #[inline(always)]

@@ -15,7 +15,7 @@ use crate::{
     ingress::Layout,
     mss, suspect,
     tables::{Table, Tables},
-    tc::{ODD, is_too_big, not_sent, send, translate},
+    tc::{ODD, exceeded, not_sent, send, translate},
     tc_odd::{NOT_OURS, SHOT, lb_tc_first4, lb_tc_first6},
     views::Buffer,
     way::way_back,
@@ -124,7 +124,7 @@ fn plain_link_reply<A: Tables>(ctx: &TcContext, first: First, ask: u32) -> Optio
         return Some(not_sent(Reason::TtlExceeded));
     }
     let out = way_back(ctx.skb.skb, flow);
-    if is_too_big(ctx.skb.skb, out) {
+    if exceeded(ctx.skb.skb, out, 0).is_some() {
         // A bridge with connection tracking joins fragments. The stack takes the packet apart again, and the
         // egress program translates the parts.
         counters::count(Reason::ToSlowPath);

@@ -224,7 +224,7 @@ fn echo<A: Tables>(packet: Bytes, l3: usize) -> u32 {
     };
     let answered = A::parse(&packet, l3)
         .filter(plain)
-        .and_then(|ip| turn(packet, 0).map(|()| ip));
+        .and_then(|ip| turn(&packet, 0).map(|()| ip));
     match answered {
         None => xdp_action::XDP_PASS,
         Some(ip) => match answer_echo(&packet, l3, &ip) {

@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 
-use lb_common::{Backend, Reason, backend_kind};
+use lb_common::{Backend, NextHop, Reason, backend_kind};
 use lb_tests::{each_way, packet::*};
 
 const MTU: u16 = 1_400;
@@ -48,7 +48,9 @@ each_way!(
     a_packet_too_long_for_the_way_is_answered_with_its_mtu_both_ways,
     segments_that_were_joined_are_left_to_the_stack,
     a_packet_too_long_for_a_container_is_left_to_the_stack,
-    the_tc_twin_drops_what_nobody_can_send_on,
+    the_tc_twin_answers_both_ways,
+    the_tc_twin_knows_of_a_way_that_is_narrower_than_its_interface,
+    a_device_that_summed_what_is_answered_is_not_contradicted,
     a_sender_without_an_address_of_its_own_is_not_answered,
     a_frame_to_a_group_of_stations_is_not_answered,
     answers_are_limited_and_what_is_not_answered_is_dropped,
@@ -180,22 +182,75 @@ fn a_packet_too_long_for_a_container_is_left_to_the_stack(way: Way) {
     rig.expect_from(net.first, Hook::Ingress, &long, TC_OK, &wanted);
 }
 
-fn the_tc_twin_drops_what_nobody_can_send_on(way: Way) {
+/// A flow whose backend is known to be behind the first interface.
+fn led(way: Way, next_hop: u16) -> (Rig, Net, SocketAddr) {
     let (mut rig, net, source) = given(way, backend_kind::NET);
     let backend = backend(way, way.backend(1), backend_kind::NET);
-    let ifindex = net.first;
-    rig.backend(1, Backend { ifindex, ..backend });
+    let led = Backend {
+        ifindex: net.first,
+        next_hop,
+        ..backend
+    };
+    rig.backend(1, led);
+    (rig, net, source)
+}
+
+fn the_tc_twin_answers_both_ways(way: Way) {
+    let (rig, net, source) = led(way, 0);
+    let (mut hops, mut long) = (0, 0);
     for (from, to) in [(way.client(1), way.vip(1)), (way.backend(1), source)] {
-        let frame = way.later(from, to);
-        for frame in [with_ttl(frame.clone(), 1), sized(frame, 1_501)] {
-            let out = rig.run_from(Hook::Ingress, &frame.bytes(), net.first);
-            assert_eq!(out.verdict, TC_SHOT);
+        for len in [0, 1, 2, 3, 31, 700, 1_300] {
+            let mut frame = with_ttl(way.later(from, to), 1);
+            frame.payload = vec![len as u8; len];
+            let answer = Error::of_node(&frame, Trouble::TimeExceeded);
+            rig.run_from(Hook::Ingress, &frame.bytes(), net.first)
+                .must_be_bytes(TC_REDIRECT, &answer.bytes());
+            hops += 1;
+        }
+        for len in [1_501, 1_502, 1_503, 3_000] {
+            let frame = sized(way.later(from, to), len);
+            let answer = Error::of_node(&frame, Trouble::TooBig(1_500));
+            rig.run_from(Hook::Ingress, &frame.bytes(), net.first)
+                .must_be_bytes(TC_REDIRECT, &answer.bytes());
+            long += 1;
         }
     }
-    assert_eq!(
-        rig.counters(),
-        [(Reason::TtlExceeded, 2), (Reason::TooBig, 2)]
-    );
+    let counted = [(Reason::TtlExceeded, hops), (Reason::TooBig, long)];
+    assert_eq!(rig.counters(), counted);
+    assert_eq!(rig.stats(1)[1], 1, "nothing was sent on");
+}
+
+fn the_tc_twin_knows_of_a_way_that_is_narrower_than_its_interface(way: Way) {
+    const HOP: u16 = 3;
+    let (mut rig, net, source) = led(way, HOP);
+    let value = NextHop {
+        ifindex: net.first,
+        mtu: MTU.into(),
+        ..NextHop::default()
+    };
+    rig.next_hop(HOP, value);
+    let fits = sized(way.later(way.client(1), way.vip(1)), MTU);
+    let sent = fits.clone().from(source).to(way.backend(1)).forwarded();
+    rig.expect_from(net.first, Hook::Ingress, &fits, TC_REDIRECT, &sent);
+    let long = sized(way.later(way.client(1), way.vip(1)), MTU + 1);
+    let answer = Error::of_node(&long, Trouble::TooBig(MTU));
+    rig.run_from(Hook::Ingress, &long.bytes(), net.first)
+        .must_be_bytes(TC_REDIRECT, &answer.bytes());
+    assert_eq!(rig.counters(), [(Reason::TooBig, 1)]);
+}
+
+fn a_device_that_summed_what_is_answered_is_not_contradicted(way: Way) {
+    let (rig, _, source) = led(way, 0);
+    for (from, to) in [(way.client(1), way.vip(1)), (way.backend(1), source)] {
+        for payload in [0, 31, 1_000] {
+            let mut frame = with_ttl(way.later(from, to), 1);
+            frame.payload = vec![7; payload];
+            let answer = Error::of_node(&frame, Trouble::TimeExceeded);
+            let out = rig.run_summed(Hook::Ingress, &frame);
+            out.expect("the sum holds")
+                .must_be_bytes(TC_REDIRECT, &answer.bytes());
+        }
+    }
 }
 
 fn a_sender_without_an_address_of_its_own_is_not_answered(way: Way) {

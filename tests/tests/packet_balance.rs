@@ -60,6 +60,7 @@ each_way!(
     who_may_not_come_from_outside_spends_no_rate,
     a_source_opens_no_more_flows_than_its_rate_and_harms_no_other,
     an_allow_list_keeps_all_others_out,
+    a_service_may_refuse_whoever_may_not_use_it,
     a_deny_list_lets_all_others_in,
     the_longest_prefix_of_a_list_counts,
     a_refused_source_leaves_no_trace
@@ -218,6 +219,25 @@ fn an_allow_list_keeps_all_others_out(way: Way) {
     assert_ne!(chosen(&rig, way, way.client(1)), 0);
     rig.expect_dropped(Hook::Xdp, &way.opening(way.client(2), way.vip(1)));
     assert_eq!(rig.counters(), [(Reason::SourceNotAllowed, 1)]);
+}
+
+fn a_service_may_refuse_whoever_may_not_use_it(way: Way) {
+    for (flags, from) in [
+        (service_flag::REFUSES, way.stranger()),
+        (
+            service_flag::REFUSES | service_flag::ALLOW_LISTED,
+            way.client(1),
+        ),
+    ] {
+        let mut rig = many(way, 2);
+        rig.shape(way, SLOTS_SMALL, |s| s.flags = flags);
+        // The stack says so: the VIP is an address of its own at which nobody listens.
+        for (n, hook) in [Hook::Xdp, Hook::Ingress].into_iter().enumerate() {
+            rig.expect_untouched(hook, &way.opening(from, way.vip(1)));
+            assert_eq!(rig.counters(), [(Reason::SourceRefused, n as u64 + 1)]);
+        }
+        assert_eq!(rig.flows(way), []);
+    }
 }
 
 fn a_deny_list_lets_all_others_in(way: Way) {

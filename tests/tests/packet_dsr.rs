@@ -36,7 +36,7 @@ each_way!(
     fragments_go_to_the_backend_as_they_are,
     an_unknown_neighbour_leaves_the_packet_untouched_for_the_tc_twin,
     the_tc_twin_wraps_and_redirects,
-    the_tc_twin_drops_what_would_be_too_long,
+    the_tc_twin_answers_what_would_be_too_long,
     the_tc_twin_redirects_to_the_neighbour,
     packets_back_are_unknown_not_zero
 );
@@ -242,16 +242,22 @@ fn the_tc_twin_wraps_and_redirects(way: Way) {
     assert_eq!(out.bytes[ETH_LEN..], wanted[ETH_LEN..]);
 }
 
-fn the_tc_twin_drops_what_would_be_too_long(way: Way) {
+fn the_tc_twin_answers_what_would_be_too_long(way: Way) {
     let mut rig = serving(way, service_mode::DSR_IPIP);
     let net = Net::new();
     lead_by(&mut rig, way, net.first);
     let most = 1_500 - if way.v6 { 40 } else { 20 };
-    for (len, verdict) in [(most, TC_REDIRECT), (most + 1, TC_SHOT)] {
+    for (len, fits) in [(most, true), (most + 1, false)] {
         let mut frame = way.opening(way.client(1), way.vip(1));
         let headers = frame.bytes().len() - ETH_LEN - frame.payload.len();
         frame.payload = vec![7; len - headers];
-        assert_eq!(rig.run(Hook::Ingress, &frame).verdict, verdict, "{len}");
+        let out = rig.run(Hook::Ingress, &frame);
+        if fits {
+            assert_eq!(out.verdict, TC_REDIRECT);
+            continue;
+        }
+        let answer = Error::of_node(&frame, Trouble::TooBig(most as u16));
+        out.must_be_bytes(TC_REDIRECT, &answer.bytes());
     }
     assert_eq!(rig.counters(), [(Reason::TooBig, 1)]);
     assert_eq!(rig.stats(1)[1..3], [1, most as u64]);

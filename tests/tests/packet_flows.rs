@@ -119,6 +119,7 @@ each_tcp_way!(
     a_half_that_was_evicted_before_the_acknowledgement_comes_back,
     a_cpu_opens_no_more_flows_than_the_guard_lets_it,
     a_flood_of_syns_evicts_no_established_flow,
+    a_flood_of_datagrams_evicts_no_established_flow,
     a_closed_flow_gives_way_to_another,
     a_flow_that_gave_way_does_not_harm_the_one_it_gave_way_to,
     a_new_connection_under_full_nat_is_given_a_new_port_after_a_reset
@@ -300,18 +301,31 @@ fn a_cpu_opens_no_more_flows_than_the_guard_lets_it(way: Way) {
     rig.expect(Hook::Xdp, &kept, XDP_PASS, &kept.clone().to(way.host()));
 }
 
-/// Twice as many SYNs as the table of half-open connections holds, and no guard.
 fn a_flood_of_syns_evicts_no_established_flow(way: Way) {
+    outlives_a_flood(way, way);
+}
+
+fn a_flood_of_datagrams_evicts_no_established_flow(way: Way) {
+    outlives_a_flood(way, Way { tcp: false, ..way });
+}
+
+/// Twice as many first packets as the table that they go to holds, and no guard.
+fn outlives_a_flood(way: Way, flood: Way) {
     const ESTABLISHED: u16 = 500;
-    let rig = Rig::guarded(0).with_service(way, backend_kind::HOST);
+    let mut rig = Rig::guarded(0).with_service(way, backend_kind::HOST);
+    if flood != way {
+        rig.backend(2, backend(flood, flood.host(), backend_kind::HOST));
+        rig.service(flood, flood.vip(1), 8, 0, &repeated(&[2], SLOTS_SMALL));
+    }
     let of = |n: u8, port: u16| SocketAddr::new(way.client(n).ip(), port);
     let kept: Vec<_> = (0..ESTABLISHED).map(|n| of(1, 20_000 + n)).collect();
     for &client in &kept {
         rig.accepted(way, client, way.vip(1));
     }
     for port in 0..2 * 16_384_u16 {
-        rig.run(Hook::Xdp, &way.opening(of(2, 1_024 + port), way.vip(1)));
+        rig.run(Hook::Xdp, &flood.opening(of(2, 1_024 + port), way.vip(1)));
     }
+    assert!(rig.flows(flood).len() > 16_384 / 2, "it was a flood");
     assert_eq!(rig.established(way).len(), 2 * usize::from(ESTABLISHED));
     for &client in &kept {
         let frame = way.later(client, way.vip(1));

@@ -178,10 +178,13 @@ fn a_packet_that_would_be_too_long_is_answered_with_what_fits(way: Way) {
             }
         }
         assert_eq!(rig.counters(), [(Reason::TooBig, 2)]);
-        // Of the tc twin it is not answered: it knows no interface to answer by.
+        // Where no next hop is known, the tc twin asks the interface alone.
         let mut frame = way.opening(way.client(1), way.vip(1));
         frame.payload = vec![7; 1_480];
-        rig.expect_dropped(Hook::Ingress, &frame);
+        let most = if hop == 0 { most + 100 } else { most };
+        let answer = Error::of_node(&frame, Trouble::TooBig(most));
+        rig.run(Hook::Ingress, &frame)
+            .must_be_bytes(TC_REDIRECT, &answer.bytes());
         assert_eq!(rig.counters(), [(Reason::TooBig, 3)]);
     }
 }
@@ -198,7 +201,9 @@ fn a_packet_without_a_hop_left_is_answered(way: Way) {
             frame = way.later(way.client(1), way.vip(1));
         }
         frame.ttl = 1;
-        rig.expect_dropped(Hook::Ingress, &frame);
+        let answer = Error::of_node(&frame, Trouble::TimeExceeded);
+        rig.run(Hook::Ingress, &frame)
+            .must_be_bytes(TC_REDIRECT, &answer.bytes());
         assert_eq!(rig.counters(), [(Reason::TtlExceeded, 3)]);
     }
 }

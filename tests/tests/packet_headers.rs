@@ -74,6 +74,8 @@ each_way!(
     a_header_cut_short_anywhere_is_not_translated_by_a_flow_that_exists,
     a_payload_cut_short_is_none_of_our_business,
     one_and_two_vlan_tags_are_kept_by_xdp,
+    packets_and_replies_with_tags_that_go_to_another_host_are_left_untouched_for_the_tc_twin,
+    a_reply_with_a_tag_finds_its_client_whatever_the_tag_of_the_client_was,
     a_tagged_header_cut_short_anywhere_passes_untouched,
     three_vlan_tags_are_not_parsed,
     an_ip_header_of_another_version_or_too_short_a_length_is_malformed
@@ -150,6 +152,46 @@ fn one_and_two_vlan_tags_are_kept_by_xdp(way: Way) {
         rig.expect_untouched(Hook::Xdp, &other);
         assert_eq!(rig.counters(), []);
     }
+}
+
+fn packets_and_replies_with_tags_that_go_to_another_host_are_left_untouched_for_the_tc_twin(
+    way: Way,
+) {
+    let rig = Rig::serving(way, backend_kind::NET);
+    let net = Net::new();
+    let opening = way.opening(way.client(1), way.vip(1));
+    rig.run_from(Hook::Xdp, &opening.bytes(), net.first);
+    let source = rig.flow(way, way.client(1), way.vip(1)).unwrap().leaves.0;
+    let mut left = 0;
+    for tags in [vec![5], vec![5, 4094]] {
+        for frame in [
+            way.later(way.client(1), way.vip(1)),
+            way.later(way.backend(1), source),
+        ] {
+            let frame = Frame {
+                tags: tags.clone(),
+                ..frame
+            };
+            rig.expect_from(net.first, Hook::Xdp, &frame, XDP_PASS, &frame);
+            left += 1;
+            assert_eq!(rig.counters(), [(Reason::ToSlowPath, left)]);
+        }
+    }
+}
+
+fn a_reply_with_a_tag_finds_its_client_whatever_the_tag_of_the_client_was(way: Way) {
+    // The client's packets came with two tags; what the node's stack sends has none here, as the tag of a VLAN is
+    // beside the bytes of a packet that leaves.
+    let rig = Rig::serving(way, backend_kind::HOST);
+    let opening = Frame {
+        tags: vec![5, 6],
+        ..way.opening(way.client(1), way.vip(1))
+    };
+    let wanted = opening.clone().to(way.host());
+    rig.expect(Hook::Xdp, &opening, XDP_PASS, &wanted);
+    let reply = way.segment(way.host(), way.client(1), Segment::SynAck);
+    rig.expect(Hook::Egress, &reply, TC_OK, &reply.clone().from(way.vip(1)));
+    assert_eq!(rig.counters(), []);
 }
 
 fn a_tagged_header_cut_short_anywhere_passes_untouched(way: Way) {

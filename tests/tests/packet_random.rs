@@ -175,6 +175,7 @@ fn seed(way: Way) -> impl Strategy<Value = Vec<u8>> {
         1 => (frame(way), 0..9_u16, any::<bool>())
             .prop_map(move |(frame, at, more)| frame.later_fragment((at, more), way.proto())),
         4 => error(way),
+        1 => outer_error(way),
         2 => (frame(way), 0..=3_u8).prop_map(move |(frame, who)| from_peer(way, who).around(&frame.bytes())),
     ]
 }
@@ -187,6 +188,30 @@ fn from_peer(way: Way, who: u8) -> Shim {
         way.backend(9)
     };
     Shim::new(src.ip(), way.node(), way.host())
+}
+
+/// An error about a packet that this node may have sent inside another one.
+fn outer_error(way: Way) -> impl Strategy<Value = Vec<u8>> {
+    let trouble = prop_oneof![
+        Just(Trouble::Unreachable),
+        (0..=2_000_u16).prop_map(Trouble::TooBig),
+    ];
+    (frame(way), trouble, any::<bool>()).prop_map(move |(frame, trouble, geneve)| {
+        let to = way.backend(if geneve { 8 } else { 4 }).ip();
+        let sent = if geneve {
+            Shim::new(way.node(), to, way.backend(6)).around(&frame.bytes())
+        } else {
+            frame.inside(way.node(), to)
+        };
+        let node = SocketAddr::new(way.node(), 0);
+        let error = Error {
+            carrier: Frame::new(way.stranger(), node, Transport::Udp),
+            trouble,
+            quoted: sent[14..].to_vec(),
+            by_node: false,
+        };
+        error.bytes()
+    })
 }
 
 /// An error about a packet that may have been translated.
@@ -422,10 +447,15 @@ fn do_no_harm(way: Way, rig: &Rig) {
                 if let Some((by, inner)) = &direct {
                     prop_assert_eq!(inner, &as_sent(way, *by, &bytes[14..]));
                 }
+                // An error of ours in its place, or none of what another one quoted.
+                let answered = hook == Hook::Ingress
+                    && (out.verdict == TC_SHOT
+                        || out.verdict == TC_REDIRECT && is_icmp(&out.bytes));
                 prop_assert!(
                     out.bytes.len() == bytes.len()
                         || hook == Hook::Ingress && taken(&out)
                         || direct.is_some()
+                        || answered
                 );
                 if foreign && hook == Hook::Ingress {
                     prop_assert_eq!(out.verdict, TC_OK);

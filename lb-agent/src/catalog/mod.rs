@@ -17,7 +17,7 @@ pub use desired::{
 };
 pub use drain::Drain;
 pub use policy::{NamePolicy, Policy};
-pub use properties::{Balance, Idle, Mode, Properties, Source};
+pub use properties::{Balance, DENIED, Idle, Mode, Properties, Source};
 pub use readings::{Catalog, Failure, Reading};
 pub use service::{Port, Protocol, Weight};
 

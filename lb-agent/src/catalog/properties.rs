@@ -31,6 +31,8 @@ pub struct Properties {
     /// Clients by prefix; of several that hold a client the longest counts. With any [`Source::Allow`] in it, a
     /// client that no prefix holds is kept out. Packet path.
     pub sources: BTreeMap<IpNet, Source>,
+    /// Whether clients that may not use the service are refused, instead of left without an answer. Packet path.
+    pub refuses: bool,
     /// Ports of the node's own addresses at which the service is to stand, too.
     pub external: BTreeSet<Port>,
     /// What HAProxy's tools call it, without its port; `None`: by its name or address.
@@ -114,6 +116,7 @@ impl Properties {
             source_rate,
             idle,
             sources,
+            refuses,
             external,
             // Two that are the same under two names are the same.
             called: _,
@@ -139,6 +142,7 @@ impl Properties {
             ("idle", *idle != other.idle),
             ("allow", of(Source::Allow)),
             ("deny", of(Source::Deny)),
+            ("denied", *refuses != other.refuses),
             ("external", *external != other.external),
             ("check", *check != other.check),
             ("fail-open", *fail_closed != other.fail_closed),
@@ -150,6 +154,9 @@ impl Properties {
         .collect()
     }
 }
+
+/// What becomes of clients that may not use the service: [`Properties::refuses`] by its names.
+pub const DENIED: [(&str, bool); 2] = [("drop", false), ("refuse", true)];
 
 // === impl Mode ===
 
@@ -232,6 +239,11 @@ mod tests {
             ..one.clone()
         };
         assert_eq!(one.differences(&turned), ["allow", "deny"]);
+        let refusing = Properties {
+            refuses: true,
+            ..one.clone()
+        };
+        assert_eq!(one.differences(&refusing), ["denied"]);
     }
 
     #[test]

@@ -193,6 +193,7 @@ fn shape(properties: &Properties, dsr: bool) -> Service {
         source_rate,
         idle,
         sources,
+        refuses,
         external: _,
         called: _,
         groups: _,
@@ -201,15 +202,16 @@ fn shape(properties: &Properties, dsr: bool) -> Service {
         slow_start: _,
         drain: _,
     } = properties;
-    let flags = if sources.values().any(|source| *source == Source::Allow) {
+    let listed = if sources.values().any(|source| *source == Source::Allow) {
         service_flag::ALLOW_LISTED
     } else if sources.is_empty() {
         0
     } else {
         service_flag::DENY_LISTED
     };
+    let refuses = if *refuses { service_flag::REFUSES } else { 0 };
     Service {
-        flags,
+        flags: listed | refuses,
         idle_tcp: idle.tcp,
         idle_udp: idle.udp,
         idle_udp_two_way: idle.udp_two_way,

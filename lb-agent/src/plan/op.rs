@@ -189,6 +189,7 @@ impl fmt::Display for Op {
                     (service_flag::EXTERNAL, "external"),
                     (service_flag::ALLOW_LISTED, "allow-listed"),
                     (service_flag::DENY_LISTED, "deny-listed"),
+                    (service_flag::REFUSES, "refuses"),
                 ] {
                     if value.flags & bit != 0 {
                         write!(f, " {name}")?;

@@ -12,7 +12,7 @@ use super::{
     values::{choice, count, decimal, drain, seconds, yes_or_no},
 };
 use crate::{
-    catalog::{Balance, Check, Idle, Mode, Properties, Source},
+    catalog::{Balance, Check, DENIED, Idle, Mode, Properties, Source},
     config::cidr,
 };
 
@@ -85,6 +85,9 @@ pub(in crate::provider) fn properties<'l>(
         }
     }
     to.sources = sources;
+    if let Some(refuses) = read(&label, "lb.denied", |text| choice(text, &DENIED))? {
+        to.refuses = refuses;
+    }
     Ok(())
 }
 

@@ -204,9 +204,10 @@ impl Ours {
         self.rig.attach_xdp(ifindex)
     }
 
-    /// Forgets all TCP flows over IPv4.
+    /// Forgets all TCP flows.
     pub fn forget_flows(&mut self) {
         self.rig.forget_flows(Way::V4_TCP);
+        self.rig.forget_flows(Way::V6_TCP);
     }
 
     /// The first packet of the first client.

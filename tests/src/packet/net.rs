@@ -8,6 +8,8 @@ use std::{
     process::{Command, Stdio},
 };
 
+use super::sys;
+
 /// MAC address of the first interface.
 pub const FIRST_MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 0x01];
 /// MAC address of the second interface.
@@ -98,6 +100,18 @@ impl Net {
             format!("route replace 2001:db8:1::/64 via fd00:1::253 dev lbt1 mtu lock {mtu}"),
             format!("route replace fd00:1::1/128 dev lbt1 mtu lock {mtu}"),
         ]);
+    }
+}
+
+impl Net {
+    /// Lets frames with IP packets of so many bytes through the first pair of interfaces.
+    pub fn widen(&self, mtu: u32) {
+        ip(&["lbt1", "lbt1p"].map(|name| format!("link set {name} mtu {mtu}")));
+    }
+
+    /// Sends a frame from the other end to the first interface.
+    pub fn deliver(&self, frame: &[u8]) {
+        sys::send_frame(self.ends.0, frame).unwrap_or_else(|error| panic!("not sent: {error}"));
     }
 }
 

@@ -90,8 +90,8 @@ pub struct Out {
 pub struct Sizes {
     /// Entries for TCP flows over IPv4.
     pub tcp4: u32,
-    /// Entries for half-open ones.
-    pub half4: u32,
+    /// Entries for half-open ones, of each family.
+    pub half: u32,
     /// New flows a second on each CPU; 0: no limit.
     pub new_flows: u32,
 }
@@ -135,7 +135,7 @@ impl Default for Sizes {
     fn default() -> Self {
         Self {
             tcp4: FLOWS,
-            half4: FLOWS,
+            half: FLOWS,
             new_flows: NEW_FLOWS,
         }
     }
@@ -218,7 +218,8 @@ impl Rig {
             loader.map_max_entries(map, FLOWS);
         }
         loader.map_max_entries("LB_FLOWS_TCP4", sizes.tcp4);
-        loader.map_max_entries("LB_FLOWS_HALF4", sizes.half4);
+        loader.map_max_entries("LB_FLOWS_HALF4", sizes.half);
+        loader.map_max_entries("LB_FLOWS_HALF6", sizes.half);
         let object = loader
             .load(lb_agent::datapath::object_bytes())
             .unwrap_or_else(|error| {
@@ -324,8 +325,9 @@ impl Rig {
         let Program::SchedClassifier(program) = self.object.program(hook.name()).unwrap() else {
             panic!("{hook:?} is no tc program");
         };
-        let mut room = vec![0; bytes.len()];
-        let verdict = sys::run_summed(program.fd().unwrap().as_fd(), bytes, &mut room)?;
+        let mut room = vec![0; ROOM];
+        let (verdict, len) = sys::run_summed(program.fd().unwrap().as_fd(), bytes, &mut room)?;
+        room.truncate(len as usize);
         Ok(Out {
             verdict,
             bytes: room,

@@ -3,7 +3,7 @@
 
 use std::{
     io,
-    os::fd::{AsFd as _, AsRawFd as _, BorrowedFd},
+    os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
 };
 
 use aya::maps::{Map, MapData};
@@ -60,13 +60,44 @@ pub(crate) fn new_network() -> io::Result<()> {
     }
 }
 
+/// Sends a frame as it is out of the interface of this index, in the network of this thread.
+pub(super) fn send_frame(ifindex: u32, frame: &[u8]) -> io::Result<()> {
+    // SAFETY: no pointers.
+    let socket = match unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW, 0) } {
+        -1 => return Err(io::Error::last_os_error()),
+        // SAFETY: it was just made, and nobody else has it.
+        fd => unsafe { OwnedFd::from_raw_fd(fd) },
+    };
+    // SAFETY: all-zero bytes are a value of this C struct.
+    let mut to: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+    to.sll_family = libc::AF_PACKET as u16;
+    to.sll_ifindex = ifindex as i32;
+    // SAFETY: frame and address are as long as told, and outlive the call.
+    let sent = unsafe {
+        libc::sendto(
+            socket.as_raw_fd(),
+            frame.as_ptr().cast(),
+            frame.len(),
+            0,
+            (&raw const to).cast(),
+            size_of::<libc::sockaddr_ll>() as libc::socklen_t,
+        )
+    };
+    match usize::try_from(sent) {
+        Ok(sent) if sent == frame.len() => Ok(()),
+        Ok(_) => Err(io::ErrorKind::WriteZero.into()),
+        Err(_) => Err(io::Error::last_os_error()),
+    }
+}
+
 /// Runs a tc program on a packet that the device has summed (`CHECKSUM_COMPLETE`); the kernel answers
-/// `EBADMSG` if the program leaves that sum wrong, and `EINVAL` if it cannot check (before 6.16).
+/// `EBADMSG` if the program leaves that sum wrong, and `EINVAL` if it cannot check (before 6.16). Gives the verdict
+/// and how many bytes came out.
 pub(super) fn run_summed(
     program: BorrowedFd<'_>,
     packet: &[u8],
     out: &mut [u8],
-) -> io::Result<u32> {
+) -> io::Result<(u32, u32)> {
     let mut attr = TestRun {
         prog_fd: program.as_raw_fd() as u32,
         data_size_in: packet.len() as u32,
@@ -89,7 +120,7 @@ pub(super) fn run_summed(
     if ret < 0 {
         return Err(io::Error::last_os_error());
     }
-    Ok(attr.retval)
+    Ok((attr.retval, attr.data_size_out))
 }
 
 /// Entries that are taken out by one call.

@@ -11,6 +11,8 @@ use super::{Frame, Transport};
 pub enum Trouble {
     /// Nobody listens at the port.
     Unreachable,
+    /// Nobody knows a way to the host.
+    HostUnreachable,
     /// It is longer than this and must not be fragmented.
     TooBig(u16),
     /// No hop is left.
@@ -112,6 +114,8 @@ impl Error {
         let (kind, code) = match (self.trouble, v6) {
             (Trouble::Unreachable, false) => (3, 3),
             (Trouble::Unreachable, true) => (1, 4),
+            (Trouble::HostUnreachable, false) => (3, 1),
+            (Trouble::HostUnreachable, true) => (1, 3),
             (Trouble::TooBig(_), false) => (3, 4),
             (Trouble::TooBig(_), true) => (2, 0),
             (Trouble::TimeExceeded, false) => (11, 0),

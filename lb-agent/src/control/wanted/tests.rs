@@ -241,6 +241,11 @@ fn properties_become_the_kernels_and_lists_those_of_the_family() {
     );
     assert_eq!(denying.affinity, 5);
     properties.sources.insert(allow, Source::Allow);
+    let refusing = Properties {
+        refuses: true,
+        ..Properties::default()
+    };
+    assert_eq!(shape(&refusing, false).flags, service_flag::REFUSES);
     // Over IPv6 as well: nobody there is allowed.
     assert_eq!(shape(&properties, false).flags, service_flag::ALLOW_LISTED);
     let vip = |addr: &str| addr.parse().unwrap();

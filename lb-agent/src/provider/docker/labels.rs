@@ -16,6 +16,7 @@
 //! | `lb.rate`, `lb.source-rate` | new flows a second, of the VIP and of one client | no limit |
 //! | `lb.idle` | when a silent flow is over, such as `10m` | 2 h 4 min, UDP 60 s and 5 min |
 //! | `lb.allow`, `lb.deny` | prefixes of clients, by blanks | all allowed |
+//! | `lb.denied` | `refuse`: clients that may not connect are told so | `drop` |
 //! | `lb.check` | `tcp` or `http:/path`, then `interval=2s`, `rise=2`, ...: see `docs/health.md`; `none` | no check of our own |
 //! | `lb.fail-open` | `no`: refused, not tried all the same, while every container is down | `yes` |
 //! | `lb.slow-start` | how long a container's share grows, such as `30s` | at once |
@@ -47,7 +48,7 @@ const MOST_BYTES: usize = 4_096;
 /// Of a container, and of a Swarm's node.
 pub(super) const ZONE: &str = "lb.zone";
 /// Every label of ours.
-pub(super) const NAMES: [&str; 23] = [
+pub(super) const NAMES: [&str; 24] = [
     "lb.vip",
     "lb.port",
     "lb.address",
@@ -64,6 +65,7 @@ pub(super) const NAMES: [&str; 23] = [
     "lb.idle",
     "lb.allow",
     "lb.deny",
+    "lb.denied",
     "lb.check",
     "lb.fail-open",
     "lb.slow-start",

@@ -53,6 +53,7 @@ keys! {
         idle: IdleKeys,
         allow: Spanned<Vec<Spanned<String>>>,
         deny: Vec<Spanned<String>>,
+        denied: Spanned<String>,
         external: Spanned<OneOrMany>,
         group: Spanned<OneOrMany>,
         check: Spanned<CheckKeys>,

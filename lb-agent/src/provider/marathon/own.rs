@@ -13,7 +13,7 @@ use crate::{
 use super::label::{Labels, said, text};
 
 /// Every label that is read.
-const NAMES: [&str; 17] = [
+const NAMES: [&str; 18] = [
     "lb.allow",
     "lb.affinity",
     "lb.backup",
@@ -22,6 +22,7 @@ const NAMES: [&str; 17] = [
     "lb.fail-open",
     "lb.group",
     "lb.deny",
+    "lb.denied",
     "lb.idle",
     "lb.maxflows",
     "lb.maxflows-backend",

@@ -147,13 +147,14 @@ fn first_packets(net: Net, scale: &Scale) -> Result<Stage> {
         stage.first(name, program, setup, packet, verdict);
     }
     let program = stage.ours.program();
-    stage.first(name::SYN4, program.try_clone()?, over, &packet, XDP_TX);
-
-    let before = stage.ours.given();
-    stage.floors.run(&program, &over, &packet, flows)?;
-    let after = stage.ours.given();
-    let made = (after.0 - before.0, after.1 - before.1);
-    assert_eq!(made, (u64::from(flows), u64::from(flows)), "flows, packets");
+    for (name, setup, packet) in [(name::SYN4, over, &packet), (name::SYN6, over6, &packet6)] {
+        stage.first(name, program.try_clone()?, setup, packet, XDP_TX);
+        let before = stage.ours.given();
+        stage.floors.run(&program, &setup, packet, flows)?;
+        let after = stage.ours.given();
+        let made = (after.0 - before.0, after.1 - before.1);
+        assert_eq!(made, (u64::from(flows), u64::from(flows)), "flows, packets");
+    }
     Ok(stage)
 }
 
@@ -242,7 +243,7 @@ impl Stage {
     fn new(net: Net, scale: &Scale, flows: u32, new_flows: u32) -> Result<Self> {
         let sizes = Sizes {
             tcp4: flows.max(scale.room),
-            half4: scale.half,
+            half: scale.half,
             new_flows,
         };
         let (floors, ours) = (

@@ -38,7 +38,7 @@ pub(super) fn measure(net: Net, scale: &Scale, rounds: usize, figures: &mut Figu
     };
     let sizes = Sizes {
         tcp4: scale.room,
-        half4: scale.half,
+        half: scale.half,
         new_flows: GUARD,
     };
     let flows = FLOWS.min(scale.few.0);

@@ -39,6 +39,7 @@ pub(super) const TCP4_MANY: &str = "established TCP v4, NAT, 1 million flows";
 pub(super) const FOREIGN: &str = "not ours: foreign destination";
 pub(super) const OWN: &str = "not ours: the node's own address";
 pub(super) const SYN4: &str = "first packet (SYN), TCP v4, NAT to another host";
+pub(super) const SYN6: &str = "first packet (SYN), TCP v6, NAT to another host";
 pub(super) const SYN4_GUARD: &str = "SYN above the guard for new flows, TCP v4";
 pub(super) const BESIDE_DROP: &str = "established TCP v4, beside a flood that is dropped unseen";
 pub(super) const BESIDE_FLOOD: &str = "established TCP v4, beside a flood of SYNs";

@@ -157,6 +157,7 @@ fn first_packet(figures: &Figures, report: &mut Report) {
         bound: Some(Bound::AtMost(1.3)),
         ..syn
     });
+    report.push(case(figures, name::SYN6));
 }
 
 fn case(figures: &Figures, name: &str) -> Case {

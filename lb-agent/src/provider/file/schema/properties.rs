@@ -10,7 +10,7 @@ use serde_saphyr::Spanned;
 
 use super::{OneOrMany, Service, Wrong, check::check, keys};
 use crate::{
-    catalog::{Balance, Idle, Mode, Port, Properties, Source},
+    catalog::{Balance, DENIED, Idle, Mode, Port, Properties, Source},
     config::cidr,
     provider::values::{choice, count, port, seconds, word, yes_or_no},
 };
@@ -50,6 +50,7 @@ pub(super) fn properties(service: &Service) -> Result<Option<Properties>, Wrong>
         idle: idle_keys,
         allow,
         deny,
+        denied,
         external: external_key,
         group,
         check: check_keys,
@@ -63,6 +64,7 @@ pub(super) fn properties(service: &Service) -> Result<Option<Properties>, Wrong>
         max_flows,
         rate,
         source_rate,
+        denied,
         fail_open,
         slow_start,
     ]
@@ -87,6 +89,7 @@ pub(super) fn properties(service: &Service) -> Result<Option<Properties>, Wrong>
         source_rate: read("source-rate", source_rate, count)?.unwrap_or(usual.source_rate),
         idle: idle(idle_keys.as_ref())?,
         sources: sources(allow.as_ref(), deny.as_deref().unwrap_or_default())?,
+        refuses: read("denied", denied, |text| choice(text, &DENIED))?.unwrap_or(usual.refuses),
         external: external(external_key.as_ref())?,
         check: check_keys.as_ref().map(check).transpose()?.map(Arc::new),
         fail_closed: read("fail-open", fail_open, yes_or_no)?.is_some_and(|open| !open),

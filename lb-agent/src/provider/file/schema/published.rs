@@ -71,7 +71,7 @@ mod tests {
              zone: a, name: 7, max-flows: 5}, {address: '10.0.0.2:1', weight: '256', backup: 'false'}]}]",
             "services: [{name: /a, port: 1, mode: dsr-l2, balance: source, affinity: 30d, max-flows: 1, \
              rate: '4294967295', source-rate: 20, idle: {tcp: 10s, udp: 2s, udp-two-way: 1h30m}, \
-             allow: [10.0.0.0/8, 'fd00::1'], deny: [], external: 10000}]",
+             allow: [10.0.0.0/8, 'fd00::1'], deny: [], denied: refuse, external: 10000}]",
             "services: [{name: /a, port: 1, external: [10000, '10001'], deny: [10.9.0.7]}]",
             "services: [{name: /a, port: 1, group: edge}, {name: /b, port: 1, group: [edge, 7]}]",
             "services: [{name: /a, port: 1, check: tcp, fail-open: yes, slow-start: 30s}]",
@@ -133,6 +133,7 @@ mod tests {
             "{name: /a, port: 1, check: {rise: 0}}",
             "{name: /a, port: 1, check: {interval: 5}}",
             "{name: /a, port: 1, fail-open: maybe}",
+            "{name: /a, port: 1, denied: ignore}",
             "{name: /a, port: 1, slow-start: 30}",
             "{name: /a, port: 1, backends: 10.0.0.1}",
             "{name: /a, port: 1, backends: [10.0.0.1]}",

@@ -178,6 +178,7 @@ services:
     allow: [10.0.0.0/8, "fd00::/8"]
     deny:
       - 10.9.0.7
+    denied: refuse
     external: [10001, 10000]
     group: [inner, edge]
     backends:
@@ -191,6 +192,7 @@ services:
         called: None,
         check: None,
         fail_closed: false,
+        refuses: true,
         slow_start: 0,
         drain: None,
         groups: ["edge", "inner"].map(Into::into).into(),
