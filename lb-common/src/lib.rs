@@ -41,7 +41,7 @@ pub use service::{
     SourceKey, addr_flag, backend_kind, backend_state, filter_slot, handshake_bucket, port_flag,
     service_flag, service_mode, source_rule,
 };
-pub use sock::{SockKey, SockPeer, peer_flag};
+pub use sock::{SockChoice, SockKey, SockPeer, peer_flag};
 pub use suspect::{Suspect, suspicion};
 pub use trace::{
     REASONS_MAX, SNAP_MAX, TraceConfig, TraceEvent, TraceGuard, TraceNote, trace_flag, trace_hook,

@@ -11,8 +11,8 @@ use lb_common::{
     Addr4, Addr6, Affinity, AffinityKey, Backend, BackendLimit, BackendStats, Bucket,
     ConnectionStats, DryRun, FILTER_SLOTS, Flow, FlowKey, GUARDS, LocalKey, Neighbour, NextHop,
     NodeConfig, Peer, SLOTS_LARGE, SLOTS_MEDIUM, SLOTS_SMALL, Service, ServiceKey, ServiceState,
-    ServiceStats, ServiceTraffic, SockKey, SockPeer, SourceKey, Suspect, TraceConfig, TraceGuard,
-    TraceNote,
+    ServiceStats, ServiceTraffic, SockChoice, SockKey, SockPeer, SourceKey, Suspect, TraceConfig,
+    TraceGuard, TraceNote,
     fragment::{FragmentKey, FragmentPorts},
 };
 
@@ -136,9 +136,9 @@ pub static LB_GUARD: PerCpuArray<Bucket, GUARDS> = PerCpuArray::new();
 /// (socket, backend) to the VIP that the socket believes it talks to.
 #[btf_map]
 pub static LB_SOCK_PEERS: LruHashMap<SockKey, SockPeer, SOCKETS> = LruHashMap::new();
-/// (unconnected UDP socket, VIP) to the backend chosen for it.
+/// (UDP socket, VIP) to the backend chosen for it.
 #[btf_map]
-pub static LB_SOCK_CHOICES: LruHashMap<SockKey, SockPeer, SOCKETS> = LruHashMap::new();
+pub static LB_SOCK_CHOICES: LruHashMap<SockKey, SockChoice, SOCKETS> = LruHashMap::new();
 
 /// Sources that may reach VIPs from outside.
 #[btf_map]

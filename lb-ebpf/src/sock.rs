@@ -3,6 +3,7 @@
 
 mod bind;
 mod connect;
+mod memory;
 mod message;
 mod peer;
 
@@ -18,13 +19,15 @@ use lb_common::{
     Addr4, Addr6, Address, AffinityKey, Backend, Be16, Reason, Service, ServiceKey, SockKey,
     SockPeer, addr_flag, algorithm, flow_hash,
     headers::{TCP, UDP},
+    service_flag,
 };
 
+use self::memory::{lb_sock_chosen, lb_sock_remember};
 use crate::{
-    choose::choose,
+    choose::{NONE, choose},
     counters,
-    maps::LB_SOCK_PEERS,
-    tables::{ANY, Tables},
+    maps::LB_BACKENDS,
+    tables::Tables,
     trace,
 };
 
@@ -134,23 +137,78 @@ fn netns_cookie(ctx: &SockAddrContext) -> u64 {
     unsafe { bpf_get_netns_cookie(ctx.as_ptr()) }
 }
 
-/// Remembers that for this socket `backend` stands for the VIP.
-#[inline(always)]
-fn remember<A: Tables>(
-    cookie: u64,
+/// What a socket asks for at a port with a service.
+#[derive(Clone, Copy)]
+struct Asked<A> {
+    /// Where it asks.
+    hook: u8,
     proto: u8,
-    backend: &Backend,
-    peer: &SockPeer,
-) -> Result<(), i32> {
+    vip: A,
+    port: Be16,
+    service: &'static Service,
+}
+
+/// Gives a socket a backend, which `set` writes into the call. A UDP socket keeps the one that it has.
+#[inline(always)]
+fn carry<A: Tables>(
+    ctx: &SockAddrContext,
+    call: &Call,
+    asked: Asked<A>,
+    set: impl FnOnce(A),
+) -> i32 {
+    let Asked {
+        hook,
+        proto,
+        vip,
+        port,
+        service,
+    } = asked;
     let key = SockKey {
-        cookie,
-        addr: backend.addr,
-        port: backend.port,
+        cookie: call.cookie(ctx),
+        addr: vip.widen(),
+        port,
         family: A::VERSION,
         proto,
         pad: 0,
     };
-    LB_SOCK_PEERS.insert(key, peer, ANY)
+    let fails_open = service.flags & service_flag::FAIL_OPEN;
+    let kept = if proto == UDP {
+        lb_sock_chosen(&raw const key, fails_open)
+    } else {
+        NONE
+    };
+    let found = if kept == NONE {
+        draw(ctx, service, key.cookie, proto)
+    } else {
+        LB_BACKENDS.get(kept).map(|backend| (kept, backend))
+    };
+    let Some((id, backend)) = found else {
+        let reason = Reason::SockNoBackend;
+        counters::service(service.id, |stats| stats.refuse(reason as u32));
+        return refuse::<A>(hook, proto, &unserved(vip, port), reason, ECONNREFUSED);
+    };
+    let peer = peer_of(vip, port, id, backend, service);
+    if kept == NONE {
+        if lb_sock_remember(&raw const key, &raw const peer) != 0 {
+            let reason = Reason::SockTableFull;
+            counters::service(service.id, |stats| stats.refuse(reason as u32));
+            return refuse::<A>(hook, proto, &peer, reason, ENOBUFS);
+        }
+        // What a UDP socket sends and gets is seen by no hook of its.
+        let unseen = u64::from(proto == UDP);
+        counters::backend(id, |stats| {
+            stats.flows += 1;
+            stats.unseen += unseen;
+        });
+        counters::service(service.id, |stats| {
+            stats.flows += 1;
+            stats.unseen += unseen;
+        });
+    }
+    trace::call::<A>(hook, proto, &peer, None, kept != NONE);
+    set(A::narrow(&backend.addr));
+    call.set_port(backend.port);
+    ALLOW
 }
 
 #[inline(always)]

@@ -132,6 +132,9 @@ fn closed(ctx: &SockOpsContext) {
             (*ops).total_retrans,
         )
     };
+    // SAFETY: as above.
+    let (segments, segments_back) =
+        unsafe { (u64::from((*ops).segs_out), u64::from((*ops).segs_in)) };
     let was = ctx.arg(0);
     // SYN and FIN take a place in sequence space each, RFC 9293 section 3.4; what the kernel counts is places.
     let both_fins = was == TCP_FIN_WAIT2 || was == TCP_LAST_ACK || was == TCP_CLOSING;
@@ -139,12 +142,16 @@ fn closed(ctx: &SockOpsContext) {
     let marks = u64::from(syn) + u64::from(both_fins);
     let marks_back = u64::from(both_fins || was == TCP_CLOSE_WAIT);
     counters::backend(id, |stats| {
+        stats.packets_to += segments;
+        stats.packets_from += segments_back;
         stats.bytes_to += sent.saturating_sub(marks);
         stats.bytes_from += received.saturating_sub(marks_back);
         stats.retransmits += u64::from(retransmits);
         stats.failed += u64::from(was == TCP_SYN_SENT);
     });
     counters::traffic(peer.service, |traffic| {
+        traffic.packets_to += segments;
+        traffic.packets_from += segments_back;
         traffic.bytes_to += sent.saturating_sub(marks);
         traffic.bytes_from += received.saturating_sub(marks_back);
     });

@@ -13,8 +13,8 @@ use aya::{
     maps::{HashMap, Map, MapData, MapError},
 };
 use lb_common::{
-    Addr4, Addr6, Address, Flow, FlowKey, NOBODY, SockKey, SockPeer, backend_kind, direction,
-    headers::TCP, peer_flag, tcp_state,
+    Addr4, Addr6, Address, Flow, FlowKey, NOBODY, SockChoice, SockKey, SockPeer, backend_kind,
+    direction, headers::TCP, peer_flag, tcp_state,
 };
 use rustix::time::{ClockId, clock_gettime};
 
@@ -43,6 +43,8 @@ pub struct FlowTables {
     pub(super) v6: Vec<Table<Addr6>>,
     /// The peers of local sockets.
     sockets: OwnedFd,
+    /// What local UDP sockets have chosen.
+    choices: OwnedFd,
     pub(super) loads: Loads,
 }
 
@@ -114,6 +116,7 @@ impl FlowTables {
                 Table::open(&dir, "LB_FLOWS_UDP6", "UDP flows, IPv6", udp)?,
             ],
             sockets: pinned(&dir, "LB_SOCK_PEERS")?,
+            choices: pinned(&dir, "LB_SOCK_CHOICES")?,
             loads: Loads::open(&dir, sizes)?,
         })
     }
@@ -156,18 +159,32 @@ impl FlowTables {
         Ok(reset.services.values().map(|count| u64::from(*count)).sum())
     }
 
-    /// Local TCP connections; what is left of other sockets says nothing of whether they still live.
+    /// Flows of local sockets.
     fn count_sockets(&self, before: &Before, census: &mut Census) -> Result<()> {
         entries(&self.sockets, |key: SockKey, peer: SockPeer| {
-            if key.proto == TCP
-                && peer.flags & peer_flag::OPEN != 0
-                && before.is_current(peer.backend, peer.generation)
-            {
-                *census.active.entry(peer.backend).or_default() += 1;
-                *census.services.entry(peer.service).or_default() += 1;
+            if key.proto == TCP && peer.flags & peer_flag::OPEN != 0 {
+                census.count(before, peer.backend, peer.generation, peer.service);
             }
         })
-        .context("cannot read LB_SOCK_PEERS")
+        .context("cannot read LB_SOCK_PEERS")?;
+        entries(&self.choices, |key: SockKey, choice: SockChoice| {
+            if !key.is_head() {
+                census.count(before, choice.backend, choice.generation, choice.service);
+            }
+        })
+        .context("cannot read LB_SOCK_CHOICES")
+    }
+}
+
+// === impl Census ===
+
+impl Census {
+    /// Counts a flow that can carry packets.
+    fn count(&mut self, before: &Before, backend: u32, generation: u32, service: u32) {
+        if before.is_current(backend, generation) {
+            *self.active.entry(backend).or_default() += 1;
+            *self.services.entry(service).or_default() += 1;
+        }
     }
 }
 
@@ -205,12 +222,8 @@ where
             if flow.direction == direction::REVERSE && flow.kind == backend_kind::NET {
                 *census.ports.entry(flow.backend).or_default() += 1;
             }
-            if flow.direction == direction::FORWARD
-                && flow.tcp & CLOSED == 0
-                && before.is_current(flow.backend, flow.generation)
-            {
-                *census.active.entry(flow.backend).or_default() += 1;
-                *census.services.entry(flow.service).or_default() += 1;
+            if flow.direction == direction::FORWARD && flow.tcp & CLOSED == 0 {
+                census.count(before, flow.backend, flow.generation, flow.service);
             }
         })?;
         for key in over {

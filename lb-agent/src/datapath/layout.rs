@@ -7,8 +7,8 @@ use aya::maps::{MapInfo, MapType};
 use lb_common::{
     Addr4, Addr6, Affinity, AffinityKey, Backend, BackendLimit, BackendStats, Bucket,
     ConnectionStats, FILTER_SLOTS, Flow, FlowKey, GUARDS, LocalKey, Neighbour, NextHop, NodeConfig,
-    Peer, Service, ServiceKey, ServiceState, ServiceStats, ServiceTraffic, SockKey, SockPeer,
-    SourceKey, Suspect,
+    Peer, Service, ServiceKey, ServiceState, ServiceStats, ServiceTraffic, SockChoice, SockKey,
+    SockPeer, SourceKey, Suspect,
     fragment::{FragmentKey, FragmentPorts},
 };
 
@@ -218,7 +218,12 @@ pub(crate) fn specs(sizes: &Sizes) -> Vec<Spec> {
             FRAGMENTS,
         ),
         lru("LB_SOCK_PEERS", sock, peer, sizes.sockets),
-        lru("LB_SOCK_CHOICES", sock, peer, sizes.sockets),
+        lru(
+            "LB_SOCK_CHOICES",
+            sock,
+            size_of::<SockChoice>(),
+            sizes.sockets,
+        ),
         spec(
             "LB_SOURCES4",
             MapType::LpmTrie,

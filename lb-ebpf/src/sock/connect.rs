@@ -3,10 +3,8 @@
 use aya_ebpf::{macros::cgroup_sock_addr, programs::SockAddrContext};
 use lb_common::{Addr6, Reason, headers::TCP, trace_hook::CONNECT};
 
-use super::{
-    ALLOW, Call, ECONNREFUSED, ENOBUFS, Target, draw, peer_of, refuse, remember, target, unserved,
-};
-use crate::{counters, tables::Tables, trace};
+use super::{ALLOW, Asked, Call, ECONNREFUSED, Target, carry, refuse, target, unserved};
+use crate::tables::Tables;
 
 #[cgroup_sock_addr(connect4)]
 pub fn lb_connect4(ctx: SockAddrContext) -> i32 {
@@ -44,22 +42,12 @@ fn connect<A: Tables>(ctx: &SockAddrContext, call: &Call, vip: A, set: impl FnOn
             return refuse::<A>(CONNECT, proto, &unserved(vip, port), reason, ECONNREFUSED);
         }
     };
-    let cookie = call.cookie(ctx);
-    let Some((id, backend)) = draw(ctx, service, cookie, proto) else {
-        let reason = Reason::SockNoBackend;
-        counters::service(service.id, |stats| stats.refuse(reason as u32));
-        return refuse::<A>(CONNECT, proto, &unserved(vip, port), reason, ECONNREFUSED);
+    let asked = Asked {
+        hook: CONNECT,
+        proto,
+        vip,
+        port,
+        service,
     };
-    let peer = peer_of(vip, port, id, backend, service);
-    if remember::<A>(cookie, proto, backend, &peer).is_err() {
-        let reason = Reason::SockTableFull;
-        counters::service(service.id, |stats| stats.refuse(reason as u32));
-        return refuse::<A>(CONNECT, proto, &peer, reason, ENOBUFS);
-    }
-    trace::call::<A>(CONNECT, proto, &peer, None, false);
-    counters::backend(id, |stats| stats.flows += 1);
-    counters::service(service.id, |stats| stats.flows += 1);
-    set(A::narrow(&backend.addr));
-    call.set_port(backend.port);
-    ALLOW
+    carry(ctx, call, asked, set)
 }

@@ -48,17 +48,18 @@ pub(super) const SERVICE: &[Family] = &[
     },
     Family {
         name: "lb_agent_service_packets_in_total",
-        help: "Packets from clients outside",
+        help: "Packets from clients; missing once a local UDP socket spoke to it",
         kind: Counter,
         write: |front, out| {
             let labels = [("proxy", &*front.proxy.name)];
-            let packets = front.service.traffic.packets_in;
-            out.sample("lb_agent_service_packets_in_total", &labels, packets);
+            if let Some(packets) = front.service.traffic.packets_in {
+                out.sample("lb_agent_service_packets_in_total", &labels, packets);
+            }
         },
     },
     Family {
         name: "lb_agent_service_packets_out_total",
-        help: "Packets to clients outside; missing where they bypass the node",
+        help: "Packets to clients; missing where they bypass the node, and as those from them",
         kind: Counter,
         write: |front, out| {
             let labels = [("proxy", &*front.proxy.name)];

@@ -1,0 +1,160 @@
+//! What is remembered of sockets: which VIP a backend stands for, and which backend a UDP socket has chosen.
+//!
+//! Global functions: what they keep on the stack is not the caller's.
+
+use lb_common::{Backend, Be16, SockChoice, SockKey, SockPeer, headers::UDP};
+
+use crate::{
+    choose::{NONE, keeps_flows},
+    clock::millis,
+    load,
+    maps::{LB_BACKENDS, LB_SOCK_CHOICES, LB_SOCK_PEERS},
+    tables::ANY,
+};
+
+/// Remembers that the VIP in `key` is the backend in `peer` to this socket, and of UDP that this flow is open; 0: it is
+/// done.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn lb_sock_remember(key: *const SockKey, peer: *const SockPeer) -> u32 {
+    // SAFETY: null or a whole value, which is what the verifier grants for arguments of these types.
+    let (Some(key), Some(peer)) = (unsafe { key.as_ref() }, unsafe { peer.as_ref() }) else {
+        return 1;
+    };
+    let Some(backend) = LB_BACKENDS.get(peer.backend) else {
+        return 1;
+    };
+    if LB_SOCK_PEERS
+        .insert(of_backend(key, backend), peer, ANY)
+        .is_err()
+    {
+        return 1;
+    }
+    if key.proto == UDP {
+        note(key, peer);
+    }
+    0
+}
+
+/// The backend that this socket's datagrams to the VIP already go to, while it lives, else [`NONE`]; `fails_open`: not 0
+/// if the service does.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn lb_sock_chosen(key: *const SockKey, fails_open: u32) -> u32 {
+    // SAFETY: as above.
+    let Some(key) = (unsafe { key.as_ref() }) else {
+        return NONE;
+    };
+    // SAFETY: the ids are copied before any other map call.
+    let choice = unsafe { LB_SOCK_CHOICES.get(key) };
+    let Some((id, generation)) = choice.map(|choice| (choice.backend, choice.generation)) else {
+        return NONE;
+    };
+    let Some(backend) = LB_BACKENDS.get(id) else {
+        return NONE;
+    };
+    if !keeps_flows(backend, generation, || fails_open != 0) {
+        return NONE;
+    }
+    // Without it an answer would come from a stranger.
+    // SAFETY: only whether it is there.
+    match unsafe { LB_SOCK_PEERS.get(of_backend(key, backend)) } {
+        Some(_) => id,
+        None => NONE,
+    }
+}
+
+/// Ends one flow of a UDP socket and makes `key` name the one before it, beginning with [`SockKey::head`]; 0: there is
+/// none.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn lb_sock_end(key: *mut SockKey) -> u32 {
+    // SAFETY: as above; it may be written.
+    let Some(key) = (unsafe { key.as_mut() }) else {
+        return 0;
+    };
+    // SAFETY: copied before any other map call.
+    let Some(choice) = unsafe { LB_SOCK_CHOICES.get(&*key) }.copied() else {
+        return 0;
+    };
+    let _ = LB_SOCK_CHOICES.remove(&*key);
+    if !key.is_head() {
+        end(key, &choice, NONE);
+    }
+    let Some(older) = key.older(&choice) else {
+        return 0;
+    };
+    *key = older;
+    1
+}
+
+/// Notes a UDP flow that opens, in the place of the one that the socket had to the same VIP.
+#[inline(always)]
+fn note(key: &SockKey, peer: &SockPeer) {
+    let mut choice = SockChoice {
+        backend: peer.backend,
+        generation: peer.generation,
+        service: peer.service,
+        opened: millis(),
+        ..SockChoice::default()
+    };
+    // SAFETY: copied before any other map call.
+    let before = match unsafe { LB_SOCK_CHOICES.get(key) }.copied() {
+        Some(before) => {
+            end(key, &before, peer.backend);
+            Some(before)
+        }
+        None => {
+            let head = SockKey::head(key.cookie, key.proto);
+            // SAFETY: as above.
+            let before = unsafe { LB_SOCK_CHOICES.get(&head) }.copied();
+            let newest = SockChoice {
+                older: key.addr,
+                older_port: Be16(key.port.0),
+                older_family: key.family,
+                ..SockChoice::default()
+            };
+            // Without it the end of the socket is not seen, as where the table has lost it: the agent counts.
+            let _ = LB_SOCK_CHOICES.insert(&head, newest, ANY);
+            before
+        }
+    };
+    if let Some(before) = before {
+        choice.older = before.older;
+        choice.older_port = before.older_port;
+        choice.older_family = before.older_family;
+    }
+    load::add(peer.backend, peer.service);
+    // Without the memory the next datagram draws again, by the same cookie.
+    let _ = LB_SOCK_CHOICES.insert(key, choice, ANY);
+}
+
+/// Counts the end of a flow, and forgets its backend's VIP unless the backend is `kept`.
+#[inline(always)]
+fn end(key: &SockKey, choice: &SockChoice, kept: u32) {
+    let Some(backend) = LB_BACKENDS.get(choice.backend) else {
+        return;
+    };
+    if backend.generation != choice.generation {
+        // The id is another backend's by now.
+        return;
+    }
+    if choice.backend != kept {
+        // Not there: the agent was first, or another VIP of the socket has the same backend.
+        let _ = LB_SOCK_PEERS.remove(of_backend(key, backend));
+    }
+    load::remove(choice.backend, choice.service, choice.opened);
+}
+
+/// The same socket's key by its backend.
+#[inline(always)]
+fn of_backend(key: &SockKey, backend: &Backend) -> SockKey {
+    SockKey {
+        cookie: key.cookie,
+        addr: backend.addr,
+        port: Be16(backend.port.0),
+        family: key.family,
+        proto: key.proto,
+        pad: 0,
+    }
+}
