@@ -43,9 +43,9 @@ pub struct Service {
     pub affinity: u32,
     /// Flows at a time; 0: no limit.
     pub max_flows: u32,
-    /// New flows a second; 0: no limit. Packet path.
+    /// New flows a second; 0: no limit.
     pub rate: u32,
-    /// New flows a second of one client address; 0: no limit. Packet path.
+    /// New flows a second of one client address, or network namespace of local clients; 0: no limit.
     pub source_rate: u32,
     /// One of [`crate::algorithm`].
     pub algorithm: u8,

@@ -28,6 +28,7 @@ const FRAGMENTS: usize = 16_384;
 const INTERFACES: usize = 256;
 const SERVICE_IDS: usize = 2 * SERVICES + 1;
 const CLIENTS: usize = 1 << 16;
+const NAMESPACES: usize = 4_096;
 const LISTED: usize = 1 << 14;
 const NEXT_HOPS: usize = 4_096;
 const PEERS: usize = 1_024;
@@ -100,6 +101,9 @@ pub static LB_AFFINITY: LruHashMap<AffinityKey, Affinity, CLIENTS> = LruHashMap:
 /// New flows that a source may still open.
 #[btf_map]
 pub static LB_SOURCE_RATES: LruHashMap<AffinityKey, Bucket, CLIENTS> = LruHashMap::new();
+/// Where the network namespaces of local clients speak from, by cookie and family.
+#[btf_map]
+pub static LB_NETNS: LruHashMap<AffinityKey, Addr6, NAMESPACES> = LruHashMap::new();
 /// Sources that a service names: one of `source_rule`.
 #[btf_map]
 pub static LB_LISTS4: LpmTrie<SourceKey<Addr4>, u32, LISTED> = LpmTrie::new();

@@ -6,6 +6,7 @@ mod connect;
 mod memory;
 mod message;
 mod peer;
+mod source;
 
 use aya_ebpf::{
     EbpfContext as _,
@@ -22,8 +23,14 @@ use lb_common::{
     service_flag,
 };
 
-use self::memory::{lb_sock_chosen, lb_sock_remember};
+pub use source::learn;
+
+use self::{
+    memory::{lb_sock_chosen, lb_sock_remember},
+    source::{client_of, source},
+};
 use crate::{
+    admit::{self, ADMITTED},
     choose::{NONE, choose},
     counters,
     maps::LB_BACKENDS,
@@ -33,6 +40,7 @@ use crate::{
 
 const ALLOW: i32 = 1;
 const DENY: i32 = 0;
+const EPERM: i32 = 1;
 const ECONNREFUSED: i32 = 111;
 const EADDRINUSE: i32 = 98;
 const ENOBUFS: i32 = 105;
@@ -62,7 +70,13 @@ fn deny(errno: i32) -> i32 {
 /// As [`deny`], counted and told of. `peer`: what was asked for.
 #[inline(always)]
 fn refuse<A: Tables>(hook: u8, proto: u8, peer: &SockPeer, reason: Reason, errno: i32) -> i32 {
-    counters::count(reason);
+    refuse_for::<A>(hook, proto, peer, reason as u32, errno)
+}
+
+/// As [`refuse`], by the reason's number.
+#[inline(always)]
+fn refuse_for<A: Tables>(hook: u8, proto: u8, peer: &SockPeer, reason: u32, errno: i32) -> i32 {
+    counters::count_number(reason);
     trace::call::<A>(hook, proto, peer, Some(reason), false);
     deny(errno)
 }
@@ -100,12 +114,15 @@ fn target<A: Tables>(addr: A, port: Be16, proto: u8) -> Target {
 /// slot keeps the weights. A UDP socket takes its cookie's slot, so that it keeps its backend.
 #[inline(always)]
 fn draw(
-    ctx: &SockAddrContext,
     service: &Service,
+    client: &AffinityKey,
     cookie: u64,
     proto: u8,
 ) -> Option<(u32, &'static Backend)> {
-    let hash = if proto == TCP {
+    let hash = if service.algorithm == algorithm::SOURCE {
+        // The network namespace stands for the client: its address is not chosen yet either.
+        flow_hash(&client.client, Be16(0), Be16(0), 0)
+    } else if proto == TCP {
         // SAFETY: no arguments.
         unsafe { bpf_get_prandom_u32() }
     } else {
@@ -116,19 +133,7 @@ fn draw(
             proto,
         )
     };
-    // The network namespace stands for the client: its address is not chosen yet either.
-    let netns = netns_cookie(ctx);
-    let client = AffinityKey {
-        client: Addr6([netns as u32, (netns >> 32) as u32, 0, 0]),
-        service: service.id,
-        family: 0,
-    };
-    let hash = if service.algorithm == algorithm::SOURCE {
-        flow_hash(&client.client, Be16(0), Be16(0), 0)
-    } else {
-        hash
-    };
-    choose(service, &client, hash)
+    choose(service, client, hash)
 }
 
 #[inline(always)]
@@ -148,12 +153,14 @@ struct Asked<A> {
     service: &'static Service,
 }
 
-/// Gives a socket a backend, which `set` writes into the call. A UDP socket keeps the one that it has.
+/// Gives a socket a backend, which `set` writes into the call. A UDP socket keeps the one that it has. `from`: what the
+/// socket is bound to.
 #[inline(always)]
-fn carry<A: Tables>(
+fn carry<A: Tables + Default>(
     ctx: &SockAddrContext,
     call: &Call,
     asked: Asked<A>,
+    from: impl FnOnce() -> A,
     set: impl FnOnce(A),
 ) -> i32 {
     let Asked {
@@ -178,7 +185,21 @@ fn carry<A: Tables>(
         NONE
     };
     let found = if kept == NONE {
-        draw(ctx, service, key.cookie, proto)
+        let netns = netns_cookie(ctx);
+        let client = client_of(netns, service.id);
+        if !admit::is_open_to_all(service) {
+            let reason = A::admit_local(service, &client, &source(netns, from()));
+            if reason != ADMITTED {
+                counters::service(service.id, |stats| stats.refuse(reason));
+                let errno = if reason == Reason::SourceNotAllowed as u32 {
+                    EPERM
+                } else {
+                    ECONNREFUSED
+                };
+                return refuse_for::<A>(hook, proto, &unserved(vip, port), reason, errno);
+            }
+        }
+        draw(service, &client, key.cookie, proto)
     } else {
         LB_BACKENDS.get(kept).map(|backend| (kept, backend))
     };
@@ -270,6 +291,36 @@ impl Call {
         Addr4(unsafe { (*self.ctx).user_ip4 })
     }
 
+    /// What an IPv4 socket is bound to, or zero. `connect` alone.
+    #[inline(always)]
+    fn bound4(&self) -> Addr4 {
+        // SAFETY: a context field: the socket, which lives as long as the call, and a field of that.
+        Addr4(unsafe { (*(*self.ctx).__bindgen_anon_1.sk).src_ip4 })
+    }
+
+    /// The same of an IPv6 socket.
+    #[inline(always)]
+    fn bound6(&self) -> Addr6 {
+        // SAFETY: as above.
+        let ip = unsafe { &raw const (*(*self.ctx).__bindgen_anon_1.sk).src_ip6 };
+        // SAFETY: an address has four words.
+        unsafe { words(ip.cast()) }
+    }
+
+    /// What a datagram is to come from, or zero. `sendmsg` alone.
+    #[inline(always)]
+    fn sent_from4(&self) -> Addr4 {
+        // SAFETY: a context field.
+        Addr4(unsafe { (*self.ctx).msg_src_ip4 })
+    }
+
+    /// The same of an IPv6 datagram.
+    #[inline(always)]
+    fn sent_from6(&self) -> Addr6 {
+        // SAFETY: a context field, which has four words.
+        unsafe { words((&raw const (*self.ctx).msg_src_ip6).cast()) }
+    }
+
     #[inline(always)]
     fn set_addr4(&self, addr: Addr4) {
         // SAFETY: a writable context field.
@@ -278,17 +329,8 @@ impl Call {
 
     #[inline(always)]
     fn addr6(&self) -> Addr6 {
-        // SAFETY: context fields, read one word at a time as the verifier wants it.
-        unsafe {
-            let ip = &raw const (*self.ctx).user_ip6;
-            let ip = ip.cast::<u32>();
-            Addr6([
-                ip.read_volatile(),
-                ip.add(1).read_volatile(),
-                ip.add(2).read_volatile(),
-                ip.add(3).read_volatile(),
-            ])
-        }
+        // SAFETY: a context field, which has four words.
+        unsafe { words((&raw const (*self.ctx).user_ip6).cast()) }
     }
 
     #[inline(always)]
@@ -301,5 +343,23 @@ impl Call {
             ip.add(2).write_volatile(addr.0[2]);
             ip.add(3).write_volatile(addr.0[3]);
         }
+    }
+}
+
+/// Reads an address of a context one word at a time, as the verifier wants it.
+///
+/// # Safety
+///
+/// `ip` points to four words.
+#[inline(always)]
+unsafe fn words(ip: *const u32) -> Addr6 {
+    // SAFETY: as the caller says.
+    unsafe {
+        Addr6([
+            ip.read_volatile(),
+            ip.add(1).read_volatile(),
+            ip.add(2).read_volatile(),
+            ip.add(3).read_volatile(),
+        ])
     }
 }

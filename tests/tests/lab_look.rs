@@ -156,6 +156,10 @@ fn explain_says_who_is_kept_out_and_what_is_not_ours() {
     let told = explain(&stage, 40_000, "10.99.0.1:80", &["--local"]);
     assert_eq!(told["choice"]["certain"], false, "{told}");
     assert_eq!(told["backends"].as_array().map(Vec::len), Some(3), "{told}");
+    assert_eq!(told["source"]["allowed"], true, "{told}");
+    let told = explain(&stage, 40_000, "10.99.0.2:80", &["--local"]);
+    assert_eq!(told["refused"]["reason"], "source_not_allowed", "{told}");
+    assert!(told["choice"].is_null(), "{told}");
     let text = stage.print(&["explain", "10.77.0.100:40000", "10.99.0.2:80"]);
     let last = text.lines().last().expect("lines");
     assert!(last.ends_with("(source_not_allowed)"), "{text}");

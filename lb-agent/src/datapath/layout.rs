@@ -53,6 +53,8 @@ pub(crate) const NEXT_HOPS: u32 = 4_096;
 pub(crate) const NODE_PORTS: usize = 1 << 16;
 /// Clients whose backend is remembered, and sources whose rate is.
 const CLIENTS: u32 = 1 << 16;
+/// Network namespaces of local clients whose address is remembered, once for each family.
+const NAMESPACES: u32 = 4_096;
 /// Prefixes of each family in the lists of all services.
 pub(crate) const LISTED: u32 = 1 << 14;
 /// Peers of each family.
@@ -185,6 +187,7 @@ pub(crate) fn specs(sizes: &Sizes) -> Vec<Spec> {
         ),
         lru("LB_AFFINITY", client, size_of::<Affinity>(), CLIENTS),
         lru("LB_SOURCE_RATES", client, size_of::<Bucket>(), CLIENTS),
+        lru("LB_NETNS", client, size_of::<Addr6>(), NAMESPACES),
         spec(
             "LB_LISTS4",
             MapType::LpmTrie,

@@ -108,6 +108,7 @@ impl Datapath {
         let globals = Globals {
             tx_by_redirect: config.tx_by_redirect,
             new_flows: config.new_flows,
+            netns: sys::netns_cookie().context("cannot read the network namespace's cookie")?,
         };
         let mut object = object::load(&config.pin_dir, &config.sizes, globals)?;
         Ok(Self {

@@ -9,7 +9,10 @@ use crate::tables::Tables;
 #[cgroup_sock_addr(connect4)]
 pub fn lb_connect4(ctx: SockAddrContext) -> i32 {
     let call = Call::new(&ctx);
-    connect(&ctx, &call, call.addr4(), |backend| call.set_addr4(backend))
+    let from = || call.bound4();
+    connect(&ctx, &call, call.addr4(), from, |backend| {
+        call.set_addr4(backend)
+    })
 }
 
 /// Also for `::ffff:a.b.c.d`, with which an IPv6 socket connects to an IPv4 VIP.
@@ -18,15 +21,27 @@ pub fn lb_connect6(ctx: SockAddrContext) -> i32 {
     let call = Call::new(&ctx);
     let addr = call.addr6();
     match addr.unmap() {
-        Some(v4) => connect(&ctx, &call, v4, |backend| {
-            call.set_addr6(Addr6::mapped(backend))
-        }),
-        None => connect(&ctx, &call, addr, |backend| call.set_addr6(backend)),
+        Some(v4) => {
+            let from = || call.bound6().unmap().unwrap_or_default();
+            connect(&ctx, &call, v4, from, |backend| {
+                call.set_addr6(Addr6::mapped(backend))
+            })
+        }
+        None => {
+            let from = || call.bound6();
+            connect(&ctx, &call, addr, from, |backend| call.set_addr6(backend))
+        }
     }
 }
 
 #[inline(always)]
-fn connect<A: Tables>(ctx: &SockAddrContext, call: &Call, vip: A, set: impl FnOnce(A)) -> i32 {
+fn connect<A: Tables + Default>(
+    ctx: &SockAddrContext,
+    call: &Call,
+    vip: A,
+    from: impl FnOnce() -> A,
+    set: impl FnOnce(A),
+) -> i32 {
     let Some(proto) = call.proto() else {
         return ALLOW;
     };
@@ -49,5 +64,5 @@ fn connect<A: Tables>(ctx: &SockAddrContext, call: &Call, vip: A, set: impl FnOn
         port,
         service,
     };
-    carry(ctx, call, asked, set)
+    carry(ctx, call, asked, from, set)
 }

@@ -74,10 +74,10 @@ pub extern "C" fn lb_sock_end(key: *mut SockKey) -> u32 {
         return 0;
     };
     // SAFETY: copied before any other map call.
-    let Some(choice) = unsafe { LB_SOCK_CHOICES.get(&*key) }.copied() else {
+    let Some(choice) = unsafe { LB_SOCK_CHOICES.get(*key) }.copied() else {
         return 0;
     };
-    let _ = LB_SOCK_CHOICES.remove(&*key);
+    let _ = LB_SOCK_CHOICES.remove(*key);
     if !key.is_head() {
         end(key, &choice, NONE);
     }
@@ -107,7 +107,7 @@ fn note(key: &SockKey, peer: &SockPeer) {
         None => {
             let head = SockKey::head(key.cookie, key.proto);
             // SAFETY: as above.
-            let before = unsafe { LB_SOCK_CHOICES.get(&head) }.copied();
+            let before = unsafe { LB_SOCK_CHOICES.get(head) }.copied();
             let newest = SockChoice {
                 older: key.addr,
                 older_port: Be16(key.port.0),
@@ -115,7 +115,7 @@ fn note(key: &SockKey, peer: &SockPeer) {
                 ..SockChoice::default()
             };
             // Without it the end of the socket is not seen, as where the table has lost it: the agent counts.
-            let _ = LB_SOCK_CHOICES.insert(&head, newest, ANY);
+            let _ = LB_SOCK_CHOICES.insert(head, newest, ANY);
             before
         }
     };

@@ -12,14 +12,20 @@ use crate::tables::Tables;
 #[cgroup_sock_addr(sendmsg4)]
 pub fn lb_sendmsg4(ctx: SockAddrContext) -> i32 {
     let call = Call::new(&ctx);
-    send(&ctx, &call, call.addr4(), |backend| call.set_addr4(backend))
+    let from = || call.sent_from4();
+    send(&ctx, &call, call.addr4(), from, |backend| {
+        call.set_addr4(backend)
+    })
 }
 
 /// A v4-mapped destination goes through `sendmsg4` in the kernel.
 #[cgroup_sock_addr(sendmsg6)]
 pub fn lb_sendmsg6(ctx: SockAddrContext) -> i32 {
     let call = Call::new(&ctx);
-    send(&ctx, &call, call.addr6(), |backend| call.set_addr6(backend))
+    let from = || call.sent_from6();
+    send(&ctx, &call, call.addr6(), from, |backend| {
+        call.set_addr6(backend)
+    })
 }
 
 #[cgroup_sock_addr(recvmsg4)]
@@ -40,7 +46,13 @@ pub fn lb_recvmsg6(ctx: SockAddrContext) -> i32 {
 }
 
 #[inline(always)]
-fn send<A: Tables>(ctx: &SockAddrContext, call: &Call, vip: A, set: impl FnOnce(A)) -> i32 {
+fn send<A: Tables + Default>(
+    ctx: &SockAddrContext,
+    call: &Call,
+    vip: A,
+    from: impl FnOnce() -> A,
+    set: impl FnOnce(A),
+) -> i32 {
     let Some(proto) = call.proto() else {
         return ALLOW;
     };
@@ -60,5 +72,5 @@ fn send<A: Tables>(ctx: &SockAddrContext, call: &Call, vip: A, set: impl FnOnce(
         port,
         service,
     };
-    carry(ctx, call, asked, set)
+    carry(ctx, call, asked, from, set)
 }

@@ -81,7 +81,7 @@ fn view(service: &ServiceView, told: &Explanation) -> String {
     if service.affinity_s > 0 {
         text.push_str(&format!(", affinity for {} s", service.affinity_s));
     }
-    if service.max_flows > 0 && !told.local {
+    if service.max_flows > 0 {
         text.push_str(&format!(
             ", {} of {} flows",
             service.flows, service.max_flows
