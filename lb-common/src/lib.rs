@@ -44,6 +44,6 @@ pub use service::{
 pub use sock::{SockChoice, SockKey, SockPeer, peer_flag};
 pub use suspect::{Suspect, suspicion};
 pub use trace::{
-    REASONS_MAX, SNAP_MAX, TraceConfig, TraceEvent, TraceGuard, TraceNote, trace_flag, trace_hook,
-    trace_verdict,
+    REASONS_MAX, SNAP_MAX, TRACE_MATCHES, TraceConfig, TraceEvent, TraceGuard, TraceMatch,
+    TraceNote, trace_flag, trace_hook, trace_verdict,
 };

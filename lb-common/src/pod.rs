@@ -5,7 +5,7 @@ use crate::{
     Addr4, Addr6, Affinity, AffinityKey, Backend, BackendLimit, BackendStats, Bucket,
     ConnectionStats, DryRun, Flow, FlowKey, LocalKey, Neighbour, NextHop, NodeConfig, Peer,
     Service, ServiceKey, ServiceState, ServiceStats, ServiceTraffic, SockChoice, SockKey, SockPeer,
-    SourceKey, Suspect, TraceConfig, TraceEvent, TraceGuard,
+    SourceKey, Suspect, TraceConfig, TraceEvent, TraceGuard, TraceMatch,
     fragment::{FragmentKey, FragmentPorts},
 };
 
@@ -57,4 +57,5 @@ pod!(
     TraceConfig,
     TraceEvent,
     TraceGuard,
+    TraceMatch,
 );

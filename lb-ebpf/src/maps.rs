@@ -11,8 +11,8 @@ use lb_common::{
     Addr4, Addr6, Affinity, AffinityKey, Backend, BackendLimit, BackendStats, Bucket,
     ConnectionStats, DryRun, FILTER_SLOTS, Flow, FlowKey, GUARDS, LocalKey, Neighbour, NextHop,
     NodeConfig, Peer, SLOTS_LARGE, SLOTS_MEDIUM, SLOTS_SMALL, Service, ServiceKey, ServiceState,
-    ServiceStats, ServiceTraffic, SockChoice, SockKey, SockPeer, SourceKey, Suspect, TraceConfig,
-    TraceGuard, TraceNote,
+    ServiceStats, ServiceTraffic, SockChoice, SockKey, SockPeer, SourceKey, Suspect, TRACE_MATCHES,
+    TraceConfig, TraceGuard, TraceMatch, TraceNote,
     fragment::{FragmentKey, FragmentPorts},
 };
 
@@ -190,6 +190,9 @@ pub static LB_DRY_RUN: Array<DryRun, 1> = Array::new();
 /// Whether packets are told of, and which.
 #[btf_map]
 pub static LB_TRACE: Array<TraceConfig, 1> = Array::new();
+/// Of which of them, if not of all.
+#[btf_map]
+pub static LB_TRACE_MATCHES: Array<TraceMatch, TRACE_MATCHES> = Array::new();
 /// What is told: `TraceEvent`s, with bytes of packets behind them.
 #[btf_map]
 pub static LB_TRACE_EVENTS: RingBuf<[u8; 0], TRACE_BYTES> = RingBuf::new();

@@ -3,7 +3,7 @@
 
 use lb_common::{SockPeer, TraceEvent, trace_flag, trace_verdict};
 
-use super::{asked, is_sampled, may_tell, put, tell_bytes};
+use super::{asked, is_sampled, lb_trace_wants, may_tell, put, tell_bytes};
 use crate::{
     clock::precisely,
     maps::{LB_BACKENDS, LB_TRACE},
@@ -45,9 +45,6 @@ pub extern "C" fn lb_trace_call(peer: *const SockPeer, word: u32, reason: u32, k
     if known != 0 && !is_sampled(config) {
         return 0;
     }
-    if !may_tell(config) {
-        return 0;
-    }
     let mut event = TraceEvent {
         at: precisely(),
         dst: peer.vip,
@@ -74,6 +71,9 @@ pub extern "C" fn lb_trace_call(peer: *const SockPeer, word: u32, reason: u32, k
         put(&mut event.new_dst, backend.addr);
         event.new_dport = backend.port;
         event.way = backend.kind;
+    }
+    if lb_trace_wants(&raw const event) == 0 || !may_tell(config) {
+        return 0;
     }
     // SAFETY: integers without padding.
     tell_bytes(unsafe {
