@@ -78,7 +78,12 @@ pub(super) async fn run(tables: FlowTables, census: Arc<ArcSwap<Census>>, ports:
 fn is_idle(census: &Census) -> bool {
     let all = &census.tables;
     all.iter()
+        .filter(|fill| is_of_flows(fill.name))
         .all(|fill| u64::from(fill.used) * 100 <= u64::from(fill.room) * IDLE)
+}
+
+fn is_of_flows(table: &str) -> bool {
+    table.contains("flows")
 }
 
 /// One line when a table becomes nearly full.
@@ -99,6 +104,13 @@ fn warn_of_full(before: &Census, now: &Census) {
                 room,
                 "full NAT is about to run out of source ports: new flows will be refused; give it more with \
                  --snat-ports, or spread the service over more backends"
+            );
+        } else if !is_of_flows(table) {
+            warn!(
+                table,
+                used,
+                room,
+                "a table is nearly full: new entries will push out those that were used longest ago"
             );
         } else {
             warn!(

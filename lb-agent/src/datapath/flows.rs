@@ -20,6 +20,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 use super::{
     Sizes,
+    fills::Fills,
     layout::schema_dir,
     loads::{Before, Loads},
     sys::{Cursor, lookup_batch, open_pin},
@@ -45,6 +46,9 @@ pub struct FlowTables {
     sockets: OwnedFd,
     /// What local UDP sockets have chosen.
     choices: OwnedFd,
+    /// Room in each of the two.
+    sockets_room: u32,
+    others: Fills,
     pub(super) loads: Loads,
 }
 
@@ -66,7 +70,7 @@ where
 /// What one walk found and did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Census {
-    /// Each table's entries after the walk.
+    /// The entries of each table that the programs fill, after the walk.
     pub tables: Vec<Fill>,
     /// Flows that can carry packets, by backend id. Those of a backend that had the id before are none.
     pub active: BTreeMap<u32, u32>,
@@ -92,7 +96,7 @@ pub struct Pair {
 pub struct Fill {
     /// What it holds, as people say.
     pub name: &'static str,
-    /// Entries in it; a flow has two.
+    /// Entries in it; a flow has two, a UDP socket one more than VIPs.
     pub used: u32,
     /// Entries that it has room for.
     pub room: u32,
@@ -117,6 +121,8 @@ impl FlowTables {
             ],
             sockets: pinned(&dir, "LB_SOCK_PEERS")?,
             choices: pinned(&dir, "LB_SOCK_CHOICES")?,
+            sockets_room: sizes.sockets,
+            others: Fills::open(&dir)?,
             loads: Loads::open(&dir, sizes)?,
         })
     }
@@ -137,6 +143,7 @@ impl FlowTables {
             table.collect(&before, &mut census)?;
         }
         self.count_sockets(&before, &mut census)?;
+        census.tables.extend(self.others.read()?);
         self.loads.correct(&before, &census)?;
         Ok(census)
     }
@@ -161,18 +168,32 @@ impl FlowTables {
 
     /// Flows of local sockets.
     fn count_sockets(&self, before: &Before, census: &mut Census) -> Result<()> {
+        let (mut sockets, mut choices) = (0, 0);
         entries(&self.sockets, |key: SockKey, peer: SockPeer| {
+            sockets += 1;
             if key.proto == TCP && peer.flags & peer_flag::OPEN != 0 {
                 census.count(before, peer.backend, peer.generation, peer.service);
             }
         })
         .context("cannot read LB_SOCK_PEERS")?;
         entries(&self.choices, |key: SockKey, choice: SockChoice| {
+            choices += 1;
             if !key.is_head() {
                 census.count(before, choice.backend, choice.generation, choice.service);
             }
         })
-        .context("cannot read LB_SOCK_CHOICES")
+        .context("cannot read LB_SOCK_CHOICES")?;
+        for (name, used) in [
+            ("local sockets", sockets),
+            ("VIPs of local UDP sockets", choices),
+        ] {
+            census.tables.push(Fill {
+                name,
+                used,
+                room: self.sockets_room,
+            });
+        }
+        Ok(())
     }
 }
 

@@ -44,7 +44,7 @@ impl Sizes {
 /// Prefixes of each family among the allowed sources.
 pub(crate) const SOURCES: u32 = 4_096;
 /// Fragmented packets of each family whose ports are remembered.
-const FRAGMENTS: u32 = 16_384;
+pub(super) const FRAGMENTS: u32 = 16_384;
 /// Interfaces that XDP may redirect to.
 const PORTS: u32 = 256;
 /// Length of the array of next hops; index 0 is not used.
@@ -52,9 +52,9 @@ pub(crate) const NEXT_HOPS: u32 = 4_096;
 /// Port numbers.
 pub(crate) const NODE_PORTS: usize = 1 << 16;
 /// Clients whose backend is remembered, and sources whose rate is.
-const CLIENTS: u32 = 1 << 16;
+pub(super) const CLIENTS: u32 = 1 << 16;
 /// Network namespaces of local clients whose address is remembered, once for each family.
-const NAMESPACES: u32 = 4_096;
+pub(super) const NAMESPACES: u32 = 4_096;
 /// Prefixes of each family in the lists of all services.
 pub(crate) const LISTED: u32 = 1 << 14;
 /// Peers of each family.

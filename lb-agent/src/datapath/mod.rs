@@ -5,6 +5,7 @@
 mod arrays;
 mod clsact;
 mod explain;
+mod fills;
 mod filter;
 pub mod flows;
 mod hops;
