@@ -37,9 +37,9 @@ pub use reason::{Reason, is_refused};
 pub use service::{
     Backend, BackendStats, ConnectionStats, FILTER_SLOTS, GUARDS, HANDSHAKE_BUCKETS, IDLE_TCP,
     IDLE_UDP, IDLE_UDP_TWO_WAY, LocalKey, Neighbour, NextHop, NodeConfig, Peer, SLOTS_LARGE,
-    SLOTS_MEDIUM, SLOTS_SMALL, SOURCE_BITS, Service, ServiceKey, ServiceStats, ServiceTraffic,
-    SourceKey, addr_flag, backend_kind, backend_state, filter_slot, handshake_bucket, port_flag,
-    service_flag, service_mode, source_rule,
+    SLOTS_MEDIUM, SLOTS_SMALL, SNAT_TRIES, SOURCE_BITS, Service, ServiceKey, ServiceStats,
+    ServiceTraffic, SourceKey, addr_flag, backend_kind, backend_state, filter_slot,
+    handshake_bucket, port_flag, service_flag, service_mode, source_rule,
 };
 pub use sock::{SockChoice, SockKey, SockPeer, peer_flag};
 pub use suspect::{Suspect, suspicion};

@@ -269,6 +269,10 @@ pub struct LocalKey {
 /// How many things each CPU limits by a [`crate::Bucket`] of their own: new flows, ICMP errors, refusals.
 pub const GUARDS: usize = 3;
 
+/// Source ports that full NAT tries before a new flow is dropped. New flows are counted by the number of ports tried, less
+/// one; those that found none come last.
+pub const SNAT_TRIES: u32 = 16;
+
 /// The node's settings, the single entry of its map.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]

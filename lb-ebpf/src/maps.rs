@@ -10,9 +10,9 @@ use aya_ebpf::{
 use lb_common::{
     Addr4, Addr6, Affinity, AffinityKey, Backend, BackendLimit, BackendStats, Bucket,
     ConnectionStats, DryRun, FILTER_SLOTS, Flow, FlowKey, GUARDS, LocalKey, Neighbour, NextHop,
-    NodeConfig, Peer, SLOTS_LARGE, SLOTS_MEDIUM, SLOTS_SMALL, Service, ServiceKey, ServiceState,
-    ServiceStats, ServiceTraffic, SockChoice, SockKey, SockPeer, SourceKey, Suspect, TRACE_MATCHES,
-    TraceConfig, TraceGuard, TraceMatch, TraceNote,
+    NodeConfig, Peer, SLOTS_LARGE, SLOTS_MEDIUM, SLOTS_SMALL, SNAT_TRIES, Service, ServiceKey,
+    ServiceState, ServiceStats, ServiceTraffic, SockChoice, SockKey, SockPeer, SourceKey, Suspect,
+    TRACE_MATCHES, TraceConfig, TraceGuard, TraceMatch, TraceNote,
     fragment::{FragmentKey, FragmentPorts},
 };
 
@@ -200,6 +200,10 @@ pub static LB_TRACE_EVENTS: RingBuf<[u8; 0], TRACE_BYTES> = RingBuf::new();
 pub static LB_TRACE_GUARD: PerCpuArray<TraceGuard, 1> = PerCpuArray::new();
 #[btf_map]
 pub static LB_TRACE_NOTE: PerCpuArray<TraceNote, 1> = PerCpuArray::new();
+
+/// New flows of full NAT by the source ports tried in vain.
+#[btf_map]
+pub static LB_SNAT_TRIES: PerCpuArray<u64, { SNAT_TRIES as usize + 1 }> = PerCpuArray::new();
 
 /// By number of `Reason`.
 #[btf_map]

@@ -13,8 +13,8 @@ use aya::{
     maps::{HashMap, Map, MapData, MapError},
 };
 use lb_common::{
-    Addr4, Addr6, Address, Flow, FlowKey, NOBODY, SockChoice, SockKey, SockPeer, backend_kind,
-    direction, headers::TCP, peer_flag, tcp_state,
+    Addr4, Addr6, Address, Flow, FlowKey, NOBODY, SNAT_TRIES, SockChoice, SockKey, SockPeer,
+    backend_kind, direction, headers::TCP, peer_flag, tcp_state,
 };
 use rustix::time::{ClockId, clock_gettime};
 
@@ -23,6 +23,7 @@ use super::{
     fills::Fills,
     layout::schema_dir,
     loads::{Before, Loads},
+    percpu::PerCpu,
     sys::{Cursor, lookup_batch, open_pin},
 };
 
@@ -49,6 +50,7 @@ pub struct FlowTables {
     /// Room in each of the two.
     sockets_room: u32,
     others: Fills,
+    tries: PerCpu<u64>,
     pub(super) loads: Loads,
 }
 
@@ -78,6 +80,10 @@ pub struct Census {
     pub services: BTreeMap<u32, u32>,
     /// Source ports that full NAT uses, by backend id: each is one flow's until that is collected.
     pub ports: BTreeMap<u32, u32>,
+    /// New flows of full NAT, ever, by the source ports that were tried in vain; the last number: none was found.
+    pub tries: Vec<u64>,
+    /// By these, source ports run short. The caller's to fill.
+    pub ports_run_short: bool,
     /// Entries that were removed because their flow is over.
     pub removed: u64,
 }
@@ -123,6 +129,7 @@ impl FlowTables {
             choices: pinned(&dir, "LB_SOCK_CHOICES")?,
             sockets_room: sizes.sockets,
             others: Fills::open(&dir)?,
+            tries: PerCpu::open(&dir, "LB_SNAT_TRIES")?,
             loads: Loads::open(&dir, sizes)?,
         })
     }
@@ -144,6 +151,9 @@ impl FlowTables {
         }
         self.count_sockets(&before, &mut census)?;
         census.tables.extend(self.others.read()?);
+        census.tries = self
+            .tries
+            .sums(SNAT_TRIES as usize + 1, |sum, cpu| *sum += cpu)?;
         self.loads.correct(&before, &census)?;
         Ok(census)
     }

@@ -7,8 +7,8 @@ use aya::maps::{MapInfo, MapType};
 use lb_common::{
     Addr4, Addr6, Affinity, AffinityKey, Backend, BackendLimit, BackendStats, Bucket,
     ConnectionStats, FILTER_SLOTS, Flow, FlowKey, GUARDS, LocalKey, Neighbour, NextHop, NodeConfig,
-    Peer, Service, ServiceKey, ServiceState, ServiceStats, ServiceTraffic, SockChoice, SockKey,
-    SockPeer, SourceKey, Suspect,
+    Peer, SNAT_TRIES, Service, ServiceKey, ServiceState, ServiceStats, ServiceTraffic, SockChoice,
+    SockKey, SockPeer, SourceKey, Suspect,
     fragment::{FragmentKey, FragmentPorts},
 };
 
@@ -276,6 +276,13 @@ pub(crate) fn specs(sizes: &Sizes) -> Vec<Spec> {
             2 * SENDERS + 1,
         ),
         hash("LB_LOCALS", size_of::<LocalKey>(), U32, LOCALS),
+        spec(
+            "LB_SNAT_TRIES",
+            MapType::PerCpuArray,
+            U32,
+            size_of::<u64>(),
+            SNAT_TRIES + 1,
+        ),
         spec(
             "LB_COUNTERS",
             MapType::PerCpuArray,

@@ -170,6 +170,7 @@ pub(super) fn example() -> StatusReport {
                     packets: 0,
                 },
             ],
+            snat_tries: vec![900, 90, 0, 1],
         },
         dns: Some(DnsReport {
             listen: vec![
