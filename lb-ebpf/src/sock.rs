@@ -26,7 +26,7 @@ use lb_common::{
 pub use source::learn;
 
 use self::{
-    memory::{lb_sock_chosen, lb_sock_remember},
+    memory::{lb_sock_chosen, lb_sock_note, lb_sock_remember},
     source::{client_of, source},
 };
 use crate::{
@@ -214,6 +214,9 @@ fn carry<A: Tables + Default>(
             let reason = Reason::SockTableFull;
             counters::service(service.id, |stats| stats.refuse(reason as u32));
             return refuse::<A>(hook, proto, &peer, reason, ENOBUFS);
+        }
+        if proto == UDP {
+            lb_sock_note(&raw const key, &raw const peer);
         }
         // What a UDP socket sends and gets is seen by no hook of its.
         let unseen = u64::from(proto == UDP);

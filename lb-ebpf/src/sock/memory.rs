@@ -2,7 +2,7 @@
 //!
 //! Global functions: what they keep on the stack is not the caller's.
 
-use lb_common::{Backend, Be16, SockChoice, SockKey, SockPeer, headers::UDP};
+use lb_common::{Backend, Be16, SockChoice, SockKey, SockPeer};
 
 use crate::{
     choose::{NONE, keeps_flows},
@@ -12,8 +12,7 @@ use crate::{
     tables::ANY,
 };
 
-/// Remembers that the VIP in `key` is the backend in `peer` to this socket, and of UDP that this flow is open; 0: it is
-/// done.
+/// Remembers that the VIP in `key` is the backend in `peer` to this socket; 0: it is done.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn lb_sock_remember(key: *const SockKey, peer: *const SockPeer) -> u32 {
@@ -24,16 +23,8 @@ pub extern "C" fn lb_sock_remember(key: *const SockKey, peer: *const SockPeer) -
     let Some(backend) = LB_BACKENDS.get(peer.backend) else {
         return 1;
     };
-    if LB_SOCK_PEERS
-        .insert(of_backend(key, backend), peer, ANY)
-        .is_err()
-    {
-        return 1;
-    }
-    if key.proto == UDP {
-        note(key, peer);
-    }
-    0
+    let told = LB_SOCK_PEERS.insert(of_backend(key, backend), peer, ANY);
+    u32::from(told.is_err())
 }
 
 /// The backend that this socket's datagrams to the VIP already go to, while it lives, else [`NONE`]; `fails_open`: not 0
@@ -89,8 +80,13 @@ pub extern "C" fn lb_sock_end(key: *mut SockKey) -> u32 {
 }
 
 /// Notes a UDP flow that opens, in the place of the one that the socket had to the same VIP.
-#[inline(always)]
-fn note(key: &SockKey, peer: &SockPeer) {
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn lb_sock_note(key: *const SockKey, peer: *const SockPeer) -> u32 {
+    // SAFETY: as above.
+    let (Some(key), Some(peer)) = (unsafe { key.as_ref() }, unsafe { peer.as_ref() }) else {
+        return 0;
+    };
     let mut choice = SockChoice {
         backend: peer.backend,
         generation: peer.generation,
@@ -98,35 +94,44 @@ fn note(key: &SockKey, peer: &SockPeer) {
         opened: millis(),
         ..SockChoice::default()
     };
-    // SAFETY: copied before any other map call.
-    let before = match unsafe { LB_SOCK_CHOICES.get(key) }.copied() {
-        Some(before) => {
-            end(key, &before, peer.backend);
-            Some(before)
+    // SAFETY: what is needed of it is copied before any other map call.
+    if let Some(before) = unsafe { LB_SOCK_CHOICES.get(key) } {
+        goes_before(&mut choice, before);
+        let ended = SockChoice {
+            backend: before.backend,
+            generation: before.generation,
+            service: before.service,
+            opened: before.opened,
+            ..SockChoice::default()
+        };
+        end(key, &ended, peer.backend);
+    } else {
+        let head = SockKey::head(key.cookie, key.proto);
+        // SAFETY: as above.
+        if let Some(before) = unsafe { LB_SOCK_CHOICES.get(head) } {
+            goes_before(&mut choice, before);
         }
-        None => {
-            let head = SockKey::head(key.cookie, key.proto);
-            // SAFETY: as above.
-            let before = unsafe { LB_SOCK_CHOICES.get(head) }.copied();
-            let newest = SockChoice {
-                older: key.addr,
-                older_port: Be16(key.port.0),
-                older_family: key.family,
-                ..SockChoice::default()
-            };
-            // Without it the end of the socket is not seen, as where the table has lost it: the agent counts.
-            let _ = LB_SOCK_CHOICES.insert(head, newest, ANY);
-            before
-        }
-    };
-    if let Some(before) = before {
-        choice.older = before.older;
-        choice.older_port = before.older_port;
-        choice.older_family = before.older_family;
+        let newest = SockChoice {
+            older: key.addr,
+            older_port: Be16(key.port.0),
+            older_family: key.family,
+            ..SockChoice::default()
+        };
+        // Without it the end of the socket is not seen, as where the table has lost it: the agent counts.
+        let _ = LB_SOCK_CHOICES.insert(head, newest, ANY);
     }
     load::add(peer.backend, peer.service);
     // Without the memory the next datagram draws again, by the same cookie.
     let _ = LB_SOCK_CHOICES.insert(key, choice, ANY);
+    0
+}
+
+/// What was chosen before `known` was chosen before `choice`.
+#[inline(always)]
+fn goes_before(choice: &mut SockChoice, known: &SockChoice) {
+    choice.older = known.older;
+    choice.older_port = Be16(known.older_port.0);
+    choice.older_family = known.older_family;
 }
 
 /// Counts the end of a flow, and forgets its backend's VIP unless the backend is `kept`.
