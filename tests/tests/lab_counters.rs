@@ -245,3 +245,27 @@ fn udp_sockets_of_the_node_itself_are_flows_until_they_close_and_their_bytes_are
         counts(status, 7, 0)
     });
 }
+
+#[test]
+fn syns_that_a_process_sends_again_are_counted() {
+    let stage = Stage::up(SERVICES, &[]);
+    stage.servers[0].hush("tcp", 80).expect("it is silent");
+    // A SYN is sent again after 1 s, RFC 6298 section 2.1.
+    let script = "exec 3<>/dev/tcp/10.99.0.1/80";
+    let argv = ["timeout", "-s", "KILL", "2.5", "bash", "-c", script];
+    let done = stage.node.run(&argv).expect("bash runs");
+    done.ok().expect_err("nobody answers");
+    expect(&stage, "the attempt and its SYNs are counted", |status| {
+        let (whole, one) = (
+            &service(status, "10.99.0.1")["traffic"],
+            backend(status, "10.99.0.1"),
+        );
+        one["failed"] == 1
+            && number(&one["syn_retransmits"]) >= 1
+            && one["handshakes"] == 0
+            && one["flows_active"] == 0
+            && one["flows_closed"] == 1
+            && whole["connections"]["failed"] == 1
+            && whole["connections"]["syn_retransmits"] == one["syn_retransmits"]
+    });
+}
