@@ -7,7 +7,7 @@ use lb_common::{Backend, Be16, SockChoice, SockKey, SockPeer};
 use crate::{
     choose::{NONE, keeps_flows},
     clock::millis,
-    load,
+    counters, load,
     maps::{LB_BACKENDS, LB_SOCK_CHOICES, LB_SOCK_PEERS},
     tables::ANY,
 };
@@ -104,6 +104,9 @@ pub extern "C" fn lb_sock_note(key: *const SockKey, peer: *const SockPeer) -> u3
             opened: before.opened,
             ..SockChoice::default()
         };
+        if ended.backend != peer.backend {
+            counters::redispatched(ended.backend, ended.generation, ended.service);
+        }
         end(key, &ended, peer.backend);
     } else {
         let head = SockKey::head(key.cookie, key.proto);
