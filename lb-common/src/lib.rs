@@ -37,13 +37,13 @@ pub use reason::{Reason, is_refused};
 pub use service::{
     Backend, BackendStats, ConnectionStats, FILTER_SLOTS, GUARDS, HANDSHAKE_BUCKETS, IDLE_TCP,
     IDLE_UDP, IDLE_UDP_TWO_WAY, LocalKey, Neighbour, NextHop, NodeConfig, Peer, SLOTS_LARGE,
-    SLOTS_MEDIUM, SLOTS_SMALL, SOURCE_BITS, Service, ServiceKey, ServiceStats, ServiceTraffic,
-    SourceKey, addr_flag, backend_kind, backend_state, filter_slot, handshake_bucket, port_flag,
-    service_flag, service_mode, source_rule,
+    SLOTS_MEDIUM, SLOTS_SMALL, SNAT_TRIES, SOURCE_BITS, Service, ServiceKey, ServiceStats,
+    ServiceTraffic, SourceKey, addr_flag, backend_kind, backend_state, filter_slot,
+    handshake_bucket, port_flag, service_flag, service_mode, source_rule,
 };
-pub use sock::{SockKey, SockPeer, peer_flag};
+pub use sock::{SockChoice, SockKey, SockPeer, peer_flag};
 pub use suspect::{Suspect, suspicion};
 pub use trace::{
-    REASONS_MAX, SNAP_MAX, TraceConfig, TraceEvent, TraceGuard, TraceNote, trace_flag, trace_hook,
-    trace_verdict,
+    REASONS_MAX, SNAP_MAX, TRACE_MATCHES, TraceConfig, TraceEvent, TraceGuard, TraceMatch,
+    TraceNote, trace_flag, trace_hook, trace_verdict,
 };

@@ -4,8 +4,8 @@
 use crate::{
     Addr4, Addr6, Affinity, AffinityKey, Backend, BackendLimit, BackendStats, Bucket,
     ConnectionStats, DryRun, Flow, FlowKey, LocalKey, Neighbour, NextHop, NodeConfig, Peer,
-    Service, ServiceKey, ServiceState, ServiceStats, ServiceTraffic, SockKey, SockPeer, SourceKey,
-    Suspect, TraceConfig, TraceEvent, TraceGuard,
+    Service, ServiceKey, ServiceState, ServiceStats, ServiceTraffic, SockChoice, SockKey, SockPeer,
+    SourceKey, Suspect, TraceConfig, TraceEvent, TraceGuard, TraceMatch,
     fragment::{FragmentKey, FragmentPorts},
 };
 
@@ -50,10 +50,12 @@ pod!(
     ServiceTraffic,
     SourceKey<Addr4>,
     SourceKey<Addr6>,
+    SockChoice,
     SockKey,
     SockPeer,
     Suspect,
     TraceConfig,
     TraceEvent,
     TraceGuard,
+    TraceMatch,
 );

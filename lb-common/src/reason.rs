@@ -30,7 +30,7 @@ reasons! {
     NoFlow = 3, "no_flow";
     /// The node has no SNAT address of this family; refused by the stack.
     NoSnatAddress = 4, "no_snat_address";
-    /// The source may not use this service from outside; dropped, where the service does not say otherwise.
+    /// The source may not use this service; dropped, where the service does not say otherwise. Of a process: the call fails.
     SourceNotAllowed = 5, "source_not_allowed";
     /// An IP fragment for a VIP; dropped.
     Fragment = 6, "fragment";
@@ -62,9 +62,10 @@ reasons! {
     BackendFull = 19, "backend_full";
     /// The service has as many flows as it may; refused by the stack.
     ServiceFull = 20, "service_full";
-    /// The service is given more new flows a second than it may; dropped, the client sends again.
+    /// The service is given more new flows a second than it may; dropped, the client sends again. Of a process: the call
+    /// fails.
     ServiceRate = 21, "service_rate";
-    /// One source opens more flows a second than it may; dropped, the client sends again.
+    /// One source opens more flows a second than it may; as above.
     SourceRate = 22, "source_rate";
     /// An ICMP error to a VIP, or about a packet to a peer, and about no flow that there is; left to the stack, which
     /// ignores it.

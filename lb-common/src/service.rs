@@ -43,9 +43,9 @@ pub struct Service {
     pub affinity: u32,
     /// Flows at a time; 0: no limit.
     pub max_flows: u32,
-    /// New flows a second; 0: no limit. Packet path.
+    /// New flows a second; 0: no limit.
     pub rate: u32,
-    /// New flows a second of one client address; 0: no limit. Packet path.
+    /// New flows a second of one client address, or network namespace of local clients; 0: no limit.
     pub source_rate: u32,
     /// One of [`crate::algorithm`].
     pub algorithm: u8,
@@ -271,6 +271,10 @@ pub struct LocalKey {
 /// How many things each CPU limits by a [`crate::Bucket`] of their own: new flows, ICMP errors, refusals.
 pub const GUARDS: usize = 3;
 
+/// Source ports that full NAT tries before a new flow is dropped. New flows are counted by the number of ports tried, less
+/// one; those that found none come last.
+pub const SNAT_TRIES: u32 = 16;
+
 /// The node's settings, the single entry of its map.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
@@ -295,11 +299,11 @@ pub struct NodeConfig {
 pub struct BackendStats {
     /// Flows given to it, packet and socket path.
     pub flows: u64,
-    /// Packets to it on the packet path.
+    /// Packets to it; of local TCP connections segments, counted at the end.
     pub packets_to: u64,
     /// Bytes to it, IP headers included on the packet path.
     pub bytes_to: u64,
-    /// Packets from it on the packet path.
+    /// Packets from it, as `packets_to`.
     pub packets_from: u64,
     /// Bytes from it.
     pub bytes_from: u64,
@@ -307,6 +311,8 @@ pub struct BackendStats {
     pub failed: u64,
     /// Retransmitted segments, socket path.
     pub retransmits: u64,
+    /// Flows of local UDP sockets: nothing counts their packets and bytes, which are known of no flow then.
+    pub unseen: u64,
 }
 
 /// What went to and came from the backends of one service; one copy per CPU. A backend that several services share has
@@ -314,11 +320,11 @@ pub struct BackendStats {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct ServiceTraffic {
-    /// Packets from clients on the packet path.
+    /// Packets from clients; of local TCP connections segments, counted at the end.
     pub packets_to: u64,
     /// Bytes from clients, IP headers included on the packet path.
     pub bytes_to: u64,
-    /// Packets to clients on the packet path.
+    /// Packets to clients, as `packets_to`.
     pub packets_from: u64,
     /// Bytes to clients.
     pub bytes_from: u64,
@@ -351,13 +357,13 @@ pub struct ConnectionStats {
     pub lived_ms: u64,
 }
 
-/// What became of the new flows of one service on the packet path; one copy per CPU.
+/// What became of the new flows of one service; one copy per CPU.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct ServiceStats {
     /// Flows opened.
     pub flows: u64,
-    /// First packets that opened none.
+    /// First packets and calls that opened none.
     pub refused: u64,
     /// Of those: the source may not use the service.
     pub denied: u64,
@@ -371,6 +377,8 @@ pub struct ServiceStats {
     pub failed: u64,
     /// Retransmitted segments, socket path.
     pub retransmits: u64,
+    /// As [`BackendStats::unseen`].
+    pub unseen: u64,
     /// What became of its connections: of a backend that several services share each has its own.
     pub connections: ConnectionStats,
     /// Handshakes by time, see [`handshake_bucket`].
@@ -439,7 +447,7 @@ pub const fn handshake_bucket(ns: u64) -> usize {
 
 const _: () = assert!(size_of::<ConnectionStats>() == 9 * 8);
 const _: () = assert!(size_of::<ServiceTraffic>() == 4 * 8);
-const _: () = assert!(size_of::<ServiceStats>() == (8 + 9 + HANDSHAKE_BUCKETS) * 8);
+const _: () = assert!(size_of::<ServiceStats>() == (9 + 9 + HANDSHAKE_BUCKETS) * 8);
 const _: () = assert!(size_of::<ServiceKey<Addr4>>() == 8);
 const _: () = assert!(size_of::<ServiceKey<Addr6>>() == 20);
 const _: () = assert!(size_of::<Service>() == 11 * 4);
@@ -449,7 +457,7 @@ const _: () = assert!(size_of::<Peer>() == 16 + 4 + 2 + 1 + 1);
 const _: () = assert!(size_of::<LocalKey>() == 16 + 4 + 2 + 2);
 const _: () = assert!(size_of::<NextHop>() == 6 + 6 + 4 + 4);
 const _: () = assert!(size_of::<Neighbour>() == 4 + 4 + 16);
-const _: () = assert!(size_of::<BackendStats>() == 7 * 8);
+const _: () = assert!(size_of::<BackendStats>() == 8 * 8);
 
 #[cfg(test)]
 mod tests {

@@ -40,6 +40,29 @@ pub struct SockPeer {
     pub opened: u32,
 }
 
+/// The backend of a UDP socket's datagrams to a VIP. What a socket has chosen is a list, so that the end of the socket
+/// is the end of all of it: the first entry stands under the cookie alone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct SockChoice {
+    /// The VIP that the socket chose a backend for before this one; IPv4 in the first word.
+    pub older: Addr6,
+    /// Its port.
+    pub older_port: Be16,
+    /// Its family, 4 or 6; 0: there was none before.
+    pub older_family: u8,
+    /// Always zero.
+    pub pad: u8,
+    /// Backend id.
+    pub backend: u32,
+    /// The backend's generation when it was chosen.
+    pub generation: u32,
+    /// Service id.
+    pub service: u32,
+    /// When it was chosen, as [`crate::Flow::opened`].
+    pub opened: u32,
+}
+
 /// What is known of a TCP socket.
 pub mod peer_flag {
     /// Its SYN was sent: it counts among the backend's flows until its state is CLOSE.
@@ -50,3 +73,43 @@ pub mod peer_flag {
 
 const _: () = assert!(size_of::<SockKey>() == 8 + 16 + 2 + 1 + 1 + 4);
 const _: () = assert!(size_of::<SockPeer>() == 16 + 2 + 2 + 4 + 4 + 4 + 4);
+const _: () = assert!(size_of::<SockChoice>() == 16 + 2 + 1 + 1 + 4 + 4 + 4 + 4);
+
+// === impl SockKey ===
+
+impl SockKey {
+    /// Where the list of what a UDP socket has chosen begins.
+    #[inline(always)]
+    pub const fn head(cookie: u64, proto: u8) -> Self {
+        Self {
+            cookie,
+            addr: Addr6([0; 4]),
+            port: Be16(0),
+            family: 0,
+            proto,
+            pad: 0,
+        }
+    }
+
+    /// Whether a list begins here; else it is a choice.
+    #[inline(always)]
+    pub const fn is_head(&self) -> bool {
+        self.family == 0
+    }
+
+    /// The choice that the socket made before this one.
+    #[inline(always)]
+    pub const fn older(&self, choice: &SockChoice) -> Option<Self> {
+        if choice.older_family == 0 {
+            return None;
+        }
+        Some(Self {
+            cookie: self.cookie,
+            addr: choice.older,
+            port: choice.older_port,
+            family: choice.older_family,
+            proto: self.proto,
+            pad: 0,
+        })
+    }
+}

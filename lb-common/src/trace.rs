@@ -1,6 +1,6 @@
 //! What the programs tell of single packets and calls while somebody asks ([`TraceConfig`]).
 
-use crate::{Addr6, Be16, Bucket};
+use crate::{Addr6, Be16, Bucket, direction};
 
 /// Whether and how much is told; the single entry of its map, all zero while nobody asks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -14,9 +14,37 @@ pub struct TraceConfig {
     pub sample: u32,
     /// Bytes of the packet that are told, at most [`SNAP_MAX`]; 0: none.
     pub snap: u32,
+    /// Only what one of the first so many [`TraceMatch`]es wants is told; 0: everything.
+    pub matches: u32,
+}
+
+/// What somebody wants to be told of. It is looked at before the rate is, so that what nobody wants takes nothing of it;
+/// it may let through a little more than is wanted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct TraceMatch {
+    /// Bits of [`TraceEvent::reasons`], of which there must be one; 0: with any or none.
+    pub reasons: u64,
+    /// The address that the client speaks to, as far as `vip_mask` has bits; IPv4 in the first word.
+    pub vip: Addr6,
+    /// Zero: any VIP.
+    pub vip_mask: Addr6,
+    /// The client's address, as far as `client_mask` has bits.
+    pub client: Addr6,
+    /// Zero: any client.
+    pub client_mask: Addr6,
+    /// The VIP's port; 0: any. What has no ports, as an ICMP message, is wanted at any.
+    pub port: Be16,
+    /// IP protocol number of what has ports; 0: any.
+    pub proto: u8,
+    /// 4 or 6; 0: any.
+    pub family: u8,
     /// Always zero.
     pub pad: u32,
 }
+
+/// How many [`TraceMatch`]es there may be.
+pub const TRACE_MATCHES: usize = 16;
 
 /// A packet or a call, and what became of it. Bytes of the packet follow it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -149,6 +177,45 @@ pub mod trace_flag {
 
 const _: () = assert!(size_of::<TraceConfig>() == 8 + 4 * 4);
 const _: () = assert!(size_of::<TraceEvent>() == 2 * 8 + 4 * 16 + 4 * 2 + 7 * 4 + 8 + 4);
+const _: () = assert!(size_of::<TraceMatch>() == 8 + 4 * 16 + 2 + 1 + 1 + 4);
 const _: () = assert!(size_of::<TraceGuard>() == 16 + 8);
 const _: () =
     assert!(size_of::<TraceNote>() == REASONS_MAX * 8 + size_of::<TraceEvent>() + SNAP_MAX + 1);
+
+// === impl TraceMatch ===
+
+impl TraceMatch {
+    /// Whether this event is wanted.
+    #[inline(always)]
+    pub fn wants(&self, event: &TraceEvent) -> bool {
+        let is_reply = event.flags & trace_flag::FLOW != 0 && event.direction == direction::REVERSE;
+        let (client, vip, port) = if is_reply {
+            (&event.new_dst, &event.new_src, event.new_sport)
+        } else {
+            (&event.src, &event.dst, event.dport)
+        };
+        if self.family != 0 && self.family != event.family {
+            return false;
+        }
+        if port.0 != 0
+            && ((self.port.0 != 0 && self.port.0 != port.0)
+                || (self.proto != 0 && self.proto != event.proto))
+        {
+            return false;
+        }
+        if self.reasons != 0 && self.reasons & event.reasons == 0 {
+            return false;
+        }
+        are_alike(vip, &self.vip, &self.vip_mask)
+            && are_alike(client, &self.client, &self.client_mask)
+    }
+}
+
+/// Whether two addresses have the same bits where the mask has some.
+#[inline(always)]
+const fn are_alike(one: &Addr6, other: &Addr6, mask: &Addr6) -> bool {
+    let (a, b, m) = (&one.0, &other.0, &mask.0);
+    let differs =
+        (a[0] ^ b[0]) & m[0] | (a[1] ^ b[1]) & m[1] | (a[2] ^ b[2]) & m[2] | (a[3] ^ b[3]) & m[3];
+    differs == 0
+}

@@ -23,17 +23,28 @@ pub fn is_open_to_all(service: &Service) -> bool {
 const LISTED: u32 = service_flag::ALLOW_LISTED | service_flag::DENY_LISTED;
 
 #[inline(always)]
-fn admit<A: Tables>(service: &Service, key: &FlowKey<A>) -> u32 {
-    match check(service, key) {
+fn admit<A: Tables>(
+    service: &Service,
+    source: Option<A>,
+    client: impl FnOnce() -> AffinityKey,
+) -> u32 {
+    match check(service, source, client) {
         Ok(()) => ADMITTED,
         Err(reason) => reason as u32,
     }
 }
 
+/// `source`: whom the lists are asked for; `client`: whose rate it is.
 #[inline(always)]
-fn check<A: Tables>(service: &Service, key: &FlowKey<A>) -> Result<(), Reason> {
-    if service.flags & LISTED != 0 {
-        let allowed = match A::source_rule(service.id, key.src) {
+fn check<A: Tables>(
+    service: &Service,
+    source: Option<A>,
+    client: impl FnOnce() -> AffinityKey,
+) -> Result<(), Reason> {
+    if service.flags & LISTED != 0
+        && let Some(source) = source
+    {
+        let allowed = match A::source_rule(service.id, source) {
             Some(rule) => rule == source_rule::ALLOW,
             None => service.flags & service_flag::ALLOW_LISTED == 0,
         };
@@ -49,7 +60,7 @@ fn check<A: Tables>(service: &Service, key: &FlowKey<A>) -> Result<(), Reason> {
     if service.max_flows != 0 && load::count(state.flows) >= u64::from(service.max_flows) {
         return Err(Reason::ServiceFull);
     }
-    if service.source_rate != 0 && !source_has_token::<A>(service, key) {
+    if service.source_rate != 0 && !source_has_token(service, client()) {
         return Err(Reason::SourceRate);
     }
     if service.rate != 0 && !take(&mut state.bucket, service.rate) {
@@ -59,12 +70,7 @@ fn check<A: Tables>(service: &Service, key: &FlowKey<A>) -> Result<(), Reason> {
 }
 
 #[inline(always)]
-fn source_has_token<A: Tables>(service: &Service, key: &FlowKey<A>) -> bool {
-    let source = AffinityKey {
-        client: key.src.widen(),
-        service: service.id,
-        family: A::VERSION as u32,
-    };
+fn source_has_token(service: &Service, source: AffinityKey) -> bool {
     let Some(bucket) = LB_SOURCE_RATES.get_ptr_mut(source) else {
         let mut bucket = Bucket::default();
         bucket.refill(service.source_rate, now());
@@ -92,24 +98,81 @@ fn take(bucket: &mut Bucket, rate: u32) -> bool {
     bucket.take()
 }
 
-/// [`admit`] for IPv4.
+/// Whether the service takes the flow of a packet.
+#[inline(always)]
+fn admit_packet<A: Tables>(service: &Service, key: &FlowKey<A>) -> u32 {
+    admit(service, Some(key.src), || AffinityKey {
+        client: key.src.widen(),
+        service: service.id,
+        family: u32::from(A::VERSION),
+    })
+}
+
+/// [`admit_packet`] for IPv4.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn lb_admit4(service: *const Service, key: *const FlowKey<Addr4>) -> u32 {
     // SAFETY: null or a whole value, which is what the verifier grants for arguments of these types.
     match unsafe { (service.as_ref(), key.as_ref()) } {
-        (Some(service), Some(key)) => admit(service, key),
+        (Some(service), Some(key)) => admit_packet(service, key),
         _ => ADMITTED,
     }
 }
 
-/// [`admit`] for IPv6.
+/// [`admit_packet`] for IPv6.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn lb_admit6(service: *const Service, key: *const FlowKey<Addr6>) -> u32 {
     // SAFETY: as above.
     match unsafe { (service.as_ref(), key.as_ref()) } {
-        (Some(service), Some(key)) => admit(service, key),
+        (Some(service), Some(key)) => admit_packet(service, key),
         _ => ADMITTED,
     }
+}
+
+/// Whether the service takes the flow of a socket over IPv4; `source`: zero if nobody knows it yet.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn lb_admit_local4(
+    service: *const Service,
+    client: *const AffinityKey,
+    source: u32,
+) -> u32 {
+    // SAFETY: as above.
+    match unsafe { (service.as_ref(), client.as_ref()) } {
+        (Some(service), Some(client)) => admit(service, known(Addr4(source)), || *client),
+        _ => ADMITTED,
+    }
+}
+
+/// The same over IPv6.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn lb_admit_local6(
+    service: *const Service,
+    client: *const AffinityKey,
+    source: *const Addr6,
+) -> u32 {
+    // SAFETY: as above.
+    match unsafe { (service.as_ref(), client.as_ref(), source.as_ref()) } {
+        (Some(service), Some(client), Some(source)) => admit(service, known(*source), || *client),
+        _ => ADMITTED,
+    }
+}
+
+/// [`lb_admit_local4`].
+#[inline(always)]
+pub fn local4(service: &Service, client: &AffinityKey, source: &Addr4) -> u32 {
+    lb_admit_local4(service, client, source.0)
+}
+
+/// [`lb_admit_local6`].
+#[inline(always)]
+pub fn local6(service: &Service, client: &AffinityKey, source: &Addr6) -> u32 {
+    lb_admit_local6(service, client, source)
+}
+
+#[inline(always)]
+fn known<A: Tables + Default>(addr: A) -> Option<A> {
+    (addr != A::default()).then_some(addr)
 }

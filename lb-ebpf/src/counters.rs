@@ -7,7 +7,8 @@ use lb_common::{
 };
 
 use crate::maps::{
-    LB_BACKENDS, LB_CONNECTIONS, LB_COUNTERS, LB_SERVICE_STATS, LB_SERVICE_TRAFFIC, LB_STATS,
+    LB_BACKENDS, LB_CONNECTIONS, LB_COUNTERS, LB_SERVICE_STATS, LB_SERVICE_TRAFFIC, LB_SNAT_TRIES,
+    LB_STATS,
 };
 
 /// Counts one packet or call under its reason.
@@ -26,6 +27,18 @@ pub fn count_number(reason: u32) {
         // lost increment between hooks is tolerable in a counter.
         unsafe { *counter += 1 };
     }
+}
+
+/// Counts a new flow by the source ports that were tried in vain, [`lb_common::SNAT_TRIES`] if that were all. A function of
+/// its own: its key is not on the caller's stack.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn lb_count_tries(before: u32) -> u32 {
+    if let Some(counter) = LB_SNAT_TRIES.get_ptr_mut(before) {
+        // SAFETY: as above.
+        unsafe { *counter += 1 };
+    }
+    0
 }
 
 /// Changes the counters of one backend.

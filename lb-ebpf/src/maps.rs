@@ -10,9 +10,9 @@ use aya_ebpf::{
 use lb_common::{
     Addr4, Addr6, Affinity, AffinityKey, Backend, BackendLimit, BackendStats, Bucket,
     ConnectionStats, DryRun, FILTER_SLOTS, Flow, FlowKey, GUARDS, LocalKey, Neighbour, NextHop,
-    NodeConfig, Peer, SLOTS_LARGE, SLOTS_MEDIUM, SLOTS_SMALL, Service, ServiceKey, ServiceState,
-    ServiceStats, ServiceTraffic, SockKey, SockPeer, SourceKey, Suspect, TraceConfig, TraceGuard,
-    TraceNote,
+    NodeConfig, Peer, SLOTS_LARGE, SLOTS_MEDIUM, SLOTS_SMALL, SNAT_TRIES, Service, ServiceKey,
+    ServiceState, ServiceStats, ServiceTraffic, SockChoice, SockKey, SockPeer, SourceKey, Suspect,
+    TRACE_MATCHES, TraceConfig, TraceGuard, TraceMatch, TraceNote,
     fragment::{FragmentKey, FragmentPorts},
 };
 
@@ -28,6 +28,7 @@ const FRAGMENTS: usize = 16_384;
 const INTERFACES: usize = 256;
 const SERVICE_IDS: usize = 2 * SERVICES + 1;
 const CLIENTS: usize = 1 << 16;
+const NAMESPACES: usize = 4_096;
 const LISTED: usize = 1 << 14;
 const NEXT_HOPS: usize = 4_096;
 const PEERS: usize = 1_024;
@@ -100,6 +101,9 @@ pub static LB_AFFINITY: LruHashMap<AffinityKey, Affinity, CLIENTS> = LruHashMap:
 /// New flows that a source may still open.
 #[btf_map]
 pub static LB_SOURCE_RATES: LruHashMap<AffinityKey, Bucket, CLIENTS> = LruHashMap::new();
+/// Where the network namespaces of local clients speak from, by cookie and family.
+#[btf_map]
+pub static LB_NETNS: LruHashMap<AffinityKey, Addr6, NAMESPACES> = LruHashMap::new();
 /// Sources that a service names: one of `source_rule`.
 #[btf_map]
 pub static LB_LISTS4: LpmTrie<SourceKey<Addr4>, u32, LISTED> = LpmTrie::new();
@@ -136,9 +140,9 @@ pub static LB_GUARD: PerCpuArray<Bucket, GUARDS> = PerCpuArray::new();
 /// (socket, backend) to the VIP that the socket believes it talks to.
 #[btf_map]
 pub static LB_SOCK_PEERS: LruHashMap<SockKey, SockPeer, SOCKETS> = LruHashMap::new();
-/// (unconnected UDP socket, VIP) to the backend chosen for it.
+/// (UDP socket, VIP) to the backend chosen for it.
 #[btf_map]
-pub static LB_SOCK_CHOICES: LruHashMap<SockKey, SockPeer, SOCKETS> = LruHashMap::new();
+pub static LB_SOCK_CHOICES: LruHashMap<SockKey, SockChoice, SOCKETS> = LruHashMap::new();
 
 /// Sources that may reach VIPs from outside.
 #[btf_map]
@@ -186,6 +190,9 @@ pub static LB_DRY_RUN: Array<DryRun, 1> = Array::new();
 /// Whether packets are told of, and which.
 #[btf_map]
 pub static LB_TRACE: Array<TraceConfig, 1> = Array::new();
+/// Of which of them, if not of all.
+#[btf_map]
+pub static LB_TRACE_MATCHES: Array<TraceMatch, TRACE_MATCHES> = Array::new();
 /// What is told: `TraceEvent`s, with bytes of packets behind them.
 #[btf_map]
 pub static LB_TRACE_EVENTS: RingBuf<[u8; 0], TRACE_BYTES> = RingBuf::new();
@@ -193,6 +200,10 @@ pub static LB_TRACE_EVENTS: RingBuf<[u8; 0], TRACE_BYTES> = RingBuf::new();
 pub static LB_TRACE_GUARD: PerCpuArray<TraceGuard, 1> = PerCpuArray::new();
 #[btf_map]
 pub static LB_TRACE_NOTE: PerCpuArray<TraceNote, 1> = PerCpuArray::new();
+
+/// New flows of full NAT by the source ports tried in vain.
+#[btf_map]
+pub static LB_SNAT_TRIES: PerCpuArray<u64, { SNAT_TRIES as usize + 1 }> = PerCpuArray::new();
 
 /// By number of `Reason`.
 #[btf_map]

@@ -4,8 +4,8 @@
 
 use aya_ebpf::helpers::bpf_get_prandom_u32;
 use lb_common::{
-    Addr4, Addr6, AffinityKey, Backend, Be16, Flow, FlowKey, Reason, Service, addr_flag, algorithm,
-    backend_kind, direction, flow_hash,
+    Addr4, Addr6, AffinityKey, Backend, Be16, Flow, FlowKey, Reason, SNAT_TRIES, Service,
+    addr_flag, algorithm, backend_kind, direction, flow_hash,
     headers::{Packet, TCP, flow_key, tcp_flag, tcp_flags},
     next_hash, scale, service_flag, service_mode,
 };
@@ -38,8 +38,6 @@ const CLAIM_IDLE: u64 = 60_000_000_000;
 /// network takes that answers at all, and far less than the entry lives. Else a few dozen SYNs a second that nobody
 /// means would hold all ports to a backend.
 const HALF_CLAIM_IDLE: u64 = 5_000_000_000;
-/// Source ports tried before a new flow is dropped.
-const SNAT_TRIES: u32 = 16;
 
 /// [`open`] for IPv4.
 #[unsafe(no_mangle)]
@@ -333,10 +331,11 @@ fn claim_source_port<A: Tables>(
     } else {
         scale(next_hash(random), ports - 1) | 1
     };
-    for _ in 0..SNAT_TRIES {
+    for before in 0..SNAT_TRIES {
         pair_key.dport = Be16::new(node.snat_port_min.wrapping_add(offset as u16));
         pair.set_deltas(pair_key);
         if claim(pair_key, pair) || takes_over(pair_key, pair) {
+            counters::lb_count_tries(before);
             return Ok(());
         }
         offset += stride;
@@ -344,6 +343,7 @@ fn claim_source_port<A: Tables>(
             offset -= ports;
         }
     }
+    counters::lb_count_tries(SNAT_TRIES);
     Err(Reason::NoSnatPort)
 }
 

@@ -3,8 +3,10 @@
 
 mod bind;
 mod connect;
+mod memory;
 mod message;
 mod peer;
+mod source;
 
 use aya_ebpf::{
     EbpfContext as _,
@@ -18,18 +20,27 @@ use lb_common::{
     Addr4, Addr6, Address, AffinityKey, Backend, Be16, Reason, Service, ServiceKey, SockKey,
     SockPeer, addr_flag, algorithm, flow_hash,
     headers::{TCP, UDP},
+    service_flag,
 };
 
+pub use source::learn;
+
+use self::{
+    memory::{lb_sock_chosen, lb_sock_note, lb_sock_remember},
+    source::{client_of, source},
+};
 use crate::{
-    choose::choose,
+    admit::{self, ADMITTED},
+    choose::{NONE, choose},
     counters,
-    maps::LB_SOCK_PEERS,
-    tables::{ANY, Tables},
+    maps::LB_BACKENDS,
+    tables::Tables,
     trace,
 };
 
 const ALLOW: i32 = 1;
 const DENY: i32 = 0;
+const EPERM: i32 = 1;
 const ECONNREFUSED: i32 = 111;
 const EADDRINUSE: i32 = 98;
 const ENOBUFS: i32 = 105;
@@ -59,7 +70,13 @@ fn deny(errno: i32) -> i32 {
 /// As [`deny`], counted and told of. `peer`: what was asked for.
 #[inline(always)]
 fn refuse<A: Tables>(hook: u8, proto: u8, peer: &SockPeer, reason: Reason, errno: i32) -> i32 {
-    counters::count(reason);
+    refuse_for::<A>(hook, proto, peer, reason as u32, errno)
+}
+
+/// As [`refuse`], by the reason's number.
+#[inline(always)]
+fn refuse_for<A: Tables>(hook: u8, proto: u8, peer: &SockPeer, reason: u32, errno: i32) -> i32 {
+    counters::count_number(reason);
     trace::call::<A>(hook, proto, peer, Some(reason), false);
     deny(errno)
 }
@@ -97,12 +114,15 @@ fn target<A: Tables>(addr: A, port: Be16, proto: u8) -> Target {
 /// slot keeps the weights. A UDP socket takes its cookie's slot, so that it keeps its backend.
 #[inline(always)]
 fn draw(
-    ctx: &SockAddrContext,
     service: &Service,
+    client: &AffinityKey,
     cookie: u64,
     proto: u8,
 ) -> Option<(u32, &'static Backend)> {
-    let hash = if proto == TCP {
+    let hash = if service.algorithm == algorithm::SOURCE {
+        // The network namespace stands for the client: its address is not chosen yet either.
+        flow_hash(&client.client, Be16(0), Be16(0), 0)
+    } else if proto == TCP {
         // SAFETY: no arguments.
         unsafe { bpf_get_prandom_u32() }
     } else {
@@ -113,19 +133,7 @@ fn draw(
             proto,
         )
     };
-    // The network namespace stands for the client: its address is not chosen yet either.
-    let netns = netns_cookie(ctx);
-    let client = AffinityKey {
-        client: Addr6([netns as u32, (netns >> 32) as u32, 0, 0]),
-        service: service.id,
-        family: 0,
-    };
-    let hash = if service.algorithm == algorithm::SOURCE {
-        flow_hash(&client.client, Be16(0), Be16(0), 0)
-    } else {
-        hash
-    };
-    choose(service, &client, hash)
+    choose(service, client, hash)
 }
 
 #[inline(always)]
@@ -134,23 +142,97 @@ fn netns_cookie(ctx: &SockAddrContext) -> u64 {
     unsafe { bpf_get_netns_cookie(ctx.as_ptr()) }
 }
 
-/// Remembers that for this socket `backend` stands for the VIP.
-#[inline(always)]
-fn remember<A: Tables>(
-    cookie: u64,
+/// What a socket asks for at a port with a service.
+#[derive(Clone, Copy)]
+struct Asked<A> {
+    /// Where it asks.
+    hook: u8,
     proto: u8,
-    backend: &Backend,
-    peer: &SockPeer,
-) -> Result<(), i32> {
+    vip: A,
+    port: Be16,
+    service: &'static Service,
+}
+
+/// Gives a socket a backend, which `set` writes into the call. A UDP socket keeps the one that it has. `from`: what the
+/// socket is bound to.
+#[inline(always)]
+fn carry<A: Tables + Default>(
+    ctx: &SockAddrContext,
+    call: &Call,
+    asked: Asked<A>,
+    from: impl FnOnce() -> A,
+    set: impl FnOnce(A),
+) -> i32 {
+    let Asked {
+        hook,
+        proto,
+        vip,
+        port,
+        service,
+    } = asked;
     let key = SockKey {
-        cookie,
-        addr: backend.addr,
-        port: backend.port,
+        cookie: call.cookie(ctx),
+        addr: vip.widen(),
+        port,
         family: A::VERSION,
         proto,
         pad: 0,
     };
-    LB_SOCK_PEERS.insert(key, peer, ANY)
+    let fails_open = service.flags & service_flag::FAIL_OPEN;
+    let kept = if proto == UDP {
+        lb_sock_chosen(&raw const key, fails_open)
+    } else {
+        NONE
+    };
+    let found = if kept == NONE {
+        let netns = netns_cookie(ctx);
+        let client = client_of(netns, service.id);
+        if !admit::is_open_to_all(service) {
+            let reason = A::admit_local(service, &client, &source(netns, from()));
+            if reason != ADMITTED {
+                counters::service(service.id, |stats| stats.refuse(reason));
+                let errno = if reason == Reason::SourceNotAllowed as u32 {
+                    EPERM
+                } else {
+                    ECONNREFUSED
+                };
+                return refuse_for::<A>(hook, proto, &unserved(vip, port), reason, errno);
+            }
+        }
+        draw(service, &client, key.cookie, proto)
+    } else {
+        LB_BACKENDS.get(kept).map(|backend| (kept, backend))
+    };
+    let Some((id, backend)) = found else {
+        let reason = Reason::SockNoBackend;
+        counters::service(service.id, |stats| stats.refuse(reason as u32));
+        return refuse::<A>(hook, proto, &unserved(vip, port), reason, ECONNREFUSED);
+    };
+    let peer = peer_of(vip, port, id, backend, service);
+    if kept == NONE {
+        if lb_sock_remember(&raw const key, &raw const peer) != 0 {
+            let reason = Reason::SockTableFull;
+            counters::service(service.id, |stats| stats.refuse(reason as u32));
+            return refuse::<A>(hook, proto, &peer, reason, ENOBUFS);
+        }
+        if proto == UDP {
+            lb_sock_note(&raw const key, &raw const peer);
+        }
+        // What a UDP socket sends and gets is seen by no hook of its.
+        let unseen = u64::from(proto == UDP);
+        counters::backend(id, |stats| {
+            stats.flows += 1;
+            stats.unseen += unseen;
+        });
+        counters::service(service.id, |stats| {
+            stats.flows += 1;
+            stats.unseen += unseen;
+        });
+    }
+    trace::call::<A>(hook, proto, &peer, None, kept != NONE);
+    set(A::narrow(&backend.addr));
+    call.set_port(backend.port);
+    ALLOW
 }
 
 #[inline(always)]
@@ -212,6 +294,36 @@ impl Call {
         Addr4(unsafe { (*self.ctx).user_ip4 })
     }
 
+    /// What an IPv4 socket is bound to, or zero. `connect` alone.
+    #[inline(always)]
+    fn bound4(&self) -> Addr4 {
+        // SAFETY: a context field: the socket, which lives as long as the call, and a field of that.
+        Addr4(unsafe { (*(*self.ctx).__bindgen_anon_1.sk).src_ip4 })
+    }
+
+    /// The same of an IPv6 socket.
+    #[inline(always)]
+    fn bound6(&self) -> Addr6 {
+        // SAFETY: as above.
+        let ip = unsafe { &raw const (*(*self.ctx).__bindgen_anon_1.sk).src_ip6 };
+        // SAFETY: an address has four words.
+        unsafe { words(ip.cast()) }
+    }
+
+    /// What a datagram is to come from, or zero. `sendmsg` alone.
+    #[inline(always)]
+    fn sent_from4(&self) -> Addr4 {
+        // SAFETY: a context field.
+        Addr4(unsafe { (*self.ctx).msg_src_ip4 })
+    }
+
+    /// The same of an IPv6 datagram.
+    #[inline(always)]
+    fn sent_from6(&self) -> Addr6 {
+        // SAFETY: a context field, which has four words.
+        unsafe { words((&raw const (*self.ctx).msg_src_ip6).cast()) }
+    }
+
     #[inline(always)]
     fn set_addr4(&self, addr: Addr4) {
         // SAFETY: a writable context field.
@@ -220,17 +332,8 @@ impl Call {
 
     #[inline(always)]
     fn addr6(&self) -> Addr6 {
-        // SAFETY: context fields, read one word at a time as the verifier wants it.
-        unsafe {
-            let ip = &raw const (*self.ctx).user_ip6;
-            let ip = ip.cast::<u32>();
-            Addr6([
-                ip.read_volatile(),
-                ip.add(1).read_volatile(),
-                ip.add(2).read_volatile(),
-                ip.add(3).read_volatile(),
-            ])
-        }
+        // SAFETY: a context field, which has four words.
+        unsafe { words((&raw const (*self.ctx).user_ip6).cast()) }
     }
 
     #[inline(always)]
@@ -243,5 +346,23 @@ impl Call {
             ip.add(2).write_volatile(addr.0[2]);
             ip.add(3).write_volatile(addr.0[3]);
         }
+    }
+}
+
+/// Reads an address of a context one word at a time, as the verifier wants it.
+///
+/// # Safety
+///
+/// `ip` points to four words.
+#[inline(always)]
+unsafe fn words(ip: *const u32) -> Addr6 {
+    // SAFETY: as the caller says.
+    unsafe {
+        Addr6([
+            ip.read_volatile(),
+            ip.add(1).read_volatile(),
+            ip.add(2).read_volatile(),
+            ip.add(3).read_volatile(),
+        ])
     }
 }

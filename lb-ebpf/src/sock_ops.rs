@@ -7,7 +7,7 @@ use aya_ebpf::{
         BPF_SOCK_OPS_STATE_CB, BPF_SOCK_OPS_STATE_CB_FLAG, BPF_SOCK_OPS_TCP_CONNECT_CB,
         bpf_sock_ops,
     },
-    helpers::generated::{bpf_get_socket_cookie, bpf_sock_ops_cb_flags_set},
+    helpers::generated::{bpf_get_netns_cookie, bpf_get_socket_cookie, bpf_sock_ops_cb_flags_set},
     macros::sock_ops,
     programs::SockOpsContext,
 };
@@ -20,6 +20,7 @@ use lb_common::{
 use crate::{
     clock, counters, load,
     maps::{LB_BACKENDS, LB_SOCK_PEERS},
+    sock::learn,
     suspect,
 };
 
@@ -63,10 +64,33 @@ fn opens(ctx: &SockOpsContext) {
         ((*peer).backend, (*peer).service)
     };
     load::add(backend, service);
+    learn_source(ctx);
     let told = BPF_SOCK_OPS_STATE_CB_FLAG | BPF_SOCK_OPS_RETRANS_CB_FLAG;
     let ops: *mut bpf_sock_ops = ctx.ops;
     // SAFETY: a context field, and the helper takes the context. What others asked to be told stays.
     unsafe { bpf_sock_ops_cb_flags_set(ops, ((*ops).bpf_sock_ops_cb_flags | told) as i32) };
+}
+
+/// The kernel has chosen where it speaks from.
+#[inline(always)]
+fn learn_source(ctx: &SockOpsContext) {
+    let ops: *mut bpf_sock_ops = ctx.ops;
+    // SAFETY: context fields, word by word; the helper takes the context.
+    unsafe {
+        let netns = bpf_get_netns_cookie(ops.cast());
+        if (*ops).family == AF_INET {
+            learn(netns, Addr4((*ops).local_ip4).widen(), false);
+        } else {
+            let ip = (&raw const (*ops).local_ip6).cast::<u32>();
+            let addr = Addr6([
+                ip.read_volatile(),
+                ip.add(1).read_volatile(),
+                ip.add(2).read_volatile(),
+                ip.add(3).read_volatile(),
+            ]);
+            learn(netns, addr, true);
+        }
+    }
 }
 
 /// A socket sends something again. A SYN: the backend is silent, and who connects next is better off elsewhere.
@@ -132,6 +156,9 @@ fn closed(ctx: &SockOpsContext) {
             (*ops).total_retrans,
         )
     };
+    // SAFETY: as above.
+    let (segments, segments_back) =
+        unsafe { (u64::from((*ops).segs_out), u64::from((*ops).segs_in)) };
     let was = ctx.arg(0);
     // SYN and FIN take a place in sequence space each, RFC 9293 section 3.4; what the kernel counts is places.
     let both_fins = was == TCP_FIN_WAIT2 || was == TCP_LAST_ACK || was == TCP_CLOSING;
@@ -139,12 +166,16 @@ fn closed(ctx: &SockOpsContext) {
     let marks = u64::from(syn) + u64::from(both_fins);
     let marks_back = u64::from(both_fins || was == TCP_CLOSE_WAIT);
     counters::backend(id, |stats| {
+        stats.packets_to += segments;
+        stats.packets_from += segments_back;
         stats.bytes_to += sent.saturating_sub(marks);
         stats.bytes_from += received.saturating_sub(marks_back);
         stats.retransmits += u64::from(retransmits);
         stats.failed += u64::from(was == TCP_SYN_SENT);
     });
     counters::traffic(peer.service, |traffic| {
+        traffic.packets_to += segments;
+        traffic.packets_from += segments_back;
         traffic.bytes_to += sent.saturating_sub(marks);
         traffic.bytes_from += received.saturating_sub(marks_back);
     });

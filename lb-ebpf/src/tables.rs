@@ -4,8 +4,8 @@ use core::mem::MaybeUninit;
 
 use aya_ebpf::{bindings::__sk_buff, btf_maps::lpm_trie::Key};
 use lb_common::{
-    Addr4, Addr6, Address as _, Flow, FlowKey, NodeConfig, SOURCE_BITS, Service, ServiceKey,
-    SourceKey, filter_slot,
+    Addr4, Addr6, Address as _, AffinityKey, Flow, FlowKey, NodeConfig, SOURCE_BITS, Service,
+    ServiceKey, SourceKey, filter_slot,
     fragment::{FragmentKey, FragmentPorts},
     geneve::Encapsulate,
     headers::TCP,
@@ -100,6 +100,8 @@ pub trait Tables: Icmp + Encapsulate {
     fn start(key: &FlowKey<Self>, given: &Given<Self>) -> u32;
     /// Whether the service takes a flow: see [`crate::admit::lb_admit4`].
     fn admit(service: &Service, key: &FlowKey<Self>) -> u32;
+    /// Whether it takes a socket's flow: see [`crate::admit::lb_admit_local4`].
+    fn admit_local(service: &Service, client: &AffinityKey, source: &Self) -> u32;
     /// A backend did not take a flow: see [`crate::suspect::lb_refused4`].
     fn refused(key: &FlowKey<Self>, why: u8) -> bool;
     /// `None` when the node has no address of this family.
@@ -129,7 +131,7 @@ unsafe fn stored<K, const N: usize>(memory: &mut MaybeUninit<K>, words: [u64; N]
 }
 
 macro_rules! tables {
-    ($addr:ty, $filter:ident, $addrs:ident, $services:ident, $tcp:ident, $half_open:ident, $udp:ident, $sources:ident, $lists:ident, $fragments:ident, $senders:ident, $snat:ident, $way:path, $adopt:path, $start:path, $admit:path, $half:path, $open:path, $touch:path, $refused:path) => {
+    ($addr:ty, $filter:ident, $addrs:ident, $services:ident, $tcp:ident, $half_open:ident, $udp:ident, $sources:ident, $lists:ident, $fragments:ident, $senders:ident, $snat:ident, $way:path, $adopt:path, $start:path, $admit:path, $admit_local:path, $half:path, $open:path, $touch:path, $refused:path) => {
         impl Tables for $addr {
             #[inline(always)]
             fn filter(addr: &Self) -> u8 {
@@ -278,6 +280,11 @@ macro_rules! tables {
             }
 
             #[inline(always)]
+            fn admit_local(service: &Service, client: &AffinityKey, source: &Self) -> u32 {
+                $admit_local(service, client, source)
+            }
+
+            #[inline(always)]
             fn refused(key: &FlowKey<Self>, why: u8) -> bool {
                 $refused(key, u32::from(why)) != 0
             }
@@ -308,6 +315,7 @@ tables!(
     crate::peer::lb_adopt4,
     crate::peer::lb_start4,
     crate::admit::lb_admit4,
+    crate::admit::local4,
     crate::half::lb_half4,
     crate::open::lb_open4,
     crate::flows::lb_touch4,
@@ -330,6 +338,7 @@ tables!(
     crate::peer::lb_adopt6,
     crate::peer::lb_start6,
     crate::admit::lb_admit6,
+    crate::admit::local6,
     crate::half::lb_half6,
     crate::open::lb_open6,
     crate::flows::lb_touch6,

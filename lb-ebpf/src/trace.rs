@@ -12,8 +12,8 @@ use aya_ebpf::{
     },
 };
 use lb_common::{
-    Addr4, Addr6, Be16, FlowKey, Reason, SNAP_MAX, TraceConfig, TraceEvent, TraceNote, addr_flag,
-    backend_kind, direction,
+    Addr4, Addr6, Be16, FlowKey, Reason, SNAP_MAX, TRACE_MATCHES, TraceConfig, TraceEvent,
+    TraceNote, addr_flag, backend_kind, direction,
     headers::{ETH_IPV4, ETH_IPV6, ETH_LEN, Ip, Packet, TCP, UDP, flow_key, tcp_flags},
     icmp, scale, trace_flag, trace_hook, trace_verdict,
 };
@@ -25,7 +25,10 @@ use crate::{
     extensions::HEADER_MASK,
     flows::find,
     ingress::is_our_port,
-    maps::{LB_BACKENDS, LB_COUNTERS, LB_TRACE, LB_TRACE_EVENTS, LB_TRACE_GUARD, LB_TRACE_NOTE},
+    maps::{
+        LB_BACKENDS, LB_COUNTERS, LB_TRACE, LB_TRACE_EVENTS, LB_TRACE_GUARD, LB_TRACE_MATCHES,
+        LB_TRACE_NOTE,
+    },
     tables::Tables,
     views::{Buffer, Bytes},
 };
@@ -287,7 +290,7 @@ fn did<A: Tables, P: Told>(packet: &P, verdict: u8) -> Option<()> {
     if event.flags & trace_flag::KNOWN != 0 && !eventful && !is_sampled(config) {
         return None;
     }
-    if !may_tell(config) {
+    if lb_trace_wants(&raw const *event) == 0 || !may_tell(config) {
         return None;
     }
     let came = event.captured;
@@ -323,6 +326,32 @@ pub extern "C" fn lb_trace_reasons() -> u64 {
         reasons |= u64::from(moved != 0) << reason;
     }
     reasons
+}
+
+/// Whether anybody wants to be told of this event; 0: nobody.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn lb_trace_wants(event: *const TraceEvent) -> u32 {
+    // SAFETY: null or a whole value, which is what the verifier grants for an argument of this type.
+    let (Some(event), Some(config)) = (unsafe { event.as_ref() }, LB_TRACE.get(0)) else {
+        return 0;
+    };
+    let matches = config.matches;
+    if matches == 0 {
+        return 1;
+    }
+    for index in 0..TRACE_MATCHES as u32 {
+        if index >= matches {
+            break;
+        }
+        if LB_TRACE_MATCHES
+            .get(index)
+            .is_some_and(|one| one.wants(event))
+        {
+            return 1;
+        }
+    }
+    0
 }
 
 /// What is known of the flow of the packet that was noted.

@@ -7,7 +7,8 @@ use std::{
 };
 
 use lb_tests::{
-    lab::wait_until,
+    asking::ask as probe,
+    lab::{servers::Server, wait_until},
     stage::{PATIENCE, Stage, connect},
 };
 use serde_json::Value;
@@ -21,6 +22,7 @@ const SERVICES: &str = "services:
 - {address: 10.99.0.2, port: 80, backends: [10.77.0.11:81]}
 - {address: 10.99.0.3, port: 80, backends: [{address: '10.77.0.13:80', weight: 0}]}
 - {address: 10.99.0.4, port: 80, max-flows: 1, backends: [10.77.0.12:80]}
+- {address: 10.99.0.5, port: 80, protocol: udp, backends: [10.77.0.11:80]}
 ";
 
 /// What the service at this address counts.
@@ -150,6 +152,9 @@ fn connections_of_the_node_itself_are_counted_alike() {
             && one["flows_active"] == 0
             && one["bytes_in"] == 4 * 5
             && one["bytes_out"] == 4 * 7
+            // SYN, ACK, payload and FIN of each at least, and what answers them.
+            && number(&one["packets_in"]) >= 4 * 4
+            && number(&one["packets_out"]) >= 4 * 3
             && one["handshakes"] == 4
             && number(&one["handshake_ns"]) > 4_000
             && one["client_resets"] == 0
@@ -186,5 +191,81 @@ fn connections_of_the_node_itself_are_counted_alike() {
     held.signal(rustix::process::Signal::KILL).expect("killed");
     expect(&stage, "it has ended", |status| {
         backend(status, "10.99.0.1")["flows_active"] == 0
+    });
+}
+
+#[test]
+fn udp_sockets_of_the_node_itself_are_flows_until_they_close_and_their_bytes_are_unknown() {
+    let stage = Stage::up(SERVICES, &[]);
+    let at = "0.0.0.0:80".parse().expect("an address");
+    let _echo = Server::udp_echo(&stage.servers[0], at, "s1").expect("a server");
+    let counts = |status: &Value, new: u64, active: u64| {
+        let (whole, one) = (
+            &service(status, "10.99.0.5")["traffic"],
+            backend(status, "10.99.0.5"),
+        );
+        let all_alike = [
+            ("flows_new", new),
+            ("flows_active", active),
+            ("flows_closed", new - active),
+        ]
+        .iter()
+        .all(|(key, count)| one[*key] == *count);
+        all_alike
+            && whole["flows_new"] == new
+            && whole["flows_active"] == active
+            && whole["connections"]["closed"] == new - active
+    };
+    expect(&stage, "nothing has come", |status| {
+        counts(status, 0, 0) && backend(status, "10.99.0.5")["bytes_in"] == 0
+    });
+    let script = "exec 3<>/dev/udp/10.99.0.5/80; echo >&3; head -c 2 <&3; \
+                  exec 4<>/dev/udp/10.99.0.5/80; echo >&4; head -c 2 <&4; sleep 60";
+    let mut held = stage
+        .node
+        .start("held", &["bash", "-c", script])
+        .expect("started");
+    expect(&stage, "two connected sockets are two flows", |status| {
+        counts(status, 2, 2)
+    });
+    for key in ["packets_in", "packets_out", "bytes_in", "bytes_out"] {
+        let status = stage.status();
+        assert!(backend(&status, "10.99.0.5")[key].is_null(), "{key}");
+        let whole = &service(&status, "10.99.0.5")["traffic"];
+        assert!(whole[key].is_null(), "{key}");
+    }
+    let flags = ["--mode", "udp-unconnected"];
+    let asked = probe(&stage.node, "10.99.0.5:80", 5, &flags).expect("it runs");
+    assert_eq!(asked.failed, 0, "{asked:?}");
+    expect(&stage, "sockets that are closed have ended", |status| {
+        counts(status, 7, 2)
+    });
+    held.signal(rustix::process::Signal::KILL).expect("killed");
+    expect(&stage, "a process that dies ends its own", |status| {
+        counts(status, 7, 0)
+    });
+}
+
+#[test]
+fn syns_that_a_process_sends_again_are_counted() {
+    let stage = Stage::up(SERVICES, &[]);
+    stage.servers[0].hush("tcp", 80).expect("it is silent");
+    // A SYN is sent again after 1 s, RFC 6298 section 2.1.
+    let script = "exec 3<>/dev/tcp/10.99.0.1/80";
+    let argv = ["timeout", "-s", "KILL", "2.5", "bash", "-c", script];
+    let done = stage.node.run(&argv).expect("bash runs");
+    done.ok().expect_err("nobody answers");
+    expect(&stage, "the attempt and its SYNs are counted", |status| {
+        let (whole, one) = (
+            &service(status, "10.99.0.1")["traffic"],
+            backend(status, "10.99.0.1"),
+        );
+        one["failed"] == 1
+            && number(&one["syn_retransmits"]) >= 1
+            && one["handshakes"] == 0
+            && one["flows_active"] == 0
+            && one["flows_closed"] == 1
+            && whole["connections"]["failed"] == 1
+            && whole["connections"]["syn_retransmits"] == one["syn_retransmits"]
     });
 }

@@ -1,8 +1,10 @@
 //! What the agent says of single flows is what happens to them.
 #![allow(clippy::expect_used, reason = "a test says what it expects")]
 
+use std::net::UdpSocket;
+
 use lb_tests::{
-    lab::wait_until,
+    lab::{servers::Server, wait_until},
     stage::{CLIENT, PATIENCE, Stage},
 };
 use serde_json::Value;
@@ -156,8 +158,53 @@ fn explain_says_who_is_kept_out_and_what_is_not_ours() {
     let told = explain(&stage, 40_000, "10.99.0.1:80", &["--local"]);
     assert_eq!(told["choice"]["certain"], false, "{told}");
     assert_eq!(told["backends"].as_array().map(Vec::len), Some(3), "{told}");
+    assert_eq!(told["source"]["allowed"], true, "{told}");
+    let told = explain(&stage, 40_000, "10.99.0.2:80", &["--local"]);
+    assert_eq!(told["refused"]["reason"], "source_not_allowed", "{told}");
+    assert!(told["choice"].is_null(), "{told}");
     let text = stage.print(&["explain", "10.77.0.100:40000", "10.99.0.2:80"]);
     let last = text.lines().last().expect("lines");
     assert!(last.ends_with("(source_not_allowed)"), "{text}");
     assert_eq!(before, census(&stage));
+}
+
+#[test]
+fn a_udp_flow_gets_the_backend_that_was_told_and_is_shown_one_way_or_both() {
+    let text = "services:
+- {address: 10.99.0.1, port: 80, protocol: udp, backends: [10.77.0.11:80, 10.77.0.12:80]}
+- {address: 10.99.0.2, port: 80, protocol: udp, backends: [10.77.0.13:80]}
+";
+    let stage = Stage::up(text, SMALL);
+    let at = "0.0.0.0:80".parse().expect("an address");
+    let echo = |n: usize| Server::udp_echo(&stage.servers[n], at, stage.servers[n].name());
+    let _echoes = [0, 1].map(|n| echo(n).expect("a server"));
+    stage.servers[2].hush("udp", 80).expect("it is silent");
+    for port in 43_000..43_004 {
+        let told = explain(&stage, port, "10.99.0.1:80", &["--udp"]);
+        let bound = || UdpSocket::bind(("0.0.0.0", port));
+        let socket = stage.clients[0].enter(bound).expect("in the host");
+        let socket = socket.expect("a socket");
+        socket.set_read_timeout(Some(PATIENCE)).expect("set");
+        socket.send_to(b"?", "10.99.0.1:80").expect("sent");
+        let mut answer = [0; 3];
+        let (_, from) = socket.recv_from(&mut answer).expect("an answer");
+        assert_eq!(from.to_string(), "10.99.0.1:80");
+        let number = char::from(answer[1]);
+        let backend = format!("10.77.0.1{number}:80");
+        assert_eq!(chosen(&told), backend);
+        let told = explain(&stage, port, "10.99.0.1:80", &["--udp"]);
+        assert_eq!(told["flow"]["backend"], backend, "{told}");
+        let flows = flows_of(&stage, &["--client", &format!("{CLIENT}:{port}")]);
+        assert_eq!(flows.len(), 1, "{flows:?}");
+        assert_eq!(flows[0]["protocol"], "udp");
+        assert_eq!(flows[0]["state"], "established");
+        socket.send_to(b"?", "10.99.0.2:80").expect("sent");
+        let one_way = || {
+            let flows = flows_of(&stage, &["--vip", "10.99.0.2:80"]);
+            flows.iter().any(|flow| {
+                flow["client"] == format!("{CLIENT}:{port}") && flow["state"] == "one-way"
+            })
+        };
+        wait_until("nothing comes back", PATIENCE, one_way).expect("one way");
+    }
 }

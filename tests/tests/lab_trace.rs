@@ -6,7 +6,7 @@ use std::time::Duration;
 use lb_common::addr_flag;
 use lb_tests::{
     lab::{Process, wait_until},
-    stage::{CLIENT, PATIENCE, Stage},
+    stage::{CLIENT, PATIENCE, Stage, connect},
 };
 use rustix::process::Signal;
 use serde_json::Value;
@@ -78,6 +78,32 @@ fn a_connection_is_followed_from_its_first_packet_to_its_end() {
     drop(others);
     let vip = |e: &Value| e["vip"] == "10.99.0.1:80";
     assert!(events(&trace).iter().all(vip), "only what was asked for");
+}
+
+#[test]
+fn a_trace_of_one_client_tells_of_nobody_else() {
+    let stage = Stage::up(SERVICES, &[]);
+    let trace = stage.follow("trace", &["trace", "--json", "--client", "10.77.0.101/32"]);
+    let is_its = |e: &Value| {
+        let client = e["client"].as_str();
+        client.is_some_and(|client| client.starts_with("10.77.0.101:"))
+    };
+    let _others = stage.connect(40_000, "10.99.0.1:80");
+    let _its = connect(&stage.clients[1], "10.99.0.1:80").expect("a connection");
+    event(&trace, "its SYN", |e| is_its(e) && e["detail"] == "S");
+    event(&trace, "the answer", |e| is_its(e) && e["detail"] == "S.");
+    // Of two traces each has its own.
+    let more = stage.follow("more", &["trace", "--json", "--vip", "10.99.0.2"]);
+    let argv = ["curl", "-sS", "-m", "2", "http://10.99.0.2/"];
+    let _ = stage.clients[1].run(&argv).expect("curl runs");
+    event(&more, "a SYN to the other VIP", |e| {
+        e["to"] == "10.99.0.2:80"
+    });
+    event(&trace, "the same for its client", |e| {
+        e["to"] == "10.99.0.2:80"
+    });
+    assert!(events(&trace).iter().all(is_its));
+    assert!(events(&more).iter().all(|e| e["vip"] == "10.99.0.2:80"));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 
-use lb_common::{NodeConfig, Reason, SLOTS_SMALL, backend_kind};
+use lb_common::{NodeConfig, Reason, SLOTS_SMALL, SNAT_TRIES, backend_kind};
 use lb_tests::{each_tcp_way, each_way, packet::*};
 
 /// The source that a client's flow was given.
@@ -26,6 +26,7 @@ each_way!(
     a_range_of_two_ports_serves_two_flows_of_a_backend_and_drops_the_third,
     every_port_of_a_small_range_is_found,
     a_range_without_ports_gives_none,
+    the_ports_that_are_tried_are_counted,
     one_port_serves_a_flow_of_every_backend,
     a_tagged_packet_is_never_sent_on_by_xdp,
     a_node_without_settings_gives_no_port,
@@ -250,6 +251,25 @@ fn every_port_of_a_small_range_is_found(way: Way) {
         }
         assert_eq!(rig.counter(Reason::NoSnatPort), 0, "of {ports} ports");
     }
+}
+
+fn the_ports_that_are_tried_are_counted(way: Way) {
+    let mut rig = Rig::serving(way, backend_kind::NET);
+    rig.node(way, 30_000, 2);
+    let opening = |n| way.opening(way.client(n), way.vip(1));
+    rig.run(Hook::Xdp, &opening(1));
+    rig.run(Hook::Xdp, &opening(2));
+    // The second one finds the first one's port or it does not.
+    let tries = rig.tries();
+    assert_eq!(tries[0] + tries[1], 2, "{tries:?}");
+    assert!(tries[0] >= 1, "{tries:?}");
+    rig.run(Hook::Xdp, &opening(3));
+    let last = SNAT_TRIES as usize;
+    assert_eq!(rig.tries()[last], 1);
+    assert_eq!(rig.tries().iter().sum::<u64>(), 3);
+    // Who has a flow asks for no port.
+    rig.run(Hook::Xdp, &way.later(way.client(1), way.vip(1)));
+    assert_eq!(rig.tries().iter().sum::<u64>(), 3);
 }
 
 fn a_range_without_ports_gives_none(way: Way) {

@@ -1,8 +1,11 @@
 //! What the programs tell of packets while somebody asks, and that they tell nothing else.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+use std::net::{IpAddr, SocketAddr};
+
 use lb_common::{
-    Reason, TraceEvent, addr_flag, backend_kind, direction, trace_flag, trace_hook, trace_verdict,
+    Addr4, Addr6, Address as _, Be16, Reason, TraceEvent, TraceMatch, addr_flag, backend_kind,
+    direction, trace_flag, trace_hook, trace_verdict,
 };
 use lb_tests::{each_tcp_way, each_way, packet::*};
 
@@ -18,7 +21,9 @@ each_way!(
     a_packet_is_told_as_it_came_and_as_it_went,
     a_dropped_packet_is_told_once,
     no_more_is_told_than_the_rate_and_the_rest_is_counted,
-    of_known_flows_one_packet_in_so_many_is_told
+    of_known_flows_one_packet_in_so_many_is_told,
+    what_nobody_wants_takes_nothing_of_the_rate,
+    a_reply_is_wanted_by_its_client_and_its_vip
 );
 
 /// A rig that serves the first VIP from the node, and tells.
@@ -169,6 +174,79 @@ fn of_known_flows_one_packet_in_so_many_is_told(way: Way) {
     assert!((20..180).contains(&told), "{told}");
     rig.run(Hook::Xdp, &way.opening(way.client(2), way.vip(1)));
     assert_eq!(rig.told().len(), 1, "a new flow is always told");
+}
+
+/// What is to be told: packets of this client for this VIP.
+fn of(way: Way, client: SocketAddr, vip: SocketAddr) -> TraceMatch {
+    let (all, wide) = if way.v6 {
+        (Addr6([u32::MAX; 4]), wide6 as fn(SocketAddr) -> Addr6)
+    } else {
+        (Addr6([u32::MAX, 0, 0, 0]), wide4 as fn(SocketAddr) -> Addr6)
+    };
+    TraceMatch {
+        vip: wide(vip),
+        vip_mask: all,
+        client: wide(client),
+        client_mask: all,
+        port: Be16::new(vip.port()),
+        proto: way.proto(),
+        family: if way.v6 { 6 } else { 4 },
+        ..TraceMatch::default()
+    }
+}
+
+fn wide4(at: SocketAddr) -> Addr6 {
+    match at.ip() {
+        IpAddr::V4(addr) => Addr4::from(addr).widen(),
+        IpAddr::V6(_) => panic!("{at} is not IPv4"),
+    }
+}
+
+fn wide6(at: SocketAddr) -> Addr6 {
+    match at.ip() {
+        IpAddr::V6(addr) => addr.into(),
+        IpAddr::V4(_) => panic!("{at} is not IPv6"),
+    }
+}
+
+fn what_nobody_wants_takes_nothing_of_the_rate(way: Way) {
+    let mut rig = telling(way, 0);
+    let wanted = of(way, way.client(2), way.vip(1));
+    let other = TraceMatch {
+        reasons: 1 << Reason::NoService as u32,
+        ..TraceMatch::default()
+    };
+    rig.trace_only(8, 1, 0, &[other, wanted]);
+    for _ in 0..500 {
+        rig.run(Hook::Xdp, &opening(way));
+    }
+    assert_eq!((rig.told().len(), rig.untold()), (0, 0));
+    rig.run(Hook::Xdp, &way.opening(way.client(2), way.vip(1)));
+    let (event, _) = one(&mut rig);
+    assert_eq!(event.src, wanted.client);
+    rig.trace_only(
+        8,
+        1,
+        0,
+        &[TraceMatch {
+            port: Be16::new(1),
+            ..wanted
+        }],
+    );
+    rig.run(Hook::Xdp, &way.opening(way.client(2), way.vip(1)));
+    assert_eq!((rig.told().len(), rig.untold()), (0, 0));
+}
+
+fn a_reply_is_wanted_by_its_client_and_its_vip(way: Way) {
+    let mut rig = telling(way, 0);
+    establish(&mut rig, way);
+    let reply = way.later(way.host(), way.client(1));
+    rig.trace_only(ALL, 1, 0, &[of(way, way.client(1), way.vip(1))]);
+    rig.run(Hook::Egress, &reply);
+    assert_eq!(one(&mut rig).0.direction, direction::REVERSE);
+    rig.trace_only(ALL, 1, 0, &[of(way, way.client(1), way.vip(2))]);
+    rig.run(Hook::Egress, &reply);
+    assert!(rig.told().is_empty());
 }
 
 each_tcp_way!(

@@ -266,6 +266,10 @@ pub struct DatapathReport {
     pub maps: Vec<MapReport>,
     /// Packets dropped or refused since the maps were made, by reason; only those above 0 need be listed.
     pub drops: Vec<DropReport>,
+    /// New flows of full NAT by how many source ports were tried until one was free: one, two, and so on. The last number is
+    /// of those that found none.
+    #[serde(default)]
+    pub snat_tries: Vec<u64>,
 }
 
 /// One interface.

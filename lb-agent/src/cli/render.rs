@@ -248,6 +248,7 @@ fn datapath(page: &mut String, datapath: &DatapathReport) {
         pin_dir,
         maps,
         drops,
+        snat_tries,
     } = datapath;
     page.push_str("\nDATAPATH\n");
     let path = |path: &Option<std::path::PathBuf>| {
@@ -292,6 +293,20 @@ fn datapath(page: &mut String, datapath: &DatapathReport) {
         dropped.add_row([plain(&drop.reason), drop.packets.to_string()]);
     }
     optional(page, "DROPS", dropped);
+    let mut tried = table(&["SOURCE PORTS TRIED", "NEW FLOWS"]);
+    for (number, flows) in snat_tries
+        .iter()
+        .enumerate()
+        .filter(|(_, flows)| **flows > 0)
+    {
+        let last = number + 1 == snat_tries.len();
+        let tries = match last {
+            true => "none was free".to_owned(),
+            false => (number + 1).to_string(),
+        };
+        tried.add_row([tries, flows.to_string()]);
+    }
+    optional(page, "FULL NAT", tried);
 }
 
 fn dns(page: &mut String, dns: Option<&DnsReport>) {

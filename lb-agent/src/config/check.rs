@@ -304,7 +304,14 @@ pub(super) fn ranges(config: &Config, sources: &Sources<'_>) -> Result<(), Confi
 
 /// Who needs peers, and what peers need.
 pub(super) fn peers(config: &Config, sources: &Sources<'_>) -> Result<(), ConfigError> {
-    if config.peers.is_empty() {
+    if config.peers_in_etcd && config.etcd.is_none() {
+        return Err(refuse(
+            sources,
+            &keys::PEERS,
+            "`etcd` needs --etcd beside it",
+        ));
+    }
+    if config.peers.is_empty() && !config.peers_in_etcd {
         return if config.dsr {
             Err(refuse(sources, &keys::DSR, "needs --peers beside it"))
         } else {

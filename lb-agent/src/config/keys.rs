@@ -188,8 +188,9 @@ pub(crate) const PEERS: Key = many(
     SERVICES_,
     "peers",
     "ADDR",
-    "Addresses of the other nodes that run lb-agent, each that with which it sends by --iface. Packets from them for \
-     backends of this node are taken; UDP port 6081 between nodes must be closed to all others",
+    "Addresses of the other nodes that run lb-agent, each that with which it sends by --iface; `etcd` stands for all nodes \
+     that say so, too, and share its --etcd. Packets from them for backends of this node are taken; UDP port 6081 between \
+     nodes must be closed to all others",
 );
 pub(crate) const DSR: Key = switch(
     SERVICES_,

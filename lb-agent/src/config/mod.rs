@@ -63,6 +63,8 @@ pub struct Config {
     pub zone: Option<String>,
     /// Other nodes with an agent, by their addresses.
     pub peers: Vec<std::net::IpAddr>,
+    /// Whether others are known by their entries in etcd, where this one enters itself.
+    pub peers_in_etcd: bool,
     /// Whether backends on peers answer clients directly where a service does not say otherwise.
     pub dsr: bool,
     /// The DNS service; `None`: turned off.
@@ -132,6 +134,7 @@ impl Config {
             .collect();
         let docker = check::docker(&sources, &mut warnings)?;
         let etcd = check::etcd(&sources)?;
+        let peers = sources.many(&keys::PEERS, parse::peer)?;
         let ecs = check::ecs(&sources)?;
         let marathons = marathon.is_some() || !more_marathons.is_empty();
         let other = marathons || docker.is_some() || etcd.is_some() || ecs.is_some();
@@ -154,7 +157,8 @@ impl Config {
             services,
             groups: sources.many(&keys::GROUP, parse::word)?,
             zone: sources.one(&keys::ZONE, parse::word)?,
-            peers: sources.many(&keys::PEERS, parse::peer)?,
+            peers_in_etcd: peers.contains(&None),
+            peers: peers.into_iter().flatten().collect(),
             dsr: sources.preset(&keys::DSR, choice(&[(keys::YES, true), ("no", false)]))?,
             dns: check::dns(&sources)?,
             vip_pool_v4: sources.preset(&keys::VIP_POOL_V4, parse::pool_v4)?,

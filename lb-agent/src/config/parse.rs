@@ -343,16 +343,19 @@ fn server(text: &str, usual: u16, what: &str) -> Result<SocketAddr, String> {
     Ok(addr)
 }
 
-/// Another node's address.
-pub(crate) fn peer(text: &str) -> Result<IpAddr, String> {
+/// Another node's address; `None`: those that stand in etcd.
+pub(crate) fn peer(text: &str) -> Result<Option<IpAddr>, String> {
+    if text == "etcd" {
+        return Ok(None);
+    }
     let addr: IpAddr = text
         .parse()
-        .map_err(|_| format!("{text:?} is not an IP address"))?;
+        .map_err(|_| format!("{text:?} is neither an IP address nor `etcd`"))?;
     let addr = addr.to_canonical();
     if addr.is_unspecified() || addr.is_multicast() || addr.is_loopback() {
         return Err(format!("{addr} is no other node's address"));
     }
-    Ok(addr)
+    Ok(Some(addr))
 }
 
 /// A prefix without host bits, or one address.

@@ -1,12 +1,19 @@
 //! The agreement with other nodes about the addresses of names, as far as there is one.
 
-use std::{collections::BTreeMap, future::pending, net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    future::pending,
+    net::IpAddr,
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::sync::oneshot;
 use tracing::{info, warn};
 
 use crate::{
     catalog::NameAddresses,
+    datapath::SENDERS,
     provider::etcd::{Claims, Nodes, OwnDrain},
     vip::{Allocator, Family, VipName},
 };
@@ -22,6 +29,8 @@ pub(super) struct Agreement {
     claims: Option<Claims>,
     /// Addresses of others that lie outside this node's pools.
     outside: usize,
+    /// The peers that the operator names beside those that enter themselves; `None`: nobody is one by that.
+    named: Option<BTreeSet<IpAddr>>,
 }
 
 // === impl Agreement ===
@@ -29,7 +38,49 @@ pub(super) struct Agreement {
 impl Agreement {
     /// By `claims`, which a provider serves.
     pub(super) fn new(claims: Option<Claims>) -> Self {
-        Self { claims, outside: 0 }
+        Self {
+            claims,
+            outside: 0,
+            named: None,
+        }
+    }
+
+    /// Also about who is a peer, beside those that are `named`; `None`: not about that.
+    pub(super) fn with_peers(mut self, named: Option<BTreeSet<IpAddr>>) -> Self {
+        self.named = named;
+        self
+    }
+
+    /// All peers at the start: until etcd was read, those that are `held` since an earlier life stay.
+    pub(super) fn peers_at_start(
+        &self,
+        named: BTreeSet<IpAddr>,
+        held: &BTreeSet<IpAddr>,
+    ) -> BTreeSet<IpAddr> {
+        if self.named.is_none() {
+            return named;
+        }
+        self.peers().unwrap_or_else(|| &named | held)
+    }
+
+    /// All peers, as far as the kernel has room for them; `None`: that is not agreed on, or not known yet.
+    pub(super) fn peers(&self) -> Option<BTreeSet<IpAddr>> {
+        let (named, claims) = (self.named.as_ref()?, self.claims.as_ref()?);
+        let view = claims.view.borrow();
+        view.shared.as_ref()?;
+        let mut peers = named.clone();
+        let room = |is_v6: bool| {
+            let named = named.iter().filter(|addr| addr.is_ipv6() == is_v6);
+            (SENDERS as usize).saturating_sub(named.count())
+        };
+        let mut room = [room(false), room(true)];
+        for addr in view.members.values().flatten() {
+            let room = &mut room[usize::from(addr.is_ipv6())];
+            if *room > 0 && peers.insert(*addr) {
+                *room -= 1;
+            }
+        }
+        Some(peers)
     }
 
     /// Waits for the first reading, but not long: a store that is away keeps nobody from serving.
@@ -165,7 +216,11 @@ impl Agreement {
         let mut all: Vec<String> = claims
             .flat_map(|claims| {
                 let view = claims.view.borrow();
-                [view.trouble.clone(), view.untold.clone()]
+                [
+                    view.trouble.clone(),
+                    view.untold.clone(),
+                    view.unlisted.clone(),
+                ]
             })
             .flatten()
             .collect();
@@ -182,8 +237,6 @@ impl Agreement {
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeSet, net::IpAddr};
-
     use super::*;
     use crate::{
         provider::etcd,
@@ -235,6 +288,40 @@ mod tests {
         assert_eq!(allocator.address(&key.0, key.1), Some(addr("11.0.0.9")));
         let trouble = agreement.trouble();
         assert!(trouble[0].starts_with("1 addresses that"), "{trouble:?}");
+    }
+
+    #[test]
+    fn peers_are_those_that_are_named_and_those_that_have_entered_themselves() {
+        let (claims, etcd::Ends { view, .. }) = etcd::channels();
+        let of = |addrs: &[&str]| {
+            let addrs = addrs.iter().map(|text| addr(text));
+            addrs.collect::<BTreeSet<_>>()
+        };
+        let named = of(&["10.0.0.9"]);
+        let agreement = Agreement::new(Some(claims)).with_peers(Some(named.clone()));
+        assert_eq!(agreement.peers(), None, "etcd was not read yet");
+        let held = of(&["10.0.0.7"]);
+        let both = of(&["10.0.0.7", "10.0.0.9"]);
+        assert_eq!(agreement.peers_at_start(named.clone(), &held), both);
+        view.send_modify(|view| view.shared = Some(Arc::default()));
+        assert_eq!(agreement.peers(), Some(named.clone()));
+        assert_eq!(agreement.peers_at_start(named.clone(), &held), named);
+        let entered = of(&["10.0.0.2", "10.0.0.9", "fd00::2"]);
+        let mut members = BTreeMap::from([("10.0.0.2".to_owned(), entered.clone())]);
+        view.send_modify(|view| view.members = Arc::new(members.clone()));
+        assert_eq!(agreement.peers(), Some(entered));
+        let many = (0..2_000_u32).map(|n| IpAddr::from((0x0a01_0000 + n).to_be_bytes()));
+        members.insert("many".to_owned(), many.collect());
+        view.send_modify(|view| view.members = Arc::new(members));
+        let peers = agreement.peers().unwrap();
+        assert_eq!(peers.len(), SENDERS as usize + 1);
+        assert!(peers.is_superset(&named) && peers.contains(&addr("fd00::2")));
+
+        let (claims, etcd::Ends { view, .. }) = etcd::channels();
+        view.send_modify(|view| view.shared = Some(Arc::default()));
+        let alone = Agreement::new(Some(claims));
+        assert_eq!(alone.peers(), None, "not asked for");
+        assert_eq!(alone.peers_at_start(named.clone(), &held), named);
     }
 
     #[tokio::test]

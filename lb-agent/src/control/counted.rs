@@ -111,11 +111,12 @@ fn fill_service(service: &mut ServiceReport, counted: &Counted) {
 /// `answers`: what every backend answers comes by here.
 fn service_traffic(places: &[&ServiceCounts], answers: bool) -> ServiceTraffic {
     let sum = |of: fn(&ServiceCounts) -> u64| places.iter().map(|place| of(place)).sum::<u64>();
+    let seen = sum(|place| place.stats.unseen) == 0;
     let mut traffic = ServiceTraffic {
-        packets_in: sum(|place| place.traffic.packets_to),
-        packets_out: answers.then(|| sum(|place| place.traffic.packets_from)),
-        bytes_in: sum(|place| place.traffic.bytes_to),
-        bytes_out: answers.then(|| sum(|place| place.traffic.bytes_from)),
+        packets_in: seen.then(|| sum(|place| place.traffic.packets_to)),
+        packets_out: (seen && answers).then(|| sum(|place| place.traffic.packets_from)),
+        bytes_in: seen.then(|| sum(|place| place.traffic.bytes_to)),
+        bytes_out: (seen && answers).then(|| sum(|place| place.traffic.bytes_from)),
         connections: connections(places, answers),
         ..ServiceTraffic::default()
     };
@@ -170,14 +171,15 @@ fn backend_traffic(counts: &BackendCounts, answers: bool) -> Traffic {
         suspect: _,
     } = counts;
     let seen = |number| answers.then_some(number);
+    let counted = |number| (traffic.unseen == 0).then_some(number);
     Traffic {
         flows_active: *active,
         flows_new: traffic.flows,
         flows_closed: connections.closed,
-        packets_in: traffic.packets_to,
-        packets_out: seen(traffic.packets_from),
-        bytes_in: traffic.bytes_to,
-        bytes_out: seen(traffic.bytes_from),
+        packets_in: counted(traffic.packets_to),
+        packets_out: counted(traffic.packets_from).and_then(seen),
+        bytes_in: counted(traffic.bytes_to),
+        bytes_out: counted(traffic.bytes_from).and_then(seen),
         outcomes: Outcomes {
             client_resets: connections.client_resets,
             backend_resets: seen(connections.backend_resets),
@@ -291,6 +293,7 @@ mod tests {
                 malformed: 11 * n,
                 failed: 12 * n,
                 retransmits: 13 * n,
+                unseen: 0,
                 connections: outcome(n),
                 handshakes: [n; 16],
             },
@@ -312,6 +315,7 @@ mod tests {
                 bytes_from: 7_000,
                 failed: 8,
                 retransmits: 9,
+                unseen: 0,
             },
             connections: ConnectionStats {
                 closed: 27,
@@ -354,9 +358,9 @@ mod tests {
                 flows_denied: 120,
                 flows_limited: 90,
                 flows_lost: 60,
-                packets_in: 3,
+                packets_in: Some(3),
                 packets_out: Some(6),
-                bytes_in: 150,
+                bytes_in: Some(150),
                 bytes_out: Some(210),
                 handshakes: vec![3; 16],
                 malformed: 33,
@@ -401,7 +405,7 @@ mod tests {
             fill(&mut report, &counted([mode, NAT], is));
             let seen = |number| come_by.then_some(number);
             let case = format!("mode {mode}, {is:?}");
-            assert_eq!(report.services[0].traffic.packets_in, 3, "{case}");
+            assert_eq!(report.services[0].traffic.packets_in, Some(3), "{case}");
             let service = &report.services[0].traffic;
             assert_eq!(service.bytes_out, seen(210), "{case}");
             assert_eq!(
@@ -416,9 +420,9 @@ mod tests {
                     flows_active: 3,
                     flows_new: 30,
                     flows_closed: 27,
-                    packets_in: 400,
+                    packets_in: Some(400),
                     packets_out: seen(600),
-                    bytes_in: 5_000,
+                    bytes_in: Some(5_000),
                     bytes_out: seen(7_000),
                     outcomes: Outcomes {
                         client_resets: 1,
@@ -437,6 +441,35 @@ mod tests {
                 "{case}"
             );
         }
+    }
+
+    #[test]
+    fn what_local_udp_sockets_carry_is_unknown_not_zero() {
+        let mut report = report();
+        let mut counted = counted([NAT; 2], Place::Elsewhere);
+        for service in counted.services.values_mut() {
+            service.stats.unseen = 1;
+        }
+        for backend in counted.backends.values_mut() {
+            backend.traffic.unseen = 1;
+        }
+        fill(&mut report, &counted);
+        let service = &report.services[0];
+        let (whole, one) = (&service.traffic, &service.backends[0].traffic);
+        for number in [
+            whole.packets_in,
+            whole.packets_out,
+            whole.bytes_in,
+            whole.bytes_out,
+            one.packets_in,
+            one.packets_out,
+            one.bytes_in,
+            one.bytes_out,
+        ] {
+            assert_eq!(number, None);
+        }
+        assert_eq!((whole.flows_new, one.flows_new), (30, 30));
+        assert_eq!(one.outcomes.backend_resets, Some(2));
     }
 
     #[test]

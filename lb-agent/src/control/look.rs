@@ -7,7 +7,10 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 
-use super::{Published, counted, names::resolution, report, trace::Tracing, web::Web};
+use super::{
+    Published, collector::PORTS_RUN_SHORT, counted, names::resolution, report, trace::Tracing,
+    web::Web,
+};
 use crate::{
     admin::{self, Admin, AdminSocket, Count, Look, Resolve, Sources, orders::Ordered},
     datapath::{Explainer, Stats, Tracer, flows::FlowTables},
@@ -72,6 +75,10 @@ pub(super) fn start_admin(
     let count: Count = Arc::new(move |report| {
         let census = read.census.load();
         report.datapath.maps.extend(report::flow_tables(&census));
+        report.datapath.snat_tries.clone_from(&census.tries);
+        if census.ports_run_short {
+            report.warnings.push(PORTS_RUN_SHORT.to_owned());
+        }
         if let Some(dns) = &mut report.dns {
             dns.upstreams = read.dns_upstreams.load().to_vec();
         }

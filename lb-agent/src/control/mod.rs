@@ -262,11 +262,15 @@ impl Control {
     /// next change or resync.
     async fn reconcile(&mut self) {
         let (mut failures, began) = (Vec::new(), Instant::now());
+        if let Some(peers) = self.agreement.peers() {
+            self.node.peers = peers;
+        }
         let before = std::mem::take(&mut self.desired);
         self.policy.forbidden = &self.foreign.addresses() | &self.topology.own_addresses();
         let resolvers = self.published.dns_upstreams.load();
         let resolvers = resolvers.iter().map(SocketAddr::ip);
         self.policy.forbidden.extend(resolvers);
+        self.policy.forbidden.extend(&self.node.peers);
         let mut desired = self.catalog.resolve(&self.policy, &mut self.allocator);
         self.judges.place_servers(&mut desired);
         failures.extend(self.agreement.trouble());

@@ -76,6 +76,7 @@ pub(super) fn start_providers(
         settings.certificate.clone_from(&etcd.certificate);
         settings.timings.resync = config.resync;
         settings.node = node.first().map(ToString::to_string);
+        settings.member = config.peers_in_etcd.then(|| node.iter().copied().collect());
         if let Some((user, password)) = &etcd.login {
             settings.login = Some(Login {
                 user: user.clone(),

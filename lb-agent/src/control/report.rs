@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
     sync::Arc,
 };
 
@@ -12,7 +13,7 @@ use crate::{
         ProviderReport, ServiceReport, ServiceTraffic, StatusReport, Traffic,
     },
     catalog::{Catalog, CatalogBackend, Desired, Notice, NoticeKind, Port, Protocol},
-    datapath::flows::Census,
+    datapath::{SENDERS, flows::Census},
     plan::{self, Endpoint, Limits, Wanted},
     vip::VipName,
 };
@@ -78,12 +79,8 @@ pub(super) fn flow_tables(census: &Census) -> impl Iterator<Item = MapReport> {
     })
 }
 
-/// How full the tables are that services fill.
+/// How full the tables are that plans fill.
 pub(super) fn fill(want: &Wanted, limits: &Limits) -> Vec<MapReport> {
-    let of_family = |v4: bool| {
-        let services = want.services.keys();
-        services.filter(|key| key.addr.is_ipv4() == v4).count()
-    };
     let backends: BTreeSet<_> = want
         .services
         .iter()
@@ -92,17 +89,39 @@ pub(super) fn fill(want: &Wanted, limits: &Limits) -> Vec<MapReport> {
             backends.map(|backend| (backend.addr, key.proto))
         })
         .collect();
-    [
-        ("services, IPv4", of_family(true), limits.services),
-        ("services, IPv6", of_family(false), limits.services),
-        ("backends", backends.len(), limits.backends as usize),
-    ]
-    .map(|(name, used, capacity)| MapReport {
-        name: name.to_owned(),
-        used: used as u64,
-        capacity: capacity as u64,
-    })
-    .to_vec()
+    let addresses: BTreeSet<_> = want.vips.union(&want.node_addresses).collect();
+    let both = |name: &str, [v4, v6]: [usize; 2], capacity: usize| {
+        [("IPv4", v4), ("IPv6", v6)].map(|(family, used)| MapReport {
+            name: format!("{name}, {family}"),
+            used: used as u64,
+            capacity: capacity as u64,
+        })
+    };
+    let families = |addrs: &mut dyn Iterator<Item = (IpAddr, usize)>| {
+        let mut counts = [0; 2];
+        for (addr, count) in addrs {
+            counts[usize::from(addr.is_ipv6())] += count;
+        }
+        counts
+    };
+    let each = |addr: IpAddr| (addr, 1);
+    let services = families(&mut want.services.keys().map(|key| each(key.addr)));
+    let listed = want.services.iter();
+    let listed = families(&mut listed.map(|(key, service)| (key.addr, service.lists.len())));
+    let sources = families(&mut want.sources.iter().map(|net| each(net.addr())));
+    let addresses = families(&mut addresses.into_iter().map(|addr| each(*addr)));
+    let peers = families(&mut want.peers.iter().map(|addr| each(*addr)));
+    let mut maps = both("services", services, limits.services).to_vec();
+    maps.push(MapReport {
+        name: "backends".to_owned(),
+        used: backends.len() as u64,
+        capacity: u64::from(limits.backends),
+    });
+    maps.extend(both("addresses", addresses, limits.addresses));
+    maps.extend(both("allowed sources", sources, limits.sources));
+    maps.extend(both("prefixes in lists of services", listed, limits.listed));
+    maps.extend(both("peers", peers, SENDERS as usize));
+    maps
 }
 
 /// Both families of a name are one entry; those that have lost all their backends are there, too.
@@ -112,10 +131,8 @@ pub(super) fn services(
     voices: &Voices<'_>,
     since: &mut Since,
 ) -> Vec<ServiceReport> {
-    let mut merged = BTreeMap::<
-        (Option<VipName>, Option<std::net::IpAddr>, Port, Protocol),
-        ServiceReport,
-    >::new();
+    let mut merged =
+        BTreeMap::<(Option<VipName>, Option<IpAddr>, Port, Protocol), ServiceReport>::new();
     let mut external = BTreeMap::<_, BTreeSet<Endpoint>>::new();
     for (at, of) in &desired.external {
         external.entry(*of).or_default().insert(endpoint(at));
@@ -338,7 +355,8 @@ mod tests {
     }
 
     #[test]
-    fn a_backend_of_two_services_fills_one_place() {
+    fn a_backend_of_two_services_fills_one_place_and_an_address_of_two_kinds_too() {
+        let addr = |text: &str| text.parse::<IpAddr>().unwrap();
         let backend = |addr: &str| WantedBackend {
             addr: addr.parse().unwrap(),
             weight: Weight::MAX,
@@ -354,8 +372,14 @@ mod tests {
                 port: 80,
                 proto: 6,
             };
+            let lists = match key.addr.is_ipv6() {
+                true => ["fd00::/8", "fe00::/8"].as_slice(),
+                false => &[],
+            };
+            let lists = lists.iter().map(|net| (net.parse().unwrap(), 1));
             let service = WantedService {
                 backends: vec![backend(addr)],
+                lists: Arc::new(lists.collect()),
                 ..WantedService::default()
             };
             (key, service.into())
@@ -367,6 +391,10 @@ mod tests {
                 service("fd01:c::1", "[fd00::1]:80"),
             ]
             .into(),
+            vips: ["11.0.0.1", "fd01:c::1"].map(addr).into(),
+            node_addresses: ["11.0.0.1", "10.0.0.9"].map(addr).into(),
+            sources: ["10.0.0.0/8".parse().unwrap()].into(),
+            peers: ["fd00::9"].map(addr).into(),
             ..Wanted::default()
         };
         let limits = Limits {
@@ -374,8 +402,8 @@ mod tests {
             backends: 1_000,
             tables: [200; 3],
             addresses: 10,
-            sources: 10,
-            listed: 10,
+            sources: 11,
+            listed: 12,
             locals: 10,
         };
         let fill: Vec<_> = fill(&want, &limits)
@@ -387,7 +415,15 @@ mod tests {
             [
                 "services, IPv4 2/100",
                 "services, IPv6 1/100",
-                "backends 2/1000"
+                "backends 2/1000",
+                "addresses, IPv4 2/10",
+                "addresses, IPv6 1/10",
+                "allowed sources, IPv4 1/11",
+                "allowed sources, IPv6 0/11",
+                "prefixes in lists of services, IPv4 0/12",
+                "prefixes in lists of services, IPv6 2/12",
+                "peers, IPv4 0/1024",
+                "peers, IPv6 1/1024",
             ]
         );
     }

@@ -178,7 +178,7 @@ async fn set_up(parts: Parts) -> Result<Ready> {
     let link_address = link_address(&config)?;
     change_node(&config, link_address, &netlink).await?;
     let topology = netlink.topology().await?;
-    let node = Node {
+    let mut node = Node {
         ifaces: config.interfaces.clone(),
         snat_ports: config.snat_ports,
         node_ports: config.node_ports,
@@ -213,7 +213,8 @@ async fn set_up(parts: Parts) -> Result<Ready> {
     let (again, reached) = (&published.alive.again, reached_at(&config, &topology));
     let (providers, claims) = start_providers(&config, reached, &updates, again)?;
     let catalog = Catalog::new(providers);
-    let mut agreement = Agreement::new(claims);
+    let named = config.peers_in_etcd.then(|| node.peers.clone());
+    let mut agreement = Agreement::new(claims).with_peers(named);
     agreement.begin(&mut allocator).await;
 
     let dns = open_dns(&config, inherited)?;
@@ -224,6 +225,7 @@ async fn set_up(parts: Parts) -> Result<Ready> {
     };
     let mut planner = Planner::default();
     let have = planner.state(datapath.kernel())?.clone();
+    node.peers = agreement.peers_at_start(node.peers, &have.peers);
     let mut hops = Hops::adopt(&mut datapath, have.node.route_epoch, &ports)?;
     hops.follow(&topology);
     hops.know(&netlink.neighbours().await?);

@@ -7,12 +7,13 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
+use lb_common::TraceMatch;
 use tokio::sync::mpsc;
 use tracing::{error, info};
 
 use crate::{
     datapath::Tracer,
-    look::{Told, TraceWish},
+    look::{Told, TraceFilter, TraceWish},
 };
 
 /// Events that wait for a listener to take them; what comes when it is full is lost to it.
@@ -122,7 +123,7 @@ impl Shared {
         let wishes = || self.listeners.iter().map(|one| &one.wish);
         let snap = wishes().map(|wish| wish.snap).max().unwrap_or_default();
         let sample = wishes().map(|wish| wish.sample).min().unwrap_or_default();
-        tracer.switch_on(snap, sample)?;
+        tracer.switch_on(snap, sample, &wanted(wishes().map(|wish| &wish.filter)))?;
         let total = tracer.lost()?;
         let more = total.saturating_sub(*lost);
         *lost = total;
@@ -145,6 +146,19 @@ impl Shared {
         }
         Ok(())
     }
+}
+
+/// What all of them together want; empty: everything.
+fn wanted<'a>(filters: impl Iterator<Item = &'a TraceFilter>) -> Vec<TraceMatch> {
+    let mut wanted = Vec::new();
+    for filter in filters {
+        let matches = filter.matches();
+        if matches.contains(&TraceMatch::default()) {
+            return Vec::new();
+        }
+        wanted.extend(matches);
+    }
+    wanted
 }
 
 // === impl Listener ===
@@ -170,5 +184,23 @@ impl Listener {
         if self.to.try_send(Told::Beat).is_ok() || self.beat.is_some() {
             self.beat = Some(Instant::now());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_programs_are_asked_for_what_anybody_wants() {
+        let of = |vip: &str| TraceFilter {
+            vip: Some(vip.parse().unwrap()),
+            ..TraceFilter::default()
+        };
+        let (one, other) = (of("11.0.0.1"), of("[fd01::1]:80"));
+        assert_eq!(wanted([&one, &other].into_iter()).len(), 2);
+        let all = TraceFilter::default();
+        assert!(wanted([&one, &all].into_iter()).is_empty());
+        assert!(wanted([].into_iter()).is_empty());
     }
 }

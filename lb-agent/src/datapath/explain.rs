@@ -117,9 +117,9 @@ impl Explainer {
         }
         if question.local {
             match &service {
-                Some(service) => maps.local(service, proto, &mut told)?,
+                Some(service) => maps.local(service, proto, src, &mut told)?,
                 None if whose == Whose::Vip => {
-                    told.refused = Some(refusal(Reason::SockNoService));
+                    told.refused = Some(refusal(Reason::SockNoService, true));
                 }
                 None => {}
             }
@@ -161,16 +161,16 @@ impl Explainer {
             (number, _) => {
                 let reason = Reason::ALL.get(number as usize);
                 let reason = reason.with_context(|| format!("the dry run ended with {number}"))?;
-                told.refused = Some(refusal(*reason));
+                told.refused = Some(refusal(*reason, false));
             }
         }
         Ok(told)
     }
 }
 
-fn refusal(reason: Reason) -> Refusal {
-    let socket = [Reason::SockNoService, Reason::SockNoBackend];
-    let then = if is_refused(reason as u32) || socket.contains(&reason) {
+/// `local`: of a process, which always hears of it.
+fn refusal(reason: Reason, local: bool) -> Refusal {
+    let then = if local || is_refused(reason as u32) {
         "refused: the client is told at once"
     } else {
         "dropped: the client hears nothing and sends again"

@@ -13,15 +13,17 @@ use aya::{
     maps::{HashMap, Map, MapData, MapError},
 };
 use lb_common::{
-    Addr4, Addr6, Address, Flow, FlowKey, NOBODY, SockKey, SockPeer, backend_kind, direction,
-    headers::TCP, peer_flag, tcp_state,
+    Addr4, Addr6, Address, Flow, FlowKey, NOBODY, SNAT_TRIES, SockChoice, SockKey, SockPeer,
+    backend_kind, direction, headers::TCP, peer_flag, tcp_state,
 };
 use rustix::time::{ClockId, clock_gettime};
 
 use super::{
     Sizes,
+    fills::Fills,
     layout::schema_dir,
     loads::{Before, Loads},
+    percpu::PerCpu,
     sys::{Cursor, lookup_batch, open_pin},
 };
 
@@ -43,6 +45,12 @@ pub struct FlowTables {
     pub(super) v6: Vec<Table<Addr6>>,
     /// The peers of local sockets.
     sockets: OwnedFd,
+    /// What local UDP sockets have chosen.
+    choices: OwnedFd,
+    /// Room in each of the two.
+    sockets_room: u32,
+    others: Fills,
+    tries: PerCpu<u64>,
     pub(super) loads: Loads,
 }
 
@@ -64,7 +72,7 @@ where
 /// What one walk found and did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Census {
-    /// Each table's entries after the walk.
+    /// The entries of each table that the programs fill, after the walk.
     pub tables: Vec<Fill>,
     /// Flows that can carry packets, by backend id. Those of a backend that had the id before are none.
     pub active: BTreeMap<u32, u32>,
@@ -72,6 +80,10 @@ pub struct Census {
     pub services: BTreeMap<u32, u32>,
     /// Source ports that full NAT uses, by backend id: each is one flow's until that is collected.
     pub ports: BTreeMap<u32, u32>,
+    /// New flows of full NAT, ever, by the source ports that were tried in vain; the last number: none was found.
+    pub tries: Vec<u64>,
+    /// By these, source ports run short. The caller's to fill.
+    pub ports_run_short: bool,
     /// Entries that were removed because their flow is over.
     pub removed: u64,
 }
@@ -90,7 +102,7 @@ pub struct Pair {
 pub struct Fill {
     /// What it holds, as people say.
     pub name: &'static str,
-    /// Entries in it; a flow has two.
+    /// Entries in it; a flow has two, a UDP socket one more than VIPs.
     pub used: u32,
     /// Entries that it has room for.
     pub room: u32,
@@ -114,6 +126,10 @@ impl FlowTables {
                 Table::open(&dir, "LB_FLOWS_UDP6", "UDP flows, IPv6", udp)?,
             ],
             sockets: pinned(&dir, "LB_SOCK_PEERS")?,
+            choices: pinned(&dir, "LB_SOCK_CHOICES")?,
+            sockets_room: sizes.sockets,
+            others: Fills::open(&dir)?,
+            tries: PerCpu::open(&dir, "LB_SNAT_TRIES")?,
             loads: Loads::open(&dir, sizes)?,
         })
     }
@@ -134,6 +150,10 @@ impl FlowTables {
             table.collect(&before, &mut census)?;
         }
         self.count_sockets(&before, &mut census)?;
+        census.tables.extend(self.others.read()?);
+        census.tries = self
+            .tries
+            .sums(SNAT_TRIES as usize + 1, |sum, cpu| *sum += cpu)?;
         self.loads.correct(&before, &census)?;
         Ok(census)
     }
@@ -156,18 +176,46 @@ impl FlowTables {
         Ok(reset.services.values().map(|count| u64::from(*count)).sum())
     }
 
-    /// Local TCP connections; what is left of other sockets says nothing of whether they still live.
+    /// Flows of local sockets.
     fn count_sockets(&self, before: &Before, census: &mut Census) -> Result<()> {
+        let (mut sockets, mut choices) = (0, 0);
         entries(&self.sockets, |key: SockKey, peer: SockPeer| {
-            if key.proto == TCP
-                && peer.flags & peer_flag::OPEN != 0
-                && before.is_current(peer.backend, peer.generation)
-            {
-                *census.active.entry(peer.backend).or_default() += 1;
-                *census.services.entry(peer.service).or_default() += 1;
+            sockets += 1;
+            if key.proto == TCP && peer.flags & peer_flag::OPEN != 0 {
+                census.count(before, peer.backend, peer.generation, peer.service);
             }
         })
-        .context("cannot read LB_SOCK_PEERS")
+        .context("cannot read LB_SOCK_PEERS")?;
+        entries(&self.choices, |key: SockKey, choice: SockChoice| {
+            choices += 1;
+            if !key.is_head() {
+                census.count(before, choice.backend, choice.generation, choice.service);
+            }
+        })
+        .context("cannot read LB_SOCK_CHOICES")?;
+        for (name, used) in [
+            ("local sockets", sockets),
+            ("VIPs of local UDP sockets", choices),
+        ] {
+            census.tables.push(Fill {
+                name,
+                used,
+                room: self.sockets_room,
+            });
+        }
+        Ok(())
+    }
+}
+
+// === impl Census ===
+
+impl Census {
+    /// Counts a flow that can carry packets.
+    fn count(&mut self, before: &Before, backend: u32, generation: u32, service: u32) {
+        if before.is_current(backend, generation) {
+            *self.active.entry(backend).or_default() += 1;
+            *self.services.entry(service).or_default() += 1;
+        }
     }
 }
 
@@ -205,12 +253,8 @@ where
             if flow.direction == direction::REVERSE && flow.kind == backend_kind::NET {
                 *census.ports.entry(flow.backend).or_default() += 1;
             }
-            if flow.direction == direction::FORWARD
-                && flow.tcp & CLOSED == 0
-                && before.is_current(flow.backend, flow.generation)
-            {
-                *census.active.entry(flow.backend).or_default() += 1;
-                *census.services.entry(flow.service).or_default() += 1;
+            if flow.direction == direction::FORWARD && flow.tcp & CLOSED == 0 {
+                census.count(before, flow.backend, flow.generation, flow.service);
             }
         })?;
         for key in over {

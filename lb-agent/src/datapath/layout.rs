@@ -7,8 +7,8 @@ use aya::maps::{MapInfo, MapType};
 use lb_common::{
     Addr4, Addr6, Affinity, AffinityKey, Backend, BackendLimit, BackendStats, Bucket,
     ConnectionStats, FILTER_SLOTS, Flow, FlowKey, GUARDS, LocalKey, Neighbour, NextHop, NodeConfig,
-    Peer, Service, ServiceKey, ServiceState, ServiceStats, ServiceTraffic, SockKey, SockPeer,
-    SourceKey, Suspect,
+    Peer, SNAT_TRIES, Service, ServiceKey, ServiceState, ServiceStats, ServiceTraffic, SockChoice,
+    SockKey, SockPeer, SourceKey, Suspect,
     fragment::{FragmentKey, FragmentPorts},
 };
 
@@ -44,7 +44,7 @@ impl Sizes {
 /// Prefixes of each family among the allowed sources.
 pub(crate) const SOURCES: u32 = 4_096;
 /// Fragmented packets of each family whose ports are remembered.
-const FRAGMENTS: u32 = 16_384;
+pub(super) const FRAGMENTS: u32 = 16_384;
 /// Interfaces that XDP may redirect to.
 const PORTS: u32 = 256;
 /// Length of the array of next hops; index 0 is not used.
@@ -52,7 +52,9 @@ pub(crate) const NEXT_HOPS: u32 = 4_096;
 /// Port numbers.
 pub(crate) const NODE_PORTS: usize = 1 << 16;
 /// Clients whose backend is remembered, and sources whose rate is.
-const CLIENTS: u32 = 1 << 16;
+pub(super) const CLIENTS: u32 = 1 << 16;
+/// Network namespaces of local clients whose address is remembered, once for each family.
+pub(super) const NAMESPACES: u32 = 4_096;
 /// Prefixes of each family in the lists of all services.
 pub(crate) const LISTED: u32 = 1 << 14;
 /// Peers of each family.
@@ -185,6 +187,7 @@ pub(crate) fn specs(sizes: &Sizes) -> Vec<Spec> {
         ),
         lru("LB_AFFINITY", client, size_of::<Affinity>(), CLIENTS),
         lru("LB_SOURCE_RATES", client, size_of::<Bucket>(), CLIENTS),
+        lru("LB_NETNS", client, size_of::<Addr6>(), NAMESPACES),
         spec(
             "LB_LISTS4",
             MapType::LpmTrie,
@@ -218,7 +221,12 @@ pub(crate) fn specs(sizes: &Sizes) -> Vec<Spec> {
             FRAGMENTS,
         ),
         lru("LB_SOCK_PEERS", sock, peer, sizes.sockets),
-        lru("LB_SOCK_CHOICES", sock, peer, sizes.sockets),
+        lru(
+            "LB_SOCK_CHOICES",
+            sock,
+            size_of::<SockChoice>(),
+            sizes.sockets,
+        ),
         spec(
             "LB_SOURCES4",
             MapType::LpmTrie,
@@ -268,6 +276,13 @@ pub(crate) fn specs(sizes: &Sizes) -> Vec<Spec> {
             2 * SENDERS + 1,
         ),
         hash("LB_LOCALS", size_of::<LocalKey>(), U32, LOCALS),
+        spec(
+            "LB_SNAT_TRIES",
+            MapType::PerCpuArray,
+            U32,
+            size_of::<u64>(),
+            SNAT_TRIES + 1,
+        ),
         spec(
             "LB_COUNTERS",
             MapType::PerCpuArray,

@@ -5,6 +5,7 @@
 mod arrays;
 mod clsact;
 mod explain;
+mod fills;
 mod filter;
 pub mod flows;
 mod hops;
@@ -108,6 +109,7 @@ impl Datapath {
         let globals = Globals {
             tx_by_redirect: config.tx_by_redirect,
             new_flows: config.new_flows,
+            netns: sys::netns_cookie().context("cannot read the network namespace's cookie")?,
         };
         let mut object = object::load(&config.pin_dir, &config.sizes, globals)?;
         Ok(Self {

@@ -32,6 +32,8 @@ pub(super) struct Globals {
     pub(super) tx_by_redirect: bool,
     /// See [`super::DatapathConfig::new_flows`].
     pub(super) new_flows: u32,
+    /// Cookie of this network namespace.
+    pub(super) netns: u64,
 }
 
 /// Loads every program. Maps found in `pin_dir` are checked and used; others are made there.
@@ -75,6 +77,7 @@ fn open(pin_dir: &Path, sizes: &Sizes, globals: Globals, dry_run: bool) -> Resul
     let mut loader = EbpfLoader::new();
     loader.override_global("TX_BY_REDIRECT", &tx_by_redirect, true);
     loader.override_global("NEW_FLOWS", &globals.new_flows, true);
+    loader.override_global("NETNS", &globals.netns, true);
     loader.override_global("DRY_RUN", &dry_run, true);
     if dry_run != 0 {
         // A dry run tells nobody.

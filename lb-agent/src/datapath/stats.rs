@@ -266,6 +266,7 @@ fn add_traffic(sum: &mut BackendStats, cpu: &BackendStats) {
     sum.bytes_from += cpu.bytes_from;
     sum.failed += cpu.failed;
     sum.retransmits += cpu.retransmits;
+    sum.unseen += cpu.unseen;
 }
 
 fn add_carried(sum: &mut ServiceTraffic, cpu: &ServiceTraffic) {
@@ -296,6 +297,7 @@ fn add_service(sum: &mut ServiceStats, cpu: &ServiceStats) {
     sum.malformed += cpu.malformed;
     sum.failed += cpu.failed;
     sum.retransmits += cpu.retransmits;
+    sum.unseen += cpu.unseen;
     add_connections(&mut sum.connections, &cpu.connections);
     for (sum, cpu) in sum.handshakes.iter_mut().zip(&cpu.handshakes) {
         *sum += cpu;

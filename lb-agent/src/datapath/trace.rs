@@ -14,7 +14,7 @@ use aya::{
     Ebpf,
     maps::{Array, MapData, PerCpuArray, RingBuf},
 };
-use lb_common::{SNAP_MAX, TraceConfig, TraceEvent, TraceGuard};
+use lb_common::{SNAP_MAX, TRACE_MATCHES, TraceConfig, TraceEvent, TraceGuard, TraceMatch};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     time::{ClockId, clock_gettime},
@@ -32,6 +32,9 @@ const LEASE: Duration = Duration::from_secs(2);
 /// Switches telling on and off, and hears it.
 pub struct Tracer {
     config: Array<MapData, TraceConfig>,
+    matches: Array<MapData, TraceMatch>,
+    /// What stands in the map.
+    wanted: Vec<TraceMatch>,
     events: RingBuf<MapData>,
     guard: PerCpuArray<MapData, TraceGuard>,
     filter: Arc<Mutex<Filter>>,
@@ -46,6 +49,8 @@ impl Tracer {
     pub(super) fn take(object: &mut Ebpf, filter: Arc<Mutex<Filter>>) -> Result<Self> {
         Ok(Self {
             config: take(object, "LB_TRACE")?,
+            matches: take(object, "LB_TRACE_MATCHES")?,
+            wanted: Vec::new(),
             events: take(object, "LB_TRACE_EVENTS")?,
             guard: take(object, "LB_TRACE_GUARD")?,
             filter,
@@ -55,19 +60,38 @@ impl Tracer {
     }
 
     /// Lets the programs tell for the next two seconds; at first it also keeps packets off the shortcut. `snap`:
-    /// bytes of each packet; `sample`: of packets that go on as those before, one in so many.
+    /// bytes of each packet; `sample`: of packets that go on as those before, one in so many; `wanted`: of what they tell,
+    /// of everything if that is empty or too long for them.
     ///
     /// # Errors
     ///
     /// If a map cannot be written.
-    pub fn switch_on(&mut self, snap: u32, sample: u32) -> Result<()> {
-        let config = TraceConfig {
+    pub fn switch_on(&mut self, snap: u32, sample: u32, wanted: &[TraceMatch]) -> Result<()> {
+        let mut config = TraceConfig {
             until: now() + LEASE.as_nanos() as u64,
             rate: RATE,
             sample,
             snap: snap.min(SNAP_MAX as u32),
-            pad: 0,
+            matches: 0,
         };
+        let wanted = if wanted.len() > TRACE_MATCHES {
+            &[]
+        } else {
+            wanted
+        };
+        if self.wanted != wanted {
+            // Meanwhile they tell of everything.
+            self.config
+                .set(0, config, 0)
+                .context("cannot switch tracing on")?;
+            for (index, one) in (0..).zip(wanted) {
+                self.matches
+                    .set(index, one, 0)
+                    .context("cannot say what is to be told")?;
+            }
+            self.wanted = wanted.to_vec();
+        }
+        config.matches = wanted.len() as u32;
         self.config
             .set(0, config, 0)
             .context("cannot switch tracing on")?;

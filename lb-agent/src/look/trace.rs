@@ -9,7 +9,7 @@ use std::{
 
 use ipnet::IpNet;
 use lb_common::{
-    Addr4, Addr6, Address as _, Be16, Reason, TraceEvent, direction,
+    Addr4, Addr6, Address as _, Be16, Reason, TraceEvent, TraceMatch, direction,
     headers::{ICMP, ICMP6, TCP, UDP},
     is_refused, trace_flag, trace_hook, trace_verdict,
 };
@@ -159,6 +159,56 @@ struct Ends {
     client: Option<SocketAddr>,
     vip: SocketAddr,
     backend: Option<SocketAddr>,
+}
+
+// === impl TraceFilter ===
+
+impl TraceFilter {
+    /// The same for the programs: all that it wants is wanted by one of these.
+    pub fn matches(&self) -> Vec<TraceMatch> {
+        let Self {
+            vip,
+            services,
+            client,
+            reason,
+        } = self;
+        let mut all = TraceMatch {
+            reasons: reason.map_or(0, |reason| 1 << reason as u32),
+            ..TraceMatch::default()
+        };
+        if let Some(client) = client {
+            (all.client, all.family) = wide(client.addr());
+            (all.client_mask, _) = wide(client.netmask());
+        }
+        let at = |addr: IpAddr, port: u16, proto: u8| {
+            let (vip, family) = wide(addr);
+            let (vip_mask, _) = wide(IpNet::from(addr).netmask());
+            TraceMatch {
+                vip,
+                vip_mask,
+                port: Be16::new(port),
+                proto,
+                family,
+                ..all
+            }
+        };
+        match (services, vip) {
+            (Some(services), _) => services
+                .iter()
+                .map(|service| at(service.addr, service.port, service.proto))
+                .collect(),
+            (None, Some(spot)) => vec![at(spot.addr, spot.port.unwrap_or(0), 0)],
+            (None, None) => vec![all],
+        }
+    }
+}
+
+/// An address as the programs have it, and its family.
+fn wide(addr: IpAddr) -> (Addr6, u8) {
+    match addr {
+        IpAddr::V4(addr) => (Addr4::from(addr).widen(), 4),
+        IpAddr::V6(addr) => (addr.into(), 6),
+    }
 }
 
 // === impl Seen ===

@@ -3,15 +3,16 @@
 use aya_ebpf::{macros::cgroup_sock_addr, programs::SockAddrContext};
 use lb_common::{Addr6, Reason, headers::TCP, trace_hook::CONNECT};
 
-use super::{
-    ALLOW, Call, ECONNREFUSED, ENOBUFS, Target, draw, peer_of, refuse, remember, target, unserved,
-};
-use crate::{counters, tables::Tables, trace};
+use super::{ALLOW, Asked, Call, ECONNREFUSED, Target, carry, refuse, target, unserved};
+use crate::tables::Tables;
 
 #[cgroup_sock_addr(connect4)]
 pub fn lb_connect4(ctx: SockAddrContext) -> i32 {
     let call = Call::new(&ctx);
-    connect(&ctx, &call, call.addr4(), |backend| call.set_addr4(backend))
+    let from = || call.bound4();
+    connect(&ctx, &call, call.addr4(), from, |backend| {
+        call.set_addr4(backend)
+    })
 }
 
 /// Also for `::ffff:a.b.c.d`, with which an IPv6 socket connects to an IPv4 VIP.
@@ -20,15 +21,27 @@ pub fn lb_connect6(ctx: SockAddrContext) -> i32 {
     let call = Call::new(&ctx);
     let addr = call.addr6();
     match addr.unmap() {
-        Some(v4) => connect(&ctx, &call, v4, |backend| {
-            call.set_addr6(Addr6::mapped(backend))
-        }),
-        None => connect(&ctx, &call, addr, |backend| call.set_addr6(backend)),
+        Some(v4) => {
+            let from = || call.bound6().unmap().unwrap_or_default();
+            connect(&ctx, &call, v4, from, |backend| {
+                call.set_addr6(Addr6::mapped(backend))
+            })
+        }
+        None => {
+            let from = || call.bound6();
+            connect(&ctx, &call, addr, from, |backend| call.set_addr6(backend))
+        }
     }
 }
 
 #[inline(always)]
-fn connect<A: Tables>(ctx: &SockAddrContext, call: &Call, vip: A, set: impl FnOnce(A)) -> i32 {
+fn connect<A: Tables + Default>(
+    ctx: &SockAddrContext,
+    call: &Call,
+    vip: A,
+    from: impl FnOnce() -> A,
+    set: impl FnOnce(A),
+) -> i32 {
     let Some(proto) = call.proto() else {
         return ALLOW;
     };
@@ -44,22 +57,12 @@ fn connect<A: Tables>(ctx: &SockAddrContext, call: &Call, vip: A, set: impl FnOn
             return refuse::<A>(CONNECT, proto, &unserved(vip, port), reason, ECONNREFUSED);
         }
     };
-    let cookie = call.cookie(ctx);
-    let Some((id, backend)) = draw(ctx, service, cookie, proto) else {
-        let reason = Reason::SockNoBackend;
-        counters::service(service.id, |stats| stats.refuse(reason as u32));
-        return refuse::<A>(CONNECT, proto, &unserved(vip, port), reason, ECONNREFUSED);
+    let asked = Asked {
+        hook: CONNECT,
+        proto,
+        vip,
+        port,
+        service,
     };
-    let peer = peer_of(vip, port, id, backend, service);
-    if remember::<A>(cookie, proto, backend, &peer).is_err() {
-        let reason = Reason::SockTableFull;
-        counters::service(service.id, |stats| stats.refuse(reason as u32));
-        return refuse::<A>(CONNECT, proto, &peer, reason, ENOBUFS);
-    }
-    trace::call::<A>(CONNECT, proto, &peer, None, false);
-    counters::backend(id, |stats| stats.flows += 1);
-    counters::service(service.id, |stats| stats.flows += 1);
-    set(A::narrow(&backend.addr));
-    call.set_port(backend.port);
-    ALLOW
+    carry(ctx, call, asked, from, set)
 }

@@ -12,10 +12,12 @@ use lb_common::{
     peer_flag,
 };
 
-use super::{ALLOW, Call};
+use super::{ALLOW, Call, memory::lb_sock_end};
 use crate::{maps::LB_SOCK_PEERS, tables::Tables};
 
 const AF_INET: u32 = 2;
+/// VIPs of one UDP socket whose flows end with it; those of more age out of the LRU tables.
+const CHOICES_MOST: usize = 32;
 
 #[cgroup_sock_addr(getpeername4)]
 pub fn lb_getpeername4(ctx: SockAddrContext) -> i32 {
@@ -60,10 +62,12 @@ pub(super) fn restore<A: Tables>(
     ALLOW
 }
 
-/// Forgets a connected UDP socket. TCP outlives the descriptor (FIN, TIME_WAIT): only the end of the descriptor is
-/// noted, and `sock_ops` forgets it when its state is CLOSE. Unconnected sockets age out of the LRU tables.
+/// Forgets a UDP socket. TCP outlives the descriptor (FIN, TIME_WAIT): only the end of the descriptor is noted, and
+/// `sock_ops` forgets it when its state is CLOSE.
 #[cgroup_sock(sock_release)]
 pub fn lb_sock_release(ctx: SockContext) -> i32 {
+    // SAFETY: the helper takes the context.
+    let cookie = || unsafe { bpf_get_socket_cookie(ctx.as_ptr()) };
     // SAFETY: context fields that may be read at this hook.
     let (family, proto, port) = unsafe {
         (
@@ -72,8 +76,16 @@ pub fn lb_sock_release(ctx: SockContext) -> i32 {
             (*ctx.sock).dst_port,
         )
     };
-    let is_tcp = proto == u32::from(TCP);
-    if (!is_tcp && proto != u32::from(UDP)) || port == 0 {
+    if proto == u32::from(UDP) {
+        let mut key = SockKey::head(cookie(), UDP);
+        for _ in 0..CHOICES_MOST {
+            if lb_sock_end(&raw mut key) == 0 {
+                break;
+            }
+        }
+        return ALLOW;
+    }
+    if proto != u32::from(TCP) || port == 0 {
         return ALLOW;
     }
     // SAFETY: as above; word by word.
@@ -95,22 +107,17 @@ pub fn lb_sock_release(ctx: SockContext) -> i32 {
         }
     };
     let key = SockKey {
-        // SAFETY: the helper takes the context.
-        cookie: unsafe { bpf_get_socket_cookie(ctx.as_ptr()) },
+        cookie: cookie(),
         addr,
         port: Be16(port),
         family,
-        proto: proto as u8,
+        proto: TCP,
         pad: 0,
     };
-    if is_tcp {
-        if let Some(peer) = LB_SOCK_PEERS.get_ptr_mut(key) {
-            // SAFETY: a live map value; nobody else writes the flags of a socket that is being released.
-            unsafe { (*peer).flags |= peer_flag::RELEASED };
-        }
-        return ALLOW;
+    // Not there: the socket is none of ours.
+    if let Some(peer) = LB_SOCK_PEERS.get_ptr_mut(key) {
+        // SAFETY: a live map value; nobody else writes the flags of a socket that is being released.
+        unsafe { (*peer).flags |= peer_flag::RELEASED };
     }
-    // Not there: the socket was none of ours.
-    let _ = LB_SOCK_PEERS.remove(key);
     ALLOW
 }

@@ -1,9 +1,9 @@
 //! Telling of sockets' calls. A process may be interrupted, so that nothing of a call is noted anywhere but on
 //! its own stack.
 
-use lb_common::{Reason, SockPeer, TraceEvent, trace_flag, trace_verdict};
+use lb_common::{SockPeer, TraceEvent, trace_flag, trace_verdict};
 
-use super::{asked, is_sampled, may_tell, put, tell_bytes};
+use super::{asked, is_sampled, lb_trace_wants, may_tell, put, tell_bytes};
 use crate::{
     clock::precisely,
     maps::{LB_BACKENDS, LB_TRACE},
@@ -16,10 +16,10 @@ const fn call_word(hook: u8, verdict: u8, proto: u8, family: u8) -> u32 {
     u32::from_ne_bytes([hook, verdict, proto, family])
 }
 
-/// Tells of a socket's call for the VIP in `peer`; `reason`: why it is refused, if it is; `known`: its
+/// Tells of a socket's call for the VIP in `peer`; `reason`: the number of why it is refused, if it is; `known`: its
 /// backend was chosen before.
 #[inline(always)]
-pub fn call<A: Tables>(hook: u8, proto: u8, peer: &SockPeer, reason: Option<Reason>, known: bool) {
+pub fn call<A: Tables>(hook: u8, proto: u8, peer: &SockPeer, reason: Option<u32>, known: bool) {
     if asked().is_none() {
         return;
     }
@@ -28,7 +28,7 @@ pub fn call<A: Tables>(hook: u8, proto: u8, peer: &SockPeer, reason: Option<Reas
     } else {
         trace_verdict::PASSED
     };
-    let reason = reason.map_or(u32::MAX, |reason| reason as u32);
+    let reason = reason.unwrap_or(u32::MAX);
     let word = call_word(hook, verdict, proto, A::VERSION);
     lb_trace_call(peer, word, reason, u32::from(known));
 }
@@ -43,9 +43,6 @@ pub extern "C" fn lb_trace_call(peer: *const SockPeer, word: u32, reason: u32, k
     };
     let [hook, verdict, proto, family] = word.to_ne_bytes();
     if known != 0 && !is_sampled(config) {
-        return 0;
-    }
-    if !may_tell(config) {
         return 0;
     }
     let mut event = TraceEvent {
@@ -74,6 +71,9 @@ pub extern "C" fn lb_trace_call(peer: *const SockPeer, word: u32, reason: u32, k
         put(&mut event.new_dst, backend.addr);
         event.new_dport = backend.port;
         event.way = backend.kind;
+    }
+    if lb_trace_wants(&raw const event) == 0 || !may_tell(config) {
+        return 0;
     }
     // SAFETY: integers without padding.
     tell_bytes(unsafe {

@@ -71,6 +71,25 @@ impl Host {
     }
 }
 
+impl Host {
+    /// Has nothing answer at a port of this host any more, not even its kernel.
+    ///
+    /// # Errors
+    ///
+    /// What `nft` refuses.
+    pub fn hush(&self, protocol: &str, port: u16) -> Result<()> {
+        let rules = format!(
+            "table inet hush {{\n\
+             chain input {{ type filter hook input priority 0;\n\
+             {protocol} dport {port} drop\n\
+             }}\n\
+             }}\n"
+        );
+        let net = format!("--net={}", self.netns().path().display());
+        fed_tool(&["nsenter", &net, "nft", "-f", "-"], &rules).map(drop)
+    }
+}
+
 impl Bridge<'_> {
     /// Makes a container whose default route is the bridge; its cgroup is a child of the host's, its host
     /// end of the cable is named `vNAME`.

@@ -8,8 +8,8 @@ use aya::maps::{
 use lb_common::{
     Addr4, Addr6, Address as _, Backend, BackendStats, Be16, ConnectionStats, FILTER_SLOTS,
     IDLE_TCP, IDLE_UDP, IDLE_UDP_TWO_WAY, Neighbour, NextHop, NodeConfig, Reason, SLOTS_LARGE,
-    SLOTS_MEDIUM, SLOTS_SMALL, Service, ServiceKey, ServiceStats, ServiceTraffic, addr_flag,
-    backend_kind, backend_state, filter_slot, port_flag, service_flag,
+    SLOTS_MEDIUM, SLOTS_SMALL, SNAT_TRIES, Service, ServiceKey, ServiceStats, ServiceTraffic,
+    addr_flag, backend_kind, backend_state, filter_slot, port_flag, service_flag,
 };
 
 use super::{Rig, Way};
@@ -305,6 +305,15 @@ impl Rig {
     pub fn counter(&self, reason: Reason) -> u64 {
         let map = PerCpuArray::<_, u64>::try_from(self.object.map("LB_COUNTERS").unwrap()).unwrap();
         map.get(&(reason as u32), 0).unwrap().iter().sum()
+    }
+
+    /// New flows by the source ports that full NAT tried in vain; the last number: none was free.
+    pub fn tries(&self) -> Vec<u64> {
+        let map = self.object.map("LB_SNAT_TRIES").unwrap();
+        let map = PerCpuArray::<_, u64>::try_from(map).unwrap();
+        (0..=SNAT_TRIES)
+            .map(|before| map.get(&before, 0).unwrap().iter().sum())
+            .collect()
     }
 
     /// Every reason that was counted, and how often.

@@ -1,7 +1,7 @@
 //! What the programs tell of packets.
 
 use aya::maps::{Array, PerCpuArray, RingBuf};
-use lb_common::{TraceConfig, TraceEvent, TraceGuard};
+use lb_common::{TraceConfig, TraceEvent, TraceGuard, TraceMatch};
 
 use super::Rig;
 
@@ -10,12 +10,21 @@ use super::Rig;
 impl Rig {
     /// Lets the programs tell, for as long as a test takes.
     pub fn trace(&mut self, rate: u32, sample: u32, snap: u32) {
+        self.trace_only(rate, sample, snap, &[]);
+    }
+
+    /// The same, of what one of these wants.
+    pub fn trace_only(&mut self, rate: u32, sample: u32, snap: u32, wanted: &[TraceMatch]) {
+        let mut matches: Array<_, TraceMatch> = self.map("LB_TRACE_MATCHES");
+        for (index, one) in (0..).zip(wanted) {
+            matches.set(index, one, 0).unwrap();
+        }
         let config = TraceConfig {
             until: u64::MAX,
             rate,
             sample,
             snap,
-            pad: 0,
+            matches: wanted.len() as u32,
         };
         let mut map: Array<_, TraceConfig> = self.map("LB_TRACE");
         map.set(0, config, 0).unwrap();

@@ -62,7 +62,7 @@ pub(super) fn cells(row: &Row<'_>, kind: Kind, now: Timestamp) -> Vec<String> {
         row.stot.to_string(),
         known(row.lbtot),
         since(row.last).unwrap_or_default(),
-        row.bin.to_string(),
+        known(row.bin),
         known(row.bout),
         known(row.dreq),
         "0".to_owned(),

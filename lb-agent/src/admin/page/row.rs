@@ -54,7 +54,7 @@ row! {
     lbtot: Option<u64>,
     /// When the last flow was opened.
     last: Option<Timestamp>,
-    bin: u64,
+    bin: Option<u64>,
     bout: Option<u64>,
     dreq: Option<u64>,
     dcon: Option<u64>,

@@ -3,22 +3,23 @@
 use serde::{Deserialize, Serialize};
 
 /// What was counted since the backend came. A number that cannot be known is missing: where a backend answers
-/// clients directly, nothing of what it says comes by.
+/// clients directly, nothing of what it says comes by; and once a UDP socket of a local process spoke to it, nobody
+/// has counted all of its packets and bytes.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Traffic {
-    /// Flows at present. UDP sockets of local processes have no end that could be seen and do not count.
+    /// Flows at present; those of local UDP sockets until the socket is closed.
     pub flows_active: u64,
     /// Flows that it was given.
     pub flows_new: u64,
-    /// TCP connections that ended.
+    /// TCP connections that ended, and UDP sockets of local processes.
     pub flows_closed: u64,
-    /// Packets to it, from clients outside.
-    pub packets_in: u64,
-    /// Packets from it, to clients outside.
+    /// Packets to it; segments, counted at the end, of local connections.
+    pub packets_in: Option<u64>,
+    /// Packets from it, as `packets_in`.
     pub packets_out: Option<u64>,
     /// Bytes to it: with IP headers from outside; payload, counted at the end, of local connections.
-    pub bytes_in: u64,
+    pub bytes_in: Option<u64>,
     /// Bytes from it, as `bytes_in`.
     pub bytes_out: Option<u64>,
     /// What became of its connections.
@@ -49,11 +50,11 @@ pub struct ServiceTraffic {
     #[serde(default)]
     pub flows_lost: u64,
     /// Packets from clients, as in [`Traffic`].
-    pub packets_in: u64,
-    /// Packets to clients; `None`: some backends answer them directly.
+    pub packets_in: Option<u64>,
+    /// Packets to clients; `None` also where some backends answer them directly.
     pub packets_out: Option<u64>,
     /// Bytes from clients.
-    pub bytes_in: u64,
+    pub bytes_in: Option<u64>,
     /// Bytes to clients; `None` as above.
     pub bytes_out: Option<u64>,
     /// Handshakes by time: those below 65.536 us, then each next number those of up to twice as long, the last one
@@ -130,9 +131,9 @@ impl Traffic {
             flows_active: *flows_active,
             flows_new: since(*flows_new, zero.flows_new),
             flows_closed: since(*flows_closed, zero.flows_closed),
-            packets_in: since(*packets_in, zero.packets_in),
+            packets_in: known_since(*packets_in, zero.packets_in),
             packets_out: known_since(*packets_out, zero.packets_out),
-            bytes_in: since(*bytes_in, zero.bytes_in),
+            bytes_in: known_since(*bytes_in, zero.bytes_in),
             bytes_out: known_since(*bytes_out, zero.bytes_out),
             outcomes: outcomes.since(&zero.outcomes),
             unread: *unread,
@@ -181,9 +182,9 @@ impl ServiceTraffic {
             flows_denied: since(*flows_denied, zero.flows_denied),
             flows_limited: since(*flows_limited, zero.flows_limited),
             flows_lost: since(*flows_lost, zero.flows_lost),
-            packets_in: since(*packets_in, zero.packets_in),
+            packets_in: known_since(*packets_in, zero.packets_in),
             packets_out: known_since(*packets_out, zero.packets_out),
-            bytes_in: since(*bytes_in, zero.bytes_in),
+            bytes_in: known_since(*bytes_in, zero.bytes_in),
             bytes_out: known_since(*bytes_out, zero.bytes_out),
             handshakes: handshakes
                 .map(|(bucket, count)| since(*count, before(bucket)))

@@ -90,7 +90,7 @@ mod tests {
         Traffic {
             flows_active: 5,
             flows_new: n,
-            bytes_in: 100 * n,
+            bytes_in: Some(100 * n),
             bytes_out: None,
             outcomes: Outcomes {
                 handshakes: Some(n),
@@ -105,11 +105,17 @@ mod tests {
         let mut zero = Zero::default();
         assert_eq!(zero.note(&traffic(7), 1, 2, false), None);
         let since = zero.note(&traffic(7), 1, 2, true).unwrap();
-        assert_eq!((since.traffic.flows_new, since.traffic.bytes_in), (0, 0));
+        assert_eq!(
+            (since.traffic.flows_new, since.traffic.bytes_in),
+            (0, Some(0))
+        );
         assert_eq!((since.downs, since.checks_failed), (0, 0));
         assert_eq!(since.traffic.flows_active, 5, "they are still there");
         let since = zero.note(&traffic(10), 2, 5, false).unwrap();
-        assert_eq!((since.traffic.flows_new, since.traffic.bytes_in), (3, 300));
+        assert_eq!(
+            (since.traffic.flows_new, since.traffic.bytes_in),
+            (3, Some(300))
+        );
         assert_eq!(since.traffic.outcomes.handshakes, Some(3));
         assert_eq!(since.traffic.bytes_out, None);
         assert_eq!((since.downs, since.checks_failed), (1, 3));

@@ -322,7 +322,7 @@ fn of_service<'a>(front: Front<'a>, row: &mut Row<'a>) {
     row[5] = Cell::Number(load.active_max);
     row[6] = known(front.limit());
     row[7] = Cell::Number(traffic.flows_new);
-    row[8] = Cell::Number(traffic.bytes_in);
+    row[8] = known(traffic.bytes_in);
     row[9] = known(traffic.bytes_out);
     row[10] = Cell::Number(traffic.flows_denied);
     row[33] = Cell::Number(load.rate);
@@ -392,7 +392,7 @@ fn server(back: Back<'_>) -> Row<'_> {
     row[5] = Cell::Number(load.active_max);
     row[6] = known(back.limit());
     row[7] = Cell::Number(traffic.flows_new);
-    row[8] = Cell::Number(traffic.bytes_in);
+    row[8] = known(traffic.bytes_in);
     row[9] = known(traffic.bytes_out);
     row[13] = Cell::Number(outcomes.failed());
     row[14] = known(outcomes.aborted());

@@ -52,6 +52,7 @@ fn full() -> Sample {
     });
     let mut web = service(Some("web"), 1, vec![checked]);
     web.traffic.bytes_out = Some(1);
+    web.traffic.packets_in = Some(1);
     let mut sample = sample(vec![web]);
     let report = &mut sample.report;
     report.dns = Some(DnsReport::default());
@@ -66,6 +67,7 @@ fn full() -> Sample {
         used: 1,
         capacity: 2,
     });
+    report.datapath.snat_tries = vec![0; 17];
     report.datapath.drops.push(DropReport {
         reason: "malformed".into(),
         packets: 1,

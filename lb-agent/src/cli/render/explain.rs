@@ -16,7 +16,7 @@ pub(in crate::cli) fn explanation(told: &Explanation) -> String {
         format!("{} {} -> {}", told.protocol, told.client, told.vip),
     )];
     match &told.service {
-        Some(service) => lines.push(("service", view(service, told))),
+        Some(service) => lines.push(("service", view(service))),
         None => lines.push(("service", nothing(told.address).to_owned())),
     }
     if let Some(source) = &told.source {
@@ -66,7 +66,7 @@ pub(in crate::cli) fn explanation(told: &Explanation) -> String {
     page
 }
 
-fn view(service: &ServiceView, told: &Explanation) -> String {
+fn view(service: &ServiceView) -> String {
     let name = service
         .name
         .as_deref()
@@ -81,7 +81,7 @@ fn view(service: &ServiceView, told: &Explanation) -> String {
     if service.affinity_s > 0 {
         text.push_str(&format!(", affinity for {} s", service.affinity_s));
     }
-    if service.max_flows > 0 && !told.local {
+    if service.max_flows > 0 {
         text.push_str(&format!(
             ", {} of {} flows",
             service.flows, service.max_flows

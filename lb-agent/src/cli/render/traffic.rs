@@ -35,10 +35,10 @@ pub(super) fn traffic(services: &[ServiceReport]) -> Table {
             whole.flows_new.to_string(),
             "-".to_owned(),
             whole.flows_refused.to_string(),
-            whole.packets_in.to_string(),
+            known(&whole.packets_in),
             known(&whole.packets_out),
-            size(whole.bytes_in),
-            whole.bytes_out.map_or_else(|| "?".to_owned(), size),
+            known_size(whole.bytes_in),
+            known_size(whole.bytes_out),
         ];
         line.resize(13, "-".to_owned());
         line.push(middle(&whole.handshakes));
@@ -82,10 +82,10 @@ fn line_of(service: &ServiceReport, backend: &BackendReport) -> Vec<String> {
         flows_new.to_string(),
         flows_closed.to_string(),
         failed.to_string(),
-        packets_in.to_string(),
+        known(packets_in),
         known(packets_out),
-        size(*bytes_in),
-        bytes_out.map_or_else(|| "?".to_owned(), size),
+        known_size(*bytes_in),
+        known_size(*bytes_out),
         client_resets.to_string(),
         known(backend_resets),
         syn_retransmits.to_string(),
@@ -105,6 +105,10 @@ pub(super) fn handshake(outcomes: &Outcomes) -> String {
 /// `?`: nobody knows.
 fn known(number: &Option<u64>) -> String {
     number.map_or_else(|| "?".to_owned(), |number| number.to_string())
+}
+
+fn known_size(bytes: Option<u64>) -> String {
+    bytes.map_or_else(|| "?".to_owned(), size)
 }
 
 /// The bucket in which the middle one of the handshakes is.

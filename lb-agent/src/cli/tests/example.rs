@@ -59,9 +59,9 @@ pub(super) fn example() -> StatusReport {
         flows_denied: 1,
         flows_limited: 1,
         flows_lost: 1,
-        packets_in: 61_000,
+        packets_in: Some(61_000),
         packets_out: None,
-        bytes_in: 4_100_000,
+        bytes_in: Some(4_100_000),
         bytes_out: None,
         handshakes: vec![100, 3_000, 300],
         ..ServiceTraffic::default()
@@ -70,9 +70,9 @@ pub(super) fn example() -> StatusReport {
         flows_active: 12,
         flows_new: 3_000,
         flows_closed: 2_988,
-        packets_in: 60_000,
+        packets_in: Some(60_000),
         packets_out: Some(90_000),
-        bytes_in: 4_000_000,
+        bytes_in: Some(4_000_000),
         bytes_out: Some(5_000_000_000),
         outcomes: Outcomes {
             client_resets: 1,
@@ -89,8 +89,8 @@ pub(super) fn example() -> StatusReport {
     };
     app2.backends[1].traffic = Traffic {
         flows_new: 400,
-        packets_in: 1_000,
-        bytes_in: 900,
+        packets_in: Some(1_000),
+        bytes_in: Some(900),
         ..Traffic::default()
     };
     let ip_vip = ServiceReport {
@@ -173,6 +173,7 @@ pub(super) fn example() -> StatusReport {
                     packets: 0,
                 },
             ],
+            snat_tries: vec![900, 90, 0, 1],
         },
         dns: Some(DnsReport {
             listen: vec![

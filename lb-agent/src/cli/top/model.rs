@@ -58,7 +58,7 @@ pub(super) struct Backend {
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 pub(super) struct Traffic {
     pub(super) flows_active: u64,
-    pub(super) bytes_in: u64,
+    pub(super) bytes_in: Option<u64>,
     pub(super) bytes_out: Option<u64>,
 }
 
@@ -87,7 +87,7 @@ pub(super) struct Line {
     pub(super) weight: u64,
     pub(super) rate: u64,
     pub(super) flows: u64,
-    pub(super) bytes_in: u64,
+    pub(super) bytes_in: Option<u64>,
     pub(super) bytes_out: Option<u64>,
     pub(super) errors: u64,
     pub(super) connect_us: Option<u64>,

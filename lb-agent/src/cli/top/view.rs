@@ -113,7 +113,7 @@ fn row(line: &Line) -> Row<'static> {
         right(line.weight.to_string()),
         right(line.rate.to_string()),
         right(line.flows.to_string()),
-        right(bytes(line.bytes_in)),
+        known(line.bytes_in.map(bytes)),
         known(line.bytes_out.map(bytes)),
         right(line.errors.to_string()),
         known(line.connect_us.map(time)),

@@ -78,3 +78,14 @@ fn what_cannot_work_is_refused() {
         assert_eq!(told, expected);
     }
 }
+
+#[test]
+fn peers_may_be_given_and_stand_in_etcd_besides() {
+    let etcd = ["--etcd", "http://e:2379", "--dsr", "--peers"];
+    let config = |peers: &str| Node::new().flags(&[&etcd[..], &[peers]].concat()).config();
+    let both = config("10.0.0.1,etcd");
+    assert!(both.peers_in_etcd && both.dsr);
+    assert_eq!(both.peers.len(), 1);
+    assert!(config("etcd").peers.is_empty());
+    assert!(!config("10.0.0.1").peers_in_etcd);
+}

@@ -432,7 +432,16 @@ fn peers_are_other_nodes_and_have_their_port_to_themselves() {
     }
     assert_eq!(
         flags(&["--peers", "node2"]),
-        "--peers: \"node2\" is not an IP address"
+        "--peers: \"node2\" is neither an IP address nor `etcd`"
+    );
+    assert_eq!(
+        flags(&["--peers", "etcd"]),
+        "--peers: `etcd` needs --etcd beside it"
+    );
+    let etcd = ["--peers", "etcd", "--etcd", "http://e:2379"];
+    assert_eq!(
+        flags(&[&etcd[..], &["--snat-ports", "6000-7000"]].concat()),
+        "--snat-ports: 6000-7000 holds port 6081, by which peers send"
     );
     assert_eq!(
         flags(&["--peers", "10.0.0.1", "--snat-ports", "6000-7000"]),

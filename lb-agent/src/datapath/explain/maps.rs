@@ -9,7 +9,7 @@ use aya::{
     programs::{TestRun as _, TestRunOptions, Xdp},
 };
 use lb_common::{
-    Addr6, Affinity, AffinityKey, Backend, BackendLimit, Be16, DryRun, Reason, SLOTS_LARGE,
+    Addr6, Affinity, AffinityKey, Backend, BackendLimit, Be16, Bucket, DryRun, Reason, SLOTS_LARGE,
     SLOTS_MEDIUM, SLOTS_SMALL, SOURCE_BITS, Service, ServiceState, SourceKey, Suspect, algorithm,
     flow_hash, headers::TCP, service_flag, source_rule, turn_hash,
 };
@@ -102,40 +102,70 @@ impl Maps {
     where
         SourceKey<A>: Pod,
     {
-        let bits = A::WORDS as u32 * 32;
         let said = |allowed, why: &str| {
             Ok(SourceView {
                 allowed,
                 why: why.to_owned(),
             })
         };
-        let listed = service_flag::ALLOW_LISTED | service_flag::DENY_LISTED;
-        if service.flags & listed != 0 {
-            let lists: LpmTrie<_, SourceKey<A>, u32> = take(&mut self.object, A::LISTS)?;
-            let key = SourceKey {
-                service: service.id,
-                addr: src,
-            };
-            match found(lists.get(&Key::new(SOURCE_BITS + bits, key), 0))? {
-                Some(source_rule::ALLOW) => {}
-                Some(_) => return said(false, "the service denies it"),
-                None if service.flags & service_flag::ALLOW_LISTED != 0 => {
-                    return said(false, "it is not among those that the service allows");
-                }
-                None => {}
-            }
+        if let Some(why) = self.kept_out(service, src)? {
+            return said(false, why);
         }
         if service.flags & service_flag::EXTERNAL != 0 {
             return said(true, "the service is open to the outside");
         }
         let sources: LpmTrie<_, A, u32> = take(&mut self.object, A::SOURCES)?;
-        match found(sources.get(&Key::new(bits, src), 0))? {
+        match found(sources.get(&Key::new(A::WORDS as u32 * 32, src), 0))? {
             Some(_) => said(true, "it is within --outside-allow or a connected prefix"),
             None => said(
                 false,
                 "it is not within --outside-allow, or a connected prefix where that is not given",
             ),
         }
+    }
+
+    /// Why the lists of the service keep this source out, if they do.
+    fn kept_out<A: Family>(&mut self, service: &Service, src: A) -> Result<Option<&'static str>>
+    where
+        SourceKey<A>: Pod,
+    {
+        let listed = service_flag::ALLOW_LISTED | service_flag::DENY_LISTED;
+        if service.flags & listed == 0 {
+            return Ok(None);
+        }
+        let lists: LpmTrie<_, SourceKey<A>, u32> = take(&mut self.object, A::LISTS)?;
+        let key = SourceKey {
+            service: service.id,
+            addr: src,
+        };
+        let bits = SOURCE_BITS + A::WORDS as u32 * 32;
+        Ok(match found(lists.get(&Key::new(bits, key), 0))? {
+            Some(source_rule::ALLOW) => None,
+            Some(_) => Some("the service denies it"),
+            None if service.flags & service_flag::ALLOW_LISTED != 0 => {
+                Some("it is not among those that the service allows")
+            }
+            None => None,
+        })
+    }
+
+    /// The limit that a new flow of a local client would be beyond, as `admit` finds it.
+    fn beyond(&mut self, service: &Service, client: &AffinityKey) -> Result<Option<Reason>> {
+        let state = self.states.get(&service.id, 0)?;
+        if service.max_flows != 0 && state.flows >= u64::from(service.max_flows) {
+            return Ok(Some(Reason::ServiceFull));
+        }
+        let has_token = |mut bucket: Bucket, rate| {
+            bucket.refill(rate, now());
+            bucket.take()
+        };
+        let rates: HashMap<_, AffinityKey, Bucket> = take(&mut self.object, "LB_SOURCE_RATES")?;
+        let own = found(rates.get(client, 0))?.unwrap_or_default();
+        if service.source_rate != 0 && !has_token(own, service.source_rate) {
+            return Ok(Some(Reason::SourceRate));
+        }
+        let spent = service.rate != 0 && !has_token(state.bucket, service.rate);
+        Ok(spent.then_some(Reason::ServiceRate))
     }
 
     /// The dry run's answer with its reasons.
@@ -181,14 +211,36 @@ impl Maps {
         ))
     }
 
-    /// What the socket path would do for a process in the agent's network namespace.
-    pub(super) fn local(&self, service: &Service, proto: u8, told: &mut Explanation) -> Result<()> {
+    /// What the socket path would do for a process in the agent's network namespace that speaks from `src`.
+    pub(super) fn local<A: Family>(
+        &mut self,
+        service: &Service,
+        proto: u8,
+        src: A,
+        told: &mut Explanation,
+    ) -> Result<()>
+    where
+        SourceKey<A>: Pod,
+    {
         let netns = sys::netns_cookie().context("cannot read the network namespace's cookie")?;
         let client = AffinityKey {
             client: Addr6([netns as u32, (netns >> 32) as u32, 0, 0]),
             service: service.id,
             family: 0,
         };
+        let kept_out = self.kept_out(service, src)?;
+        told.source = Some(SourceView {
+            allowed: kept_out.is_none(),
+            why: kept_out.unwrap_or("a process of this node").to_owned(),
+        });
+        let beyond = match kept_out {
+            Some(_) => Some(Reason::SourceNotAllowed),
+            None => self.beyond(service, &client)?,
+        };
+        if let Some(reason) = beyond {
+            told.refused = Some(refusal(reason, true));
+            return Ok(());
+        }
         let fails_open = service.flags & service_flag::FAIL_OPEN != 0;
         if let Some(id) = self.remembered(service, &client, fails_open)? {
             told.choice = Some(Choice {
@@ -221,7 +273,7 @@ impl Maps {
         };
         let walked = self.walk(service, hash.unwrap_or_default())?;
         let Some((slot, id)) = walked.end else {
-            told.refused = Some(refusal(Reason::SockNoBackend));
+            told.refused = Some(refusal(Reason::SockNoBackend, true));
             return Ok(());
         };
         told.choice = Some(Choice {

@@ -152,3 +152,48 @@ fn an_icmp_message_is_shown_for_every_service_of_its_vip() {
     assert!(seen.is_for(&of("11.0.0.1:80")) && !seen.is_for(&of("11.0.0.2:80")));
     assert_eq!(seen.report(None).detail, "type 3 code 4");
 }
+
+#[test]
+fn what_is_shown_is_among_what_the_programs_are_asked_for() {
+    let vip = |text: &str| TraceFilter {
+        vip: Some(text.parse().unwrap()),
+        ..TraceFilter::default()
+    };
+    let service = |text: &str| TraceFilter {
+        services: Some([Endpoint::new(text.parse().unwrap(), TCP)].into()),
+        ..TraceFilter::default()
+    };
+    let client = |text: &str| TraceFilter {
+        client: Some(text.parse().unwrap()),
+        ..TraceFilter::default()
+    };
+    let because = |reason| TraceFilter {
+        reason: Some(reason),
+        ..TraceFilter::default()
+    };
+    let mut icmp = refused();
+    icmp.event.proto = ICMP;
+    (icmp.event.sport, icmp.event.dport) = (Be16(0), Be16(0));
+    let all = [syn(), reply(), refused(), connect(), icmp];
+    for (filter, shown) in [
+        (TraceFilter::default(), [true; 5]),
+        (vip("11.0.0.1"), [true; 5]),
+        (vip("11.0.0.2"), [false; 5]),
+        (vip("[fd00::1]:80"), [false; 5]),
+        (service("11.0.0.1:80"), [true; 5]),
+        (service("11.0.0.1:81"), [false, false, false, false, true]),
+        (client("192.0.2.0/24"), [true, true, true, false, true]),
+        (client("192.0.3.0/24"), [false; 5]),
+        (
+            because(Reason::NoService),
+            [false, false, true, false, true],
+        ),
+    ] {
+        let matches = filter.matches();
+        let wanted = all
+            .each_ref()
+            .map(|seen| matches.iter().any(|one| one.wants(&seen.event)));
+        assert_eq!(wanted, shown, "{filter:?}");
+        assert_eq!(all.each_ref().map(|seen| seen.is_for(&filter)), shown);
+    }
+}

@@ -16,6 +16,7 @@ use super::{
     client::{Client, Kind},
     config::EtcdConfig,
     drains::Nodes,
+    members::Members,
     mirror::Mirror,
     wire::{ClaimAnswer, ClaimRequest, ReleaseRequest},
 };
@@ -49,6 +50,10 @@ pub struct View {
     pub drained: Arc<Nodes>,
     /// Why others do not hear whether this one does.
     pub untold: Option<String>,
+    /// Nodes that have entered themselves as peers.
+    pub members: Arc<Members>,
+    /// Why this one is not entered.
+    pub unlisted: Option<String>,
     /// Entries that make no sense.
     pub(super) problems: Vec<Problem>,
 }
@@ -56,13 +61,15 @@ pub struct View {
 // === impl View ===
 
 impl View {
-    /// Takes a reading of addresses and of nodes that drain, each with what is wrong in it; whether anything is new.
+    /// Takes a reading of addresses, of nodes that drain and of peers, each with what is wrong in it; whether anything is
+    /// new.
     pub(super) fn read(
         &mut self,
         (shared, mut problems): (Shared, Vec<Problem>),
         (drained, wrong): (Nodes, Vec<Problem>),
+        (members, wrong_members): (Members, Vec<Problem>),
     ) -> bool {
-        problems.extend(wrong);
+        problems.extend(wrong.into_iter().chain(wrong_members));
         self.problems = problems;
         let mut news = !std::mem::replace(&mut self.tried, true);
         if self.shared.as_deref() != Some(&shared) {
@@ -71,6 +78,10 @@ impl View {
         }
         if *self.drained != drained {
             self.drained = Arc::new(drained);
+            news = true;
+        }
+        if *self.members != members {
+            self.members = Arc::new(members);
             news = true;
         }
         news

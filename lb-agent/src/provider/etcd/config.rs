@@ -1,6 +1,6 @@
 //! What the provider is told, and its times.
 
-use std::{path::PathBuf, time::Duration};
+use std::{collections::BTreeSet, net::IpAddr, path::PathBuf, time::Duration};
 
 use reqwest::Url;
 
@@ -21,6 +21,8 @@ pub struct EtcdConfig {
     pub login: Option<Login>,
     /// What this node is called by the others; `None`: nothing is told of it.
     pub node: Option<String>,
+    /// The addresses by which the others know this node as a peer; `None`: they do not by etcd.
+    pub member: Option<BTreeSet<IpAddr>>,
     /// How long and how often.
     pub timings: Timings,
     /// The longest answer, and the longest line of a watch, in bytes.
@@ -49,6 +51,8 @@ pub struct Timings {
     pub resync: Duration,
     /// Before an address is claimed anew that could not be claimed.
     pub claim_again: Duration,
+    /// How long other nodes know this one as a peer after it said so last.
+    pub lease: Duration,
     /// Waits after failures.
     pub backoff: Steps,
 }
@@ -65,6 +69,7 @@ impl EtcdConfig {
             certificate: None,
             login: None,
             node: None,
+            member: None,
             timings: Timings::default(),
             max_body: 64 << 20,
         }
@@ -86,6 +91,7 @@ impl Default for Timings {
             debounce: (Duration::from_millis(10), Duration::from_millis(100)),
             resync: Duration::from_secs(30),
             claim_again: Duration::from_secs(5),
+            lease: Duration::from_secs(600),
             backoff: Steps {
                 first: Duration::from_millis(250),
                 factor: 2.0,

@@ -3,7 +3,7 @@
 //! Every key below `PREFIX/services/` holds a document as a services file does. They are read once, followed by a watch,
 //! and compared every now and then in case the watch went silent. Each document fails alone.
 //!
-//! Below `PREFIX/drained/` stand the nodes that drain.
+//! Below `PREFIX/drained/` stand the nodes that drain, and below `PREFIX/peers/` those that take packets from each other.
 //!
 //! Below `PREFIX/vips/` and `PREFIX/addresses/` stands which address each name has, for all nodes alike:
 //! whoever claims first has it.
@@ -14,6 +14,7 @@ mod claims;
 mod client;
 mod config;
 mod drains;
+mod members;
 mod mirror;
 mod watcher;
 mod wire;
@@ -29,6 +30,7 @@ pub use self::{
     claims::{Release, View, Wanted},
     config::{EtcdConfig, Login, Timings},
     drains::{Drained, Nodes, OwnDrain},
+    members::Members,
 };
 use self::{client::Client, watcher::Watcher};
 use super::{Asked, Update};
@@ -101,12 +103,15 @@ pub async fn run(config: EtcdConfig, tx: mpsc::Sender<Update>, ends: Ends, asked
         Arc::clone(&view),
     );
     let drains = tokio::spawn(drains);
+    let members = members::tell(Arc::clone(&client), config.clone(), Arc::clone(&view));
+    let members = tokio::spawn(members);
     Watcher::new(client, &config, &tx, &view, asked)
         .watch()
         .await;
     claims.abort();
     releases.abort();
     drains.abort();
+    members.abort();
 }
 
 /// What connects the agent's own addresses with those in etcd.

@@ -11,7 +11,7 @@ use super::{
     claims::{self, View},
     client::{Client, Failure, Kind, Stream},
     config::{EtcdConfig, Timings},
-    drains,
+    drains, members,
     mirror::{Changed, MOST_KEYS, Mirror},
     wire::{Bytes, KeyValue, RangeAnswer, RangeRequest, Revision, WatchCreate, WatchRequest},
 };
@@ -249,8 +249,9 @@ impl<'a> Watcher<'a> {
         if std::mem::take(&mut self.agreed_anew) {
             let agreed = claims::agreed(&self.mirror, &self.prefix);
             let drained = drains::nodes(&self.mirror, &self.prefix);
+            let members = members::members(&self.mirror, &self.prefix);
             self.view
-                .send_if_modified(|view| view.read(agreed, drained));
+                .send_if_modified(|view| view.read(agreed, drained, members));
         }
         let mut snapshot = self.documents.snapshot();
         snapshot

@@ -1,5 +1,7 @@
 //! The JSON of etcd's gateway: keys and values in base 64, 64-bit numbers as text, and nothing that is zero.
 
+use std::time::Duration;
+
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
@@ -143,6 +145,22 @@ struct Put {
 struct KeyAndValue {
     key: Bytes,
     value: Bytes,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lease: Option<String>,
+}
+
+/// `/v3/lease/grant`: what is put with it goes by itself when so many seconds are over.
+#[derive(Serialize)]
+pub(super) struct LeaseRequest {
+    #[serde(rename = "TTL")]
+    ttl: String,
+}
+
+/// Its answer.
+#[derive(Deserialize)]
+pub(super) struct LeaseAnswer {
+    #[serde(rename = "ID")]
+    pub(super) id: String,
 }
 
 /// `/v3/kv/txn`: removes all keys if each says what it is thought to say.
@@ -206,6 +224,7 @@ impl ClaimRequest {
             request_put: KeyAndValue {
                 key: key.as_str().into(),
                 value: value.as_str().into(),
+                lease: None,
             },
         };
         Self {
@@ -249,6 +268,7 @@ impl WriteRequest {
                 request_put: KeyAndValue {
                     key,
                     value: value.into(),
+                    lease: None,
                 },
             }),
             None => Write::Delete(Delete {
@@ -258,6 +278,30 @@ impl WriteRequest {
         Self {
             compare: [],
             success: [write],
+        }
+    }
+
+    /// What goes with a lease.
+    pub(super) fn leased(key: &str, value: &str, lease: String) -> Self {
+        let request_put = KeyAndValue {
+            key: key.into(),
+            value: value.into(),
+            lease: Some(lease),
+        };
+        Self {
+            compare: [],
+            success: [Write::Put(Put { request_put })],
+        }
+    }
+}
+
+// === impl LeaseRequest ===
+
+impl LeaseRequest {
+    /// In whole seconds.
+    pub(super) fn of(time: Duration) -> Self {
+        Self {
+            ttl: time.as_secs().to_string(),
         }
     }
 }

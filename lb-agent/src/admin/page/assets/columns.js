@@ -32,7 +32,7 @@ export const GROUPS = [
     [3, "Last", "n4", "Since the last new flow", nil, since("last"), since("last")],
   ]],
   ["Bytes", [
-    [4, "In", "n5", "From clients", of("bin", bytes), of("bin", bytes), of("bin", bytes)],
+    [4, "In", "n5", "From clients; empty where local processes use UDP", of("bin", bytes), of("bin", bytes), of("bin", bytes)],
     [4, "Out", "n5", "To clients; empty where replies bypass this node", of("bout", bytes), of("bout", bytes), of("bout", bytes)],
   ]],
   ["Denied", [

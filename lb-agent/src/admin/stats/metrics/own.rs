@@ -48,17 +48,18 @@ pub(super) const SERVICE: &[Family] = &[
     },
     Family {
         name: "lb_agent_service_packets_in_total",
-        help: "Packets from clients outside",
+        help: "Packets from clients; missing once a local UDP socket spoke to it",
         kind: Counter,
         write: |front, out| {
             let labels = [("proxy", &*front.proxy.name)];
-            let packets = front.service.traffic.packets_in;
-            out.sample("lb_agent_service_packets_in_total", &labels, packets);
+            if let Some(packets) = front.service.traffic.packets_in {
+                out.sample("lb_agent_service_packets_in_total", &labels, packets);
+            }
         },
     },
     Family {
         name: "lb_agent_service_packets_out_total",
-        help: "Packets to clients outside; missing where they bypass the node",
+        help: "Packets to clients; missing where they bypass the node, and as those from them",
         kind: Counter,
         write: |front, out| {
             let labels = [("proxy", &*front.proxy.name)];
@@ -180,6 +181,7 @@ pub(super) fn process(sample: &Sample, scope: Scope, out: &mut Writer<'_>) {
     for map in &report.datapath.maps {
         out.sample(name, &[("map", &map.name)], map.capacity);
     }
+    snat_tries(&report.datapath.snat_tries, out);
     providers(sample, out);
     if let Some(dns) = &report.dns {
         let name = "lb_agent_dns_names";
@@ -227,6 +229,30 @@ fn backends(sample: &Sample, out: &mut Writer<'_>) {
     }
 }
 
+/// Those that found no port have tried as many as those that found one at last.
+fn snat_tries(tries: &[u64], out: &mut Writer<'_>) {
+    let name = "lb_agent_snat_port_tries";
+    out.family(
+        name,
+        Histogram,
+        "Source ports tried for a new flow of full NAT; above the last bound none was free",
+    );
+    let (mut count, mut sum) = (0, 0);
+    for (number, flows) in (1..).zip(tries) {
+        count += flows;
+        let is_last = number == tries.len() as u64;
+        sum += flows * if is_last { number - 1 } else { number };
+        let bound = if is_last {
+            "+Inf".to_owned()
+        } else {
+            number.to_string()
+        };
+        out.sample("lb_agent_snat_port_tries_bucket", &[("le", &bound)], count);
+    }
+    out.sample("lb_agent_snat_port_tries_sum", &[], sum);
+    out.sample("lb_agent_snat_port_tries_count", &[], count);
+}
+
 fn providers(sample: &Sample, out: &mut Writer<'_>) {
     let providers = &sample.report.providers;
     let name = "lb_agent_provider_up";
@@ -266,6 +292,22 @@ mod tests {
         metrics::Scope,
         tests::{sample, service},
     };
+
+    #[test]
+    fn tries_for_source_ports_are_a_histogram() {
+        let mut sample = sample(Vec::new());
+        sample.report.datapath.snat_tries = vec![900, 90, 9, 1];
+        let text = whole(&sample, Scope::ALL);
+        for line in [
+            "lb_agent_snat_port_tries_bucket{le=\"1\"} 900",
+            "lb_agent_snat_port_tries_bucket{le=\"3\"} 999",
+            "lb_agent_snat_port_tries_bucket{le=\"+Inf\"} 1000",
+            "lb_agent_snat_port_tries_sum 1110",
+            "lb_agent_snat_port_tries_count 1000",
+        ] {
+            assert!(text.lines().any(|said| said == line), "{line}: {text}");
+        }
+    }
 
     #[test]
     fn names_without_an_agreed_address_are_counted_once_each() {

@@ -77,9 +77,9 @@ pub(super) const FRONTEND: &[Family<OfFront>] = &[
     ),
     family(
         "haproxy_frontend_bytes_in_total",
-        "Bytes from clients",
+        "Bytes from clients; missing once a local UDP socket spoke to it",
         Counter,
-        Number(|f| Some(f.service.traffic.bytes_in)),
+        Number(|f| f.service.traffic.bytes_in),
     ),
     family(
         "haproxy_frontend_bytes_out_total",
@@ -210,9 +210,9 @@ pub(super) const BACKEND: &[Family<OfFront>] = table!(
         ),
         family(
             "haproxy_backend_bytes_in_total",
-            "Bytes from clients",
+            "Bytes from clients; missing once a local UDP socket spoke to it",
             Counter,
-            Number(|f| Some(f.service.traffic.bytes_in)),
+            Number(|f| f.service.traffic.bytes_in),
         ),
         family(
             "haproxy_backend_bytes_out_total",

@@ -59,9 +59,9 @@ pub(super) const SERVER: &[Family<OfBack>] = table!(
         ),
         family(
             "haproxy_server_bytes_in_total",
-            "Bytes to it",
+            "Bytes to it; missing once a local UDP socket spoke to it",
             Counter,
-            Number(|b| Some(b.backend.traffic.bytes_in)),
+            Number(|b| b.backend.traffic.bytes_in),
         ),
         family(
             "haproxy_server_bytes_out_total",

@@ -29,7 +29,7 @@ pub(crate) fn backend(addr: &str, state: BackendState, why: Option<&str>) -> Bac
         traffic: Traffic {
             flows_active: 2,
             flows_new: 40,
-            bytes_in: 500,
+            bytes_in: Some(500),
             bytes_out: Some(600),
             outcomes: Outcomes {
                 client_resets: 1,
@@ -119,7 +119,7 @@ pub(crate) fn service(name: Option<&str>, id: u32, backends: Vec<BackendReport>)
             flows_denied: 1,
             flows_limited: 2,
             flows_lost: 3,
-            bytes_in: 1_000,
+            bytes_in: Some(1_000),
             bytes_out: None,
             handshakes: vec![1; 16],
             malformed: 9,

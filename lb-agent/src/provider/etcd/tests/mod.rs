@@ -440,3 +440,60 @@ async fn entries_that_make_no_sense_are_ignored_and_told() {
         .collect();
     assert_eq!(agreed, ["fd01:c::2 d.m"]);
 }
+
+#[tokio::test]
+async fn a_node_enters_itself_as_a_peer_with_a_lease_and_anew_when_it_is_gone() {
+    let server = Server::start().await;
+    server.put("/lb/peers/n2", r#"{"addresses": ["10.0.0.2", "fd00::2"]}"#);
+    server.put("/lb/peers/n3", r#"{"addresses": ["127.0.0.1"]}"#);
+    let mut config = config(&[&server]);
+    config.node = Some("n1".to_owned());
+    config.member = Some(["10.0.0.1".parse().unwrap()].into());
+    let mut watched = watch_by(config);
+    let state = watched.next().await.unwrap();
+    let subjects: Vec<_> = state.problems.iter().map(|one| &*one.subject).collect();
+    assert_eq!(subjects, ["/lb/peers/n3"]);
+    let both = |view: &View| view.members.keys().eq(["n1", "n2"]);
+    watched.until_view(both).await;
+    let members = Arc::clone(&watched.claims.view.borrow().members);
+    assert_eq!(members["n2"].len(), 2);
+    assert_eq!(
+        server.get("/lb/peers/n1").as_deref(),
+        Some(r#"{"addresses":["10.0.0.1"]}"#)
+    );
+    let lease = server.store().leased["/lb/peers/n1"].clone();
+    let granted: usize = lease.parse().unwrap();
+    assert_eq!(server.store().leases[granted - 1], "600");
+    server.delete("/lb/peers/n1");
+    watched
+        .until_view(|view| view.members.keys().eq(["n2"]))
+        .await;
+    watched.until_view(both).await;
+    // Who may not write says so, and goes on to know the others.
+    server.store().read_only = true;
+    server.delete("/lb/peers/n1");
+    let unlisted = |view: &View| {
+        view.unlisted
+            .as_ref()
+            .is_some_and(|why| why.contains("do not know this one"))
+    };
+    watched.until_view(unlisted).await;
+    assert!(watched.claims.view.borrow().members.contains_key("n2"));
+}
+
+#[tokio::test]
+async fn a_nodes_entry_is_renewed_before_its_lease_is_over() {
+    let server = Server::start().await;
+    let mut config = config(&[&server]);
+    config.node = Some("n1".to_owned());
+    config.member = Some(["10.0.0.1".parse().unwrap()].into());
+    config.timings.lease = Duration::from_secs(1);
+    let _watched = watch_by(config);
+    let deadline = std::time::Instant::now() + DEADLINE;
+    while server.store().leases.len() < 3 {
+        assert!(std::time::Instant::now() < deadline, "not renewed");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let leased = server.store().leased["/lb/peers/n1"].clone();
+    assert!(leased.parse::<usize>().unwrap() >= 2, "{leased}");
+}

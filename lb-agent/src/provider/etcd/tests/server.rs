@@ -38,6 +38,10 @@ pub(super) struct Store {
     pub(super) nonsense: Option<String>,
     /// Nobody may write.
     pub(super) read_only: bool,
+    /// Seconds of the leases that were granted, in order of their ids.
+    pub(super) leases: Vec<String>,
+    /// The lease of each key that has one.
+    pub(super) leased: BTreeMap<String, String>,
     /// Paths that were asked for.
     pub(super) asked: Vec<String>,
 }
@@ -157,7 +161,13 @@ impl Store {
             let (put, delete) = (&one["request_put"], &one["request_delete_range"]);
             match put.is_null() {
                 true => self.delete(&text(&delete["key"])),
-                false => self.put(&text(&put["key"]), &text(&put["value"])),
+                false => {
+                    let key = text(&put["key"]);
+                    self.put(&key, &text(&put["value"]));
+                    if let Some(lease) = put["lease"].as_str() {
+                        self.leased.insert(key, lease.to_owned());
+                    }
+                }
             }
         }
         json!({"header": {}, "succeeded": succeeded})
@@ -237,6 +247,13 @@ async fn answer(
     }
     match path.as_str() {
         "kv/range" => Json(store.range(&request)).into_response(),
+        "lease/grant" => {
+            store
+                .leases
+                .push(request["TTL"].as_str().unwrap().to_owned());
+            let id = store.leases.len().to_string();
+            Json(json!({"header": {}, "ID": id, "TTL": request["TTL"]})).into_response()
+        }
         "kv/txn" if store.read_only => {
             refusal(StatusCode::FORBIDDEN, 7, "etcdserver: permission denied")
         }
