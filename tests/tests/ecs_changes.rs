@@ -84,6 +84,7 @@ fn a_restart_of_its_tasks_costs_no_connection() {
         yard.followed(ELB, 80, SERVICE, 80);
     });
     none_failed(&answers);
+    assert_eq!(yard.vip(ELB, 80), vip, "the address stays");
     assert_eq!(shares(yard.client(), vip, 40).len(), 2, "both answer");
 }
 
@@ -161,6 +162,38 @@ fn vips_are_added_renamed_and_moved_on_a_running_service() {
     none_failed(&answers);
     assert!(old.iter_mut().all(echoes), "what they had goes on");
     assert!(!yard.stage.agent.has_ended(), "without a restart");
+}
+
+#[test]
+fn tags_beyond_the_operators_bounds_or_in_conflict_are_refused_and_others_are_served() {
+    let yard = Yard::up(5, &["--node-ports", "10000-10100"]);
+    tutorial(&yard, 1);
+    let answers = steady(yard.client(), yard.vip(ELB, 80), || {
+        for (service, vip, more) in [
+            ("greedy", "greedy:80", ("lb.address", "8.8.8.8")),
+            ("near", "near:22=80", ("lb.address", "node")),
+            ("broken", "nonsense", ("lb.weight", "1")),
+            ("one", "shared:80", ("lb.balance", "least-conn")),
+            ("two", "shared:80", ("lb.balance", "source")),
+        ] {
+            let tags = [("lb.vip", vip), more];
+            let tags = tags.map(|(key, value)| json!({"key": key, "value": value}));
+            let fields = json!({"loadBalancers": [], "desiredCount": 1, "tags": tags});
+            create(&yard, service, "bridge", 80, &json!({"service": fields}));
+        }
+        let told = || {
+            let status = yard.stage.status().to_string();
+            ["8.8.8.8", "--node-ports", "has no port", "comes first"]
+                .iter()
+                .all(|reason| status.contains(reason))
+        };
+        let told = wait_until("each is named with its reason", PATIENCE, told);
+        assert!(told.is_ok(), "{:#}", yard.stage.status());
+        let first = || yard.found("shared", 80).ready.len() == 1;
+        wait_until("the first keeps the name", PATIENCE, first).expect("it does");
+        assert_eq!(yard.service("shared", 80)["algorithm"], "least-conn");
+    });
+    none_failed(&answers);
 }
 
 #[test]
