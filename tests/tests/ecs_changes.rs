@@ -247,7 +247,7 @@ fn udp(client: &Host, vip: SocketAddr) -> UdpSocket {
 
 #[test]
 fn a_udp_port_is_served_by_udp_at_the_hosts_fixed_port() {
-    let yard = Yard::up(10, &[]);
+    let yard = Yard::up(15, &[]);
     yard.deploy("dns.yml", &["create", "dns"]);
     let hosts = ["10.77.0.11:8053", "10.77.0.12:8053"];
     assert_eq!(yard.scheduled("dns", 5353, 2).ready, hosts);
@@ -265,7 +265,8 @@ fn a_udp_port_is_served_by_udp_at_the_hosts_fixed_port() {
     for (name, socket) in &clients {
         assert_eq!(asked(socket).as_ref(), Some(name), "a client stays");
     }
-    yard.deploy("dns.yml", &["scale", "dns", "1"]);
+    let scaled = yard.cloud.scale(yard.node(), "dns", 1);
+    scaled.expect("scaled");
     let left = yard.scheduled("dns", 5353, 1);
     yard.followed("web-nlb", 53, "dns", 5353);
     assert_eq!(left.drain.len(), 1, "it still answers: {left:?}");
