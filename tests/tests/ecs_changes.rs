@@ -84,6 +84,7 @@ fn a_restart_of_its_tasks_costs_no_connection() {
         yard.followed(ELB, 80, SERVICE, 80);
     });
     none_failed(&answers);
+    assert_eq!(yard.vip(ELB, 80), vip, "the address stays");
     assert_eq!(shares(yard.client(), vip, 40).len(), 2, "both answer");
 }
 
@@ -164,6 +165,38 @@ fn vips_are_added_renamed_and_moved_on_a_running_service() {
 }
 
 #[test]
+fn tags_beyond_the_operators_bounds_or_in_conflict_are_refused_and_others_are_served() {
+    let yard = Yard::up(5, &["--node-ports", "10000-10100"]);
+    tutorial(&yard, 1);
+    let answers = steady(yard.client(), yard.vip(ELB, 80), || {
+        for (service, vip, more) in [
+            ("greedy", "greedy:80", ("lb.address", "8.8.8.8")),
+            ("near", "near:22=80", ("lb.address", "node")),
+            ("broken", "nonsense", ("lb.weight", "1")),
+            ("one", "shared:80", ("lb.balance", "least-conn")),
+            ("two", "shared:80", ("lb.balance", "source")),
+        ] {
+            let tags = [("lb.vip", vip), more];
+            let tags = tags.map(|(key, value)| json!({"key": key, "value": value}));
+            let fields = json!({"loadBalancers": [], "desiredCount": 1, "tags": tags});
+            create(&yard, service, "bridge", 80, &json!({"service": fields}));
+        }
+        let told = || {
+            let status = yard.stage.status().to_string();
+            ["8.8.8.8", "--node-ports", "has no port", "comes first"]
+                .iter()
+                .all(|reason| status.contains(reason))
+        };
+        let told = wait_until("each is named with its reason", PATIENCE, told);
+        assert!(told.is_ok(), "{:#}", yard.stage.status());
+        let first = || yard.found("shared", 80).ready.len() == 1;
+        wait_until("the first keeps the name", PATIENCE, first).expect("it does");
+        assert_eq!(yard.service("shared", 80)["algorithm"], "least-conn");
+    });
+    none_failed(&answers);
+}
+
+#[test]
 fn listeners_of_a_running_services_load_balancer_are_followed() {
     let yard = Yard::up(10, &[]);
     tutorial(&yard, 2);
@@ -214,7 +247,7 @@ fn udp(client: &Host, vip: SocketAddr) -> UdpSocket {
 
 #[test]
 fn a_udp_port_is_served_by_udp_at_the_hosts_fixed_port() {
-    let yard = Yard::up(10, &[]);
+    let yard = Yard::up(15, &[]);
     yard.deploy("dns.yml", &["create", "dns"]);
     let hosts = ["10.77.0.11:8053", "10.77.0.12:8053"];
     assert_eq!(yard.scheduled("dns", 5353, 2).ready, hosts);
@@ -232,7 +265,8 @@ fn a_udp_port_is_served_by_udp_at_the_hosts_fixed_port() {
     for (name, socket) in &clients {
         assert_eq!(asked(socket).as_ref(), Some(name), "a client stays");
     }
-    yard.deploy("dns.yml", &["scale", "dns", "1"]);
+    let scaled = yard.cloud.scale(yard.node(), "dns", 1);
+    scaled.expect("scaled");
     let left = yard.scheduled("dns", 5353, 1);
     yard.followed("web-nlb", 53, "dns", 5353);
     assert_eq!(left.drain.len(), 1, "it still answers: {left:?}");

@@ -58,6 +58,10 @@ pub(super) fn build(known: &Known, config: &EcsConfig) -> Snapshot {
         builder.add(&part);
     }
     builder.tell_refusals();
+    for (arn, why) in &known.unread {
+        let reason = format!("cannot be read, so that what has it waits: {why}");
+        builder.problem(last(arn), reason);
+    }
     builder.finish()
 }
 

@@ -17,6 +17,8 @@ pub(super) struct Known {
     pub(super) tasks: BTreeMap<Arc<str>, Task>,
     /// By ARN.
     pub(super) definitions: BTreeMap<Arc<str>, Definition>,
+    /// Definitions about which there is no answer, by ARN, and why: what has them waits.
+    pub(super) unread: BTreeMap<Arc<str>, String>,
     /// Where container instances are reached, by ARN.
     pub(super) hosts: BTreeMap<Arc<str>, Asked<Vec<IpAddr>>>,
     /// Classic load balancers, by name.

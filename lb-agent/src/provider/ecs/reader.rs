@@ -89,16 +89,18 @@ impl<A: Api> Reader<A> {
     /// # Errors
     /// Why that was not possible; then tasks and services are as they were.
     pub(super) async fn read(&mut self, now: Instant) -> Result<(), Failure> {
-        let tasks = self.tasks().await?;
-        let services = self.services(&tasks, now).await?;
+        let mut tasks = self.tasks().await?;
+        let mut services = self.services(&tasks, now).await?;
         self.definitions(&tasks, services.as_ref()).await?;
+        self.hold_back(&mut tasks, services.as_mut());
         self.hosts(&tasks, now).await?;
         let current = services.as_ref().unwrap_or(&self.known.services).clone();
         self.fronts(&current, now).await?;
         self.known.tasks = tasks;
         if let Some(services) = services {
             self.known.services = services;
-            self.services_at = Some(now);
+            // What waits is looked at again with the next poll.
+            self.services_at = self.known.unread.is_empty().then_some(now);
         }
         self.complete = true;
         self.forget();
@@ -183,6 +185,7 @@ impl<A: Api> Reader<A> {
         let asked = ask(wanted, |arn| async move { api.definition(&arn).await }).await;
         // What was answered is kept, whatever else fails.
         let mut failed = None;
+        self.known.unread.clear();
         for (arn, answer) in asked {
             match answer {
                 Ok(definition) => _ = self.known.definitions.insert(arn, definition),
@@ -190,10 +193,31 @@ impl<A: Api> Reader<A> {
                     tracing::warn!(definition = &*arn, %failure, "a task definition cannot be read");
                     self.known.definitions.insert(arn, Definition::default());
                 }
+                Err(failure) if failure.kind == FailureKind::Passing && self.complete => {
+                    self.known.unread.insert(arn, failure.reason);
+                }
                 Err(failure) => failed = Some(failure),
             }
         }
         failed.map_or(Ok(()), Err)
+    }
+
+    /// Has tasks and services wait whose definition could not be read, so that one harms no other: new tasks are not
+    /// there yet, and services are as they were.
+    fn hold_back(&self, tasks: &mut Tasks, services: Option<&mut Services>) {
+        let is_read = |arn: &Arc<str>| !self.known.unread.contains_key(arn);
+        tasks.retain(|_, task| task.service.is_none() || is_read(&task.definition));
+        let Some(services) = services else { return };
+        services.retain(|name, service| {
+            if is_read(&service.definition) {
+                return true;
+            }
+            let before = self.known.services.get(name);
+            before.is_some_and(|before| {
+                service.clone_from(before);
+                true
+            })
+        });
     }
 
     /// The hosts that tasks are on and that are not known yet.

@@ -75,7 +75,7 @@ pub(super) async fn watch(
 }
 
 /// What is told of a cluster.
-fn state(known: &Known, config: &EcsConfig, ear: &Ear) -> Snapshot {
+pub(super) fn state(known: &Known, config: &EcsConfig, ear: &Ear) -> Snapshot {
     let mut snapshot = build(known, config);
     if let Some(why) = ear.trouble() {
         snapshot.problems.push(Problem {

@@ -21,7 +21,7 @@ pub(super) struct State {
     pub(super) calls: BTreeMap<&'static str, usize>,
     /// Calls that fail, and how.
     pub(super) failing: BTreeMap<&'static str, Failure>,
-    /// Target groups about which there is no answer.
+    /// Target groups and task definitions about which there is no answer.
     pub(super) sick: BTreeSet<Arc<str>>,
     /// Calls whose answers lack the first thing that was asked for.
     pub(super) cut: BTreeSet<&'static str>,
@@ -119,13 +119,12 @@ impl Api for &Fake {
 
     async fn definition(&self, arn: &str) -> Result<Definition, Failure> {
         self.answer("DescribeTaskDefinition", |state| {
-            state
-                .known
-                .definitions
-                .get(arn)
-                .cloned()
-                .unwrap_or_default()
-        })
+            if state.sick.contains(arn) {
+                return Err(Failure::passing("no answer"));
+            }
+            let known = state.known.definitions.get(arn);
+            Ok(known.cloned().unwrap_or_default())
+        })?
     }
 
     async fn addresses(&self, ids: &[String]) -> Result<BTreeMap<String, Vec<IpAddr>>, Failure> {

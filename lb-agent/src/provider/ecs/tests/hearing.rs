@@ -9,9 +9,11 @@ use std::{
 use async_trait::async_trait;
 use tokio::time::{Instant, timeout};
 
+use super::*;
 use crate::provider::ecs::{
     api::{Failure, FailureKind},
     events::{Allowance, Ear, Message, Queue, listen, mouths},
+    watcher::state,
 };
 
 const SHOP: &str = "arn:aws:ecs:eu-west-1:123456789012:cluster/shop";
@@ -126,6 +128,21 @@ async fn a_queue_that_cannot_be_read_is_told_and_asked_again() {
     assert!(waited >= Duration::from_secs(1), "{waited:?}");
     assert!(waited < PATIENCE, "{waited:?}");
     assert_eq!(ear.trouble(), None, "it is heard again");
+}
+
+#[test]
+fn a_queue_that_is_not_heard_is_a_problem_of_its_cluster() {
+    let (mouths, trouble) = mouths(&[CLUSTER.to_owned()]);
+    let (ear, config) = (mouths[0].ear(&trouble), EcsConfig::new(CLUSTER));
+    assert_eq!(state(&tutorial(), &config, &ear), built(&tutorial()));
+    trouble.send_replace(Some("AccessDenied".into()));
+    let snapshot = state(&tutorial(), &config, &ear);
+    assert_eq!(
+        only_reason(&snapshot),
+        "events are not heard, so that a change counts from the next poll on: AccessDenied"
+    );
+    assert_eq!(&*snapshot.problems[0].subject, CLUSTER);
+    assert_eq!(snapshot.pools, built(&tutorial()).pools);
 }
 
 #[test]

@@ -111,6 +111,48 @@ async fn after_a_failure_only_what_has_no_answer_is_asked_for_again() {
 }
 
 #[tokio::test]
+async fn a_task_definition_that_cannot_be_read_holds_back_what_has_it_alone() {
+    let fake = Fake::of(running(1));
+    let mut reader = reads(&fake);
+    let mut now = Instant::now();
+    reader.read(now).await.unwrap();
+    let odd: Arc<str> = "arn:aws:ecs:us-east-1:1:task-definition/odd:2".into();
+    fake.change(|state| {
+        state.sick.insert(odd.clone());
+        let known = &mut state.known;
+        known.tasks.insert(arn("well"), bridge(SERVICE, 40_000));
+        let mut task = bridge(SERVICE, 40_001);
+        task.definition = odd.clone();
+        known.tasks.insert(arn("odd"), task);
+        // A service that is being updated, and a new one.
+        let service = known.services.get_mut(SERVICE).unwrap();
+        service.definition = odd.clone();
+        let new = service.clone();
+        known.services.insert("new".into(), new);
+    });
+    now += Duration::from_secs(60);
+    reader.read(now).await.unwrap();
+    let both = ["10.77.0.11:32768=1", "10.77.0.11:40000=1"];
+    assert_eq!(backends(&reader), both);
+    let snapshot = built(reader.known());
+    assert_eq!(names(&snapshot), [VIP, OWN]);
+    let reason = only_reason(&snapshot);
+    assert_eq!(
+        reason,
+        "cannot be read, so that what has it waits: no answer"
+    );
+    assert_eq!(&*snapshot.problems[0].subject, "odd:2");
+    fake.mend();
+    now += POLL;
+    reader.read(now).await.unwrap();
+    assert_eq!(backends(&reader).len(), 3);
+    let snapshot = built(reader.known());
+    assert_eq!(reasons(&snapshot), [""; 0]);
+    let new = "new.hello-world-cluster.ecs:80/tcp";
+    assert!(names(&snapshot).iter().any(|name| name == new));
+}
+
+#[tokio::test]
 async fn once_aws_is_asked_too_much_the_rest_is_not_asked_for() {
     let fake = Fake::of(behind_groups(100));
     let mut reader = reads(&fake);
