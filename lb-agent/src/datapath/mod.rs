@@ -26,6 +26,8 @@ mod sys;
 #[cfg(test)]
 mod tests;
 mod trace;
+#[cfg(feature = "trace")]
+mod words;
 
 use std::{
     os::fd::{AsFd as _, OwnedFd},
@@ -110,6 +112,8 @@ impl Datapath {
             new_flows: config.new_flows,
         };
         let mut object = object::load(&config.pin_dir, &config.sizes, globals)?;
+        #[cfg(feature = "trace")]
+        words::forward(&mut object)?;
         Ok(Self {
             maps: Maps::take(&mut object, &config.sizes)?,
             hops: HopMaps::take(&mut object)?,
