@@ -253,6 +253,8 @@ fn the_feed_tells_only_what_changed() {
     let front = &told["services"][0]["F"];
     let refused = ["dreq", "dcon", "eint"].map(|name| front[place(name)].as_u64());
     assert_eq!(refused, [Some(1), Some(2), Some(3)]);
+    assert_eq!(front[place("ereq")], 9);
+    assert!(servers.iter().all(|row| row[place("wredis")] == 6));
     let seq = told["seq"].as_u64().unwrap();
     // The same sample: nothing.
     let again = ask(&feed, &first, seq);
