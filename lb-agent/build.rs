@@ -43,6 +43,7 @@ fn build(root: &Path, out: &Path) -> anyhow::Result<PathBuf> {
         ])
         .args(["-Z", "build-std=core", "--locked", "--target-dir"])
         .arg(&target_dir)
+        .args(env::var_os("CARGO_FEATURE_TRACE").map(|_| "--features=lb-ebpf/trace"))
         .env("RUSTC_BOOTSTRAP", "1")
         .env_remove("RUSTC")
         .env_remove("RUSTC_WORKSPACE_WRAPPER")

@@ -222,7 +222,7 @@ fn walk<const M: usize>(table: &'static [u32; M], hash: u32, also: u32) -> Optio
             }
             // Once is enough.
             if also & SUSPECTS == 0 && !dry_run::is_on() {
-                counters::count(Reason::BackendFull);
+                counters::count_only(Reason::BackendFull as u32);
             }
         }
         hash = next_hash(hash);

@@ -6,9 +6,12 @@ use lb_common::{
     BackendStats, ConnectionStats, Reason, ServiceStats, ServiceTraffic, handshake_bucket,
 };
 
-use crate::maps::{
-    LB_BACKENDS, LB_CONNECTIONS, LB_COUNTERS, LB_SERVICE_STATS, LB_SERVICE_TRAFFIC, LB_SNAT_TRIES,
-    LB_STATS,
+use crate::{
+    maps::{
+        LB_BACKENDS, LB_CONNECTIONS, LB_COUNTERS, LB_SERVICE_STATS, LB_SERVICE_TRAFFIC,
+        LB_SNAT_TRIES, LB_STATS,
+    },
+    words,
 };
 
 /// Counts one packet or call under its reason.
@@ -20,6 +23,12 @@ pub fn count(reason: Reason) {
 /// As [`count`], by the reason's number.
 #[inline(always)]
 pub fn count_number(reason: u32) {
+    words::count(reason);
+}
+
+/// As [`count_number`], and nothing is said of it: for where there is no stack left for a call.
+#[inline(always)]
+pub fn count_only(reason: u32) {
     // Few packets have a reason, next to those that are carried.
     cold_path();
     if let Some(counter) = LB_COUNTERS.get_ptr_mut(reason) {

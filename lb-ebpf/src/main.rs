@@ -47,6 +47,8 @@ mod tc_reply;
 mod trace;
 mod views;
 mod way;
+#[cfg_attr(not(feature = "trace"), path = "silent.rs")]
+mod words;
 mod xdp;
 mod xdp_odd;
 

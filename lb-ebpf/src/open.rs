@@ -21,6 +21,7 @@ use crate::{
     load,
     maps::LB_NODE,
     tables::{ANY, NOEXIST, Table, Tables},
+    words,
 };
 
 pub use lb_common::opening::{HALF_OPEN, NOT_OURS, OPENED};
@@ -185,6 +186,7 @@ fn try_open<A: Tables>(
         return explain::<A>(id, backend, kind);
     }
     guard::take();
+    words::chosen(service.id, id);
     create(key, service, id, backend, kind, 0, ifindex)
 }
 

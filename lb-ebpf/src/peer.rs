@@ -109,7 +109,7 @@ fn parcel<A: Tables, P: Packet>(packet: &P, l3: usize) -> Result<Parcel<A>, u32>
 
 #[inline(always)]
 pub fn shot(reason: Reason) -> u32 {
-    counters::count(reason);
+    counters::count_only(reason as u32);
     SHOT
 }
 

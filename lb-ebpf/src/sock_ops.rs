@@ -21,7 +21,7 @@ use crate::{
     clock, counters, load,
     maps::{LB_BACKENDS, LB_SOCK_PEERS},
     sock::learn,
-    suspect,
+    suspect, words,
 };
 
 const AF_INET: u32 = 2;
@@ -38,6 +38,7 @@ const OK: u32 = 1;
 
 #[sock_ops]
 pub fn lb_sock_ops(ctx: SockOpsContext) -> u32 {
+    words::begin();
     let op = ctx.op();
     if op == BPF_SOCK_OPS_TCP_CONNECT_CB {
         opens(&ctx);
@@ -48,6 +49,7 @@ pub fn lb_sock_ops(ctx: SockOpsContext) -> u32 {
     } else if op == BPF_SOCK_OPS_STATE_CB && ctx.arg(1) == TCP_CLOSE {
         closed(&ctx);
     }
+    words::end();
     OK
 }
 

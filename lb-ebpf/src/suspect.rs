@@ -13,6 +13,7 @@ use crate::{
     flows::{find, forget, service_of},
     maps::{LB_BACKENDS, LB_SUSPECTS},
     tables::{Table, Tables},
+    words,
 };
 
 /// Whether a backend gets no new flows for now.
@@ -67,6 +68,7 @@ pub fn blame(id: u32, generation: u32, why: u8) {
     // SAFETY: as above.
     if unsafe { &mut *suspect }.blame(generation, why, coarse()) {
         counters::count(Reason::BackendSuspect);
+        words::suspect(id);
     }
 }
 

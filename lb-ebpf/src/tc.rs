@@ -41,12 +41,14 @@ use crate::{
     trace,
     views::Buffer,
     way::way_back,
+    words,
 };
 
 /// Takes what XDP left: next hops that the kernel must resolve, containers behind a bridge, bridges
 /// themselves (which have no native XDP), and everything where XDP is off.
 #[classifier]
 pub fn lb_tc_ingress(ctx: TcContext) -> i32 {
+    words::begin();
     let skb = ctx.skb.skb;
     let kind = network_header(&ctx);
     let traced = trace::tc_saw(skb, kind, trace_hook::INGRESS);
@@ -56,6 +58,7 @@ pub fn lb_tc_ingress(ctx: TcContext) -> i32 {
         _ => TC_ACT_OK,
     };
     trace::tc_did(skb, traced, action);
+    words::end();
     action
 }
 
@@ -196,6 +199,7 @@ stages!(
 /// the client's interface at once, past the host's FORWARD rules and masquerading.
 #[classifier]
 pub fn lb_tc_link(ctx: TcContext) -> i32 {
+    words::begin();
     let (skb, kind) = (ctx.skb.skb, network_header(&ctx));
     let traced = trace::tc_saw(skb, kind, trace_hook::LINK);
     let action = match kind {
@@ -204,12 +208,14 @@ pub fn lb_tc_link(ctx: TcContext) -> i32 {
         _ => TC_ACT_OK,
     };
     trace::tc_did(skb, traced, action);
+    words::end();
     action
 }
 
 /// Replies of this host's own sockets on their way out.
 #[classifier]
 pub fn lb_tc_egress(ctx: TcContext) -> i32 {
+    words::begin();
     let (skb, kind) = (ctx.skb.skb, network_header(&ctx));
     let traced = trace::tc_saw(skb, kind, trace_hook::EGRESS);
     let action = match kind {
@@ -218,6 +224,7 @@ pub fn lb_tc_egress(ctx: TcContext) -> i32 {
         _ => TC_ACT_OK,
     };
     trace::tc_did(skb, traced, action);
+    words::end();
     action
 }
 

@@ -31,6 +31,7 @@ use crate::{
     tables::{FROM_PEER, Table, Tables},
     trace,
     views::Bytes,
+    words,
     xdp_odd::{FIRST, lb_xdp_odd4, lb_xdp_odd6},
 };
 
@@ -78,6 +79,7 @@ fn shortcut<A: Tables + Plain>(frame: &Frame) -> u32 {
 /// The packet path of every frame.
 #[xdp(frags)]
 pub fn lb_xdp_general(ctx: XdpContext) -> u32 {
+    words::begin();
     let (kind, l3) = ethernet(&Frame::new(ctx.ctx)).unwrap_or((0, 0));
     let traced = trace::xdp_saw(ctx.ctx, kind, l3);
     let action = match kind {
@@ -92,6 +94,7 @@ pub fn lb_xdp_general(ctx: XdpContext) -> u32 {
         _ => xdp_action::XDP_PASS,
     };
     trace::xdp_did(ctx.ctx, traced, action);
+    words::end();
     action
 }
 

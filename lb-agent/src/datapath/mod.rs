@@ -27,6 +27,8 @@ mod sys;
 #[cfg(test)]
 mod tests;
 mod trace;
+#[cfg(feature = "trace")]
+mod words;
 
 use std::{
     os::fd::{AsFd as _, OwnedFd},
@@ -112,6 +114,8 @@ impl Datapath {
             netns: sys::netns_cookie().context("cannot read the network namespace's cookie")?,
         };
         let mut object = object::load(&config.pin_dir, &config.sizes, globals)?;
+        #[cfg(feature = "trace")]
+        words::forward(&mut object)?;
         Ok(Self {
             maps: Maps::take(&mut object, &config.sizes)?,
             hops: HopMaps::take(&mut object)?,

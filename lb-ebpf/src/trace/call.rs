@@ -8,6 +8,7 @@ use crate::{
     clock::precisely,
     maps::{LB_BACKENDS, LB_TRACE},
     tables::Tables,
+    words,
 };
 
 /// What a call came to, for [`call`]: hook, verdict, protocol and family, a byte each.
@@ -20,6 +21,7 @@ const fn call_word(hook: u8, verdict: u8, proto: u8, family: u8) -> u32 {
 /// backend was chosen before.
 #[inline(always)]
 pub fn call<A: Tables>(hook: u8, proto: u8, peer: &SockPeer, reason: Option<u32>, known: bool) {
+    words::call(peer, reason, known);
     if asked().is_none() {
         return;
     }

@@ -51,6 +51,17 @@ impl Rig {
         told
     }
 
+    /// What they said in words since this was asked last, where they are built to: records of aya-log, with the words
+    /// as they are between numbers.
+    pub fn said(&mut self) -> Vec<String> {
+        let mut words: RingBuf<_> = self.map("AYA_LOGS");
+        let mut said = Vec::new();
+        while let Some(record) = words.next() {
+            said.push(String::from_utf8_lossy(&record).into_owned());
+        }
+        said
+    }
+
     /// What they could not tell.
     pub fn untold(&mut self) -> u64 {
         let map: PerCpuArray<_, TraceGuard> = self.map("LB_TRACE_GUARD");

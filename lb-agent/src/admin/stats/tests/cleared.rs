@@ -10,7 +10,7 @@ fn report(more: u64) -> StatusReport {
         service.traffic.connections.outcomes.client_resets += more;
         for backend in &mut service.backends {
             backend.traffic.flows_new += more;
-            backend.traffic.bytes_in += 100 * more;
+            backend.traffic.bytes_in = backend.traffic.bytes_in.map(|bytes| bytes + 100 * more);
             backend.health.downs += more;
             if let Some(probe) = &mut backend.health.probe {
                 probe.failed += more;
