@@ -242,7 +242,8 @@ fn the_tc_twin_knows_of_a_way_that_is_narrower_than_its_interface(way: Way) {
 fn a_device_that_summed_what_is_answered_is_not_contradicted(way: Way) {
     let (rig, _, source) = led(way, 0);
     for (from, to) in [(way.client(1), way.vip(1)), (way.backend(1), source)] {
-        for payload in [0, 31, 1_000] {
+        // Quoted to the end: the kernel forgets the sum of a packet that is cut (`__skb_trim_rcsum`).
+        for payload in [0, 4, 400] {
             let mut frame = with_ttl(way.later(from, to), 1);
             frame.payload = vec![7; payload];
             let answer = Error::of_node(&frame, Trouble::TimeExceeded);

@@ -257,7 +257,9 @@ fn an_error_that_makes_no_sense_passes_untouched(way: Way) {
 fn a_device_that_summed_the_error_is_not_contradicted(way: Way) {
     for mode in MODES {
         let given = given(way, mode);
-        for quoted in given.quotes() {
+        // Passed on to the end: the kernel forgets the sum of a packet that is cut (`__skb_trim_rcsum`).
+        let [least, ..] = given.quotes();
+        for quoted in [least, least + 16, 548] {
             let error = given.error(Trouble::TooBig(MTU), &given.sent[..quoted]);
             let told = given.told(Trouble::TooBig(MTU - given.before as u16), quoted);
             let out = given.rig.run_summed_bytes(Hook::Ingress, &error.bytes());
