@@ -1,6 +1,6 @@
 //! In the place of `words.rs` in builds without the feature `trace`: nothing is noted, nothing is said.
 
-use lb_common::{Reason, SockPeer};
+use lb_common::SockPeer;
 
 use crate::counters;
 
