@@ -41,13 +41,14 @@ type Row = (
 
 /// Those that change a pool; the others are `lb.vip`, `lb.address`, `lb.service` and `lb.enable`.
 #[rustfmt::skip]
-const ROWS: [Row; 18] = [
+const ROWS: [Row; 20] = [
     ("lb.port", "81", |pool| pool.backends[0].addr.to_string(), "172.17.0.2:80", "172.17.0.2:81"),
     ("lb.mode", "dsr-l2", |pool| format!("{:?}", of(pool).mode), "Auto", "DsrL2"),
     ("lb.balance", "round-robin", |pool| format!("{:?}", of(pool).balance), "Maglev", "RoundRobin"),
     ("lb.affinity", "90", |pool| of(pool).affinity.to_string(), "0", "90"),
     ("lb.weight", "7", |pool| pool.backends[0].weight.to_string(), "1", "7"),
     ("lb.backup", "true", |pool| pool.backends[0].backup.to_string(), "false", "true"),
+    ("lb.zone", "east", |pool| format!("{:?}", pool.backends[0].zone), "None", r#"Some("east")"#),
     ("lb.maxflows", "5", |pool| of(pool).max_flows.to_string(), "0", "5"),
     ("lb.maxflows-backend", "6", |pool| pool.backends[0].max_flows.to_string(), "0", "6"),
     ("lb.rate", "8", |pool| of(pool).rate.to_string(), "0", "8"),
@@ -55,6 +56,7 @@ const ROWS: [Row; 18] = [
     ("lb.idle", "10m", idle, "7440 60 300", "600 600 600"),
     ("lb.allow", "10.0.0.0/8", |pool| format!("{:?}", of(pool).sources), "{}", "{10.0.0.0/8: Allow}"),
     ("lb.deny", "10.1.0.0/16", |pool| format!("{:?}", of(pool).sources), "{}", "{10.1.0.0/16: Deny}"),
+    ("lb.denied", "refuse", |pool| of(pool).refuses.to_string(), "false", "true"),
     ("lb.check", "http:/up interval=3s fall=4 port=81", check, "none", "http GET /up at port 81 3s 4"),
     ("lb.fail-open", "no", |pool| of(pool).fail_closed.to_string(), "false", "true"),
     ("lb.slow-start", "30s", |pool| of(pool).slow_start.to_string(), "0", "30"),
