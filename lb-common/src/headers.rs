@@ -63,6 +63,12 @@ pub trait Packet: Sized {
     /// Whether this view is of plain packets alone, and whoever reads it leaves what is rare to others.
     const SHORTCUT: bool = false;
 
+    /// Whether a program before this one saw the packet, and counted what it would not carry.
+    #[inline(always)]
+    fn is_counted(&self) -> bool {
+        false
+    }
+
     /// A 16-bit word as it stands in memory.
     fn half(&self, offset: usize) -> Option<u16>;
 

@@ -64,7 +64,7 @@ pub struct Translation<A: 'static> {
 #[inline(always)]
 pub fn decide<A: Tables, P: Packet>(packet: &P, l3: usize, table: u32) -> Action<A> {
     let Some(ip) = A::parse(packet, l3) else {
-        counters::count(Reason::Malformed);
+        malformed(packet);
         return Action::Pass;
     };
     let known = A::filter(&ip.dst);
@@ -79,7 +79,7 @@ pub fn decide<A: Tables, P: Packet>(packet: &P, l3: usize, table: u32) -> Action
         return Action::Odd;
     }
     let Some(key) = flow_key(packet, &ip) else {
-        counters::count(Reason::Malformed);
+        malformed(packet);
         return Action::Pass;
     };
     if u32::from(known) & addr_flag::VIP == 0 {
@@ -93,6 +93,16 @@ pub fn decide<A: Tables, P: Packet>(packet: &P, l3: usize, table: u32) -> Action
         }
     }
     by_flow(packet, &ip, key, table)
+}
+
+/// Counts what nobody can read; whether nobody had before.
+#[inline(always)]
+fn malformed<P: Packet>(packet: &P) -> bool {
+    let first = !packet.is_counted();
+    if first {
+        counters::count(Reason::Malformed);
+    }
+    first
 }
 
 /// Decides about a packet that is for one of our addresses and ports, and has ports; `table`: as for [`decide`].
@@ -110,8 +120,9 @@ pub fn by_flow<A: Tables, P: Packet>(
     };
     let flags = if key.proto == u32::from(TCP) {
         let Some(flags) = tcp_flags(packet, at.l4) else {
-            counters::count(Reason::Malformed);
-            if let Some(service) = flows::service_of(&key) {
+            if malformed(packet)
+                && let Some(service) = flows::service_of(&key)
+            {
                 counters::service(service.id, |stats| stats.malformed += 1);
             }
             return Action::Pass;
@@ -191,6 +202,8 @@ pub trait Stages {
     fn open(&self) -> u32;
     /// Whether a refusal is settled by dropping it, see [`crate::suspect::settled`].
     fn settled(&self) -> bool;
+    /// See [`Packet::is_counted`].
+    fn is_counted(&self) -> bool;
     /// Whose a packet for the port of Geneve is, see [`peer::inspect`].
     fn inspect(&self) -> u32;
     /// The flow of a peer's packet, see [`peer::join`].
@@ -230,6 +243,7 @@ fn opened<S: Stages>(stages: &S, first: S::Verdict, mark: u32) -> S::Verdict {
         HALF_OPEN | REFUSAL => Table::Half,
         OF_PEERS => return received(stages),
         NOT_OURS => return S::PASS,
+        reason if is_refused(reason) && stages.is_counted() => return S::PASS,
         reason if goes_up(reason) => return S::PASS,
         _ => return S::DROP,
     };

@@ -160,6 +160,9 @@ pub static LB_NEXT_HOPS: Array<NextHop, NEXT_HOPS> = Array::new();
 #[btf_map]
 pub static LB_NEIGHBOURS: HashMap<Neighbour, u32, NEXT_HOPS> = HashMap::new();
 
+/// Interfaces whose packets XDP sees before tc does, by index.
+#[btf_map]
+pub static LB_BY_XDP: HashMap<u32, u32, INTERFACES> = HashMap::new();
 /// Interfaces that XDP may redirect to, by index.
 #[btf_map]
 pub static LB_PORTS: DevMapHash<INTERFACES> = DevMapHash::new();

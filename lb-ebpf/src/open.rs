@@ -60,6 +60,9 @@ pub extern "C" fn lb_open6(key: *const FlowKey<Addr6>, flags: u32, ifindex: u32)
     })
 }
 
+/// With the number of an interface, of which there are fewer: XDP counted that no flow was opened, and has the stack refuse.
+const COUNTED: u32 = 1 << 31;
+
 /// Finds a half-open flow for a packet that [`crate::ingress::decide`] found without a flow, or opens one.
 #[inline(always)]
 pub fn open_for<A: Tables, P: Packet>(packet: &P, l3: usize, ifindex: u32) -> u32 {
@@ -67,6 +70,7 @@ pub fn open_for<A: Tables, P: Packet>(packet: &P, l3: usize, ifindex: u32) -> u3
         return Reason::Malformed as u32;
     };
     match A::half(&key, flags) {
+        NO_FLOW if packet.is_counted() => A::open(&key, flags, ifindex | COUNTED),
         NO_FLOW => A::open(&key, flags, ifindex),
         stage => stage,
     }
@@ -99,7 +103,9 @@ fn open<A: Tables>(key: &FlowKey<A>, flags: u8, ifindex: u32) -> u32 {
         // What a service keeps count of is not spent on those who do not come so far.
         Err(reason) => Err(reason as u32),
         Ok(()) => match admitted(key, service) {
-            Ok(()) => try_open(key, service, flags, ifindex).map_err(|reason| reason as u32),
+            Ok(()) => {
+                try_open(key, service, flags, ifindex & !COUNTED).map_err(|reason| reason as u32)
+            }
             refused => refused,
         },
     }
@@ -107,6 +113,7 @@ fn open<A: Tables>(key: &FlowKey<A>, flags: u8, ifindex: u32) -> u32 {
     if !dry_run::is_on() {
         counters::service(service.id, |stats| match opened {
             Ok(()) => stats.flows += 1,
+            Err(_) if ifindex & COUNTED != 0 => {}
             Err(reason) => stats.refuse(reason),
         });
     }

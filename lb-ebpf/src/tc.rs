@@ -135,6 +135,11 @@ macro_rules! stages {
             }
 
             #[inline(always)]
+            fn is_counted(&self) -> bool {
+                Buffer(self.0).is_counted()
+            }
+
+            #[inline(always)]
             fn settled(&self) -> bool {
                 $settled(self.0) != 0
             }

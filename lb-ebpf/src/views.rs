@@ -10,7 +10,7 @@ use aya_ebpf::{
 };
 use lb_common::headers::{Packet, PacketMut, Payload, skip_extensions};
 
-use crate::extensions;
+use crate::{extensions, maps::LB_BY_XDP};
 
 /// A socket buffer: it may be paged, shared, and its checksum unfinished.
 #[derive(Clone, Copy)]
@@ -21,7 +21,7 @@ pub struct Buffer(pub *mut __sk_buff);
 pub struct Bytes(pub *mut xdp_md);
 
 macro_rules! by_helper {
-    ($view:ty, $load:ident, $store:expr, $extensions:ident, $context:ty) => {
+    ($view:ty, $load:ident, $store:expr, $extensions:ident, $context:ty, $is_counted:expr) => {
         impl $view {
             #[inline(always)]
             fn load<T: Copy>(&self, offset: usize) -> Option<T> {
@@ -49,6 +49,11 @@ macro_rules! by_helper {
         }
 
         impl Packet for $view {
+            #[inline(always)]
+            fn is_counted(&self) -> bool {
+                $is_counted(self.0)
+            }
+
             #[inline(always)]
             fn half(&self, offset: usize) -> Option<u16> {
                 self.load(offset)
@@ -94,15 +99,30 @@ by_helper!(
     bpf_skb_load_bytes,
     store_recomputed,
     lb_tc_extensions,
-    __sk_buff
+    __sk_buff,
+    |skb| lb_tc_counted(skb) != 0
 );
 by_helper!(
     Bytes,
     bpf_xdp_load_bytes,
     bpf_xdp_store_bytes,
     lb_far_extensions,
-    xdp_md
+    xdp_md,
+    |_| false
 );
+
+/// Whether the packet came in where XDP is attached. A function of its own, since few packets are asked about.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn lb_tc_counted(ctx: *mut __sk_buff) -> u32 {
+    if ctx.is_null() {
+        return 0;
+    }
+    // SAFETY: a plain read of the context.
+    let ifindex = unsafe { (*ctx).ingress_ifindex };
+    // SAFETY: the value is not looked at.
+    u32::from(unsafe { LB_BY_XDP.get(ifindex) }.is_some())
+}
 
 /// Where the device has summed the packet, the kernel brings that sum up to date.
 #[inline(always)]

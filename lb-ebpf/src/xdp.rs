@@ -196,6 +196,11 @@ macro_rules! stages {
             }
 
             #[inline(always)]
+            fn is_counted(&self) -> bool {
+                false
+            }
+
+            #[inline(always)]
             fn settled(&self) -> bool {
                 $settled(self.ctx, self.l3) != 0
             }

@@ -76,7 +76,7 @@ fn containers_and_their_node_reach_the_vip_that_they_are_behind() {
     yard.run("web-1", &LABEL);
     yard.run("web-2", &LABEL);
     let vip = yard.expect("web", 2);
-    let get = format!("busybox wget -q -T 5 -O - http://{vip}/index.html");
+    let get = format!("busybox wget -q -O - http://{vip}/index.html");
     let script = format!("for i in $(busybox seq 100); do {get} || exit 1; done");
     let answered = |printed: String| {
         let names: Vec<String> = printed.lines().map(str::to_owned).collect();
@@ -123,7 +123,10 @@ fn what_is_refused_is_counted_and_named_and_the_first_keeps_what_two_want() {
     let in_project = |project: &str| format!("com.docker.compose.project={project}");
     let service = "com.docker.compose.service=web";
     let shared = "lb.vip=shared:80";
-    run("first", &[&in_project("one"), service, shared]);
+    run(
+        "first",
+        &[&in_project("one"), service, shared, "lb.balance=least-conn"],
+    );
     let vip = yard.expect("shared", 1);
     // Of another project: the name is not its own.
     run("thief", &[&in_project("two"), service, shared]);

@@ -257,6 +257,7 @@ pub(crate) fn specs(sizes: &Sizes) -> Vec<Spec> {
             NEXT_HOPS,
         ),
         hash("LB_NEIGHBOURS", size_of::<Neighbour>(), U32, NEXT_HOPS),
+        hash("LB_BY_XDP", U32, U32, PORTS),
         spec("LB_PORTS", MapType::DevMapHash, U32, 8, PORTS),
         spec("LB_STAGES", MapType::ProgramArray, U32, U32, 1),
         spec(

@@ -39,7 +39,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use aya::{
     Ebpf,
-    maps::{MapData, xdp::DevMapHash},
+    maps::{HashMap, MapData, xdp::DevMapHash},
 };
 use lb_common::Reason;
 
@@ -93,6 +93,8 @@ pub struct Datapath {
     maps: Maps,
     hops: HopMaps,
     ports: DevMapHash<MapData>,
+    /// Interfaces with XDP, whose packets the tc twin sees after it.
+    by_xdp: HashMap<MapData, u32, u32>,
 }
 
 /// Counters by reason, summed over the CPUs.
@@ -120,6 +122,7 @@ impl Datapath {
             maps: Maps::take(&mut object, &config.sizes)?,
             hops: HopMaps::take(&mut object)?,
             ports: take(&mut object, "LB_PORTS")?,
+            by_xdp: take(&mut object, "LB_BY_XDP")?,
             links: Links::new(&config.pin_dir, config.tc_mode),
             object,
             globals,
@@ -147,6 +150,7 @@ impl Datapath {
             object,
             links,
             ports,
+            by_xdp,
             ..
         } = self;
         let netns = open(Path::new("/proc/thread-self/ns/net"))?;
@@ -155,6 +159,14 @@ impl Datapath {
         links.keep_interfaces(&indices)?;
         for iface in &config.interfaces {
             links.interface(object, iface, config.xdp_mode)?;
+            if config.xdp_mode == XdpMode::Off {
+                // There need be none.
+                let _ = by_xdp.remove(&iface.index);
+            } else {
+                by_xdp
+                    .insert(iface.index, iface.index, 0)
+                    .with_context(|| format!("cannot note that XDP is at {}", iface.name))?;
+            }
             if config.xdp_mode == XdpMode::Native {
                 ports
                     .insert(iface.index, iface.index, None, 0)

@@ -70,7 +70,7 @@ impl Engine {
         let Some(container) = self.containers.get_mut(id) else {
             match *what {
                 What::Killed(signal) => _ = self.early.insert(Arc::clone(id), (signal, now)),
-                What::Ended => _ = self.early.remove(id),
+                What::Ended | What::Removed => _ = self.early.remove(id),
                 _ => return look,
             }
             return nothing;
@@ -96,6 +96,10 @@ impl Engine {
             What::Ended => {
                 container.phase = Phase::Absent;
                 self.stopping.remove(id);
+                tell
+            }
+            What::Removed => {
+                self.looked(id, None);
                 tell
             }
             What::Killed(_) => nothing,

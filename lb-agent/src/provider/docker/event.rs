@@ -31,6 +31,8 @@ pub(super) enum What {
     Killed(u8),
     /// It ended, by whatever event.
     Ended,
+    /// It is no more.
+    Removed,
     /// It does not run for now.
     Paused,
     /// It was started.
@@ -89,7 +91,8 @@ impl Event {
 fn what(action: &str, attributes: &HashMap<String, String>) -> Option<What> {
     Some(match action {
         "kill" => What::Killed(attributes.get("signal")?.parse().ok()?),
-        "die" | "stop" | "destroy" => What::Ended,
+        "die" | "stop" => What::Ended,
+        "destroy" => What::Removed,
         "pause" => What::Paused,
         "start" | "restart" => What::Started,
         "health_status: healthy" => What::Health(Health::Healthy),

@@ -144,6 +144,7 @@ fn whatever_events_came_in_whatever_order_a_look_shows_what_is() {
         What::Killed(signal::TERM),
         What::Killed(signal::KILL),
         What::Ended,
+        What::Removed,
         What::Paused,
         What::Health(Health::Unhealthy),
         What::Changed,
