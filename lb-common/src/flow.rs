@@ -252,6 +252,19 @@ impl<A: Copy> Flow<A> {
             ..*self
         }
     }
+
+    /// Makes the flow its [`Flow::pair`] where it stands: a kernel program's stack has no room for another.
+    #[inline(always)]
+    pub fn turn(&mut self, key: &FlowKey<A>) {
+        self.new_src = key.dst;
+        self.new_dst = key.src;
+        self.new_sport = key.dport;
+        self.new_dport = key.sport;
+        self.addr_delta = !self.addr_delta;
+        self.port_delta = !self.port_delta;
+        self.direction ^= direction::REVERSE;
+        self.next_hop = 0;
+    }
 }
 
 #[cfg(test)]
@@ -349,5 +362,8 @@ mod tests {
             ..key
         }));
         assert_eq!(pair.pair(&pair_key), flow);
+        let mut turned = pair;
+        turned.turn(&pair_key);
+        assert_eq!(turned, flow);
     }
 }

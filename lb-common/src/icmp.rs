@@ -88,10 +88,11 @@ pub fn quoted<A: Icmp, P: Packet>(packet: &P, l3: usize, ip: &Ip<A>) -> Option<Q
 /// Rewrites an error for the sender of the packet that it quotes.
 ///
 /// `flow` is what translates an answer to the quoted packet: the quoted packet becomes what its sender
-/// sent, and the error goes there. Its source stays, so that a path shows its routers; where that is the
-/// other end of the flow, it becomes what the sender takes for the other end. (RFC 5508 REQ-5(c) would have
-/// the address of the NAT in place of a router's.) The checksums of the quoted packet are kept as right or
-/// wrong as they are: a UDP checksum of 0 stays, one that is not quoted is let be.
+/// sent, and the error goes there. It came to the quoted packet's source, as [`Quoted::key`] has it. Its
+/// own source stays, so that a path shows its routers; where that is the other end of the flow, it becomes
+/// what the sender takes for the other end. (RFC 5508 REQ-5(c) would have the address of the NAT in place
+/// of a router's.) The checksums of the quoted packet are kept as right or wrong as they are: a UDP
+/// checksum of 0 stays, one that is not quoted is let be.
 #[inline(always)]
 pub fn translate_error<A: Icmp, P: PacketMut>(
     packet: &P,
@@ -107,9 +108,8 @@ pub fn translate_error<A: Icmp, P: PacketMut>(
         l4,
         end,
     } = quoted;
-    let addresses = Delta::ZERO
-        .address(&key.src, &flow.new_dst)
-        .address(&key.dst, &flow.new_src);
+    let to_sender = Delta::ZERO.address(&key.src, &flow.new_dst);
+    let addresses = to_sender.address(&key.dst, &flow.new_src);
     let ports = Delta::ZERO
         .word(key.sport.0, flow.new_dport.0)
         .word(key.dport.0, flow.new_sport.0);
@@ -139,9 +139,7 @@ pub fn translate_error<A: Icmp, P: PacketMut>(
     } else {
         ip.src
     };
-    let outer = Delta::ZERO
-        .address(&ip.src, &src)
-        .address(&ip.dst, &flow.new_dst);
+    let outer = to_sender.address(&ip.src, &src);
     if A::VERSION == 6 {
         // RFC 4443 section 2.3: the checksum covers a pseudo header.
         whole = whole.and(outer);

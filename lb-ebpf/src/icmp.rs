@@ -1,7 +1,7 @@
 //! ICMP errors about flows of ours.
 
 use lb_common::{
-    Flow, Reason, addr_flag, direction,
+    Flow, FlowKey, Reason, addr_flag, direction,
     headers::{Ip, Packet},
     icmp::{self, Quoted},
 };
@@ -38,14 +38,29 @@ pub fn error<A: Tables, P: Packet>(packet: &P, l3: usize, ip: &Ip<A>) -> Option<
 /// As [`error`], for a packet that is known to be one.
 #[inline(always)]
 pub fn known<A: Tables, P: Packet>(packet: &P, l3: usize, ip: &Ip<A>) -> Option<Error<A>> {
+    find_if(packet, l3, ip, |answer, flow| {
+        flow.direction == direction::REVERSE || is_served(answer, flow)
+    })
+}
+
+/// As [`known`], for a packet of which that was asked before.
+#[inline(always)]
+pub fn again<A: Tables, P: Packet>(packet: &P, l3: usize, ip: &Ip<A>) -> Option<Error<A>> {
+    find_if(packet, l3, ip, |_, _| true)
+}
+
+#[inline(always)]
+fn find_if<A: Tables, P: Packet>(
+    packet: &P,
+    l3: usize,
+    ip: &Ip<A>,
+    holds: impl FnOnce(&FlowKey<A>, &Flow<A>) -> bool,
+) -> Option<Error<A>> {
     let quoted = icmp::quoted(packet, l3, ip)?;
     if quoted.key.src != ip.dst {
         return None;
     }
     let answer = quoted.key.turned();
     let (_, flow) = find(&answer)?;
-    if flow.direction == direction::FORWARD && !is_served(&answer, flow) {
-        return None;
-    }
-    Some(Error { quoted, flow })
+    holds(&answer, flow).then_some(Error { quoted, flow })
 }

@@ -275,13 +275,7 @@ pub fn create<A: Tables>(
     let table = table_of(key);
     if backend_kind::is_dsr(kind) {
         // The packet keeps its addresses, and no reply comes by: one half is all.
-        pair = pair.pair(&FlowKey {
-            src: key.dst,
-            dst: key.src,
-            sport: key.dport,
-            dport: key.sport,
-            proto: key.proto,
-        });
+        pair.turn(&key.turned());
         A::insert_flow(table, key, &pair, ANY).map_err(|_| Reason::FlowTableFull)?;
         load::add(id, service.id);
         counters::backend(id, |stats| stats.flows += 1);
@@ -302,7 +296,7 @@ pub fn create<A: Tables>(
         claim_client_tuple(&pair_key, &pair)?;
     }
     // The forward half in the same memory: the stack holds 512 bytes for all frames of a call.
-    pair = pair.pair(&pair_key);
+    pair.turn(&pair_key);
     if A::insert_flow(table, key, &pair, ANY).is_err() {
         A::remove_flow(table, &pair_key);
         return Err(Reason::FlowTableFull);

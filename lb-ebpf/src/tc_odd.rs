@@ -13,7 +13,7 @@ use lb_common::{
 use crate::{
     counters, dsr,
     fragments::{self, Fate},
-    icmp,
+    icmp::{self, Error},
     ingress::Layout,
     rewrite::follow,
     tables::Tables,
@@ -26,12 +26,15 @@ use crate::{
 pub const FIRST: i32 = 1 << 11;
 /// As well: it may be an ICMP error about a packet that holds a client's.
 pub const OUTER: i32 = 1 << 13;
+/// What is done about an ICMP error, as one number: a verdict with this bit, or the interface by which it leaves after
+/// its translation, 0 for the stack.
+const DONE: u32 = 1 << 31;
 /// Not interfaces: the packet is none of ours; it is to be dropped.
 pub const NOT_OURS: u32 = u32::MAX;
 pub const SHOT: u32 = u32::MAX - 1;
 
 macro_rules! stages {
-    ($addr:ty, $odd:ident, $error:ident, $later:ident, $first:ident, $reply:ident) => {
+    ($addr:ty, $odd:ident, $way:ident, $translate:ident, $later:ident, $first:ident, $reply:ident) => {
         /// Decides about a packet for an address of ours.
         #[unsafe(no_mangle)]
         #[inline(never)]
@@ -39,17 +42,27 @@ macro_rules! stages {
             if ctx.is_null() {
                 return TC_ACT_OK;
             }
-            odd::<$addr>(Buffer(ctx), $error, $later)
+            odd::<$addr>(Buffer(ctx), $way, $translate, $later)
         }
 
-        /// Takes an ICMP error to where it is to be heard.
+        /// Finds where an ICMP error is to be heard.
         #[unsafe(no_mangle)]
         #[inline(never)]
-        pub extern "C" fn $error(ctx: *mut __sk_buff) -> i32 {
+        pub extern "C" fn $way(ctx: *mut __sk_buff) -> u32 {
             if ctx.is_null() {
-                return TC_ACT_OK;
+                return done(TC_ACT_OK);
             }
-            error::<$addr>(Buffer(ctx))
+            error_way::<$addr>(Buffer(ctx))
+        }
+
+        /// Translates it. A function of its own: the stack does not hold both.
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        pub extern "C" fn $translate(ctx: *mut __sk_buff, forwarded: u32) -> u32 {
+            if ctx.is_null() {
+                return 0;
+            }
+            u32::from(translate::<$addr>(Buffer(ctx), forwarded != 0).is_some())
         }
 
         /// Translates a fragment without ports.
@@ -88,6 +101,7 @@ macro_rules! stages {
 stages!(
     Addr4,
     lb_tc_odd4,
+    lb_tc_error_way4,
     lb_tc_error4,
     lb_tc_later4,
     lb_tc_first4,
@@ -96,6 +110,7 @@ stages!(
 stages!(
     Addr6,
     lb_tc_odd6,
+    lb_tc_error_way6,
     lb_tc_error6,
     lb_tc_later6,
     lb_tc_first6,
@@ -105,7 +120,8 @@ stages!(
 #[inline(always)]
 fn odd<A: Tables>(
     packet: Buffer,
-    error: extern "C" fn(*mut __sk_buff) -> i32,
+    way: extern "C" fn(*mut __sk_buff) -> u32,
+    translate: extern "C" fn(*mut __sk_buff, u32) -> u32,
     later: extern "C" fn(*mut __sk_buff) -> i32,
 ) -> i32 {
     let Some(ip) = A::parse(&packet, ETH_LEN) else {
@@ -119,10 +135,20 @@ fn odd<A: Tables>(
             Fate::Later => later(packet.0),
         };
     }
-    if ip.proto == A::PROTO {
-        return error(packet.0);
+    if ip.proto != A::PROTO {
+        return TC_ACT_OK;
     }
-    TC_ACT_OK
+    let out = way(packet.0);
+    if out & DONE != 0 {
+        return (out & !DONE) as i32;
+    }
+    if translate(packet.0, out) == 0 {
+        return not_sent(Reason::Malformed);
+    }
+    if out == 0 {
+        return TC_ACT_OK;
+    }
+    send(packet.0, out)
 }
 
 #[inline(always)]
@@ -155,27 +181,35 @@ fn later<A: Tables>(packet: Buffer) -> i32 {
 }
 
 #[inline(always)]
-fn error<A: Tables>(packet: Buffer) -> i32 {
+fn error_way<A: Tables>(packet: Buffer) -> u32 {
     let Some(ip) = A::parse(&packet, ETH_LEN) else {
-        return TC_ACT_OK;
+        return done(TC_ACT_OK);
     };
-    let Some(error) = icmp::error(&packet, ETH_LEN, &ip) else {
-        return OUTER;
+    let Some(Error { flow, .. }) = icmp::error(&packet, ETH_LEN, &ip) else {
+        return done(OUTER);
     };
-    if backend_kind::is_dsr(error.flow.kind) {
-        return direct(packet, &ip, error.flow);
+    if backend_kind::is_dsr(flow.kind) {
+        return done(direct(packet, &ip, flow));
     }
-    let out = way_out(error.flow);
-    let forwarded = out != 0;
-    if forwarded && ip.ttl <= 1 {
+    let out = way_out(flow);
+    if out != 0 && ip.ttl <= 1 {
         // No error is sent about an error (RFC 1122 section 3.2.2).
-        return not_sent(Reason::TtlExceeded);
+        return done(not_sent(Reason::TtlExceeded));
     }
-    match translate_error(&packet, ETH_LEN, &ip, &error.quoted, error.flow, forwarded) {
-        Some(()) if forwarded => send(packet.0, out),
-        Some(()) => TC_ACT_OK,
-        None => not_sent(Reason::Malformed),
-    }
+    out
+}
+
+/// A verdict in place of an interface; none is negative, since an ICMP error is not answered.
+#[inline(always)]
+fn done(verdict: i32) -> u32 {
+    DONE | verdict as u32
+}
+
+#[inline(always)]
+fn translate<A: Tables>(packet: Buffer, forwarded: bool) -> Option<()> {
+    let ip = A::parse(&packet, ETH_LEN)?;
+    let Error { quoted, flow } = icmp::again(&packet, ETH_LEN, &ip)?;
+    translate_error(&packet, ETH_LEN, &ip, &quoted, flow, forwarded)
 }
 
 /// A fragment or an ICMP error of a flow under direct server return.

@@ -77,7 +77,9 @@ fn shortcut<A: Tables + Plain>(frame: &Frame) -> u32 {
 }
 
 /// The packet path of every frame.
+// Else there are two functions of this name, one within the other, and each has a stack frame.
 #[xdp(frags)]
+#[inline(always)]
 pub fn lb_xdp_general(ctx: XdpContext) -> u32 {
     words::begin();
     let (kind, l3) = ethernet(&Frame::new(ctx.ctx)).unwrap_or((0, 0));

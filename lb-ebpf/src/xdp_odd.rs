@@ -314,6 +314,6 @@ fn direct<A: Tables>(packet: Bytes, l3: usize) -> u32 {
 #[inline(always)]
 fn translate<A: Tables>(packet: Bytes, l3: usize, forwarded: bool) -> Option<()> {
     let ip = A::parse(&packet, l3)?;
-    let Error { quoted, flow } = icmp::known(&packet, l3, &ip)?;
+    let Error { quoted, flow } = icmp::again(&packet, l3, &ip)?;
     translate_error(&packet, l3, &ip, &quoted, flow, forwarded)
 }

@@ -170,3 +170,6 @@ fn make_pin_dir(dir: &Path) -> Result<()> {
         )
     })
 }
+
+#[cfg(test)]
+mod tests;
