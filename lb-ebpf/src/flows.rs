@@ -83,7 +83,11 @@ pub fn follow<A: Tables>(
     } else {
         (client_hop(flow), None)
     };
-    let tells = flags & ENDS != 0 || accepts(flags);
+    // What a client sends moves both halves' time stamps: an answer would never be noted by time.
+    let answers = key.proto == u32::from(UDP)
+        && flow.direction == direction::REVERSE
+        && flow.flags & flow_flag::TWO_WAY == 0;
+    let tells = flags & ENDS != 0 || accepts(flags) || answers;
     let silent = now().saturating_sub(flow.last_seen);
     if !tells && silent <= touch_interval(key.proto) {
         return Known::Go(hop, backend);

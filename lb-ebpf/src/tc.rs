@@ -47,6 +47,7 @@ use crate::{
 /// Takes what XDP left: next hops that the kernel must resolve, containers behind a bridge, bridges
 /// themselves (which have no native XDP), and everything where XDP is off.
 #[classifier]
+#[inline(always)]
 pub fn lb_tc_ingress(ctx: TcContext) -> i32 {
     words::begin();
     let skb = ctx.skb.skb;

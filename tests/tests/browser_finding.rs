@@ -11,7 +11,7 @@ const PAGE: &str = "http://127.0.0.1:9090/haproxy?stats";
 /// Services in the order of their names, and each with backends of its own.
 const FIRST: &str = "10.99.0.1_80";
 const SECOND: &str = "10.99.0.2_80";
-const SHOP: &str = "shop-web_8080";
+const SHOP: &str = "shop-web.file_8080";
 const SERVICES: &str = "services:
 - address: 10.99.0.1
   port: 80

@@ -76,8 +76,12 @@ fn containers_and_their_node_reach_the_vip_that_they_are_behind() {
     yard.run("web-1", &LABEL);
     yard.run("web-2", &LABEL);
     let vip = yard.expect("web", 2);
+    let client = &yard.stage.clients[0];
+    let serve = || shares(client, vip, 20).len() == 2;
+    wait_until("both of them listen", PATIENCE, serve).expect("they do");
     let get = format!("busybox wget -q -O - http://{vip}/index.html");
-    let script = format!("for i in $(busybox seq 100); do {get} || exit 1; done");
+    let script =
+        format!("for i in $(busybox seq 100); do {get} || {{ echo at $i >&2; exit 1; }}; done");
     let answered = |printed: String| {
         let names: Vec<String> = printed.lines().map(str::to_owned).collect();
         let distinct: BTreeSet<String> = names.iter().cloned().collect();

@@ -18,6 +18,9 @@ use lb_tests::{
 };
 use serde_json::{Value, json};
 
+/// What the agent calls them: by where it was told to read.
+const ROOT: &str = "marathon:http://10.77.0.1:8080";
+const USER: &str = "marathon:http://10.77.0.1:8081";
 /// How soon after a recovery everything is right.
 const RIGHT: Duration = Duration::from_secs(35);
 /// VIPs are leased of what the stage's clients have a route to.
@@ -110,7 +113,7 @@ fn asked_again(stage: &Stage) {
 fn whatever_marathon_does_its_last_state_serves_and_the_right_one_follows() {
     let (stage, marathon) = up();
     let vip = vip(&stage, "web.marathon");
-    let mine = || provider(&stage, "marathon:marathon");
+    let mine = || provider(&stage, ROOT);
     let mut number = 1;
     let both_become = |number: u8| {
         for place in [vip.as_str(), PUBLIC] {
@@ -128,7 +131,8 @@ fn whatever_marathon_does_its_last_state_serves_and_the_right_one_follows() {
         marathon.set_trouble(Some(trouble));
         asked_again(&stage);
         let age = || mine()["last_sync_age_ms"].as_u64().unwrap_or(0);
-        wait_until("its age is told", PATIENCE, || age() > 2_000).expect("it grows");
+        let grows = wait_until("its age is told", PATIENCE, || age() > 2_000);
+        assert!(grows.is_ok(), "{}", stage.status()["providers"]);
         // Who is silent may still answer.
         let told = mine()["last_error"].is_object();
         assert_eq!(told, trouble != Trouble::Frozen, "{trouble:?}: {}", mine());
@@ -220,8 +224,9 @@ fn of_two_marathons_each_is_followed_and_pools_of_one_vip_merge() {
     asked_again(&stage);
     becomes(&stage, &of_root, "s3");
     let failing = |id: &str| provider(&stage, id)["last_error"].is_object();
-    wait_until("it is told", PATIENCE, || failing("marathon:marathon-user")).expect("it is");
-    assert!(!failing("marathon:marathon"));
+    let told = wait_until("it is told", PATIENCE, || failing(USER));
+    assert!(told.is_ok(), "{}", stage.status()["providers"]);
+    assert!(!failing(ROOT));
     becomes(&stage, &of_user, "s2");
     assert_eq!(reached(), both("s3", "s2"));
 

@@ -135,6 +135,15 @@ fn a_container_that_could_never_be_looked_at_makes_the_state_partial() {
 }
 
 #[test]
+fn what_is_removed_is_gone_with_its_name() {
+    let mut engine = engine([container("web", "172.17.0.2", &[("lb.vip", "web:80")])]);
+    saw(&mut engine, What::Ended);
+    assert_eq!(build(&engine, &config()).pools.len(), 1, "it is stopped");
+    assert!(saw(&mut engine, What::Removed).tell);
+    assert_eq!(build(&engine, &config()).pools.len(), 0);
+}
+
+#[test]
 fn whatever_events_came_in_whatever_order_a_look_shows_what_is() {
     let one = container("web", "172.17.0.2", &[("lb.vip", "web:80")]);
     let mut again = one.clone();
@@ -144,7 +153,6 @@ fn whatever_events_came_in_whatever_order_a_look_shows_what_is() {
         What::Killed(signal::TERM),
         What::Killed(signal::KILL),
         What::Ended,
-        What::Removed,
         What::Paused,
         What::Health(Health::Unhealthy),
         What::Changed,
