@@ -326,7 +326,7 @@ impl Topology {
             "SOA",
             "l4lb.thisdcos.directory",
         ];
-        let up = wait_for("the agent answers DNS", Duration::from_secs(20), || {
+        let up = wait_for("the agent answers DNS", Duration::from_secs(60), || {
             let answers = || {
                 host.run(&soa)
                     .is_ok_and(|dig| dig.stdout.contains("ns.spartan"))
