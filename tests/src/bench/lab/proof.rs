@@ -8,8 +8,8 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use aya::maps::{Map, MapData, PerCpuArray};
-use lb_common::{BackendStats, Reason};
+use aya::maps::{HashMap, Map, MapData, PerCpuArray};
+use lb_common::{Addr4, BackendStats, Flow, FlowKey, Reason};
 
 use super::{Effort, Load, Site, Way};
 use crate::lab::{Host, UPLINK, exec::tool_in};
@@ -31,8 +31,10 @@ const GLANCE: Effort = Effort {
 struct Counted {
     /// Flows given to backends.
     flows: u64,
-    /// Packets on the packet path, to backends and from them.
+    /// Packets to backends and from them; of local connections segments.
     packets: [u64; 2],
+    /// Halves of TCP flows in the tables of the packet path.
+    tracked: usize,
     /// Packets that XDP left to the tc program.
     slow: u64,
 }
@@ -75,10 +77,11 @@ impl Site {
             }
         }
         match way {
-            Way::Xdp => after
-                .xdp
-                .since(&before.xdp)
-                .stayed_in_xdp(4 * connections)?,
+            Way::Xdp => {
+                ensure!(after.xdp.tracked > 0, "the packet path has no flows");
+                let carried = after.xdp.since(&before.xdp);
+                carried.stayed_in_xdp(4 * connections)?;
+            }
             Way::Dsr => {
                 let carried = after.dsr.since(&before.dsr);
                 carried.stayed_in_xdp(3 * connections)?;
@@ -90,8 +93,8 @@ impl Site {
                 );
             }
             Way::Socket => ensure!(
-                after.socket.packets == before.socket.packets,
-                "the socket path touched packets"
+                after.socket.tracked == 0,
+                "the packet path has flows of the socket path"
             ),
             Way::Direct | Way::Nftables | Way::Haproxy | Way::Routed => {}
         }
@@ -119,6 +122,7 @@ impl Counted {
         Self {
             flows: self.flows - before.flows,
             packets: [to - before.packets[0], from - before.packets[1]],
+            tracked: self.tracked,
             slow: self.slow - before.slow,
         }
     }
@@ -148,8 +152,9 @@ struct Counters {
 
 /// Reads an agent's pinned maps.
 fn counted(host: &Host) -> Result<Counted> {
-    let stats: PerCpuArray<_, BackendStats> = pinned(host, "LB_STATS")?;
-    let reasons: PerCpuArray<_, u64> = pinned(host, "LB_COUNTERS")?;
+    let stats: PerCpuArray<_, BackendStats> =
+        Map::PerCpuArray(pinned(host, "LB_STATS")?).try_into()?;
+    let reasons: PerCpuArray<_, u64> = Map::PerCpuArray(pinned(host, "LB_COUNTERS")?).try_into()?;
     let mut counted = Counted::default();
     for id in 0..IDS {
         for cpu in stats.get(&id, 0)?.iter() {
@@ -158,18 +163,25 @@ fn counted(host: &Host) -> Result<Counted> {
             counted.packets[1] += cpu.packets_from;
         }
     }
+    for name in ["LB_FLOWS_TCP4", "LB_FLOWS_HALF4"] {
+        let flows: HashMap<_, FlowKey<Addr4>, Flow<Addr4>> =
+            Map::LruHashMap(pinned(host, name)?).try_into()?;
+        for key in flows.keys() {
+            key?;
+            counted.tracked += 1;
+        }
+    }
     let slow = reasons.get(&(Reason::ToSlowPath as u32), 0)?;
     counted.slow = slow.iter().sum();
     Ok(counted)
 }
 
 /// A map of the one schema that is pinned for a host's agent.
-fn pinned<V: aya::Pod>(host: &Host, name: &str) -> Result<PerCpuArray<MapData, V>> {
+fn pinned(host: &Host, name: &str) -> Result<MapData> {
     let schema = std::fs::read_dir(host.pins())?
         .next()
         .context("nothing is pinned")??;
-    let data = MapData::from_pin(schema.path().join(name))?;
-    Ok(PerCpuArray::try_from(Map::PerCpuArray(data))?)
+    Ok(MapData::from_pin(schema.path().join(name))?)
 }
 
 /// Connections that the DNAT rule has seen: its chain is asked once for each.
