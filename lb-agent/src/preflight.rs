@@ -20,7 +20,7 @@ const BPF_FS_MAGIC: u64 = 0xcafe_4a11;
 
 /// `bpf_set_retval`, by which a refused connect() gets its errno, is the newest thing that the programs
 /// cannot do without.
-const OLDEST_KERNEL: (u32, u32) = (5, 18);
+const OLDEST_KERNEL: (u32, u32) = (6, 1);
 /// The first with tcx links (`BPF_TCX_INGRESS`).
 const TCX_KERNEL: (u32, u32) = (6, 6);
 
@@ -47,7 +47,7 @@ fn tc_mode(release: &str) -> Result<TcMode> {
         Some(version) if version < OLDEST_KERNEL => {
             let (major, minor) = OLDEST_KERNEL;
             bail!(
-                "kernel {release} is too old: {major}.{minor} or later is needed (bpf_set_retval, by which refused connections get their errno)"
+                "kernel {release} is too old: {major}.{minor} or later is needed, whose verifier takes the programs"
             )
         }
         Some(version) if version < TCX_KERNEL => Ok(TcMode::Clsact),
@@ -275,13 +275,9 @@ mod tests {
     }
 
     #[test]
-    fn kernels_before_tcx_use_clsact_and_those_before_set_retval_are_refused() {
+    fn kernels_before_tcx_use_clsact_and_those_that_refuse_the_programs_are_refused() {
         let error = tc_mode("5.15.0-91-generic").unwrap_err().to_string();
-        assert!(
-            error.contains("5.18") && error.contains("bpf_set_retval"),
-            "{error}"
-        );
-        assert_eq!(tc_mode("5.18.0").unwrap(), TcMode::Clsact);
+        assert!(error.contains("6.1 or later"), "{error}");
         assert_eq!(tc_mode("6.1.0-18-amd64").unwrap(), TcMode::Clsact);
         assert_eq!(tc_mode("6.6.1").unwrap(), TcMode::Tcx);
         assert_eq!(tc_mode("6.18.44-fc-v595").unwrap(), TcMode::Tcx);

@@ -96,7 +96,7 @@ pub extern "C" fn lb_recall(service: *const Service, client: *const AffinityKey)
     else {
         return NONE;
     };
-    let Some(known) = LB_AFFINITY.get_ptr_mut(client) else {
+    let Some(known) = LB_AFFINITY.get_ptr_mut(*client) else {
         return NONE;
     };
     // SAFETY: a live map value; concurrent writers only move its time.
@@ -136,7 +136,7 @@ pub extern "C" fn lb_remember(client: *const AffinityKey, id: u32) -> u32 {
             generation: backend.generation,
         };
         // A full table forgets the oldest client: affinity is kept as well as there is room.
-        let _ = LB_AFFINITY.insert(client, chosen, ANY);
+        let _ = LB_AFFINITY.insert(*client, chosen, ANY);
     }
     0
 }

@@ -127,7 +127,9 @@ fn client_hop<A>(flow: &Flow<A>) -> u16 {
 #[inline(always)]
 fn touch<A: Tables>(table: Table, key: &FlowKey<A>, flags: u8) {
     let ended = flags & ENDS;
-    let Some(flow) = A::flow(table, key) else {
+    // On the stack, where older kernels want what is looked up, as in `create`; one after the other in the same memory.
+    let mut at = *key;
+    let Some(flow) = A::flow(table, &at) else {
         return;
     };
     if accepts(flags)
@@ -165,17 +167,17 @@ fn touch<A: Tables>(table: Table, key: &FlowKey<A>, flags: u8) {
     if backend_kind::is_dsr(flow.kind) {
         return;
     }
-    let pair_key = flow.pair_key(key.proto);
+    at = flow.pair_key(key.proto);
     if flow.direction == direction::REVERSE && flow.flags & flow_flag::TWO_WAY == 0 {
         flow.flags |= flow_flag::TWO_WAY;
         if key.proto == u32::from(UDP) {
             suspect::answered(flow.backend, flow.generation);
-            if let Some(service) = service_of(&pair_key) {
+            if let Some(service) = service_of(&at) {
                 flow.idle = service.idle_udp_two_way;
             }
         }
     }
-    match A::flow(table, &pair_key) {
+    match A::flow(table, &at) {
         Some(pair) if pair.is_pair_of(key) => {
             pair.last_seen = now;
             pair.flags |= flow.flags;
@@ -196,9 +198,9 @@ fn touch<A: Tables>(table: Table, key: &FlowKey<A>, flags: u8) {
         }
         Some(_) => {}
         // A closed flow may have given way to another, whose half stands in the other table.
-        None if !is_over(flow) && A::flow(Table::Half, &pair_key).is_none() => {
+        None if !is_over(flow) && A::flow(Table::Half, &at).is_none() => {
             // Another CPU may be as quick.
-            let _ = A::insert_flow(table, &pair_key, &flow.pair(key), NOEXIST);
+            let _ = A::insert_flow(table, &at, &flow.pair(key), NOEXIST);
         }
         None => {}
     }
@@ -251,10 +253,16 @@ pub fn fails_open<A: Tables>(key: &FlowKey<A>) -> bool {
 /// The service that a client's packet is for.
 #[inline(always)]
 pub fn service_of<A: Tables>(key: &FlowKey<A>) -> Option<&'static Service> {
-    A::service(&ServiceKey {
+    A::service(&service_key(key))
+}
+
+/// Under which the service of a client's packet is found.
+#[inline(always)]
+pub fn service_key<A: Tables>(key: &FlowKey<A>) -> ServiceKey<A> {
+    ServiceKey {
         addr: key.dst,
         port: key.dport,
         proto: key.proto as u8,
         pad: 0,
-    })
+    }
 }

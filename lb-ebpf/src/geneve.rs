@@ -21,7 +21,7 @@ use crate::{
     extensions::HEADER_MASK,
     flows::{begins, find, forget},
     forward::{is_joined, malformed, may_send, next_hop, route, slow_path},
-    frame::{Frame, Head, Plain},
+    frame::{Frame, Head, Plain, apart},
     ingress::Layout,
     maps::{LB_BACKENDS, LB_NEXT_HOPS, LB_NODE, LB_PEERS},
     tables::Tables,
@@ -151,7 +151,11 @@ fn count_for_service<A: Tables, P: PacketMut>(packet: &P, ip: &Ip<A>) {
 #[inline(always)]
 fn lost<A: Tables, P: PacketMut>(packet: &P, ip: &Ip<A>, plain: bool) -> bool {
     counters::count(Reason::BackendGone);
-    let Some(key) = flow_key(packet, ip).filter(|_| plain) else {
+    if !plain {
+        return false;
+    }
+    apart();
+    let Some(key) = flow_key(packet, ip) else {
         return false;
     };
     if let Some((table, flow)) = find(&key) {

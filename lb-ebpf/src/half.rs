@@ -116,7 +116,7 @@ fn holds_tuple<A: Tables>(key: &FlowKey<A>, flow: &Flow<A>) -> bool {
 #[inline(never)]
 pub extern "C" fn lb_half4(key: *const FlowKey<Addr4>, flags: u32) -> u32 {
     // SAFETY: null or a whole key, which is what the verifier grants for an argument of this type.
-    unsafe { key.as_ref() }.map_or(NO_FLOW, |key| half(key, flags as u8))
+    unsafe { key.as_ref() }.map_or(NO_FLOW, |&key| half(&key, flags as u8))
 }
 
 /// [`half`] for IPv6.
@@ -124,5 +124,5 @@ pub extern "C" fn lb_half4(key: *const FlowKey<Addr4>, flags: u32) -> u32 {
 #[inline(never)]
 pub extern "C" fn lb_half6(key: *const FlowKey<Addr6>, flags: u32) -> u32 {
     // SAFETY: as above.
-    unsafe { key.as_ref() }.map_or(NO_FLOW, |key| half(key, flags as u8))
+    unsafe { key.as_ref() }.map_or(NO_FLOW, |&key| half(&key, flags as u8))
 }

@@ -336,7 +336,12 @@ pub fn is_for_peers<A>(key: &FlowKey<A>) -> bool {
 #[inline(always)]
 fn node_port<A>(key: &FlowKey<A>) -> u8 {
     match LB_NODE_PORTS.get(0) {
-        Some(ports) => ports[usize::from(key.dport.get())],
+        Some(ports) => {
+            // Opaque to the compiler, which knows the bound and would leave it out: kernels before 6.6 do not know what
+            // the swap of two bytes comes to.
+            let port = core::hint::black_box(u32::from(key.dport.get()));
+            ports[port as usize % ports.len()]
+        }
         None => 0,
     }
 }

@@ -16,6 +16,8 @@ use lb_common::{
     fragment::{FragmentKey, FragmentPorts},
 };
 
+use crate::tables::Draft;
+
 const SERVICES: usize = 16_384;
 const ADDRESSES: usize = 32_768;
 const SOURCES: usize = 4_096;
@@ -124,6 +126,12 @@ pub static LB_FLOWS_HALF6: LruHashMap<FlowKey<Addr6>, Flow<Addr6>, FLOWS_HALF> =
 pub static LB_FLOWS_UDP4: LruHashMap<FlowKey<Addr4>, Flow<Addr4>, FLOWS_UDP> = LruHashMap::new();
 #[btf_map]
 pub static LB_FLOWS_UDP6: LruHashMap<FlowKey<Addr6>, Flow<Addr6>, FLOWS_UDP> = LruHashMap::new();
+
+/// New flows while they are made.
+#[btf_map]
+pub static LB_DRAFT4: PerCpuArray<Draft<Addr4>, 1> = PerCpuArray::new();
+#[btf_map]
+pub static LB_DRAFT6: PerCpuArray<Draft<Addr6>, 1> = PerCpuArray::new();
 
 /// Ports of packets whose other fragments are still to come.
 #[btf_map]

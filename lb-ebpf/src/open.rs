@@ -15,12 +15,12 @@ use crate::{
     choose::choose,
     clock::{millis, precisely},
     counters, dry_run,
-    flows::{begins, service_of},
+    flows::{begins, service_key},
     geneve, guard,
     ingress::is_for_peers,
     load,
     maps::LB_NODE,
-    tables::{ANY, NOEXIST, Table, Tables},
+    tables::{ANY, Draft, NOEXIST, Table, Tables},
     words,
 };
 
@@ -89,8 +89,9 @@ fn first_packet<A: Tables, P: Packet>(packet: &P, l3: usize) -> Option<(FlowKey<
 
 #[inline(always)]
 fn open<A: Tables>(key: &FlowKey<A>, flags: u8, ifindex: u32) -> u32 {
-    let Some(service) = service_of(key) else {
-        return if A::address_flags(&key.dst) & addr_flag::VIP != 0 {
+    let wanted = service_key(key);
+    let Some(service) = A::service(&wanted) else {
+        return if A::address_flags(&wanted.addr) & addr_flag::VIP != 0 {
             Reason::NoService as u32
         } else if is_for_peers(key) {
             // The node's address shares its slot of the coarse filter with a VIP.
@@ -194,7 +195,11 @@ fn try_open<A: Tables>(
     }
     guard::take();
     words::chosen(service.id, id);
-    create(key, service, id, backend, kind, 0, ifindex)
+    let origin = Origin {
+        ifindex,
+        ..Origin::default()
+    };
+    create(key, service, id, backend, kind, &origin)
 }
 
 /// What [`create`] would make, in a dry run.
@@ -233,7 +238,18 @@ fn hash_of<A: Tables>(key: &FlowKey<A>, service: &Service) -> u32 {
     }
 }
 
-/// Makes both halves of a flow from the client's packet `key` to `backend`; `flags`: those of the flow.
+/// How the packets of a flow's client get here.
+#[derive(Clone, Copy, Default)]
+pub struct Origin {
+    /// The interface they arrive on.
+    pub ifindex: u32,
+    /// Bits of [`flow_flag`].
+    pub flags: u8,
+    /// [`Flow::next_hop`] of the forward half.
+    pub next_hop: u16,
+}
+
+/// Makes both halves of a flow from the client's packet `key` to `backend`.
 #[inline(always)]
 pub fn create<A: Tables>(
     key: &FlowKey<A>,
@@ -241,16 +257,19 @@ pub fn create<A: Tables>(
     id: u32,
     backend: &Backend,
     kind: u8,
-    flags: u8,
-    ifindex: u32,
+    origin: &Origin,
 ) -> Result<(), Reason> {
     let idle = if key.proto == u32::from(TCP) {
         service.idle_tcp
     } else {
         service.idle_udp
     };
+    let Draft {
+        key: at,
+        flow: pair,
+    } = A::draft().ok_or(Reason::FlowTableFull)?;
     // The reverse half first: inserting it is the claim of the tuple.
-    let mut pair = Flow {
+    *pair = Flow {
         new_src: key.dst,
         new_dst: key.src,
         new_sport: key.dport,
@@ -259,14 +278,14 @@ pub fn create<A: Tables>(
         port_delta: 0,
         backend: id,
         generation: backend.generation,
-        client_ifindex: ifindex,
+        client_ifindex: origin.ifindex,
         idle,
         next_hop: 0,
         route_epoch: 0,
         direction: direction::REVERSE,
         kind,
         tcp: 0,
-        flags,
+        flags: origin.flags,
         service: service.id,
         opened: millis(),
         // The handshake is measured from here.
@@ -276,12 +295,13 @@ pub fn create<A: Tables>(
     if backend_kind::is_dsr(kind) {
         // The packet keeps its addresses, and no reply comes by: one half is all.
         pair.turn(&key.turned());
-        A::insert_flow(table, key, &pair, ANY).map_err(|_| Reason::FlowTableFull)?;
+        *at = *key;
+        A::insert_flow(table, at, pair, ANY).map_err(|_| Reason::FlowTableFull)?;
         load::add(id, service.id);
         counters::backend(id, |stats| stats.flows += 1);
         return Ok(());
     }
-    let mut pair_key = FlowKey {
+    *at = FlowKey {
         src: A::narrow(&backend.addr),
         dst: key.src,
         sport: backend.port,
@@ -289,16 +309,18 @@ pub fn create<A: Tables>(
         proto: key.proto,
     };
     if kind == backend_kind::NET {
-        pair_key.dst = snat_address()?;
-        claim_source_port(&mut pair_key, &mut pair)?;
+        at.dst = snat_address()?;
+        claim_source_port(at, pair)?;
     } else {
-        pair.set_deltas(&pair_key);
-        claim_client_tuple(&pair_key, &pair)?;
+        pair.set_deltas(at);
+        claim_client_tuple(at, pair)?;
     }
-    // The forward half in the same memory: the stack holds 512 bytes for all frames of a call.
-    pair.turn(&pair_key);
-    if A::insert_flow(table, key, &pair, ANY).is_err() {
-        A::remove_flow(table, &pair_key);
+    pair.turn(at);
+    pair.next_hop = origin.next_hop;
+    *at = *key;
+    if A::insert_flow(table, at, pair, ANY).is_err() {
+        *at = pair.pair_key(key.proto);
+        A::remove_flow(table, at);
         return Err(Reason::FlowTableFull);
     }
     load::add(id, service.id);

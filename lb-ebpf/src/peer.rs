@@ -25,7 +25,7 @@ use crate::{
     fragments, guard, icmp,
     ingress::goes_up,
     maps::{LB_BACKENDS, LB_LOCALS},
-    open::{HALF_OPEN, NO_FLOW, OPENED, create, table_of},
+    open::{HALF_OPEN, NO_FLOW, OPENED, Origin, create, table_of},
     tables::{Table, Tables},
     views::Buffer,
 };
@@ -304,7 +304,9 @@ fn start<A: Tables>(key: &FlowKey<A>, given: &Given<A>) -> Result<Option<Table>,
     let id = unsafe { LB_LOCALS.get(local) }.copied();
     let id = id.ok_or(Reason::PeerBackend)?;
     let backend: &Backend = LB_BACKENDS.get(id).ok_or(Reason::PeerBackend)?;
-    let here = backend.kind == backend_kind::HOST || backend.kind == backend_kind::LINK;
+    // Read once, so that the compiler leaves all other kinds out.
+    let kind = backend.kind;
+    let here = kind == backend_kind::HOST || kind == backend_kind::LINK;
     // The id may be another's since the agent wrote this.
     let same = backend.addr == local.addr && backend.port == port;
     if !here || !same || backend.state == backend_state::FREE {
@@ -313,7 +315,7 @@ fn start<A: Tables>(key: &FlowKey<A>, given: &Given<A>) -> Result<Option<Table>,
     if !keeps_flows(backend, backend.generation, || fails_open(key)) {
         return Err(Reason::NoBackend);
     }
-    if backend.kind == backend_kind::LINK && given.hosts_only != 0 {
+    if kind == backend_kind::LINK && given.hosts_only != 0 {
         return Ok(None);
     }
     if key.proto == u32::from(TCP) && given.flags as u8 & tcp_flag::RST != 0 {
@@ -323,14 +325,14 @@ fn start<A: Tables>(key: &FlowKey<A>, given: &Given<A>) -> Result<Option<Table>,
         return Err(Reason::NewFlowGuard);
     }
     guard::take();
-    let (kind, ifindex) = (backend.kind, given.ifindex);
-    create(key, service, id, backend, kind, flow_flag::PEER, ifindex)?;
+    let origin = Origin {
+        ifindex: given.ifindex,
+        flags: flow_flag::PEER,
+        next_hop: given.sender as u16,
+    };
+    create(key, service, id, backend, kind, &origin)?;
     counters::service(service.id, |stats| stats.flows += 1);
-    let table = table_of(key);
-    if let Some(flow) = A::flow(table, key) {
-        flow.next_hop = given.sender as u16;
-    }
-    Ok(Some(table))
+    Ok(Some(table_of(key)))
 }
 
 macro_rules! stages {
@@ -341,7 +343,7 @@ macro_rules! stages {
         pub extern "C" fn $adopt(key: *const FlowKey<$addr>, given: *const Given<$addr>) -> u32 {
             // SAFETY: null or a whole value, which is what the verifier grants for arguments of these types.
             match unsafe { (key.as_ref(), given.as_ref()) } {
-                (Some(key), Some(given)) => adopt(key, given),
+                (Some(&key), Some(given)) => adopt(&key, given),
                 _ => Reason::PeerMalformed as u32,
             }
         }

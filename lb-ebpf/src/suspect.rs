@@ -161,7 +161,7 @@ pub fn settled<A: Tables, P: Packet>(packet: &P, l3: usize) -> Option<bool> {
 #[inline(never)]
 pub extern "C" fn lb_refused4(key: *const FlowKey<Addr4>, why: u32) -> u32 {
     // SAFETY: null or a whole key, which is what the verifier grants for an argument of this type.
-    unsafe { key.as_ref() }.map_or(0, |key| u32::from(refused(key, why as u8)))
+    unsafe { key.as_ref() }.map_or(0, |&key| u32::from(refused(&key, why as u8)))
 }
 
 /// [`refused`] for IPv6.
@@ -169,5 +169,5 @@ pub extern "C" fn lb_refused4(key: *const FlowKey<Addr4>, why: u32) -> u32 {
 #[inline(never)]
 pub extern "C" fn lb_refused6(key: *const FlowKey<Addr6>, why: u32) -> u32 {
     // SAFETY: as above.
-    unsafe { key.as_ref() }.map_or(0, |key| u32::from(refused(key, why as u8)))
+    unsafe { key.as_ref() }.map_or(0, |&key| u32::from(refused(&key, why as u8)))
 }

@@ -13,9 +13,10 @@ use lb_common::{
 };
 
 use crate::maps::{
-    LB_ADDRS4, LB_ADDRS6, LB_FILTER4, LB_FILTER6, LB_FLOWS_HALF4, LB_FLOWS_HALF6, LB_FLOWS_TCP4,
-    LB_FLOWS_TCP6, LB_FLOWS_UDP4, LB_FLOWS_UDP6, LB_FRAGMENTS4, LB_FRAGMENTS6, LB_LISTS4,
-    LB_LISTS6, LB_SENDERS4, LB_SENDERS6, LB_SERVICES4, LB_SERVICES6, LB_SOURCES4, LB_SOURCES6,
+    LB_ADDRS4, LB_ADDRS6, LB_DRAFT4, LB_DRAFT6, LB_FILTER4, LB_FILTER6, LB_FLOWS_HALF4,
+    LB_FLOWS_HALF6, LB_FLOWS_TCP4, LB_FLOWS_TCP6, LB_FLOWS_UDP4, LB_FLOWS_UDP6, LB_FRAGMENTS4,
+    LB_FRAGMENTS6, LB_LISTS4, LB_LISTS6, LB_SENDERS4, LB_SENDERS6, LB_SERVICES4, LB_SERVICES6,
+    LB_SOURCES4, LB_SOURCES6,
 };
 use crate::peer::Given;
 
@@ -59,6 +60,16 @@ impl Table {
     }
 }
 
+/// Both halves of a flow while they are made, one after the other.
+///
+/// In a map: the stack holds 512 bytes for all frames of a call, and kernels before 6.2 look up only what is on the
+/// stack, in a packet or in a map, which an argument of a function is not.
+#[repr(C)]
+pub struct Draft<A> {
+    pub key: FlowKey<A>,
+    pub flow: Flow<A>,
+}
+
 /// A family's maps. Each call site reaches one map, so that the verifier can inline the lookup.
 pub trait Tables: Icmp + Encapsulate {
     /// Bits of `addr_flag` of the addresses that share this one's slot: 0 is certain, others are not.
@@ -76,6 +87,8 @@ pub trait Tables: Icmp + Encapsulate {
         flags: u64,
     ) -> Result<(), i32>;
     fn remove_flow(table: Table, key: &FlowKey<Self>);
+    /// This CPU's: what runs on it until a flow is made is not interrupted by another that makes one.
+    fn draft() -> Option<&'static mut Draft<Self>>;
     /// Brings the time stamp and the state of a flow up to date; `flags`: those of the
     /// TCP segment, or 0.
     fn touch(table: Table, key: &FlowKey<Self>, flags: u8);
@@ -131,7 +144,7 @@ unsafe fn stored<K, const N: usize>(memory: &mut MaybeUninit<K>, words: [u64; N]
 }
 
 macro_rules! tables {
-    ($addr:ty, $filter:ident, $addrs:ident, $services:ident, $tcp:ident, $half_open:ident, $udp:ident, $sources:ident, $lists:ident, $fragments:ident, $senders:ident, $snat:ident, $way:path, $adopt:path, $start:path, $admit:path, $admit_local:path, $half:path, $open:path, $touch:path, $refused:path) => {
+    ($addr:ty, $filter:ident, $addrs:ident, $services:ident, $tcp:ident, $half_open:ident, $udp:ident, $draft:ident, $sources:ident, $lists:ident, $fragments:ident, $senders:ident, $snat:ident, $way:path, $adopt:path, $start:path, $admit:path, $admit_local:path, $half:path, $open:path, $touch:path, $refused:path) => {
         impl Tables for $addr {
             #[inline(always)]
             fn filter(addr: &Self) -> u8 {
@@ -223,6 +236,12 @@ macro_rules! tables {
             }
 
             #[inline(always)]
+            fn draft() -> Option<&'static mut Draft<Self>> {
+                // SAFETY: one value for each CPU, see above.
+                $draft.get_ptr_mut(0).map(|draft| unsafe { &mut *draft })
+            }
+
+            #[inline(always)]
             fn touch(table: Table, key: &FlowKey<Self>, flags: u8) {
                 $touch(key, u32::from(flags), table.scalar());
             }
@@ -306,6 +325,7 @@ tables!(
     LB_FLOWS_TCP4,
     LB_FLOWS_HALF4,
     LB_FLOWS_UDP4,
+    LB_DRAFT4,
     LB_SOURCES4,
     LB_LISTS4,
     LB_FRAGMENTS4,
@@ -329,6 +349,7 @@ tables!(
     LB_FLOWS_TCP6,
     LB_FLOWS_HALF6,
     LB_FLOWS_UDP6,
+    LB_DRAFT6,
     LB_SOURCES6,
     LB_LISTS6,
     LB_FRAGMENTS6,

@@ -266,9 +266,13 @@ fn is_whole_or_first<A: Tables, P: Packet>(packet: &P, l3: usize, ip: &Ip<A>) ->
 fn captured<P: Told>(packet: &P, snap: u32, bytes: &mut [u8; SNAP_MAX + 1]) -> u32 {
     let len = packet.length();
     let least = if len < snap { len } else { snap };
-    // Opaque to the compiler, which would otherwise move the bound to where the verifier forgets it.
-    let wanted = core::hint::black_box(least) & SNAP_MAX as u32;
-    if wanted == 0 || !packet.copy(bytes.as_mut_ptr(), wanted) {
+    if least == 0 {
+        return 0;
+    }
+    // Opaque to the compiler, which would otherwise move the bound to where the verifier forgets it; and above 0 by what
+    // is added, since kernels before 6.3 learn nothing from a comparison with 0.
+    let wanted = (core::hint::black_box(least - 1) & SNAP_MAX as u32) + 1;
+    if !packet.copy(bytes.as_mut_ptr(), wanted) {
         return 0;
     }
     wanted

@@ -46,7 +46,7 @@ pub(super) fn load(pin_dir: &Path, sizes: &Sizes, globals: Globals) -> Result<Eb
     let mut object = open(pin_dir, sizes, globals, false)?;
     for (name, program) in object.programs_mut().filter(|(name, _)| *name != EXPLAIN) {
         load_program(program).with_context(|| {
-            format!("the kernel refused program {name}; kernel 5.18 or later with BTF is needed")
+            format!("the kernel refused program {name}; kernel 6.1 or later with BTF is needed")
         })?;
     }
     join_stages(&mut object)?;

@@ -23,7 +23,7 @@ pub extern "C" fn lb_sock_remember(key: *const SockKey, peer: *const SockPeer) -
     let Some(backend) = LB_BACKENDS.get(peer.backend) else {
         return 1;
     };
-    let told = LB_SOCK_PEERS.insert(of_backend(key, backend), peer, ANY);
+    let told = LB_SOCK_PEERS.insert(of_backend(key, backend), *peer, ANY);
     u32::from(told.is_err())
 }
 
@@ -37,7 +37,7 @@ pub extern "C" fn lb_sock_chosen(key: *const SockKey, fails_open: u32) -> u32 {
         return NONE;
     };
     // SAFETY: the ids are copied before any other map call.
-    let choice = unsafe { LB_SOCK_CHOICES.get(key) };
+    let choice = unsafe { LB_SOCK_CHOICES.get(*key) };
     let Some((id, generation)) = choice.map(|choice| (choice.backend, choice.generation)) else {
         return NONE;
     };
@@ -95,7 +95,7 @@ pub extern "C" fn lb_sock_note(key: *const SockKey, peer: *const SockPeer) -> u3
         ..SockChoice::default()
     };
     // SAFETY: what is needed of it is copied before any other map call.
-    if let Some(before) = unsafe { LB_SOCK_CHOICES.get(key) } {
+    if let Some(before) = unsafe { LB_SOCK_CHOICES.get(*key) } {
         goes_before(&mut choice, before);
         let ended = SockChoice {
             backend: before.backend,
@@ -125,7 +125,7 @@ pub extern "C" fn lb_sock_note(key: *const SockKey, peer: *const SockPeer) -> u3
     }
     load::add(peer.backend, peer.service);
     // Without the memory the next datagram draws again, by the same cookie.
-    let _ = LB_SOCK_CHOICES.insert(key, choice, ANY);
+    let _ = LB_SOCK_CHOICES.insert(*key, choice, ANY);
     0
 }
 
