@@ -39,7 +39,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use aya::{
     Ebpf,
-    maps::{HashMap, MapData, xdp::DevMapHash},
+    maps::{HashMap, MapData, MapError, xdp::DevMapHash},
 };
 use lb_common::Reason;
 
@@ -157,12 +157,21 @@ impl Datapath {
         links.namespace(object, netns.as_fd())?;
         let indices: Vec<u32> = config.interfaces.iter().map(|iface| iface.index).collect();
         links.keep_interfaces(&indices)?;
+        let (seen, sent_to): (&[u32], &[u32]) = match config.xdp_mode {
+            XdpMode::Native => (&indices, &indices),
+            XdpMode::Generic => (&indices, &[]),
+            XdpMode::Off => (&[], &[]),
+        };
+        // Whatever an agent before was told. The kernel may be as quick with an interface that goes.
+        for index in others(by_xdp.keys(), seen).context("cannot read where XDP is")? {
+            let _ = by_xdp.remove(&index);
+        }
+        for index in others(ports.keys(), sent_to).context("cannot read where XDP sends to")? {
+            let _ = ports.remove(index);
+        }
         for iface in &config.interfaces {
             links.interface(object, iface, config.xdp_mode)?;
-            if config.xdp_mode == XdpMode::Off {
-                // There need be none.
-                let _ = by_xdp.remove(&iface.index);
-            } else {
+            if config.xdp_mode != XdpMode::Off {
                 by_xdp
                     .insert(iface.index, iface.index, 0)
                     .with_context(|| format!("cannot note that XDP is at {}", iface.name))?;
@@ -289,6 +298,15 @@ impl Datapath {
             locals: layout::LOCALS as usize,
         }
     }
+}
+
+/// Those of a map's keys that are none of these.
+fn others(
+    keys: impl Iterator<Item = Result<u32, MapError>>,
+    these: &[u32],
+) -> Result<Vec<u32>, MapError> {
+    keys.filter(|key| !matches!(key, Ok(index) if these.contains(index)))
+        .collect()
 }
 
 fn open(path: &Path) -> Result<OwnedFd> {
