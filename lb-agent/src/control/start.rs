@@ -219,10 +219,7 @@ async fn set_up(parts: Parts) -> Result<Ready> {
 
     let dns = open_dns(&config, inherited)?;
 
-    let ports = match config.xdp_mode {
-        config::XdpMode::Native => interfaces.iter().map(|iface| iface.index).collect(),
-        config::XdpMode::Generic | config::XdpMode::Off => Vec::new(),
-    };
+    let ports = datapath.ports();
     let mut planner = Planner::default();
     let have = planner.state(datapath.kernel())?.clone();
     node.peers = agreement.peers_at_start(node.peers, &have.peers);

@@ -101,6 +101,30 @@ pub struct Datapath {
 /// Counters by reason, summed over the CPUs.
 pub type Counters = Vec<(Reason, u64)>;
 
+// === impl DatapathConfig ===
+
+impl DatapathConfig {
+    fn indices(&self) -> Vec<u32> {
+        self.interfaces.iter().map(|iface| iface.index).collect()
+    }
+
+    /// Interfaces whose packets XDP sees.
+    fn seen(&self) -> Vec<u32> {
+        match self.xdp_mode {
+            XdpMode::Native | XdpMode::Generic => self.indices(),
+            XdpMode::Off => Vec::new(),
+        }
+    }
+
+    /// Interfaces that XDP sends by.
+    fn ports(&self) -> Vec<u32> {
+        match self.xdp_mode {
+            XdpMode::Native => self.indices(),
+            XdpMode::Generic | XdpMode::Off => Vec::new(),
+        }
+    }
+}
+
 // === impl Datapath ===
 
 impl Datapath {
@@ -145,6 +169,30 @@ impl Datapath {
         attached
     }
 
+    /// The interfaces that the programs are at.
+    pub fn interfaces(&self) -> &[Interface] {
+        &self.config.interfaces
+    }
+
+    /// Those of them that XDP sends by.
+    pub fn ports(&self) -> Vec<u32> {
+        self.config.ports()
+    }
+
+    /// Attaches to these interfaces, and to no others.
+    ///
+    /// # Errors
+    ///
+    /// If one cannot be attached; some may be then, and the call can be repeated.
+    pub fn set_interfaces(&mut self, interfaces: Vec<Interface>) -> Result<()> {
+        let before = std::mem::replace(&mut self.config.interfaces, interfaces);
+        let attached = self.attach_all();
+        if attached.is_err() {
+            self.config.interfaces = before;
+        }
+        attached
+    }
+
     fn attach_all(&mut self) -> Result<()> {
         let Self {
             config,
@@ -156,28 +204,23 @@ impl Datapath {
         } = self;
         let netns = open(Path::new("/proc/thread-self/ns/net"))?;
         links.namespace(object, netns.as_fd())?;
-        let indices: Vec<u32> = config.interfaces.iter().map(|iface| iface.index).collect();
-        links.keep_interfaces(&indices)?;
-        let (seen, sent_to): (&[u32], &[u32]) = match config.xdp_mode {
-            XdpMode::Native => (&indices, &indices),
-            XdpMode::Generic => (&indices, &[]),
-            XdpMode::Off => (&[], &[]),
-        };
+        links.keep_interfaces(&config.indices())?;
+        let (seen, sent_to) = (config.seen(), config.ports());
         // Whatever an agent before was told. The kernel may be as quick with an interface that goes.
-        for index in others(by_xdp.keys(), seen).context("cannot read where XDP is")? {
+        for index in others(by_xdp.keys(), &seen).context("cannot read where XDP is")? {
             let _ = by_xdp.remove(&index);
         }
-        for index in others(ports.keys(), sent_to).context("cannot read where XDP sends to")? {
+        for index in others(ports.keys(), &sent_to).context("cannot read where XDP sends to")? {
             let _ = ports.remove(index);
         }
         for iface in &config.interfaces {
             links.interface(object, iface, config.xdp_mode)?;
-            if config.xdp_mode != XdpMode::Off {
+            if seen.contains(&iface.index) {
                 by_xdp
                     .insert(iface.index, iface.index, 0)
                     .with_context(|| format!("cannot note that XDP is at {}", iface.name))?;
             }
-            if config.xdp_mode == XdpMode::Native {
+            if sent_to.contains(&iface.index) {
                 ports
                     .insert(iface.index, iface.index, None, 0)
                     .with_context(|| format!("cannot let XDP redirect to {}", iface.name))?;
