@@ -164,7 +164,7 @@ pub fn warn_of_slow_replies(topology: &Topology, ifaces: &[String]) {
 }
 
 /// Asks the process's own network namespace; /sys may show another one's.
-fn interface_index(name: &str) -> Option<u32> {
+pub(crate) fn interface_index(name: &str) -> Option<u32> {
     let socket = rustix::net::socket(
         rustix::net::AddressFamily::INET,
         rustix::net::SocketType::DGRAM,

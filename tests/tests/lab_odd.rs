@@ -1,4 +1,5 @@
-//! What is no ordinary connection: ping, ports that nobody serves, services without a usable backend.
+//! What is no ordinary connection: ping, ports that nobody serves, services without a usable backend, and who
+//! would listen at a VIP.
 #![allow(clippy::expect_used, reason = "a test says what it expects")]
 
 use std::time::{Duration, Instant};
@@ -6,7 +7,8 @@ use std::time::{Duration, Instant};
 use lb_tests::{
     asking::ask,
     fixed::{Fixed, HOST, IDLE, WORKER1},
-    lab::Host,
+    lab::{Host, programs::program},
+    stage::Stage,
     topology::Wishes,
 };
 
@@ -85,4 +87,20 @@ fn a_port_of_the_node_itself_is_not_reached_by_a_vip() {
 #[test]
 fn a_service_whose_backends_all_drain_is_refused_at_once() {
     is_refused(&fixed(), IDLE.0, IDLE.1);
+}
+
+#[test]
+fn a_process_cannot_listen_on_a_vip() {
+    let services = "services:\n- {address: 10.99.0.1, port: 80, backends: ['10.77.0.11:80']}\n";
+    let stage = Stage::up(services, &[]);
+    let program = program("task-server").expect("a server");
+    for at in ["10.99.0.1", "::ffff:10.99.0.1"] {
+        let argv = [
+            "timeout", "5", &program, "--node", "node", "--bind", at, "--port", "81",
+        ];
+        let server = stage.node.run(&argv).expect("it runs");
+        let why = &server.stderr;
+        assert!(why.contains("Address already in use"), "{at}: {why}");
+    }
+    stage.expect_dropped("bind_refused");
 }

@@ -1,37 +1,47 @@
-//! Starts that fail: what the operator reads.
+//! Starts that fail, and what the operator reads; interfaces that go and come back.
 #![allow(clippy::expect_used, reason = "a test says what it expects")]
 
-use lb_tests::lab::{HostSpec, Lab, programs::agent};
+use std::time::Duration;
+
+use lb_tests::lab::{Host, HostSpec, Lab, programs::agent, wait_until};
+use serde_json::Value;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn host(lab: &Lab) -> Host {
+    let spec = HostSpec::new("node").address("10.77.0.1/24");
+    lab.host(&spec).expect("a host")
+}
+
+/// The command line of an agent on this host with these flags.
+fn command(host: &Host, flags: &[&str]) -> Vec<String> {
+    let place = |name: &str| host.dir().join(name).display().to_string();
+    let own = [
+        ("--pin-dir", host.pins().display().to_string()),
+        ("--cgroup", host.cgroup().path().display().to_string()),
+        ("--state-dir", place("state")),
+        ("--run-dir", place("run")),
+        ("--flows", "65536".to_owned()),
+        ("--udp-flows", "16384".to_owned()),
+    ];
+    let mut argv = vec![agent().expect("the agent")];
+    argv.extend(
+        own.into_iter()
+            .flat_map(|(flag, value)| [flag.to_owned(), value]),
+    );
+    argv.extend(flags.iter().map(|&flag| flag.to_owned()));
+    argv
+}
+
+fn words(command: &[String]) -> Vec<&str> {
+    command.iter().map(String::as_str).collect()
+}
 
 /// What an agent with these flags wrote to standard error, which is a file, and its exit code.
 fn failure(flags: &[&str]) -> (String, Option<i32>) {
     let lab = Lab::new().expect("a lab");
-    let host = lab
-        .host(&HostSpec::new("node").address("10.77.0.1/24"))
-        .expect("a host");
-    let place = |name: &str| host.dir().join(name).display().to_string();
-    let (program, pins, cgroup) = (
-        agent().expect("the agent"),
-        host.pins().display().to_string(),
-        host.cgroup().path().display().to_string(),
-    );
-    let (state, run) = (place("state"), place("run"));
-    let own = [
-        program.as_str(),
-        "--pin-dir",
-        &pins,
-        "--cgroup",
-        &cgroup,
-        "--state-dir",
-        &state,
-        "--run-dir",
-        &run,
-        "--flows",
-        "65536",
-        "--udp-flows",
-        "16384",
-    ];
-    let ended = host.run(&[&own, flags].concat()).expect("it ends");
+    let host = host(&lab);
+    let ended = host.run(&words(&command(&host, flags))).expect("it ends");
     (ended.stderr, ended.status.code())
 }
 
@@ -65,4 +75,41 @@ fn a_start_that_fails_late_says_what_stays_and_how_to_remove_it() {
     );
     assert!(said.contains("`lb-agent purge` removes them"), "{said}");
     assert_eq!(code, Some(1));
+}
+
+#[test]
+fn an_interface_that_comes_back_is_attached_to_again() {
+    let lab = Lab::new().expect("a lab");
+    let host = host(&lab);
+    let ip = |line: &str| {
+        let argv: Vec<_> = line.split(' ').collect();
+        let done = host.run(&argv).expect("ip runs");
+        done.ok().expect(line)
+    };
+    ip("ip link add x0 type veth peer name x1");
+    let flags = ["--iface", "eth0,x0", "--dns-listen", "none"];
+    let agent = command(&host, &flags);
+    let _agent = host.start("lb-agent", &words(&agent)).expect("started");
+    // Index, and what is attached.
+    let shown = || -> Option<(u64, usize)> {
+        let run_dir = host.dir().join("run").display().to_string();
+        let argv = [&agent[0], "status", "--json", "--run-dir", &run_dir];
+        let status = host.run(&argv).expect("status runs").stdout;
+        let status: Value = serde_json::from_str(&status).ok()?;
+        let mut all = status["datapath"]["interfaces"].as_array()?.iter();
+        let x0 = all.find(|iface| iface["name"] == "x0")?;
+        Some((x0["index"].as_u64()?, x0["attached"].as_array()?.len()))
+    };
+    let attached = |wanted: usize| {
+        let is_so = || shown().is_some_and(|(_, attached)| attached == wanted);
+        wait_until("status shows it", PATIENCE, is_so).expect("it is so");
+        shown().expect("a status").0
+    };
+    let before = attached(3);
+    ip("ip link del x0");
+    attached(0);
+    ip("ip link add x0 type veth peer name x1");
+    assert_ne!(attached(3), before);
+    let link = ip("ip link show dev x0");
+    assert!(link.contains(" xdp "), "{link}");
 }

@@ -36,6 +36,7 @@ fn every_case_of_the_packet_suite_translates_and_has_a_figure() {
             "established TCP v4, DSR by Geneve, sender",
             "established TCP v6, DSR by Geneve, sender",
             "established TCP v4, DSR by Geneve, peer",
+            "established TCP v6, DSR by Geneve, peer",
             "SYN above the guard for new flows, TCP v4",
             "established TCP v4, NAT, 16 thousand flows",
             "established TCP v4, NAT, 1 million flows",

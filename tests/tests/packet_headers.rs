@@ -78,6 +78,7 @@ each_way!(
     a_reply_with_a_tag_finds_its_client_whatever_the_tag_of_the_client_was,
     a_tagged_header_cut_short_anywhere_passes_untouched,
     three_vlan_tags_are_not_parsed,
+    a_tag_within_the_packet_passes_tc_untouched,
     an_ip_header_of_another_version_or_too_short_a_length_is_malformed
 );
 
@@ -218,6 +219,23 @@ fn three_vlan_tags_are_not_parsed(way: Way) {
     bytes.splice(12..12, [0x88, 0xa8, 0, 4]);
     rig.run_bytes(Hook::Xdp, &bytes)
         .must_be_bytes(XDP_PASS, &bytes);
+    assert_eq!(rig.counters(), []);
+}
+
+fn a_tag_within_the_packet_passes_tc_untouched(way: Way) {
+    // The kernel keeps the outer one of two tags beside the packet; the inner one stays in it, and is what tc sees.
+    let rig = Rig::serving(way, backend_kind::HOST);
+    rig.run(Hook::Xdp, &way.opening(way.client(1), way.vip(1)));
+    let asked = way.later(way.client(1), way.vip(1));
+    let reply = way.later(way.host(), way.client(1));
+    for (hook, frame) in [
+        (Hook::Ingress, asked),
+        (Hook::Link, reply.clone()),
+        (Hook::Egress, reply),
+    ] {
+        let tags = vec![5];
+        rig.expect_untouched(hook, &Frame { tags, ..frame });
+    }
     assert_eq!(rig.counters(), []);
 }
 

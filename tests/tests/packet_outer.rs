@@ -3,6 +3,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use etherparse::{IpFragOffset, Ipv4Header};
 use lb_common::{Reason, SLOTS_SMALL, backend_kind, service_mode};
 use lb_tests::{each_way, packet::*};
 
@@ -109,6 +110,7 @@ each_way!(
     an_error_about_the_packet_of_no_flow_is_left_to_the_stack_and_counted,
     an_error_about_a_packet_to_another_host_is_left_to_the_stack_and_counted,
     an_error_about_what_is_no_packet_of_ours_passes_untouched,
+    an_error_about_a_part_of_an_outer_packet_passes_untouched,
     an_error_that_makes_no_sense_passes_untouched,
     a_device_that_summed_the_error_is_not_contradicted
 );
@@ -176,6 +178,8 @@ fn an_error_about_the_packet_of_no_flow_is_left_to_the_stack_and_counted(way: Wa
         for frame in [
             way.later(way.client(2), way.vip(1)),
             way.later(way.client(1), way.vip(2)),
+            // What is told of a flow is told by its whole packets.
+            way.later(way.client(1), way.vip(1)).fragment((0, true)),
             way.later(way.client(1), way.vip(1)).fragment((5, false)),
         ] {
             let sent = inside(way, mode, &long(frame), way.node(), way.backend(1).ip());
@@ -237,6 +241,39 @@ fn an_error_about_what_is_no_packet_of_ours_passes_untouched(way: Way) {
         given.expect_untouched(&given.error(Trouble::TooBig(MTU), &sent[ETH_LEN..]).bytes());
     }
     assert_eq!(given.rig.counters(), []);
+}
+
+/// As a router would have cut a packet that begins with an IP header; `offset`: in units of 8 bytes.
+fn part(way: Way, sent: &[u8], offset: u16) -> Vec<u8> {
+    if !way.v6 {
+        let (mut header, rest) = Ipv4Header::from_slice(sent).unwrap();
+        header.dont_fragment = false;
+        header.more_fragments = true;
+        header.fragment_offset = IpFragOffset::try_new(offset).unwrap();
+        header.header_checksum = header.calc_header_checksum();
+        return [&header.to_bytes()[..], rest].concat();
+    }
+    let mut header = sent[..40].to_vec();
+    let len = u16::from_be_bytes([header[4], header[5]]) + 8;
+    header[4..6].copy_from_slice(&len.to_be_bytes());
+    // RFC 8200 section 4.5.
+    let next = std::mem::replace(&mut header[6], 44);
+    let [high, low] = (offset << 3 | 1).to_be_bytes();
+    [&header[..], &[next, 0, high, low, 0, 0, 0, 7], &sent[40..]].concat()
+}
+
+fn an_error_about_a_part_of_an_outer_packet_passes_untouched(way: Way) {
+    // Outer packets are not to be cut, so no router says this of one of ours.
+    for mode in MODES {
+        let given = given(way, mode);
+        for offset in [0, 5] {
+            let cut = part(way, &given.sent, offset);
+            for trouble in [Trouble::TooBig(MTU), Trouble::HostUnreachable] {
+                given.expect_untouched(&given.error(trouble, &cut).bytes());
+            }
+        }
+        assert_eq!(given.rig.counters(), []);
+    }
 }
 
 fn an_error_that_makes_no_sense_passes_untouched(way: Way) {

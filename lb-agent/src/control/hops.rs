@@ -54,6 +54,12 @@ impl Hops {
         self.epoch
     }
 
+    /// XDP sends by these interfaces now.
+    pub(super) fn set_ports(&mut self, ports: &[u32], topology: &Topology) {
+        self.table.set_ports(ports.iter().copied());
+        self.follow(topology);
+    }
+
     /// What the interfaces and routes are now.
     pub(super) fn follow(&mut self, topology: &Topology) {
         self.table

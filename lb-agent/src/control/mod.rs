@@ -9,6 +9,7 @@ mod ending;
 mod external;
 mod held;
 mod hops;
+mod ifaces;
 mod judges;
 mod look;
 mod made;
@@ -165,6 +166,7 @@ impl Control {
         let mut compare_at = Instant::now();
         loop {
             self.published.alive.turn();
+            neighbours.follow(self.ports.iter().copied());
             let mut answer = None;
             tokio::select! {
                 update = updates.recv() => {
@@ -378,6 +380,7 @@ impl Control {
         held: &BTreeSet<Endpoint>,
         failures: &mut Vec<String>,
     ) -> Result<()> {
+        self.follow_interfaces(failures).await;
         let mut reach = self.hops.reach(&self.topology, &self.node.ifaces);
         self.judges.know_drained(self.agreement.drained());
         self.judges.look(desired, &mut reach);
@@ -459,6 +462,13 @@ impl Control {
         report.operator = self.judges.report();
         report.addresses_pending = self.allocator.pending().len();
         report.datapath.maps.clone_from(&self.fill);
+        for iface in &mut report.datapath.interfaces {
+            let mut there = self.datapath.interfaces().iter();
+            match there.find(|there| there.name == iface.name) {
+                Some(there) => iface.index = there.index,
+                None => iface.attached.clear(),
+            }
+        }
         self.published.status.store(Arc::new(report));
     }
 }

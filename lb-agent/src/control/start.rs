@@ -105,7 +105,7 @@ fn start(config: Config, inherited: dns::Inherited) -> Result<(Runtime, Ready)> 
     let datapath_config = DatapathConfig {
         pin_dir: pin_dir.clone(),
         cgroup: cgroup.clone(),
-        tx_by_redirect: interfaces.iter().any(veth),
+        tx_by_redirect: config.xdp_mode == config::XdpMode::Generic || interfaces.iter().any(veth),
         new_flows: config.new_flows,
         interfaces: interfaces.clone(),
         xdp_mode: xdp_mode(config.xdp_mode),
@@ -219,10 +219,7 @@ async fn set_up(parts: Parts) -> Result<Ready> {
 
     let dns = open_dns(&config, inherited)?;
 
-    let ports = match config.xdp_mode {
-        config::XdpMode::Native => interfaces.iter().map(|iface| iface.index).collect(),
-        config::XdpMode::Generic | config::XdpMode::Off => Vec::new(),
-    };
+    let ports = datapath.ports();
     let mut planner = Planner::default();
     let have = planner.state(datapath.kernel())?.clone();
     node.peers = agreement.peers_at_start(node.peers, &have.peers);

@@ -53,6 +53,9 @@ const CGROUP_HOOKS: [(&str, u32); 12] = [
     ("lb_sendmsg6", attach_type::UDP6_SENDMSG),
 ];
 
+/// What the pins of XDP links begin with.
+const XDP_PINS: [(XdpMode, &str); 2] = [(XdpMode::Native, "xdp-"), (XdpMode::Generic, "generic-")];
+
 /// How XDP is attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum XdpMode {
@@ -157,14 +160,20 @@ impl Links {
         let Interface { name, index } = iface;
         self.tc(object, iface, clsact::EGRESS, "egress")?;
         self.tc(object, iface, clsact::INGRESS, "ingress")?;
-        let pin = format!("xdp-{index}");
-        if mode == XdpMode::Off {
-            return self.detach(&pin);
+        // An interface has XDP in one mode alone, and an update leaves a link in its own. Meanwhile the tc program has
+        // the packets.
+        for (other, prefix) in XDP_PINS {
+            if other != mode {
+                self.end(&format!("{prefix}{index}"))?;
+            }
         }
+        let Some((_, prefix)) = XDP_PINS.iter().find(|(of, _)| *of == mode) else {
+            return Ok(());
+        };
         self.attach(
             object,
             "lb_xdp",
-            &pin,
+            &format!("{prefix}{index}"),
             Target::Interface(*index),
             attach_type::XDP,
             mode.flags(),
@@ -199,7 +208,8 @@ impl Links {
             self.filters.keep(clsact::INGRESS, keep)?;
             self.filters.keep(clsact::EGRESS, keep)?;
         }
-        for prefix in ["xdp-", "ingress-", "egress-"] {
+        let xdp = XDP_PINS.iter().map(|(_, prefix)| *prefix);
+        for prefix in xdp.chain(["ingress-", "egress-"]) {
             for pin in self.pins_with_prefix(prefix)? {
                 let index = pin
                     .strip_prefix(prefix)
@@ -274,6 +284,17 @@ impl Links {
                 tracing::warn!("{error:#}");
             }
         }
+    }
+
+    /// Detaches before it returns: a link that is merely unpinned goes after an RCU grace period.
+    fn end(&mut self, pin: &str) -> Result<()> {
+        let path = self.dir.join(pin);
+        if path.exists() {
+            sys::open_pin(&path)
+                .and_then(|link| sys::link_detach(link.as_fd()))
+                .with_context(|| format!("cannot detach the pinned link {}", path.display()))?;
+        }
+        self.detach(pin)
     }
 
     fn detach(&mut self, pin: &str) -> Result<()> {

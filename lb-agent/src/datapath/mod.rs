@@ -39,7 +39,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use aya::{
     Ebpf,
-    maps::{HashMap, MapData, xdp::DevMapHash},
+    maps::{HashMap, MapData, MapError, xdp::DevMapHash},
 };
 use lb_common::Reason;
 
@@ -74,7 +74,8 @@ pub struct DatapathConfig {
     pub xdp_mode: XdpMode,
     /// How the tc programs are attached: what [`crate::preflight::machine`] says.
     pub tc_mode: TcMode,
-    /// One of the interfaces is a veth, which does not deliver what XDP transmits to an end without XDP.
+    /// XDP only redirects, and does not transmit: one of the interfaces is a veth, which does not deliver that to an end
+    /// without XDP, or the mode is generic, where it redirects nowhere.
     pub tx_by_redirect: bool,
     /// New flows a second that each CPU may open on the packet path; 0: no limit.
     pub new_flows: u32,
@@ -99,6 +100,30 @@ pub struct Datapath {
 
 /// Counters by reason, summed over the CPUs.
 pub type Counters = Vec<(Reason, u64)>;
+
+// === impl DatapathConfig ===
+
+impl DatapathConfig {
+    fn indices(&self) -> Vec<u32> {
+        self.interfaces.iter().map(|iface| iface.index).collect()
+    }
+
+    /// Interfaces whose packets XDP sees.
+    fn seen(&self) -> Vec<u32> {
+        match self.xdp_mode {
+            XdpMode::Native | XdpMode::Generic => self.indices(),
+            XdpMode::Off => Vec::new(),
+        }
+    }
+
+    /// Interfaces that XDP sends by.
+    fn ports(&self) -> Vec<u32> {
+        match self.xdp_mode {
+            XdpMode::Native => self.indices(),
+            XdpMode::Generic | XdpMode::Off => Vec::new(),
+        }
+    }
+}
 
 // === impl Datapath ===
 
@@ -144,6 +169,30 @@ impl Datapath {
         attached
     }
 
+    /// The interfaces that the programs are at.
+    pub fn interfaces(&self) -> &[Interface] {
+        &self.config.interfaces
+    }
+
+    /// Those of them that XDP sends by.
+    pub fn ports(&self) -> Vec<u32> {
+        self.config.ports()
+    }
+
+    /// Attaches to these interfaces, and to no others.
+    ///
+    /// # Errors
+    ///
+    /// If one cannot be attached; some may be then, and the call can be repeated.
+    pub fn set_interfaces(&mut self, interfaces: Vec<Interface>) -> Result<()> {
+        let before = std::mem::replace(&mut self.config.interfaces, interfaces);
+        let attached = self.attach_all();
+        if attached.is_err() {
+            self.config.interfaces = before;
+        }
+        attached
+    }
+
     fn attach_all(&mut self) -> Result<()> {
         let Self {
             config,
@@ -155,19 +204,23 @@ impl Datapath {
         } = self;
         let netns = open(Path::new("/proc/thread-self/ns/net"))?;
         links.namespace(object, netns.as_fd())?;
-        let indices: Vec<u32> = config.interfaces.iter().map(|iface| iface.index).collect();
-        links.keep_interfaces(&indices)?;
+        links.keep_interfaces(&config.indices())?;
+        let (seen, sent_to) = (config.seen(), config.ports());
+        // Whatever an agent before was told. The kernel may be as quick with an interface that goes.
+        for index in others(by_xdp.keys(), &seen).context("cannot read where XDP is")? {
+            let _ = by_xdp.remove(&index);
+        }
+        for index in others(ports.keys(), &sent_to).context("cannot read where XDP sends to")? {
+            let _ = ports.remove(index);
+        }
         for iface in &config.interfaces {
             links.interface(object, iface, config.xdp_mode)?;
-            if config.xdp_mode == XdpMode::Off {
-                // There need be none.
-                let _ = by_xdp.remove(&iface.index);
-            } else {
+            if seen.contains(&iface.index) {
                 by_xdp
                     .insert(iface.index, iface.index, 0)
                     .with_context(|| format!("cannot note that XDP is at {}", iface.name))?;
             }
-            if config.xdp_mode == XdpMode::Native {
+            if sent_to.contains(&iface.index) {
                 ports
                     .insert(iface.index, iface.index, None, 0)
                     .with_context(|| format!("cannot let XDP redirect to {}", iface.name))?;
@@ -289,6 +342,15 @@ impl Datapath {
             locals: layout::LOCALS as usize,
         }
     }
+}
+
+/// Those of a map's keys that are none of these.
+fn others(
+    keys: impl Iterator<Item = Result<u32, MapError>>,
+    these: &[u32],
+) -> Result<Vec<u32>, MapError> {
+    keys.filter(|key| !matches!(key, Ok(index) if these.contains(index)))
+        .collect()
 }
 
 fn open(path: &Path) -> Result<OwnedFd> {

@@ -26,6 +26,7 @@ mod cmd {
     pub(super) const MAP_UPDATE_BATCH: libc::c_long = 26;
     pub(super) const LINK_CREATE: libc::c_long = 28;
     pub(super) const LINK_UPDATE: libc::c_long = 29;
+    pub(super) const LINK_DETACH: libc::c_long = 34;
 }
 
 /// What a link hangs on.
@@ -107,6 +108,13 @@ pub(super) fn link_update(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::
     attr.0[0] = link.as_raw_fd() as u32;
     attr.0[1] = program.as_raw_fd() as u32;
     bpf(cmd::LINK_UPDATE, &mut attr).map(drop)
+}
+
+/// Takes the link's program off at once. Kernel 5.9.
+pub(super) fn link_detach(link: BorrowedFd<'_>) -> io::Result<()> {
+    let mut attr = Attr::new();
+    attr.0[0] = link.as_raw_fd() as u32;
+    bpf(cmd::LINK_DETACH, &mut attr).map(drop)
 }
 
 /// Pins an object at `path` in a bpffs.

@@ -3,6 +3,7 @@
 mod walks;
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::PathBuf,
     process::Command,
@@ -317,6 +318,38 @@ fn a_tcx_link_outlives_its_agent_and_is_taken_over() {
         purged(&node.pins);
         becomes(|| tcx("va", TcAttachType::Ingress), vec![]);
         becomes(|| tcx("va", TcAttachType::Egress), vec![]);
+    });
+}
+
+#[test]
+fn what_an_agent_before_was_told_of_interfaces_holds_no_more() {
+    in_a_namespace(|| {
+        let node = Node::new("told");
+        let [a, b] = ["va", "vb"].map(|name| interfaces(&[name])[0].index);
+        let set = |indices: &[u32]| indices.iter().copied().collect::<BTreeSet<_>>();
+        for (names, mode, shown, seen, sent_to) in [
+            (
+                &["va", "vb"][..],
+                XdpMode::Native,
+                Some("xdp"),
+                &[a, b][..],
+                &[a, b][..],
+            ),
+            (&["va"], XdpMode::Native, Some("xdp"), &[a], &[a]),
+            (&["va"], XdpMode::Generic, Some("xdpgeneric"), &[a], &[]),
+            (&["va"], XdpMode::Native, Some("xdp"), &[a], &[a]),
+            (&["va"], XdpMode::Off, None, &[], &[]),
+        ] {
+            let mut datapath = node.load(names, TcMode::Tcx, mode);
+            datapath.attach().unwrap();
+            let link = run("ip", "link show dev va");
+            let word = link.split_whitespace().find(|word| word.starts_with("xdp"));
+            assert_eq!(word, shown, "{mode:?}: {link}");
+            let by_xdp: BTreeSet<_> = datapath.by_xdp.keys().map(Result::unwrap).collect();
+            let ports: BTreeSet<_> = datapath.ports.keys().map(Result::unwrap).collect();
+            assert_eq!(by_xdp, set(seen), "{mode:?}");
+            assert_eq!(ports, set(sent_to), "{mode:?}");
+        }
     });
 }
 

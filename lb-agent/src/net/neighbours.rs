@@ -84,6 +84,11 @@ impl NeighbourWatch {
         })
     }
 
+    /// Tells of these interfaces from now on.
+    pub fn follow(&mut self, ifaces: impl IntoIterator<Item = u32>) {
+        self.ifaces = ifaces.into_iter().collect();
+    }
+
     /// Waits for news, and until it is quiet again (1 ms, 10 ms at most). Dropping the future loses
     /// nothing.
     pub async fn news(&mut self) -> News {

@@ -139,6 +139,12 @@ impl NextHops {
             .collect();
     }
 
+    /// XDP sends by these interfaces now, which are usable once [`NextHops::set_links`] says what they are.
+    pub fn set_ports(&mut self, ports: impl IntoIterator<Item = u32>) {
+        self.ports = ports.into_iter().map(|index| (index, None)).collect();
+        self.dirty.extend(self.entries.keys());
+    }
+
     /// What the interfaces and routes say now. Interfaces that XDP does not send by are ignored.
     pub fn set_links(&mut self, links: &BTreeMap<u32, Port>, route_mtus: Vec<RouteMtu>) {
         for (index, port) in &mut self.ports {

@@ -47,7 +47,7 @@ const EXTERNAL_SERVICE: u32 = 99;
 /// Flows that are half-open at a time while many are opened.
 const AT_A_TIME: u32 = 4_096;
 /// Makes every packet longer than what the wrapper restores.
-const PAYLOAD: usize = 96;
+const PAYLOAD: usize = 112;
 
 /// Our programs and their maps.
 pub struct Ours {

@@ -94,6 +94,8 @@ pub struct Sizes {
     pub half: u32,
     /// New flows a second on each CPU; 0: no limit.
     pub new_flows: u32,
+    /// Not 0: XDP transmits nothing itself.
+    pub tx_by_redirect: u8,
 }
 
 /// The programs and their maps, this test's alone.
@@ -137,6 +139,7 @@ impl Default for Sizes {
             tcp4: FLOWS,
             half: FLOWS,
             new_flows: NEW_FLOWS,
+            tx_by_redirect: 0,
         }
     }
 }
@@ -183,6 +186,15 @@ impl Rig {
         })
     }
 
+    /// As [`Rig::new`], where XDP transmits nothing itself; if it may redirect nowhere either, as in generic mode.
+    pub fn redirecting() -> Self {
+        sys::new_network().unwrap();
+        Self::here(&Sizes {
+            tx_by_redirect: 1,
+            ..Sizes::default()
+        })
+    }
+
     /// As [`Rig::new`] in the network namespace that the thread is in, and of this size.
     pub fn here(sizes: &Sizes) -> Self {
         let mut rig = Self::with_maps(sizes);
@@ -211,6 +223,7 @@ impl Rig {
     fn with_maps(sizes: &Sizes) -> Self {
         let mut loader = EbpfLoader::new();
         loader.override_global("NEW_FLOWS", &sizes.new_flows, true);
+        loader.override_global("TX_BY_REDIRECT", &sizes.tx_by_redirect, true);
         for map in SMALL_MAPS {
             loader.map_max_entries(map, SMALL);
         }

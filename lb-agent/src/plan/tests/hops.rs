@@ -261,3 +261,26 @@ fn a_map_that_somebody_else_changed_is_put_right() {
     assert_eq!(maps.follow(&mut hops), 2);
     assert_eq!(maps, right);
 }
+
+#[test]
+fn an_interface_that_comes_back_under_another_index_has_next_hops_of_its_own() {
+    let (mut hops, mut maps) = (hops(8), Maps::default());
+    hops.set_neighbour(at("10.0.0.1"), Some(MAC));
+    let before = hops.index(at("10.0.0.1"));
+    maps.follow(&mut hops);
+    assert_eq!(maps.array[&before].ifindex, ETH0);
+
+    hops.set_ports([ELSEWHERE]);
+    hops.set_links(&BTreeMap::from([(ELSEWHERE, PORT)]), Vec::new());
+    maps.follow(&mut hops);
+    assert_eq!(maps.array[&before], NextHop::default());
+    assert_eq!(hops.index(at("10.0.0.2")), 0, "nothing is sent there");
+    let back = Neighbour {
+        ifindex: ELSEWHERE,
+        ..at("10.0.0.1")
+    };
+    hops.set_neighbour(back, Some(MAC));
+    let index = hops.index(back);
+    maps.follow(&mut hops);
+    assert_eq!(maps.array[&index].ifindex, ELSEWHERE);
+}

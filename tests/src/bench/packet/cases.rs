@@ -111,9 +111,10 @@ fn one_flow(net: Net, scale: &Scale) -> Result<Stage> {
         let job = stage.ours.established(way, reach);
         stage.job(name, &job)?;
     }
-    // Over IPv6 more of the packet changes than the wrapper restores.
-    let job = stage.ours.received(way);
-    stage.job(name::PEER4, &job)?;
+    for (name, way) in [(name::PEER4, way), (name::PEER6, Way::V6_TCP)] {
+        let job = stage.ours.received(way);
+        stage.job(name, &job)?;
+    }
     let answer = stage.ours.answered(way, Reach::SameInterface);
     stage.job(name::ANSWER4, &answer)?;
     stage.job(name::FOREIGN, &foreign)?;
@@ -245,6 +246,7 @@ impl Stage {
             tcp4: flows.max(scale.room),
             half: scale.half,
             new_flows,
+            ..Sizes::default()
         };
         let (floors, ours) = (
             Floors::load(net.first, flows, scale.room)?,

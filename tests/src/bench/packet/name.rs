@@ -49,4 +49,5 @@ pub(super) const IPIP6: &str = "established TCP v6, DSR by IPIP, sender";
 pub(super) const GENEVE4: &str = "established TCP v4, DSR by Geneve, sender";
 pub(super) const GENEVE6: &str = "established TCP v6, DSR by Geneve, sender";
 pub(super) const PEER4: &str = "established TCP v4, DSR by Geneve, peer";
+pub(super) const PEER6: &str = "established TCP v6, DSR by Geneve, peer";
 pub(super) const L2: &str = "established TCP v4, DSR by L2, sender";

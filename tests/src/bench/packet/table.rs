@@ -52,7 +52,7 @@ const PLAIN: [&str; 24] = [
 ];
 
 /// Cases in relation to the floor of full NAT.
-const TO_NAT: [(&str, Option<f64>); 14] = [
+const TO_NAT: [(&str, Option<f64>); 15] = [
     (name::TCP4, Some(1.5)),
     (name::TCP6, Some(2.0)),
     (name::UDP4, Some(1.6)),
@@ -65,6 +65,7 @@ const TO_NAT: [(&str, Option<f64>); 14] = [
     (name::GENEVE4, Some(2.0)),
     (name::GENEVE6, Some(2.0)),
     (name::PEER4, Some(2.0)),
+    (name::PEER6, Some(2.0)),
     (name::L2, None),
     (name::SYN4_GUARD, Some(2.5)),
 ];
