@@ -36,7 +36,8 @@ pub(super) fn start(
         u32::from(ports.max - ports.min) + 1,
     ));
     let known = Arc::clone(&published.suspects);
-    tokio::spawn(suspects::run(datapath.suspects()?, known));
+    let events = published.events.clone();
+    tokio::spawn(suspects::run(datapath.suspects()?, known, events));
     let changed = Arc::new(Notify::new());
     tokio::spawn(orphans::run(datapath.sockets()?, Arc::clone(&changed)));
     let (resets, asked) = mpsc::channel(RESETS);

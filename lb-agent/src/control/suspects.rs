@@ -1,13 +1,14 @@
 //! Tells of backends that the kernel programs saw not to answer, beside the control loop. The programs themselves keep
 //! new flows away from them: nothing waits for this.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use lb_common::Suspect;
 use tracing::{error, info, warn};
 
 use crate::{
+    admin::stats::{Event, Events},
     datapath::{Suspects, suspect_reason},
     plan::Endpoint,
 };
@@ -18,8 +19,8 @@ const INTERVAL: Duration = Duration::from_millis(250);
 /// Backends that are suspect now.
 pub(super) type Known = Arc<ArcSwap<HashMap<Endpoint, Suspect>>>;
 
-/// Looks for as long as the agent runs.
-pub(super) async fn run(suspects: Suspects, known: Known) {
+/// Looks for as long as the agent runs, and tells of changes in the log and as events.
+pub(super) async fn run(suspects: Suspects, known: Known, events: Events) {
     let mut times = 0;
     let mut failing = false;
     loop {
@@ -27,7 +28,7 @@ pub(super) async fn run(suspects: Suspects, known: Known) {
         match look(&suspects, &mut times, &known.load()) {
             Ok(Some(now)) => {
                 failing = false;
-                tell(&known.load(), &now);
+                tell(&known.load(), &now, &events);
                 known.store(Arc::new(now));
             }
             Ok(None) => failing = false,
@@ -54,17 +55,74 @@ fn look(
     suspects.read().map(Some)
 }
 
-/// One line when a backend becomes suspect, and one when it is none any more.
-fn tell(before: &HashMap<Endpoint, Suspect>, now: &HashMap<Endpoint, Suspect>) {
+/// One line and one event when a backend becomes suspect, and when it is none any more; whichever services it is behind.
+fn tell(before: &HashMap<Endpoint, Suspect>, now: &HashMap<Endpoint, Suspect>, events: &Events) {
+    let event = |what: &str, backend: &Endpoint| Event {
+        what: what.to_owned(),
+        backend: Some(SocketAddr::new(backend.addr, backend.port)),
+        ..Event::default()
+    };
     for (backend, suspect) in now {
         if !before.contains_key(backend) {
             let why = suspect_reason(suspect);
             warn!(%backend, why, "backend suspect: new connections go elsewhere until it answers");
+            events.push(Event {
+                to: Some("suspect".to_owned()),
+                reason: format!("{why}; new connections go elsewhere until it answers"),
+                ..event("backend suspect", backend)
+            });
         }
     }
     for backend in before.keys() {
         if !now.contains_key(backend) {
             info!(%backend, "backend not suspect any more");
+            events.push(Event {
+                from: Some("suspect".to_owned()),
+                reason: "it answered, or is gone".to_owned(),
+                ..event("backend not suspect any more", backend)
+            });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lb_common::suspicion;
+
+    use super::*;
+    use crate::log;
+
+    #[test]
+    fn a_backend_that_becomes_suspect_and_is_none_any_more_is_a_line_and_an_event_each() {
+        let addr = SocketAddr::from(([10, 0, 0, 1], 80));
+        let suspect = Suspect {
+            times: 1,
+            why: suspicion::REFUSED,
+            ..Suspect::default()
+        };
+        let one = HashMap::from([(Endpoint::new(addr, 6), suspect)]);
+        let (none, events) = (HashMap::new(), Events::default());
+        let lines = log::tests::told(|| {
+            tell(&none, &one, &events);
+            // For as long as it is one, there is nothing new.
+            tell(&one, &one, &events);
+            tell(&one, &none, &events);
+        });
+        assert_eq!(lines.len(), 2, "{lines:?}");
+        let told: Vec<_> = events.after(0).into_iter().map(short).collect();
+        assert_eq!(
+            told,
+            [
+                "10.0.0.1:80 - suspect: it refused a connection; new connections go elsewhere until it answers",
+                "10.0.0.1:80 suspect -: it answered, or is gone"
+            ]
+        );
+    }
+
+    fn short(event: Event) -> String {
+        let word = |word: Option<String>| word.unwrap_or_else(|| "-".to_owned());
+        let backend = word(event.backend.map(|addr| addr.to_string()));
+        let (from, to) = (word(event.from), word(event.to));
+        format!("{backend} {from} {to}: {}", event.reason)
     }
 }
