@@ -11,15 +11,11 @@ use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
 use crate::{
     catalog::{Port, Properties, Protocol},
-    provider::VipHost,
+    provider::{VipHost, values::said},
     vip::{OF_DOMAINS, VipName, ZONE},
 };
 
-use super::{
-    label::{self, Labels},
-    ports::PortObject,
-    reading::App,
-};
+use super::{label::Labels, ports::PortObject, reading::App};
 
 pub(super) use haproxy::is_true;
 
@@ -221,7 +217,7 @@ impl Asking<'_> {
 
     fn foreign_names(&self, index: usize, port: Port, vhosts: &[String]) -> Option<String> {
         let foreign = vhosts.iter().filter(|host| self.vip_of(host).is_none());
-        let foreign: Vec<&str> = foreign.map(|host| label::said(host)).collect();
+        let foreign: Vec<&str> = foreign.map(|host| said(host)).collect();
         (!foreign.is_empty()).then(|| {
             format!(
                 "label HAPROXY_{index}_VHOST: requests are not told apart by host, so {} has no effect; connections are \
