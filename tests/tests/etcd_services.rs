@@ -8,6 +8,7 @@ use std::{
 };
 
 use lb_tests::{
+    admin::left_out,
     etcd::{Certificates, Etcd},
     lab::wait_until,
     stage::{PATIENCE, Stage, connect},
@@ -111,6 +112,8 @@ fn a_bad_document_costs_itself_alone() {
         "/lb-agent/services/b:1:13: unknown key addres; did you mean address?",
         true,
     );
+    let counted = || left_out(&yard.stage, "etcd:") == Some(1);
+    wait_until("it is counted", PATIENCE, counted).expect("it alone");
     yard.put("/lb-agent/services/b", &document("10.99.0.2:80", 2));
     yard.expect("10.99.0.2:80", "s2");
     yard.shows("unknown key", false);
