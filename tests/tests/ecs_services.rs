@@ -164,6 +164,26 @@ fn while_the_api_answers_nonsense_the_last_state_stays() {
 }
 
 #[test]
+fn an_api_that_answers_slowly_is_followed_all_the_same() {
+    let yard = Yard::up(60, &[]);
+    yard.tutorial(1);
+    let answers = steady(yard.client(), yard.vip(ELB, 80), || {
+        yard.cloud.fault(yard.node(), "slow").expect("set");
+        for tasks in [3, 2] {
+            let scaled = yard.cloud.scale(yard.node(), SERVICE, tasks);
+            scaled.expect("scaled");
+            yard.scheduled(SERVICE, 80, tasks);
+            let same = || yard.found(ELB, 80) == yard.truth(SERVICE, 80);
+            // A reading of tasks is two answers, one of services two more, and one may be under way.
+            wait_until("it is followed", Duration::from_secs(35), same).expect("slowly");
+            let provider = yard.provider();
+            assert!(provider["last_error"].is_null(), "{provider:#}");
+        }
+    });
+    none_failed(&answers);
+}
+
+#[test]
 fn an_api_that_is_killed_costs_no_connection_and_is_followed_when_it_is_back() {
     let mut yard = Yard::up(10, &[]);
     yard.tutorial(2);
