@@ -1,7 +1,10 @@
 //! deployfish's services on an AWS stand-in: followed within one poll, without a lost connection.
 #![allow(clippy::expect_used, reason = "a test says what it expects")]
 
-use std::time::{Duration, Instant};
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
 use lb_tests::{
     ecs::{
@@ -98,6 +101,23 @@ fn fargate_tasks_behind_two_target_groups_have_two_vip_ports() {
         both(&yard, 1);
     });
     none_failed(&answers);
+}
+
+#[test]
+fn clients_may_keep_the_host_names_that_aws_gave_its_load_balancers() {
+    let dns = ["--dns-listen", "127.0.0.1:53"];
+    let domain = ["--dns-domain", "us-east-1.elb.amazonaws.com"];
+    let yard = Yard::up(5, &[dns, domain].concat());
+    yard.tutorial(2);
+    // As moto calls it.
+    let name = "hello-world-elb.us-east-1.elb.amazonaws.com";
+    let ask = ["dig", "@127.0.0.1", "+short", "+time=1", "+tries=1", "A"];
+    let asked = yard.node().run(&[&ask[..], &[name]].concat());
+    let answer = asked.and_then(|dig| dig.ok()).expect("an answer");
+    let addr = answer.trim().parse().expect("an address");
+    let vip = SocketAddr::new(addr, 80);
+    assert_ne!(vip, yard.vip(ELB, 80), "a VIP of its own");
+    assert_eq!(shares(yard.client(), vip, 40).len(), 2, "both answer");
 }
 
 #[test]
