@@ -14,7 +14,7 @@ DIR/groups.env. What clients change is recorded in DIR and done again at the nex
 still run are taken over: from outside the API was away for a while. It listens when that is done. What happens to tasks
 is told to the queue lb-events as EventBridge would.
 
-  POST /stand-in/fault?mode=MODE            ECS answers so from now on: throttle, error, half, hang; none: well again
+  POST /stand-in/fault?mode=MODE            ECS answers so from now on: throttle, error, half, hang, slow; none: well again
   POST /stand-in/scale?service=NAME&count=N as UpdateService does, whatever ECS answers
   POST /stand-in/health?of=NAME&says=STATE  what health checks say, of a task or of all tasks of a service
   GET  /stand-in/calls                      requests by operation since the last call
@@ -39,6 +39,7 @@ CLUSTER = "hello-world-cluster"
 FIRST_HOST_PORT = 32768
 FIRST_ENI = 151
 TICK = 0.1
+SLOW = 3
 QUEUE = "lb-events"
 
 os.environ.update(AWS_ACCESS_KEY_ID="testing", AWS_SECRET_ACCESS_KEY="testing", AWS_DEFAULT_REGION=REGION,
@@ -363,7 +364,9 @@ class Front:
         operation = target.split(".")[-1] or dict(urllib.parse.parse_qsl(body.decode())).get("Action", path)
         with self.lock:
             self.calls[operation] += 1
-        if "AmazonEC2ContainerService" in target and self.fault != "none":
+        if "AmazonEC2ContainerService" in target and self.fault == "slow":
+            time.sleep(SLOW)
+        elif "AmazonEC2ContainerService" in target and self.fault != "none":
             return self.fail(start_response)
         if operation in self.RECORDED:
             with self.lock, open(self.record, "a", encoding="utf-8") as out:

@@ -64,6 +64,14 @@ pub fn json(stage: &Stage, target: &str) -> Value {
     serde_json::from_str(&page(stage, target)).expect("JSON")
 }
 
+/// How many things of a source were left out, by its counter; `source`: how its name begins.
+pub fn left_out(stage: &Stage, source: &str) -> Option<u64> {
+    let start = format!("lb_agent_provider_problems{{provider=\"{source}");
+    let metrics = page(stage, "/metrics");
+    let line = metrics.lines().find(|line| line.starts_with(&start))?;
+    line.rsplit(' ').next()?.parse().ok()
+}
+
 /// The rows of [`PROXY`] in a CSV.
 pub fn rows(csv: &str) -> Rows {
     rows_of(csv, PROXY)

@@ -204,7 +204,7 @@ impl Cloud {
         Ok(done.stdout)
     }
 
-    /// Has ECS answer so from now on: `throttle`, `error`, `half`, `hang`, or `none`.
+    /// Has ECS answer so from now on: `throttle`, `error`, `half`, `hang`, `slow`, or `none`.
     ///
     /// # Errors
     ///

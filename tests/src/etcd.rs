@@ -1,5 +1,7 @@
 //! A real etcd of one member in a lab host.
 
+pub mod pair;
+
 use std::{fs, net::SocketAddr, path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};

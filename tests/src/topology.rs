@@ -23,7 +23,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::lab::{
-    BridgeSpec, Host, HostSpec, Lab, Process, http,
+    BridgeSpec, Finished, Host, HostSpec, Lab, Process, http,
     programs::{agent, program},
     retry, wait_for, wait_until,
 };
@@ -261,10 +261,20 @@ impl Topology {
     ///
     /// There is no agent program.
     pub fn status(&self, node: usize) -> Result<Value> {
-        let run_dir = self.nodes[node].dir().join("run").display().to_string();
-        let argv = [&agent()?, "status", "--json", "--run-dir", &run_dir];
-        let shown = self.nodes[node].run(&argv)?;
+        let shown = self.run(node, &["status", "--json"])?;
         Ok(serde_json::from_str(&shown.stdout).unwrap_or_default())
+    }
+
+    /// Runs a subcommand of the agent of a node.
+    ///
+    /// # Errors
+    ///
+    /// There is no agent program.
+    pub fn run(&self, node: usize, words: &[&str]) -> Result<Finished> {
+        let run_dir = self.nodes[node].dir().join("run").display().to_string();
+        let agent = agent()?;
+        let argv = [&[agent.as_str()], words, &["--run-dir", &run_dir]].concat();
+        self.nodes[node].run(&argv)
     }
 
     /// Starts the agent of a node, or starts it again.

@@ -8,8 +8,9 @@ use std::{
 };
 
 use lb_tests::{
+    admin::{left_out, page},
     ecs::{
-        Behind, CLUSTER, QUEUE,
+        CLUSTER, QUEUE,
         yard::{
             ELB, PATIENCE, SERVICE, TUTORIAL, Yard, echoes, none_failed, one_to_each, open, shares,
             steady,
@@ -22,22 +23,6 @@ use serde_json::{Value, json};
 /// Services are read again twice as rarely.
 const OFTEN: [&str; 2] = ["--resync", "2"];
 
-/// Calls ECS.
-fn ecs(yard: &Yard, operation: &str, arguments: &Value) -> Value {
-    let answer = yard.cloud.call(yard.node(), "ecs", operation, arguments);
-    answer.expect(operation)
-}
-
-/// The tutorial's service with so many tasks that the agent knows.
-fn tutorial(yard: &Yard, tasks: usize) {
-    yard.deploy(TUTORIAL, &["create", SERVICE]);
-    yard.cloud
-        .scale(yard.node(), SERVICE, tasks)
-        .expect("scaled");
-    yard.scheduled(SERVICE, 80, tasks);
-    yard.followed(ELB, 80, SERVICE, 80);
-}
-
 /// A service of one container with this definition, behind the classic load balancer, at `port`.
 fn create(yard: &Yard, service: &str, network: &str, port: u16, more: &Value) {
     let mut container = json!({
@@ -49,20 +34,20 @@ fn create(yard: &Yard, service: &str, network: &str, port: u16, more: &Value) {
     let definition = json!({
         "family": service, "networkMode": network, "containerDefinitions": [container],
     });
-    ecs(yard, "register_task_definition", &definition);
+    yard.ecs("register_task_definition", &definition);
     let mut arguments = json!({
         "cluster": CLUSTER, "serviceName": service, "taskDefinition": service,
         "loadBalancers": [{"loadBalancerName": ELB, "containerName": "web", "containerPort": port}],
     });
     let fields = arguments.as_object_mut().expect("an object");
     fields.extend(more["service"].as_object().cloned().unwrap_or_default());
-    ecs(yard, "create_service", &arguments);
+    yard.ecs("create_service", &arguments);
 }
 
 #[test]
 fn a_restart_of_its_tasks_costs_no_connection() {
     let yard = Yard::up(15, &[]);
-    tutorial(&yard, 2);
+    yard.tutorial(2);
     let (vip, before) = (yard.vip(ELB, 80), yard.truth(SERVICE, 80));
     let mut open_ones = one_to_each(yard.client(), vip, 2);
     let answers = steady(yard.client(), vip, || {
@@ -71,12 +56,7 @@ fn a_restart_of_its_tasks_costs_no_connection() {
         for (name, stream) in &mut open_ones {
             assert!(echoes(stream), "{name}: {stopping:?}");
         }
-        let replaced = || {
-            let now = yard.truth(SERVICE, 80);
-            now.ready.len() == 2 && now.ready.iter().all(|at| !before.ready.contains(at))
-        };
-        wait_until("new tasks", PATIENCE, replaced).expect("restarted");
-        yard.followed(ELB, 80, SERVICE, 80);
+        yard.replaced(&before);
         wait_until("the old ones have ended", PATIENCE, || {
             yard.truth(SERVICE, 80).drain.is_empty()
         })
@@ -91,16 +71,13 @@ fn a_restart_of_its_tasks_costs_no_connection() {
 #[test]
 fn a_service_that_is_deleted_leaves_and_takes_its_names_along() {
     let yard = Yard::up(5, &OFTEN);
-    tutorial(&yard, 2);
+    yard.tutorial(2);
     let vip = yard.vip(ELB, 80);
     let deleted = yard
         .cloud
         .deploy_telling(yard.node(), TUTORIAL, &["delete", "test"], SERVICE);
     deleted.expect("deployfish deletes it");
-    wait_until("nobody is left", PATIENCE, || {
-        yard.truth(SERVICE, 80) == Behind::default()
-    })
-    .expect("its tasks end");
+    yard.emptied();
     let own = format!("{SERVICE}.{CLUSTER}");
     wait_until("its names are gone", PATIENCE, || {
         yard.service(ELB, 80).is_null() && yard.service(&own, 80).is_null()
@@ -116,14 +93,14 @@ fn a_service_that_is_deleted_leaves_and_takes_its_names_along() {
 #[test]
 fn vips_are_added_renamed_and_moved_on_a_running_service() {
     let mut yard = Yard::up(10, &OFTEN);
-    tutorial(&yard, 2);
+    yard.tutorial(2);
     let arguments = json!({"cluster": CLUSTER, "services": [SERVICE]});
-    let found = ecs(&yard, "describe_services", &arguments);
+    let found = yard.ecs("describe_services", &arguments);
     let arn = &found["services"][0]["serviceArn"];
     let tag = |value: &str| {
         let tags = json!([{"key": "lb.vip", "value": value}]);
         let arguments = json!({"resourceArn": arn, "tags": tags});
-        ecs(&yard, "tag_resource", &arguments);
+        yard.ecs("tag_resource", &arguments);
     };
     let stands = |name: &str, port| {
         let same = || yard.found(name, port) == yard.truth(SERVICE, 80);
@@ -155,7 +132,7 @@ fn vips_are_added_renamed_and_moved_on_a_running_service() {
         open(yard.client(), renamed).expect_err("the old port is refused");
         opened(moved);
         let arguments = json!({"resourceArn": arn, "tagKeys": ["lb.vip"]});
-        ecs(&yard, "untag_resource", &arguments);
+        yard.ecs("untag_resource", &arguments);
         gone("other", 9090);
         open(yard.client(), moved).expect_err("without the tag it is refused");
     });
@@ -167,7 +144,7 @@ fn vips_are_added_renamed_and_moved_on_a_running_service() {
 #[test]
 fn tags_beyond_the_operators_bounds_or_in_conflict_are_refused_and_others_are_served() {
     let yard = Yard::up(5, &["--node-ports", "10000-10100"]);
-    tutorial(&yard, 1);
+    yard.tutorial(1);
     let answers = steady(yard.client(), yard.vip(ELB, 80), || {
         for (service, vip, more) in [
             ("greedy", "greedy:80", ("lb.address", "8.8.8.8")),
@@ -181,14 +158,15 @@ fn tags_beyond_the_operators_bounds_or_in_conflict_are_refused_and_others_are_se
             let fields = json!({"loadBalancers": [], "desiredCount": 1, "tags": tags});
             create(&yard, service, "bridge", 80, &json!({"service": fields}));
         }
-        let told = || {
-            let status = yard.stage.status().to_string();
-            ["8.8.8.8", "--node-ports", "has no port", "comes first"]
-                .iter()
-                .all(|reason| status.contains(reason))
-        };
+        let reasons = ["8.8.8.8", "--node-ports", "has no port", "comes first"];
+        let tell = |what: &str| reasons.iter().all(|reason| what.contains(reason));
+        let told = || tell(&yard.stage.status().to_string());
         let told = wait_until("each is named with its reason", PATIENCE, told);
         assert!(told.is_ok(), "{:#}", yard.stage.status());
+        let events = page(&yard.stage, "/v1/events");
+        assert!(tell(&events), "each is an event: {events}");
+        let counted = || left_out(&yard.stage, "ecs:") >= Some(4);
+        wait_until("they are counted", PATIENCE, counted).expect("all four");
         let first = || yard.found("shared", 80).ready.len() == 1;
         wait_until("the first keeps the name", PATIENCE, first).expect("it does");
         assert_eq!(yard.service("shared", 80)["algorithm"], "least-conn");
@@ -199,7 +177,7 @@ fn tags_beyond_the_operators_bounds_or_in_conflict_are_refused_and_others_are_se
 #[test]
 fn listeners_of_a_running_services_load_balancer_are_followed() {
     let yard = Yard::up(10, &[]);
-    tutorial(&yard, 2);
+    yard.tutorial(2);
     let call = |operation: &str, arguments: Value| {
         let answer = yard.cloud.call(yard.node(), "elb", operation, &arguments);
         answer.expect(operation);
@@ -330,7 +308,7 @@ fn a_task_takes_new_flows_while_its_health_check_says_that_it_is_well() {
 #[test]
 fn after_an_outage_the_state_is_right_within_35_s_however_long_it_was() {
     let yard = Yard::up(5, &[]);
-    tutorial(&yard, 1);
+    yard.tutorial(1);
     // So many questions that nobody answers, and the next is as far away as ever.
     for (mode, why, questions, tasks) in [
         ("error", "ServerException", 6, 3),

@@ -1,11 +1,14 @@
 //! deployfish's services on an AWS stand-in: followed within one poll, without a lost connection.
 #![allow(clippy::expect_used, reason = "a test says what it expects")]
 
-use std::time::{Duration, Instant};
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
 use lb_tests::{
     ecs::{
-        Behind, CLUSTER,
+        CLUSTER,
         yard::{
             ELB, PATIENCE, SERVICE, TUTORIAL, Yard, echoes, none_failed, one_to_each, open, shares,
             steady,
@@ -41,21 +44,13 @@ fn the_tutorials_service_is_followed_through_create_scale_and_update() {
         let before = yard.scheduled(SERVICE, 80, 2);
         yard.followed(ELB, 80, SERVICE, 80);
         yard.deploy("hello-world-changed.yml", &["update", SERVICE]);
-        let replaced = || {
-            let now = yard.truth(SERVICE, 80);
-            now.ready.len() == 2 && now.ready.iter().all(|at| !before.ready.contains(at))
-        };
-        wait_until("new tasks", PATIENCE, replaced).expect("updated");
-        yard.followed(ELB, 80, SERVICE, 80);
+        yard.replaced(&before);
     });
     none_failed(&answers);
     assert_eq!(shares(yard.client(), vip, 40).len(), 2, "both answer");
 
     yard.deploy(TUTORIAL, &["scale", "test", "0"]);
-    wait_until("nobody is left", PATIENCE, || {
-        yard.truth(SERVICE, 80) == Behind::default()
-    })
-    .expect("scaled to nothing");
+    yard.emptied();
     yard.followed(ELB, 80, SERVICE, 80);
     open(yard.client(), vip).expect_err("it is refused");
 }
@@ -63,10 +58,7 @@ fn the_tutorials_service_is_followed_through_create_scale_and_update() {
 #[test]
 fn a_task_that_stops_gets_no_new_flow_and_keeps_those_it_has() {
     let yard = Yard::up(15, &[]);
-    yard.deploy(TUTORIAL, &["create", SERVICE]);
-    yard.deploy(TUTORIAL, &["scale", "test", "2"]);
-    yard.scheduled(SERVICE, 80, 2);
-    yard.followed(ELB, 80, SERVICE, 80);
+    yard.tutorial(2);
     let vip = yard.vip(ELB, 80);
     let mut open_ones = one_to_each(yard.client(), vip, 2);
     yard.deploy(TUTORIAL, &["scale", "test", "1"]);
@@ -112,6 +104,23 @@ fn fargate_tasks_behind_two_target_groups_have_two_vip_ports() {
 }
 
 #[test]
+fn clients_may_keep_the_host_names_that_aws_gave_its_load_balancers() {
+    let dns = ["--dns-listen", "127.0.0.1:53"];
+    let domain = ["--dns-domain", "us-east-1.elb.amazonaws.com"];
+    let yard = Yard::up(5, &[dns, domain].concat());
+    yard.tutorial(2);
+    // As moto calls it.
+    let name = "hello-world-elb.us-east-1.elb.amazonaws.com";
+    let ask = ["dig", "@127.0.0.1", "+short", "+time=1", "+tries=1", "A"];
+    let asked = yard.node().run(&[&ask[..], &[name]].concat());
+    let answer = asked.and_then(|dig| dig.ok()).expect("an answer");
+    let addr = answer.trim().parse().expect("an address");
+    let vip = SocketAddr::new(addr, 80);
+    assert_ne!(vip, yard.vip(ELB, 80), "a VIP of its own");
+    assert_eq!(shares(yard.client(), vip, 40).len(), 2, "both answer");
+}
+
+#[test]
 fn a_deregistration_delay_resets_what_is_left_where_the_load_balancer_would() {
     // Far longer than the delay of the target groups, 3 s.
     let yard = Yard::up(90, &[]);
@@ -141,10 +150,7 @@ fn a_deregistration_delay_resets_what_is_left_where_the_load_balancer_would() {
 #[test]
 fn while_the_api_answers_nonsense_the_last_state_stays() {
     let yard = Yard::up(10, &[]);
-    yard.deploy(TUTORIAL, &["create", SERVICE]);
-    yard.deploy(TUTORIAL, &["scale", "test", "2"]);
-    yard.scheduled(SERVICE, 80, 2);
-    yard.followed(ELB, 80, SERVICE, 80);
+    yard.tutorial(2);
     let (vip, before) = (yard.vip(ELB, 80), yard.found(ELB, 80));
     let answers = steady(yard.client(), vip, || {
         for (mode, why) in [
@@ -171,9 +177,28 @@ fn while_the_api_answers_nonsense_the_last_state_stays() {
             began.elapsed()
         );
         yard.cloud.fault(yard.node(), "none").expect("set");
-        let well = || yard.provider()["last_error"].is_null();
-        wait_until("all is well again", PATIENCE, well).expect("it recovers");
+        yard.recovers();
         assert_eq!(yard.found(ELB, 80), before);
+    });
+    none_failed(&answers);
+}
+
+#[test]
+fn an_api_that_answers_slowly_is_followed_all_the_same() {
+    let yard = Yard::up(60, &[]);
+    yard.tutorial(1);
+    let answers = steady(yard.client(), yard.vip(ELB, 80), || {
+        yard.cloud.fault(yard.node(), "slow").expect("set");
+        for tasks in [3, 2] {
+            let scaled = yard.cloud.scale(yard.node(), SERVICE, tasks);
+            scaled.expect("scaled");
+            yard.scheduled(SERVICE, 80, tasks);
+            let same = || yard.found(ELB, 80) == yard.truth(SERVICE, 80);
+            // A reading of tasks is two answers, one of services two more, and one may be under way.
+            wait_until("it is followed", Duration::from_secs(35), same).expect("slowly");
+            let provider = yard.provider();
+            assert!(provider["last_error"].is_null(), "{provider:#}");
+        }
     });
     none_failed(&answers);
 }
@@ -181,10 +206,7 @@ fn while_the_api_answers_nonsense_the_last_state_stays() {
 #[test]
 fn an_api_that_is_killed_costs_no_connection_and_is_followed_when_it_is_back() {
     let mut yard = Yard::up(10, &[]);
-    yard.deploy(TUTORIAL, &["create", SERVICE]);
-    yard.deploy(TUTORIAL, &["scale", "test", "2"]);
-    yard.scheduled(SERVICE, 80, 2);
-    yard.followed(ELB, 80, SERVICE, 80);
+    yard.tutorial(2);
     let (vip, before) = (yard.vip(ELB, 80), yard.found(ELB, 80));
     let agent = yard.stage.agent.pid();
     yard.cloud.kill().expect("killed");
@@ -195,8 +217,7 @@ fn an_api_that_is_killed_costs_no_connection_and_is_followed_when_it_is_back() {
     none_failed(&answers);
     yard.cloud.revive(&yard.stage.node).expect("it is back");
     let answers = steady(yard.client(), vip, || {
-        let well = || yard.provider()["last_error"].is_null();
-        wait_until("all is well again", PATIENCE, well).expect("it recovers");
+        yard.recovers();
         assert_eq!(yard.found(ELB, 80), before);
         yard.deploy(TUTORIAL, &["scale", "test", "3"]);
         yard.scheduled(SERVICE, 80, 3);

@@ -8,6 +8,7 @@ use std::{
 };
 
 use lb_tests::{
+    admin::left_out,
     etcd::{Certificates, Etcd},
     lab::wait_until,
     stage::{PATIENCE, Stage, connect},
@@ -111,6 +112,8 @@ fn a_bad_document_costs_itself_alone() {
         "/lb-agent/services/b:1:13: unknown key addres; did you mean address?",
         true,
     );
+    let counted = || left_out(&yard.stage, "etcd:") == Some(1);
+    wait_until("it is counted", PATIENCE, counted).expect("it alone");
     yard.put("/lb-agent/services/b", &document("10.99.0.2:80", 2));
     yard.expect("10.99.0.2:80", "s2");
     yard.shows("unknown key", false);
@@ -128,12 +131,29 @@ fn a_bad_document_costs_itself_alone() {
     yard.expect("10.99.0.2:80", "s2");
     yard.client(&["del", "/lb-agent/services/b"]);
     yard.expect("10.99.0.2:80", "");
-    // Beyond the operator's bounds: outside --ip-vips, and an address of the node.
+    // Beyond the operator's bounds: an address, and a port of the node; the VIP of that is served all the same.
     yard.put("/lb-agent/services/c", &document("192.0.2.1:80", 1));
     yard.shows(
         "outside the ranges that the operator allows (--ip-vips)",
         true,
     );
+    let ssh =
+        "services: [{address: 10.99.0.4, port: 80, external: 22, backends: ['10.77.0.13:80']}]";
+    yard.put("/lb-agent/services/d", ssh);
+    yard.shows("it is outside --node-ports", true);
+    yard.expect("10.99.0.4:80", "s3");
+    // Of two documents the first by its key says what a VIP is like.
+    let shaped = |keys: &str, server| {
+        document(VIP, server).replace("port: 80", &format!("port: 80, {keys}"))
+    };
+    yard.put(KEY, &shaped("rate: 1000", 1));
+    yard.put("/lb-agent/services/e", &shaped("rate: 2000", 2));
+    yard.shows(
+        "/lb-agent/services/a comes first and has another rate",
+        true,
+    );
+    yard.expect(VIP, "s1");
+    yard.client(&["del", "/lb-agent/services/e"]);
     let big = format!("services: [] # {}", "x".repeat(1_000_000));
     let file = yard.stage.node.dir().join("big");
     fs::write(&file, big).expect("written");

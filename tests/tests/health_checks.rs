@@ -139,6 +139,39 @@ fn a_backend_that_stops_listening_is_taken_out_and_comes_back_when_it_answers() 
 }
 
 #[test]
+fn a_check_that_brings_a_suspect_back_needs_no_client_to_try_it() {
+    // Clients find out before the check does.
+    let check = "check: 'tcp interval=200ms fall=10 rise=2'";
+    let mut stage = Stage::up(&file(&[service("10.99.0.1", check, BOTH)]), &[]);
+    let first = "10.77.0.11:80";
+    becomes(&stage, "10.99.0.1", first, "active", None);
+    drop(stage.echoes.remove(0));
+    let told = |line: &str| stage.agent.stderr().contains(line);
+    wait_until("the programs suspect it", PATIENCE, || {
+        connect(&stage.clients[0], VIP).expect("the other one answers");
+        told("backend suspect")
+    })
+    .expect("it refused a connection");
+    becomes(
+        &stage,
+        "10.99.0.1",
+        first,
+        "down",
+        Some("connection refused"),
+    );
+
+    let at = "0.0.0.0:80".parse().expect("an address");
+    let _again = Server::tcp_echo(&stage.servers[0], at, "s1").expect("a server");
+    // Nobody connects, and nothing is left to say of it.
+    becomes(&stage, "10.99.0.1", first, "active", None);
+    wait_until("it is told", PATIENCE, || {
+        told("backend not suspect any more")
+    })
+    .expect("it is");
+    assert_eq!(answers(&stage.clients[0], VIP, 40), ["s1", "s2"]);
+}
+
+#[test]
 fn with_all_down_a_service_fails_open_unless_it_says_otherwise() {
     // What is asked is another port, so that all are down and yet serve.
     let check = "check: 'tcp port=81 interval=200ms fall=2 rise=1'";

@@ -103,7 +103,7 @@ fn what_drains_takes_nothing_new_and_keeps_what_it_has_also_after_a_restart() {
 
 #[test]
 fn one_service_can_be_meant_and_one_backend_weigh_more() {
-    let stage = Stage::up(&file(""), &[]);
+    let mut stage = Stage::up(&file(""), &[]);
     order(&stage, &["drain", "--service", "10.99.0.1:80", FIRST]);
     only(&stage, VIP, "s2");
     both(&stage, "10.99.0.2:80");
@@ -113,6 +113,10 @@ fn one_service_can_be_meant_and_one_backend_weigh_more() {
     let shares = shares(&stage, VIP, 200);
     // 180 are expected; 150 are more than six standard deviations away.
     assert!(shares["s1"] > 150, "{shares:?}");
+    stage.revive();
+    let shown = stage.status()["services"][0]["backends"][0].clone();
+    assert_eq!(shown["weight"], 9, "also after a restart: {shown}");
+    assert_eq!(shown["why"], "weight by the operator");
     order(&stage, &["weight", FIRST, "0"]);
     only(&stage, VIP, "s2");
     let wrong = stage.run(&["drain", "10.77.0.99:80"]);

@@ -2,9 +2,10 @@
 #![allow(clippy::expect_used, reason = "a test says what it expects")]
 
 use std::{
-    fs,
+    env, fs,
     io::{ErrorKind, Read as _, Write as _},
     net::TcpStream,
+    thread,
     time::Duration,
 };
 
@@ -69,5 +70,30 @@ fn after_a_long_silence_the_next_byte_arrives_or_the_connection_is_reset_within_
     assert_eq!(next_byte(&open("10.99.0.1:80")).expect("a new one"), 1);
     fs::write(go, "").expect("written");
     let more = || local.stdout() == "s1\nmore\n";
+    wait_until("the process is answered", PATIENCE, more).expect("it goes on");
+}
+
+/// Minutes of silence; the usual idle time, after which a connection is over, is 124.
+const MINUTES: &str = "LB_IDLE_MINUTES";
+
+#[test]
+#[ignore = "20 minutes: `cargo xtask test lab -- --ignored silent_for`; LB_IDLE_MINUTES=120 for the long run"]
+fn connections_that_are_silent_for_twenty_minutes_go_on() {
+    let minutes = env::var(MINUTES).map_or(20, |text| text.parse().expect(MINUTES));
+    let stage = Stage::up(SERVICES, &[]);
+    let (outside, _) = connect(&stage.clients[0], "10.99.0.2:80").expect("a connection");
+    let go = stage.node.dir().join("go");
+    let script = format!(
+        "exec 3<>/dev/tcp/10.99.0.2/80; head -c 2 <&3; echo; while [ ! -e {} ]; do sleep 1; done; printf more >&3; \
+         head -c 4 <&3; echo; sleep 60",
+        go.display()
+    );
+    let inside = stage.node.start("inside", &["bash", "-c", &script]);
+    let inside = inside.expect("started");
+    wait_until("it is connected", PATIENCE, || inside.stdout() == "s1\n").expect("it is");
+    thread::sleep(Duration::from_secs(60 * minutes));
+    assert_eq!(next_byte(&outside).expect("it arrives"), 1);
+    fs::write(go, "").expect("written");
+    let more = || inside.stdout() == "s1\nmore\n";
     wait_until("the process is answered", PATIENCE, more).expect("it goes on");
 }

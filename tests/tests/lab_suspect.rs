@@ -4,8 +4,9 @@
 use std::time::Instant;
 
 use lb_tests::{
-    lab::Host,
-    stage::{Stage, connect},
+    admin::json,
+    lab::{Host, servers::Server, wait_until},
+    stage::{PATIENCE, Stage, connect},
 };
 
 /// Nobody listens at port 81 of the first server.
@@ -35,6 +36,30 @@ fn a_client_outside_never_hears_a_refusal_that_another_backend_can_make_up_for()
     assert!(ended.iter().all(Result::is_ok), "{ended:?}");
     // A SYN is sent again after 1 s, RFC 6298 section 2.1.
     assert!(longest < 2_500, "{longest} ms");
+}
+
+#[test]
+fn whom_the_kernel_suspects_and_clears_is_an_event_with_its_reason() {
+    let stage = Stage::up(SERVICES, &[]);
+    let told = |what: &str, reason: &str| {
+        wait_until(what, PATIENCE, || {
+            // Whoever is not suspect yet is only found by connecting, and so is who answers again.
+            connect(&stage.clients[0], VIP).expect("a connection");
+            let events = json(&stage, "/v1/events")["events"].clone();
+            events.as_array().into_iter().flatten().any(|event| {
+                event["what"] == what
+                    && event["backend"] == "10.77.0.11:81"
+                    && event["reason"]
+                        .as_str()
+                        .is_some_and(|why| why.starts_with(reason))
+            })
+        })
+        .expect("it is told");
+    };
+    told("backend suspect", "it refused a connection");
+    let at = "0.0.0.0:81".parse().expect("an address");
+    let _again = Server::tcp_echo(&stage.servers[0], at, "s1").expect("a server");
+    told("backend not suspect any more", "it answered");
 }
 
 #[test]

@@ -46,6 +46,9 @@ enum Command {
     Test {
         /// The suite; all of them if absent
         suite: Option<suites::Suite>,
+        /// Leave a suite out, say because what it needs is not to be had here; the last line names it (repeatable)
+        #[arg(long, value_name = "SUITE", conflicts_with = "suite")]
+        without: Vec<suites::Suite>,
         /// What the test programs get: a filter, --nocapture
         #[arg(last = true)]
         arguments: Vec<String>,
@@ -98,7 +101,11 @@ fn run(command: Command) -> Result<ExitCode> {
             setup::bring(Need::Lab)?;
             return build::demo();
         }
-        Command::Test { suite, arguments } => return suites::run(suite, &arguments),
+        Command::Test {
+            suite,
+            without,
+            arguments,
+        } => return suites::run(suite, &without, &arguments),
         Command::Bench { suite, json } => return bench::run(suite, json.as_deref()),
         Command::Install { prefix } => {
             setup::bring(Need::Build)?;

@@ -56,13 +56,18 @@ const ALL: [Suite; 11] = [
 /// Labs at a time; more only make each other slow.
 const THREADS: &str = "--test-threads=2";
 
-/// Runs one suite, or all of them; the exit code says whether every test passed.
+/// Runs one suite, or all but those that are to be left out; the exit code says whether every test passed.
 ///
 /// # Errors
 ///
 /// What kept a suite from running.
-pub(crate) fn run(suite: Option<Suite>, arguments: &[String]) -> Result<ExitCode> {
-    let suites = suite.map_or_else(|| ALL.to_vec(), |suite| vec![suite]);
+pub(crate) fn run(
+    suite: Option<Suite>,
+    without: &[Suite],
+    arguments: &[String],
+) -> Result<ExitCode> {
+    let (suites, left_out) = chosen(suite, without);
+    ensure!(!suites.is_empty(), "every suite is left out");
     for suite in &suites {
         setup::bring(match suite {
             Suite::Unit => Need::Build,
@@ -75,30 +80,50 @@ pub(crate) fn run(suite: Option<Suite>, arguments: &[String]) -> Result<ExitCode
             Suite::Together => Need::Orchestrators,
             Suite::Admin => Need::Haproxy,
             Suite::Browser => Need::Browser,
+        })
+        .with_context(|| match suites.len() {
+            1 => format!("the suite {} cannot run", suite.name()),
+            _ => format!(
+                "the suite {0} cannot run; --without {0} leaves it out",
+                suite.name()
+            ),
         })?;
     }
     let mut failed = Vec::new();
     for suite in suites {
-        let more = match suite {
+        failed.extend(match suite {
             Suite::Unit => unit(arguments)?,
-            Suite::Packet => as_programs("packet", arguments)?,
-            Suite::Lab => as_programs("lab", arguments)?,
-            Suite::Marathon => as_programs("marathon", arguments)?,
-            Suite::Docker => as_programs("docker", arguments)?,
-            Suite::Etcd => as_programs("etcd", arguments)?,
-            Suite::Together => as_programs("together", arguments)?,
-            Suite::Health => as_programs("health", arguments)?,
-            Suite::Ecs => as_programs("ecs", arguments)?,
-            Suite::Admin => as_programs("admin", arguments)?,
-            Suite::Browser => as_programs("browser", arguments)?,
-        };
-        failed.extend(more);
+            other => as_programs(&other.name(), arguments)?,
+        });
+    }
+    // Last, so that nobody takes what was not run for what passed.
+    if !left_out.is_empty() {
+        let names: Vec<_> = left_out.into_iter().map(Suite::name).collect();
+        eprintln!("left out: {}", names.join(", "));
     }
     if failed.is_empty() {
         return Ok(ExitCode::SUCCESS);
     }
     eprintln!("failed: {}", failed.join(", "));
     Ok(ExitCode::FAILURE)
+}
+
+/// The suites to run and those that are left out, each in order.
+fn chosen(suite: Option<Suite>, without: &[Suite]) -> (Vec<Suite>, Vec<Suite>) {
+    match suite {
+        Some(suite) => (vec![suite], Vec::new()),
+        None => ALL.into_iter().partition(|suite| !without.contains(suite)),
+    }
+}
+
+// === impl Suite ===
+
+impl Suite {
+    /// As on the command line, and as its test files begin.
+    fn name(self) -> String {
+        let value = self.to_possible_value();
+        value.map_or_else(String::new, |value| value.get_name().to_owned())
+    }
 }
 
 /// Returns what failed.
@@ -189,4 +214,20 @@ fn test_files(prefix: &str) -> Result<Vec<String>> {
 
 fn announce(what: &str) {
     eprintln!("\n== {what}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_out_is_known_and_nothing_else_is() {
+        assert_eq!(chosen(None, &[]), (ALL.to_vec(), vec![]));
+        let (run, left_out) = chosen(None, &[Suite::Ecs, Suite::Docker]);
+        assert_eq!(left_out, [Suite::Docker, Suite::Ecs]);
+        assert_eq!(run.len(), ALL.len() - 2);
+        assert!(!run.contains(&Suite::Ecs) && !run.contains(&Suite::Docker));
+        assert_eq!(chosen(Some(Suite::Etcd), &[]), (vec![Suite::Etcd], vec![]));
+        assert_eq!(Suite::Together.name(), "together");
+    }
 }

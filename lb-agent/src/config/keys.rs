@@ -232,8 +232,8 @@ pub(crate) const DNS_DOMAIN: Key = many(
     DNS,
     "dns-domain",
     "DOMAIN",
-    "Domain in which the names that services ask for (VIRTUAL_HOST, lb.vip, HAPROXY_n_VHOST) are answered with their VIPs; its \
-     other names are forwarded",
+    "Domain in which the names that services ask for (VIRTUAL_HOST, lb.vip, HAPROXY_n_VHOST), and those of load balancers \
+     of ECS, are answered with their VIPs; its other names are forwarded",
 );
 pub(crate) const DNS_CLUSTER_KEY: Key = one(
     DNS,

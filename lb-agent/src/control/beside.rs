@@ -10,7 +10,7 @@ use super::{
     resets::{self, Places, Reset},
     suspects,
 };
-use crate::{config::PortRange, datapath::Datapath};
+use crate::{config::PortRange, datapath::Datapath, health::Latests};
 
 /// Orders to reset flows that may wait.
 const RESETS: usize = 16;
@@ -23,10 +23,11 @@ pub(super) struct Beside {
     pub(super) resets: mpsc::Sender<Reset>,
 }
 
-/// Starts all of it, on the present runtime; `ports`: what full NAT may use.
+/// Starts all of it, on the present runtime; `checks`: what the latest ones came to; `ports`: what full NAT may use.
 pub(super) fn start(
     datapath: &Datapath,
     published: &Published,
+    checks: Arc<Latests>,
     ports: PortRange,
 ) -> Result<Beside> {
     let census = Arc::clone(&published.census);
@@ -36,7 +37,8 @@ pub(super) fn start(
         u32::from(ports.max - ports.min) + 1,
     ));
     let known = Arc::clone(&published.suspects);
-    tokio::spawn(suspects::run(datapath.suspects()?, known));
+    let events = published.events.clone();
+    tokio::spawn(suspects::run(datapath.suspects()?, known, checks, events));
     let changed = Arc::new(Notify::new());
     tokio::spawn(orphans::run(datapath.sockets()?, Arc::clone(&changed)));
     let (resets, asked) = mpsc::channel(RESETS);

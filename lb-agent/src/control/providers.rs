@@ -1,6 +1,6 @@
 //! Starts the providers that the configuration names.
 
-use std::net::IpAddr;
+use std::{collections::BTreeSet, net::IpAddr};
 
 use anyhow::{Error, Result};
 use tokio::sync::mpsc;
@@ -29,6 +29,8 @@ pub(super) fn start_providers(
         updates,
     };
     let mut claims = None;
+    let domains = config.dns.iter().flat_map(|dns| dns.domains.clone());
+    let domains: BTreeSet<String> = domains.collect();
     for marathon in config.marathons() {
         let mut settings = provider::marathon::MarathonConfig::new(marathon.urls.clone());
         settings.framework.clone_from(&marathon.framework);
@@ -38,11 +40,7 @@ pub(super) fn start_providers(
             groups: marathon.groups.iter().cloned().collect(),
             strict: marathon.strict_mode,
             skipped: marathon.skipped.iter().cloned().collect(),
-            domains: config
-                .dns
-                .iter()
-                .flat_map(|dns| dns.domains.clone())
-                .collect(),
+            domains: domains.clone(),
         };
         settings.auth = auth(&marathon.auth)?;
         // Events tell what changes, and reading everything is work for Marathon: every other time is enough.
@@ -99,6 +97,7 @@ pub(super) fn start_providers(
             settings.region.clone_from(&ecs.region);
             settings.endpoint = ecs.endpoint.as_ref().map(ToString::to_string);
             settings.hosts.clone_from(&ecs.hosts);
+            settings.domains.clone_from(&domains);
             settings.timings.poll = ecs.poll;
             settings.timings.services = 2 * config.resync;
             let tx = started.one(settings.id());

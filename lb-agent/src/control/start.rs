@@ -297,7 +297,8 @@ async fn set_up(parts: Parts) -> Result<Ready> {
     };
     start_admin(socket, web, &published, counters, looker, orders, &stop)?;
     let signals = Signals::catch(again.clone())?;
-    let Beside { changed, resets } = beside::start(&datapath, &published, config.snat_ports)?;
+    let Beside { changed, resets } =
+        beside::start(&datapath, &published, judges.latests(), config.snat_ports)?;
     let mut control = Control {
         resets,
         pools: [allocator.pools().v4, allocator.pools().v6]

@@ -1,6 +1,9 @@
-//! Reads what the programs saw of backends that do not answer.
+//! What the programs saw of backends that do not answer: read, and forgotten where somebody knows better.
 
-use std::{collections::HashMap, path::Path};
+use std::{
+    collections::{HashMap, HashSet},
+    path::Path,
+};
 
 use anyhow::Result;
 use lb_common::{Backend, Reason, Suspect, backend_state, suspicion};
@@ -52,10 +55,41 @@ impl Suspects {
 
     /// Those of the backends with ids below `end`.
     pub(super) fn read_below(&self, end: usize) -> Result<HashMap<Endpoint, Suspect>> {
+        let current = self.current(end)?.into_iter();
+        Ok(current
+            .map(|(_, backend, suspect)| (backend, suspect))
+            .collect())
+    }
+
+    /// Makes these no suspects any more: new flows come to them at once. What a program notes of one at the same moment
+    /// may be lost, and is seen again with the next flow.
+    ///
+    /// # Errors
+    ///
+    /// If a map cannot be read or written.
+    pub fn clear(&self, backends: &HashSet<Endpoint>) -> Result<()> {
+        let current = self.current(usize::MAX)?.into_iter();
+        let cleared = |(id, backend, suspect): (u32, Endpoint, Suspect)| {
+            let cleared = Suspect {
+                times: 0,
+                trial: 0,
+                ..suspect
+            };
+            backends.contains(&backend).then_some((id, cleared))
+        };
+        let (ids, values): (Vec<_>, Vec<_>) = current.filter_map(cleared).unzip();
+        if ids.is_empty() {
+            return Ok(());
+        }
+        self.suspects.put(&ids, &values)
+    }
+
+    /// Every suspect that is still the backend that it was, with its id.
+    fn current(&self, end: usize) -> Result<Vec<(u32, Endpoint, Suspect)>> {
         let mut suspects = self.suspects.read_below(end)?;
         suspects.retain(|_, suspect| suspect.times != 0);
         if suspects.is_empty() {
-            return Ok(HashMap::new());
+            return Ok(Vec::new());
         }
         let backends = self.backends.read_below(end)?;
         let current = |(id, suspect): (u32, Suspect)| {
@@ -63,7 +97,7 @@ impl Suspects {
             let is_it =
                 backend.generation == suspect.generation && backend.state != backend_state::FREE;
             let endpoint = Endpoint::of(backend)?;
-            is_it.then_some((endpoint, suspect))
+            is_it.then_some((id, endpoint, suspect))
         };
         Ok(suspects.into_iter().filter_map(current).collect())
     }

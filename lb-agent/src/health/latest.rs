@@ -1,7 +1,7 @@
 //! What the latest probe of each backend came to, for statistics.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap, HashSet},
     net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, SystemTime},
@@ -42,6 +42,22 @@ impl Latests {
         };
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         known.get(&target).cloned()
+    }
+
+    /// Whether checks have these backends as up; of whom none asks at its own port, nothing is known.
+    pub fn up(&self, backends: &HashSet<SocketAddr>) -> HashMap<SocketAddr, bool> {
+        let mut up = HashMap::new();
+        if backends.is_empty() {
+            return up;
+        }
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for (target, latest) in known.iter() {
+            let addr = target.addr;
+            if backends.contains(&addr) && target.check.at(addr) == addr {
+                *up.entry(addr).or_insert(true) &= latest.up;
+            }
+        }
+        up
     }
 
     /// Takes note of a probe that is done.

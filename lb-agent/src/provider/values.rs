@@ -1,8 +1,28 @@
 //! From the text of one value to its type; each error completes the sentence that names the key.
 
-use std::{ops::RangeInclusive, time::Duration};
+use std::{borrow::Cow, ops::RangeInclusive, sync::Arc, time::Duration};
 
 use crate::catalog::{Port, Weight};
+
+/// The longest text that is taken for a name or the value of a label, bytes.
+pub(in crate::provider) const MOST_BYTES: usize = 4_096;
+
+/// A name, as it is said: cut where it is longer than any that means something.
+pub(in crate::provider) fn said(name: &str) -> &str {
+    const MOST: usize = 128;
+    &name[..name.floor_char_boundary(MOST)]
+}
+
+/// A sentence, of bearable length: what a foreign value makes longer is left out in the middle.
+pub(in crate::provider) fn brief(sentence: &str) -> Cow<'_, str> {
+    const HALF: usize = 256;
+    let head = sentence.floor_char_boundary(HALF);
+    let tail = sentence.ceil_char_boundary(sentence.len().saturating_sub(HALF));
+    if tail <= head {
+        return sentence.into();
+    }
+    format!("{} ... {}", &sentence[..head], &sentence[tail..]).into()
+}
 
 /// Digits only, without a sign.
 pub(in crate::provider) fn decimal(text: &str) -> Option<u32> {
@@ -14,6 +34,14 @@ pub(in crate::provider) fn decimal(text: &str) -> Option<u32> {
 pub(in crate::provider) fn count(text: &str) -> Result<u32, String> {
     let number = decimal(text).filter(|number| *number > 0);
     number.ok_or_else(|| format!("{text:?} is not a number from 1 to {}", u32::MAX))
+}
+
+/// A name, of any language and of bearable length.
+pub(in crate::provider) fn name(text: &str) -> Result<Arc<str>, String> {
+    match text.len() {
+        ..=MOST_BYTES => Ok(text.into()),
+        _ => Err(format!("it has more than {MOST_BYTES} bytes")),
+    }
 }
 
 /// A port that something can listen on.
@@ -200,6 +228,17 @@ mod tests {
             seconds("2d", 10..=86_400).unwrap_err(),
             "\"2d\" is not between 10s and 1d"
         );
+    }
+
+    #[test]
+    fn a_sentence_with_a_long_value_keeps_its_ends() {
+        assert_eq!(brief("short"), "short");
+        let usual = "é".repeat(256);
+        assert_eq!(brief(&usual), usual);
+        let long = format!("key port: {:?} is not a port", "é".repeat(1 << 20));
+        let told = brief(&long);
+        assert!(told.len() < 600, "{}", told.len());
+        assert!(told.starts_with("key port: \"é") && told.ends_with("é\" is not a port"));
     }
 
     #[test]

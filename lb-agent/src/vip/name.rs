@@ -1,6 +1,6 @@
 //! From a NAME in a label to the canonical name, byte for byte as DC/OS does it.
 
-use std::{fmt, sync::Arc};
+use std::{collections::BTreeSet, fmt, sync::Arc};
 
 /// The zone that named VIPs live in, without the trailing dot.
 pub const ZONE: &str = "l4lb.thisdcos.directory";
@@ -78,6 +78,17 @@ impl fmt::Display for VipName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
+}
+
+/// Whether DNS knows a VIP by this host name, which must be one that needs no mangling, in one of these `domains`.
+pub fn is_in_domains(host: &str, domains: &BTreeSet<String>) -> bool {
+    let within = |domain: &String| {
+        let above = host.strip_suffix(domain.as_str());
+        above.is_some_and(|above| above.is_empty() || above.ends_with('.'))
+    };
+    let whole = format!("{host}.{OF_DOMAINS}");
+    let mangled = VipName::mangle(host, OF_DOMAINS);
+    domains.iter().any(within) && mangled.is_ok_and(|name| *name.as_str() == whole)
 }
 
 /// `text` as one label of such a name; `None` if nothing of it can stay.

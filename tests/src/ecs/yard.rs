@@ -78,6 +78,21 @@ impl Yard {
         said.expect("deployfish does it");
     }
 
+    /// deployfish's tutorial, with so many tasks that the agent knows.
+    pub fn tutorial(&self, tasks: usize) {
+        self.deploy(TUTORIAL, &["create", SERVICE]);
+        let scaled = self.cloud.scale(self.node(), SERVICE, tasks);
+        scaled.expect("scaled");
+        self.scheduled(SERVICE, 80, tasks);
+        self.followed(ELB, 80, SERVICE, 80);
+    }
+
+    /// Calls ECS.
+    pub fn ecs(&self, operation: &str, arguments: &Value) -> Value {
+        let answer = self.cloud.call(self.node(), "ecs", operation, arguments);
+        answer.expect(operation)
+    }
+
     /// What the stand-in has behind a port of a service.
     pub fn truth(&self, service: &str, port: u16) -> Behind {
         self.cloud
@@ -89,6 +104,22 @@ impl Yard {
     pub fn scheduled(&self, service: &str, port: u16, ready: usize) -> Behind {
         let right = || Some(self.truth(service, port)).filter(|found| found.ready.len() == ready);
         wait_for("the tasks run", PATIENCE, right).expect("scheduled")
+    }
+
+    /// Waits until every task of the tutorial that serves is another than before, and the agent knows.
+    pub fn replaced(&self, before: &Behind) {
+        let new = || {
+            let now = self.truth(SERVICE, 80).ready;
+            now.len() == before.ready.len() && now.iter().all(|at| !before.ready.contains(at))
+        };
+        wait_until("new tasks", PATIENCE, new).expect("replaced");
+        self.followed(ELB, 80, SERVICE, 80);
+    }
+
+    /// Waits until the tutorial has no task any more.
+    pub fn emptied(&self) {
+        let nobody = || self.truth(SERVICE, 80) == Behind::default();
+        wait_until("nobody is left", PATIENCE, nobody).expect("its tasks end");
     }
 
     /// What the agent has at a VIP's port.
@@ -164,6 +195,12 @@ impl Yard {
         if wait_until("the agent says so", PATIENCE, told).is_err() {
             panic!("not {why:?}: {:#}", self.provider());
         }
+    }
+
+    /// Waits until the agent can read again.
+    pub fn recovers(&self) {
+        let well = || self.provider()["last_error"].is_null();
+        wait_until("all is well again", PATIENCE, well).expect("it recovers");
     }
 }
 

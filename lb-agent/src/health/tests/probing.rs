@@ -201,3 +201,49 @@ async fn the_monitor_tells_of_a_listener_that_goes_and_comes() {
             .is_none()
     );
 }
+
+#[tokio::test]
+async fn no_more_are_asked_at_a_time_than_the_operator_says() {
+    let patience = Duration::from_secs(20);
+    // Asked once, and as patient as the test.
+    let check = Arc::new(Check {
+        interval: Duration::from_secs(3_600),
+        timeout: patience,
+        ..Check::new(Probe::Http(http()))
+    });
+    let (came, mut coming) = tokio::sync::mpsc::unbounded_channel();
+    let mut targets = BTreeSet::new();
+    for _ in 0..6 {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0");
+        let listener = listener.await.expect("a listener");
+        let addr = listener.local_addr().expect("its address");
+        let (check, came) = (Arc::clone(&check), came.clone());
+        targets.insert(Arc::new(Target { addr, check }));
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                // The test is over.
+                let _ = came.send(stream);
+            }
+        });
+    }
+    let stop = CancellationToken::new();
+    let _end = stop.clone().drop_guard();
+    let monitor = Monitor::start(2, BTreeSet::new(), &stop);
+    monitor.follow(Followed {
+        targets,
+        paused: BTreeSet::new(),
+    });
+    let mut next = async |within| tokio::time::timeout(within, coming.recv()).await;
+    let first = next(patience).await.expect("a probe");
+    let second = next(patience).await.expect("another one");
+    // The others are due within a second.
+    let third = next(Duration::from_millis(1_500)).await;
+    assert!(third.is_err(), "two are not answered yet");
+    drop(first);
+    let third = next(patience).await.expect("there is room");
+    drop((second, third));
+    for _ in 0..3 {
+        let more = next(patience).await.expect("everybody's turn comes");
+        drop(more);
+    }
+}

@@ -38,12 +38,9 @@ use crate::{
     provider::{
         VipHost,
         shape::{self, parts},
-        values::{count, flag, port, weight, word},
+        values::{MOST_BYTES, count, flag, port, said, weight, word},
     },
 };
-
-/// The longest label that is read, bytes with its name.
-const MOST_BYTES: usize = 4_096;
 
 /// Of a container, and of a Swarm's node.
 pub(super) const ZONE: &str = "lb.zone";
@@ -136,8 +133,8 @@ pub(in crate::provider) fn wish(
     let mut wish = compat::read(&container.env, balancer, notes)?;
     for (name, value) in &container.labels {
         if name.len() + value.len() > MOST_BYTES {
-            let start: String = name.chars().take(64).collect();
-            return Err(format!("label {start} has more than {MOST_BYTES} bytes"));
+            let name = said(name);
+            return Err(format!("label {name} has more than {MOST_BYTES} bytes"));
         }
         if name.starts_with("lb.") && !NAMES.contains(&name.as_str()) {
             notes.push(format!(

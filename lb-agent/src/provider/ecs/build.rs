@@ -1,7 +1,8 @@
 //! From what is known of a cluster to pools. Pure.
 //!
 //! A service stands under the names and ports of what is in front of it at AWS, under those that it asks for by tag or
-//! docker label (`lb.vip`), and at the same ports under its own name, `SERVICE.CLUSTER`.
+//! docker label (`lb.vip`), and at the same ports under its own name, `SERVICE.CLUSTER`, and under the host names of the
+//! load balancers where DNS answers for those.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -25,6 +26,7 @@ use crate::{
             labels::{Vip, Wish, concerns_us, wish},
         },
     },
+    vip::{OF_DOMAINS, is_in_domains},
 };
 
 /// How long a client stays with its backend where a target group says so, s. A load balancer of AWS names no time; this
@@ -36,6 +38,7 @@ pub(super) fn build(known: &Known, config: &EcsConfig) -> Snapshot {
     let mut builder = Builder {
         known,
         cluster: config.name(),
+        domains: &config.domains,
         declared: BTreeSet::new(),
         shapes: BTreeMap::new(),
         members: BTreeMap::new(),
@@ -77,6 +80,8 @@ struct Part<'a> {
 #[derive(Clone, Debug)]
 struct Wanted<'a> {
     host: VipHost,
+    /// Of the load balancer whose name `host` is.
+    dns_name: Option<Arc<str>>,
     port: Port,
     protocol: Protocol,
     share: Option<(Arc<str>, u32)>,
@@ -100,6 +105,8 @@ struct Member {
 struct Builder<'a> {
     known: &'a Known,
     cluster: &'a str,
+    /// See [`EcsConfig::domains`].
+    domains: &'a BTreeSet<String>,
     declared: BTreeSet<PoolKey>,
     shapes: BTreeMap<PoolKey, Arc<Properties>>,
     members: BTreeMap<Place, Vec<Member>>,
@@ -123,6 +130,9 @@ impl<'a> Builder<'a> {
             Ok(wish) if wish.enabled => {
                 let wanted = part.wanted(self.known, &wish, self.cluster, &mut notes);
                 for vip in wanted {
+                    if let Some(again) = vip.in_domain(self.domains) {
+                        self.add_vip(part, &wish, again, &mut notes);
+                    }
                     self.add_vip(part, &wish, vip, &mut notes);
                 }
             }
@@ -379,6 +389,7 @@ impl<'a> Part<'a> {
             } else if vip.host != host {
                 own.push(Wanted {
                     host: host.clone(),
+                    dns_name: None,
                     ..vip.clone()
                 });
             }
@@ -430,6 +441,7 @@ impl<'a> Wanted<'a> {
     fn of(entry: &'a Entry, vip: FrontVip<'a>) -> Self {
         let FrontVip {
             name,
+            dns_name,
             port,
             protocol,
             share,
@@ -437,6 +449,7 @@ impl<'a> Wanted<'a> {
         } = vip;
         Self {
             host: named(&name),
+            dns_name,
             port,
             protocol,
             share,
@@ -447,12 +460,25 @@ impl<'a> Wanted<'a> {
         }
     }
 
+    /// The same under the host name that AWS gave the load balancer, where DNS answers for that.
+    fn in_domain(&self, domains: &BTreeSet<String>) -> Option<Self> {
+        let name = self.dns_name.as_ref()?;
+        is_in_domains(name, domains).then(|| Self {
+            host: VipHost::Named {
+                name: Arc::clone(name),
+                framework: OF_DOMAINS.into(),
+            },
+            ..self.clone()
+        })
+    }
+
     fn chosen(vip: &Vip, container: Arc<str>) -> Self {
         Self {
             host: match &vip.host {
                 VipHost::Named { name, .. } => named(name),
                 addr => addr.clone(),
             },
+            dns_name: None,
             port: vip.port,
             protocol: vip.protocol,
             share: None,

@@ -10,6 +10,8 @@ use crate::catalog::{Port, Protocol};
 pub(super) struct FrontVip<'a> {
     /// The load balancer's name.
     pub(super) name: Arc<str>,
+    /// The host name that AWS gave it, in lower case; `None`: it is not known.
+    pub(super) dns_name: Option<Arc<str>>,
     /// Where clients come.
     pub(super) port: Port,
     /// By which protocol.
@@ -65,11 +67,17 @@ pub(super) fn vips<'a>(
 fn plain<'a>(name: &str, port: Port, protocol: Protocol) -> FrontVip<'a> {
     FrontVip {
         name: name.into(),
+        dns_name: None,
         port,
         protocol,
         share: None,
         manner: None,
     }
+}
+
+fn host_name(text: &str) -> Option<Arc<str>> {
+    let name = text.trim_end_matches('.').to_ascii_lowercase();
+    (!name.is_empty()).then(|| name.into())
 }
 
 /// `web-tg` of `arn:aws:elasticloadbalancing:...:targetgroup/web-tg/0123456789abcdef`.
@@ -105,6 +113,7 @@ impl Classic {
         let told = self.manner.notes.iter();
         notes.extend(told.map(|note| format!("load balancer {name}: {note}")));
         let vip = |port, protocol| FrontVip {
+            dns_name: host_name(&self.dns_name),
             manner: Some(&self.manner),
             ..plain(name, port, protocol)
         };
@@ -156,6 +165,7 @@ impl Group {
             let at = format!("{}:{}", listener.balancer, listener.port);
             for protocol in carried(&listener.protocol, &at, notes) {
                 vips.push(FrontVip {
+                    dns_name: host_name(&listener.dns_name),
                     share: listener.share.map(|share| (Arc::clone(arn), share)),
                     manner: Some(&self.manner),
                     ..plain(&listener.balancer, listener.port, *protocol)

@@ -22,7 +22,12 @@ mod watcher;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration, time::SystemTime};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use tokio::sync::mpsc;
 
@@ -47,6 +52,8 @@ pub struct EcsConfig {
     pub endpoint: Option<String>,
     /// Addresses of hosts that are no EC2 instances, by id (`mi-...`).
     pub hosts: BTreeMap<String, IpAddr>,
+    /// Domains in which DNS knows VIPs by name, in lower case: load balancers have their own host names there.
+    pub domains: BTreeSet<String>,
     /// Times of the watcher.
     pub timings: Timings,
 }
@@ -67,6 +74,7 @@ impl EcsConfig {
             region: None,
             endpoint: None,
             hosts: BTreeMap::new(),
+            domains: BTreeSet::new(),
             timings: Timings::default(),
         }
     }

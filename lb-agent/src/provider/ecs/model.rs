@@ -180,6 +180,8 @@ pub(super) struct Manner {
 /// A classic load balancer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Classic {
+    /// The host name that AWS gave it.
+    pub(super) dns_name: String,
     /// What it listens to.
     pub(super) listeners: Vec<ClassicListener>,
     /// How it treats tasks.
@@ -215,6 +217,8 @@ pub(super) struct Group {
 pub(super) struct Listener {
     /// The load balancer's name.
     pub(super) balancer: String,
+    /// The host name that AWS gave that.
+    pub(super) dns_name: String,
     /// Where clients come.
     pub(super) port: Port,
     /// As with [`Group::protocol`].

@@ -63,6 +63,11 @@ impl Mirror {
             let Some(name) = self.name(&event.kv) else {
                 continue;
             };
+            // What comes late says nothing against what came after it.
+            let held = self.held.get(&name);
+            if held.is_some_and(|(revision, _)| *revision > event.kv.mod_revision) {
+                continue;
+            }
             if event.is_delete() {
                 self.held.remove(&name);
             } else {
@@ -155,6 +160,21 @@ mod tests {
         let below: Vec<_> = mirror.below("a/").map(|(name, _)| name).collect();
         assert_eq!(below, ["2"]);
         assert_eq!(mirror.replace(listing()), Ok(changed(&["a/1", "b"])));
+    }
+
+    #[test]
+    fn a_change_that_comes_late_takes_nothing_back() {
+        let mut mirror = Mirror::new("/lb/");
+        let event = |kind: &str, revision, value| Event {
+            kind: kind.to_owned(),
+            kv: kv("/lb/a", revision, value),
+        };
+        mirror.apply(vec![event("", 7, "new")]);
+        let late = vec![event("DELETE", 6, ""), event("", 5, "old")];
+        assert_eq!(mirror.apply(late), changed(&[]));
+        assert_eq!(mirror.get("a"), Some(b"new".as_slice()));
+        assert_eq!(mirror.apply(vec![event("DELETE", 8, "")]), changed(&["a"]));
+        assert_eq!(mirror.get("a"), None);
     }
 
     #[test]

@@ -156,6 +156,11 @@ impl Faults {
 /// The word that was probably meant.
 fn nearest<'a>(word: &str, words: &'a [String]) -> Option<&'a String> {
     const ALIKE: f64 = 0.7;
+    /// To compare it takes time with the product of both lengths.
+    const LONGEST: usize = 64;
+    if word.len() > LONGEST {
+        return None;
+    }
     let alike = |known: &'a String| {
         let same = strsim::damerau_levenshtein(&word.to_ascii_lowercase(), known) <= 2;
         let score = strsim::jaro_winkler(word, known);

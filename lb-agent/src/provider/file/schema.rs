@@ -23,7 +23,7 @@ use crate::{
     catalog::{Drain, Properties, Protocol, Weight},
     provider::{
         Backend, PoolKey, Pools, Problem, Snapshot, VipHost,
-        values::{self, count, flag, weight, word},
+        values::{self, brief, count, flag, said, weight, word},
     },
 };
 
@@ -75,7 +75,7 @@ keys! {
         max_flows: Spanned<String>,
         backup: Spanned<String>,
         zone: Spanned<String>,
-        name: String,
+        name: Spanned<String>,
     }
 }
 
@@ -125,7 +125,7 @@ pub fn read_all(text: &str, path: &Path) -> Reading {
         }) => None,
         Ok(root) => File::from_node(root, "", &mut faults),
         Err((at, what)) => {
-            let fault = format!("{}: {what}", place(path, at));
+            let fault = format!("{}: {}", place(path, at), brief(&what));
             return Reading {
                 snapshot: Snapshot::default(),
                 faults: vec![fault.clone()],
@@ -140,7 +140,7 @@ pub fn read_all(text: &str, path: &Path) -> Reading {
     let by_place = |(at, _): &(Location, _)| (at.line(), at.column());
     let mut faults = faults.0;
     faults.sort_by_key(|fault| (fault.0.line(), fault.0.column()));
-    let told = |(at, what): &Wrong| format!("{}: {what}", place(path, Some(*at)));
+    let told = |(at, what): &Wrong| format!("{}: {}", place(path, Some(*at)), brief(what));
     let found = faults.iter().map(|fault| (fault.0, told(fault)));
     let left_out = reader.problems.iter();
     let left_out = left_out.map(|(at, problem)| (*at, problem.reason.clone()));
@@ -177,7 +177,10 @@ impl Reader<'_> {
         let at = service.referenced;
         let service = service.value;
         let subject: Arc<str> = match service.name.as_ref().or(service.address.as_ref()) {
-            Some(name) => name.value.as_str().into(),
+            Some(name) => {
+                let name = &name.value;
+                values::name(name).unwrap_or_else(|_| said(name).into())
+            }
             None => format!("services[{index}]").into(),
         };
         let keys = match service.keys(at, &subject) {
@@ -215,7 +218,11 @@ impl Reader<'_> {
     }
 
     fn problem(&mut self, subject: &Arc<str>, (at, what): Wrong, consequence: &str) {
-        let reason = format!("{}: {what}; {consequence}", place(self.path, Some(at)));
+        let reason = format!(
+            "{}: {}; {consequence}",
+            place(self.path, Some(at)),
+            brief(&what)
+        );
         let problem = Problem {
             subject: Arc::clone(subject),
             reason,
@@ -306,11 +313,11 @@ impl Service {
             (Some(name), None) if name.value.is_empty() => {
                 wrong(name.referenced, "key name is empty")
             }
-            (Some(name), None) => {
-                let framework = self.framework.as_ref().map_or(FRAMEWORK, |f| &f.value);
+            (Some(_), None) => {
+                let framework = read("framework", &self.framework, values::name)?;
                 Ok(VipHost::Named {
-                    name: name.value.as_str().into(),
-                    framework: framework.into(),
+                    name: read("name", &self.name, values::name)?.unwrap_or_default(),
+                    framework: framework.unwrap_or_else(|| FRAMEWORK.into()),
                 })
             }
         }
@@ -382,8 +389,8 @@ impl LongEntry {
         backend.max_flows = read("max-flows", &max_flows, count)?.unwrap_or(0);
         backend.backup = read("backup", &backup, flag)?.unwrap_or(false);
         backend.zone = read("zone", &zone, |text| Ok(word(text)?.into()))?;
-        if let Some(name) = name {
-            backend.task = name.into();
+        if let Some(name) = read("name", &name, values::name)? {
+            backend.task = name;
         }
         if backend.weight == Weight::DRAIN {
             backend.draining = Some(Drain::WEIGHT_0);

@@ -11,11 +11,11 @@ use serde_json::{Map, Value};
 
 use crate::{
     catalog::{Port, Protocol},
-    provider::VipHost,
+    provider::{
+        VipHost,
+        values::{MOST_BYTES, said},
+    },
 };
-
-/// The longest value that is read, bytes.
-const MOST_BYTES: usize = 4_096;
 
 /// Labels as Marathon gives them; a value that is not a string spoils only its own label.
 pub(super) type Labels = Map<String, Value>;
@@ -187,12 +187,6 @@ pub(super) fn text(value: &Value) -> Result<&str, String> {
         _ => return Err(format!("the value {value} is not a string")),
     };
     Err(format!("the value is {kind}, not a string"))
-}
-
-/// A label's name, as it is said: cut where it is longer than any that means something.
-pub(super) fn said(name: &str) -> &str {
-    const MOST: usize = 128;
-    &name[..name.floor_char_boundary(MOST)]
 }
 
 // === impl Target ===

@@ -6,11 +6,11 @@ use crate::{
     catalog::{Properties, Weight},
     provider::{
         shape,
-        values::{count, flag, weight},
+        values::{count, flag, said, weight},
     },
 };
 
-use super::label::{Labels, said, text};
+use super::label::{Labels, text};
 
 /// Every label that is read.
 const NAMES: [&str; 18] = [

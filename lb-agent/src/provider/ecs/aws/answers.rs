@@ -83,6 +83,8 @@ struct BalancersResult {
 struct BalancerAnswer {
     load_balancer_arn: String,
     load_balancer_name: String,
+    #[serde(rename = "DNSName", default)]
+    dns_name: String,
     #[serde(default)]
     r#type: String,
 }
@@ -92,6 +94,7 @@ struct BalancerAnswer {
 pub(super) struct Balancer {
     pub(super) arn: String,
     pub(super) name: String,
+    pub(super) dns_name: String,
     pub(super) is_application: bool,
 }
 
@@ -197,6 +200,7 @@ impl Balancers {
         all.into_iter().map(|answer| Balancer {
             arn: answer.load_balancer_arn,
             name: answer.load_balancer_name,
+            dns_name: answer.dns_name,
             is_application: answer.r#type == "application",
         })
     }
@@ -243,6 +247,7 @@ impl Listener {
         };
         group.listeners.push(model::Listener {
             balancer: balancer.name.clone(),
+            dns_name: balancer.dns_name.clone(),
             port,
             protocol: self.protocol,
             share,

@@ -56,6 +56,7 @@ fn group(name: &str, listeners: &[(&str, u16, &str, Option<u32>)]) -> Group {
     let listener =
         |&(balancer, port_, protocol, share): &(&str, u16, &str, Option<u32>)| Listener {
             balancer: balancer.to_owned(),
+            dns_name: format!("{balancer}-1.elb.us-east-1.amazonaws.com"),
             port: port(port_),
             protocol: protocol.to_owned(),
             share,

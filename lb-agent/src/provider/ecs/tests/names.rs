@@ -131,6 +131,45 @@ fn a_target_group_without_a_listener_stands_under_its_own_name() {
 }
 
 #[test]
+fn load_balancers_stand_under_their_own_host_names_where_dns_answers_for_those() {
+    let mut known = tutorial();
+    let Some(Asked::Is(classic)) = known.classics.get_mut(ELB) else {
+        panic!("the tutorial has a load balancer");
+    };
+    classic.dns_name = "Hello-World-ELB-1.us-east-1.elb.amazonaws.com".to_owned();
+    let tg = group_arn("web-tg");
+    let listening = group("web-tg", &[("web-nlb", 8080, "TCP", None)]);
+    known.groups.insert(tg.clone(), Asked::Is(listening));
+    let service = known.services.get_mut(SERVICE).unwrap();
+    let entry = entry(Front::Group(tg), "hello-world", 80);
+    service.entries.push(entry);
+    known.tasks.insert(arn("a"), bridge(SERVICE, 32768));
+    let with = |domain: &str| {
+        let config = EcsConfig {
+            domains: [domain.to_owned()].into(),
+            ..EcsConfig::new(CLUSTER)
+        };
+        build(&known, &config)
+    };
+    let usual = names(&built(&known));
+    assert_eq!(names(&with("example.org")), usual);
+    for (domain, name) in [
+        (
+            "us-east-1.elb.amazonaws.com",
+            "hello-world-elb-1.us-east-1.elb.amazonaws.com.docker:80/tcp",
+        ),
+        (
+            "elb.us-east-1.amazonaws.com",
+            "web-nlb-1.elb.us-east-1.amazonaws.com.docker:8080/tcp",
+        ),
+    ] {
+        let snapshot = with(domain);
+        assert_eq!(behind(&snapshot, name), ["10.77.0.11:32768=1"]);
+        assert_eq!(names(&snapshot).len(), usual.len() + 1, "and no other");
+    }
+}
+
+#[test]
 fn two_services_behind_one_target_group_are_one_pool() {
     let mut known = tutorial();
     let tg = group_arn("web-tg");

@@ -445,3 +445,46 @@ fn nesting_is_bounded() {
     let deep = format!("services: {}", "[".repeat(100_000));
     assert!(read(&deep).is_err());
 }
+
+#[test]
+fn values_of_any_length_cost_their_service_alone_and_are_said_in_short() {
+    let long = "x".repeat(2 << 20);
+    let wrong = [
+        (
+            format!("name: {long}, port: 1"),
+            "key name: it has more than 4096 bytes; service left out",
+        ),
+        (
+            format!("name: /a, framework: {long}, port: 1"),
+            "key framework: it has more than 4096 bytes",
+        ),
+        (
+            format!("name: /a, port: {long}"),
+            "\" is not a port (1-65535); service left out",
+        ),
+        (
+            format!("name: /a, port: 1, balance: {long}"),
+            "\" is not one of maglev, least-conn",
+        ),
+        (
+            format!("address: {long}, port: 1"),
+            "\" is not an IP address; service left out",
+        ),
+    ];
+    let mut text = "services:\n- {name: /b, port: 2}\n".to_owned();
+    for (keys, _) in &wrong {
+        text.push_str(&format!("- {{{keys}}}\n"));
+    }
+    let (pools, problems) = read(&text).unwrap();
+    assert_eq!(pools, ["/b.file:2/tcp"]);
+    assert_eq!(problems.len(), wrong.len());
+    for (_, expected) in &wrong {
+        assert!(
+            problems.iter().any(|one| one.contains(expected)),
+            "{expected}"
+        );
+    }
+    assert!(problems.iter().all(|one| one.len() < 1_000));
+    let error = read(&format!("services: [{{? {long} : 1}}]")).unwrap_err();
+    assert!(error.len() < 1_000, "{}", error.len());
+}

@@ -11,15 +11,11 @@ use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
 use crate::{
     catalog::{Port, Properties, Protocol},
-    provider::VipHost,
-    vip::{OF_DOMAINS, VipName, ZONE},
+    provider::{VipHost, values::said},
+    vip::{OF_DOMAINS, VipName, ZONE, is_in_domains},
 };
 
-use super::{
-    label::{self, Labels},
-    ports::PortObject,
-    reading::App,
-};
+use super::{label::Labels, ports::PortObject, reading::App};
 
 pub(super) use haproxy::is_true;
 
@@ -106,17 +102,6 @@ pub(super) fn indices(objects: &[PortObject<'_>]) -> Vec<Option<usize>> {
 // === impl Edge ===
 
 impl Edge {
-    /// Whether DNS knows a VIP by this host name, which must be one that needs no mangling.
-    fn is_in_domain(&self, host: &str) -> bool {
-        let within = |domain: &String| {
-            let above = host.strip_suffix(domain.as_str());
-            above.is_some_and(|above| above.is_empty() || above.ends_with('.'))
-        };
-        let whole = format!("{host}.{OF_DOMAINS}");
-        let mangled = VipName::mangle(host, OF_DOMAINS);
-        self.domains.iter().any(within) && mangled.is_ok_and(|name| *name.as_str() == whole)
-    }
-
     /// Whether it wants the `index`-th service port of the app. Groups are compared as they are written.
     fn wants(&self, app: &str, labels: &Labels, index: usize) -> bool {
         if self.groups.is_empty() || self.skipped.contains(app) {
@@ -203,7 +188,7 @@ impl Asking<'_> {
     fn vip_of(&self, host: &str) -> Option<VipHost> {
         let in_zone = self.name_in_zone(host).map(|name| self.named(&name));
         in_zone.or_else(|| {
-            self.edge.is_in_domain(host).then(|| VipHost::Named {
+            is_in_domains(host, &self.edge.domains).then(|| VipHost::Named {
                 name: host.into(),
                 framework: OF_DOMAINS.into(),
             })
@@ -221,7 +206,7 @@ impl Asking<'_> {
 
     fn foreign_names(&self, index: usize, port: Port, vhosts: &[String]) -> Option<String> {
         let foreign = vhosts.iter().filter(|host| self.vip_of(host).is_none());
-        let foreign: Vec<&str> = foreign.map(|host| label::said(host)).collect();
+        let foreign: Vec<&str> = foreign.map(|host| said(host)).collect();
         (!foreign.is_empty()).then(|| {
             format!(
                 "label HAPROXY_{index}_VHOST: requests are not told apart by host, so {} has no effect; connections are \

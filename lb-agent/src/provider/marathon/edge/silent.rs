@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     catalog::Port,
-    provider::marathon::label::{Labels, said},
+    provider::{marathon::label::Labels, values::said},
 };
 
 /// What is read, or says nothing about what is served, behind `HAPROXY_{n}_`.

@@ -34,6 +34,8 @@ struct ClassicsResult {
 #[serde(rename_all = "PascalCase")]
 struct Description {
     load_balancer_name: String,
+    #[serde(rename = "DNSName", default)]
+    dns_name: String,
     #[serde(default)]
     listener_descriptions: List<ListenerDescription>,
     #[serde(default)]
@@ -110,6 +112,7 @@ impl Classics {
         let check = unless_wrong(check, &mut notes);
         let listeners = found.listener_descriptions.member.into_iter();
         Ok(Classic {
+            dns_name: found.dns_name,
             listeners: listeners
                 .filter_map(|described| {
                     Some(ClassicListener {

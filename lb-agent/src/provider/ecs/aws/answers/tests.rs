@@ -51,6 +51,7 @@ fn a_classic_load_balancer_has_its_listeners() {
     let xml = r#"<DescribeLoadBalancersResponse xmlns="http://elasticloadbalancing.amazonaws.com/doc/2012-06-01/">
 <DescribeLoadBalancersResult><LoadBalancerDescriptions><member>
   <SecurityGroups/><LoadBalancerName>hello-world-elb</LoadBalancerName><CreatedTime>2013-05-24T21:15:31.280Z</CreatedTime>
+  <DNSName>hello-world-elb-1.us-east-1.elb.amazonaws.com</DNSName>
   <ListenerDescriptions>
     <member><PolicyNames/><Listener><Protocol>tcp</Protocol><LoadBalancerPort>80</LoadBalancerPort>
       <InstanceProtocol>TCP</InstanceProtocol><InstancePort>8080</InstancePort></Listener></member>
@@ -64,6 +65,10 @@ fn a_classic_load_balancer_has_its_listeners() {
         protocol: "TCP".to_owned(),
     };
     assert_eq!(classic.listeners, [listener]);
+    assert_eq!(
+        classic.dns_name,
+        "hello-world-elb-1.us-east-1.elb.amazonaws.com"
+    );
     let other = read::<Classics>(xml).read("other").unwrap_err();
     assert!(other.reason.contains("LoadBalancerNotFound"), "{other}");
 }
@@ -87,6 +92,7 @@ fn a_listener_forwards_by_default_or_not_at_all() {
     let balancer = Balancer {
         arn: "arn:b".to_owned(),
         name: "web".to_owned(),
+        dns_name: "web-1.elb.amazonaws.com".to_owned(),
         is_application: true,
     };
     let forwarded = |arn: &str| {

@@ -132,15 +132,48 @@ async fn every_page_of_instances_is_asked_for() {
     assert_eq!(found, "Passing: DescribeInstances: more than 1000 pages");
 }
 
+/// The target group, behind this load balancer.
+fn behind(arn: &str) -> String {
+    TARGETS.replace(
+        "<Protocol>HTTP</Protocol>",
+        &format!(
+            "<Protocol>TCP</Protocol><LoadBalancerArns><member>{arn}</member></LoadBalancerArns>"
+        ),
+    )
+}
+
+fn balancer(arn: &str, name: &str, kind: &str) -> String {
+    format!(
+        "<R><DescribeLoadBalancersResult><LoadBalancers><member><LoadBalancerArn>{arn}</LoadBalancerArn>\
+         <LoadBalancerName>{name}</LoadBalancerName><Type>{kind}</Type></member></LoadBalancers>\
+         </DescribeLoadBalancersResult></R>"
+    )
+}
+
+#[tokio::test]
+async fn a_target_group_that_an_albs_rules_choose_is_said_to_stand_under_its_own_name() {
+    // By default it answers with a page of its own.
+    let listeners = "<R><DescribeListenersResult><Listeners><member><Port>80</Port><Protocol>HTTP</Protocol>\
+        <DefaultActions><member><Type>fixed-response</Type></member></DefaultActions></member></Listeners>\
+        </DescribeListenersResult></R>";
+    for (kind, is_said) in [("application", true), ("network", false)] {
+        let (targets, balancer) = (behind("arn:lb"), balancer("arn:lb", "shop", kind));
+        let answers = [
+            ("DescribeTargetGroups", targets.as_str()),
+            ("DescribeTargetGroupAttributes", DELAY),
+            ("DescribeLoadBalancers", &balancer),
+            ("DescribeListeners", listeners),
+        ];
+        let (_, found) = said(&answers, "group").await;
+        assert!(found.contains("listeners: []"), "{found}");
+        let said = found.contains("shop chooses it by a rule on host or path");
+        assert_eq!(said, is_said, "{kind}: {found}");
+    }
+}
+
 #[tokio::test]
 async fn every_page_of_listeners_is_asked_for() {
-    let balancer = "<R><DescribeLoadBalancersResult><LoadBalancers><member><LoadBalancerArn>arn:nlb</LoadBalancerArn>\
-        <LoadBalancerName>nlb</LoadBalancerName><Type>network</Type></member></LoadBalancers>\
-        </DescribeLoadBalancersResult></R>";
-    let targets = TARGETS.replace(
-        "<Protocol>HTTP</Protocol>",
-        "<Protocol>TCP</Protocol><LoadBalancerArns><member>arn:nlb</member></LoadBalancerArns>",
-    );
+    let (targets, balancer) = (behind("arn:nlb"), balancer("arn:nlb", "nlb", "network"));
     let page = |port: u16, more: &str| {
         format!(
             "<R><DescribeListenersResult><Listeners><member><Port>{port}</Port><Protocol>TCP</Protocol><DefaultActions>\
@@ -152,7 +185,7 @@ async fn every_page_of_listeners_is_asked_for() {
     let answers = [
         ("DescribeTargetGroups", targets.as_str()),
         ("DescribeTargetGroupAttributes", DELAY),
-        ("DescribeLoadBalancers", balancer),
+        ("DescribeLoadBalancers", &balancer),
         ("DescribeListeners", &first),
         ("DescribeListeners two", &second),
     ];
