@@ -1,9 +1,10 @@
-//! A VIP of a running service is added, renamed and moved: connections by the old one go on until they end.
+//! A VIP of a running service is added, renamed, moved and removed: connections by the old one go on until they end.
 #![allow(clippy::expect_used, reason = "a test says what it expects")]
 
 use std::{
     io::{ErrorKind, Read as _, Write as _},
     net::TcpStream,
+    time::Duration,
 };
 
 use lb_tests::{
@@ -11,6 +12,7 @@ use lb_tests::{
     stage::{PATIENCE, Stage, connect},
 };
 use serde_json::Value;
+use socket2::SockRef;
 
 /// Names are leased addresses of what the stage's clients have a route to.
 const POOL: [&str; 2] = ["--vip-pool-v4", "10.99.1.1-10.99.255.254"];
@@ -113,4 +115,101 @@ fn old_connections_go_on_while_a_vip_is_added_renamed_and_moved() {
     stage.revive();
     goes_on(&inside);
     assert!([&first, &second, &third].into_iter().all(echoes));
+}
+
+#[test]
+fn a_port_of_the_node_that_is_given_up_goes_on_for_what_came_by_it_and_refuses_the_rest() {
+    const OLD: &str = "10.77.0.1:10000";
+    const NEW: &str = "10.77.0.1:10001";
+    let at = |port: u16| {
+        format!("services:\n- {{name: /web, port: 80, external: {port}, {BACKENDS}}}\n")
+    };
+    let mut stage = Stage::up(&at(10_000), &POOL);
+    let outside = connect(&stage.clients[0], OLD).expect("a connection").0;
+    stage.write(&at(10_001), |status| {
+        status["services"][0]["external"][0] == 10_001
+    });
+    for _ in 0..2 {
+        let refused = connect(&stage.clients[0], OLD).expect_err("it takes no new ones");
+        assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+        connect(&stage.clients[0], NEW).expect("the new port");
+        assert!(echoes(&outside), "what came by the old port goes on");
+        // And over a restart.
+        stage.revive();
+    }
+    assert!(echoes(&outside));
+}
+
+/// The same servers behind addresses of the operator's own.
+fn at(addrs: &[&str]) -> String {
+    let entries = addrs
+        .iter()
+        .map(|addr| format!("- {{address: {addr}, port: 80, {BACKENDS}}}\n"));
+    format!("services:\n{}", entries.collect::<String>())
+}
+
+/// Puts that file in place and waits until nothing else is served.
+fn serve(stage: &Stage, addrs: &[&str]) {
+    let text = if addrs.is_empty() {
+        String::new()
+    } else {
+        at(addrs)
+    };
+    stage.write(&text, |status| {
+        let services = status["services"].as_array();
+        let served = services
+            .into_iter()
+            .flatten()
+            .map(|one| one["addrs"][0].as_str());
+        served.eq(addrs.iter().map(|addr| Some(*addr)))
+    });
+}
+
+/// Whether the address is the node's, by the agent's route.
+fn is_local(stage: &Stage, addr: &str) -> bool {
+    let argv = ["ip", "route", "show", addr, "table", "local"];
+    stage.node.run(&argv).expect("ip").stdout.contains(addr)
+}
+
+#[test]
+fn an_ip_vip_that_moves_or_goes_keeps_its_address_for_what_came_by_it_and_refuses_the_rest() {
+    const OLD: &str = "10.99.7.7";
+    const NEW: &str = "10.99.7.8";
+    /// Nobody ever came by it.
+    const UNUSED: &str = "10.99.7.9";
+    let mut stage = Stage::up(&at(&[OLD, UNUSED]), &[]);
+    let (old, new) = (format!("{OLD}:80"), format!("{NEW}:80"));
+    let outside = connect(&stage.clients[0], &old).expect("a connection").0;
+    let inside = talks(&stage, &old);
+    serve(&stage, &[NEW]);
+    for _ in 0..2 {
+        let refused = connect(&stage.clients[0], &old).expect_err("it takes no new ones");
+        assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+        connect(&stage.clients[0], &new).expect("the new address");
+        goes_on(&inside);
+        assert!(echoes(&outside), "what came by the old address goes on");
+        // And over a restart.
+        stage.revive();
+    }
+    // Only a walk through the flow tables can tell the two from each other.
+    let given_back = |addr: &str| {
+        wait_until("its address is given back", 3 * PATIENCE, || {
+            !is_local(&stage, addr)
+        })
+    };
+    given_back(UNUSED).expect("nothing came by it");
+    assert!(is_local(&stage, OLD) && echoes(&outside));
+    let reset = SockRef::from(&outside).set_linger(Some(Duration::ZERO));
+    reset.expect("it is to be reset");
+    drop(outside);
+    given_back(OLD).expect("nothing is left that came by it");
+
+    // Where no backend is left the client is told, as by a name.
+    let last = connect(&stage.clients[0], &new).expect("a connection").0;
+    serve(&stage, &[]);
+    (&last).write_all(b"ping").expect("sent");
+    let told = (&last).read_exact(&mut [0]).expect_err("nobody answers");
+    assert_eq!(told.kind(), ErrorKind::ConnectionReset);
+    let refused = connect(&stage.clients[0], &new).expect_err("nobody is there any more");
+    assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
 }

@@ -14,12 +14,16 @@ use serde_json::{Value, json};
 
 /// The tutorial's `<public node>:10000`.
 const PUBLIC: &str = "10.77.0.1:10000";
+/// Where apps may have addresses of their own.
+const IP_VIPS: &str = "11.250.0.0/16";
 const PATIENCE: Duration = Duration::from_secs(20);
 const QUESTIONS: u32 = 40;
 
 fn topology() -> Topology {
     Topology::up(Wishes {
-        agent_flags: ["--marathon-group", "external"].map(String::from).into(),
+        agent_flags: ["--marathon-group", "external", "--ip-vips", IP_VIPS]
+            .map(String::from)
+            .into(),
         kill_delay: 500,
         ..Wishes::default()
     })
@@ -62,7 +66,11 @@ fn said(topology: &Topology, reason: &str) {
     wait_until(reason, PATIENCE, || problems(topology).contains(reason))
         .unwrap_or_else(|error| panic!("{error:#}: {}", problems(topology)));
     let log = topology.agents[MASTER].as_ref().expect("an agent").stderr();
-    assert!(log.contains(reason), "{log}");
+    assert_eq!(
+        log.matches(reason).count(),
+        1,
+        "once, not again and again: {log}"
+    );
 }
 
 #[test]
@@ -184,6 +192,19 @@ fn a_port_that_two_apps_claim_stays_with_the_first_and_wrong_labels_harm_nobody(
                 .all(|answer| !first.contains_key(answer))
     })
     .expect("it comes next");
+}
+
+#[test]
+fn an_address_to_bind_is_served_in_place_of_the_nodes() {
+    let topology = topology();
+    let labels = json!({"HAPROXY_0_BIND_ADDR": "11.250.0.9"});
+    topology
+        .put_app("/bound", &app("bound", 1, labels))
+        .expect("it runs");
+    for host in [&topology.client, topology.master()] {
+        answered_by(host, "11.250.0.9:10000", 1);
+        assert!(is_refused(host, PUBLIC), "{}", host.name());
+    }
 }
 
 #[test]

@@ -49,7 +49,7 @@ impl Policy {
     /// Why `addr` must not be an IP VIP.
     ///
     /// A label that could take any address could take anybody's traffic (CVE-2020-8554).
-    pub(super) fn refuse_ip_vip(&self, addr: IpAddr) -> Option<String> {
+    pub fn refuse_ip_vip(&self, addr: IpAddr) -> Option<String> {
         // `::ffff:a.b.c.d` is a.b.c.d to a socket, whatever the label meant.
         let meanings = [addr, addr.to_canonical()];
         if let Some(what) = meanings.into_iter().find_map(special) {

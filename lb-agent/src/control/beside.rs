@@ -34,6 +34,7 @@ pub(super) fn start(
     tokio::spawn(collector::run(
         datapath.flow_tables()?,
         census,
+        Arc::clone(&published.leaving),
         u32::from(ports.max - ports.min) + 1,
     ));
     let known = Arc::clone(&published.suspects);

@@ -8,6 +8,7 @@ use std::{
 use arc_swap::ArcSwap;
 use tracing::{error, warn};
 
+use super::leaving::Leaving;
 use crate::datapath::flows::{Census, Fill, FlowTables};
 
 /// What the operator is told while that is so.
@@ -39,16 +40,21 @@ const LATE_MOST: u64 = 5;
 const TELLING: u64 = 20;
 
 /// Walks for as long as the agent runs; `ports`: how many full NAT has.
-pub(super) async fn run(tables: FlowTables, census: Arc<ArcSwap<Census>>, ports: u32) {
+pub(super) async fn run(
+    tables: FlowTables,
+    census: Arc<ArcSwap<Census>>,
+    leaving: Arc<Leaving>,
+    ports: u32,
+) {
     let mut tables = Some(tables);
     let mut failing = false;
     loop {
         let Some(mut walked) = tables.take() else {
             return;
         };
-        let start = Instant::now();
+        let (start, asked) = (Instant::now(), leaving.asked());
         let walk = tokio::task::spawn_blocking(move || {
-            let found = walked.collect();
+            let found = walked.collect(asked);
             (walked, found)
         });
         let found = match walk.await {
@@ -81,7 +87,9 @@ pub(super) async fn run(tables: FlowTables, census: Arc<ArcSwap<Census>>, ports:
                 if found.ports_run_short && !before.ports_run_short {
                     warn!(tries = ?found.tries, "{PORTS_RUN_SHORT}");
                 }
-                census.store(Arc::new(found));
+                let found = Arc::new(found);
+                census.store(Arc::clone(&found));
+                leaving.answer(&found);
             }
             Err(error) if !failing => {
                 failing = true;

@@ -11,6 +11,7 @@ mod held;
 mod hops;
 mod ifaces;
 mod judges;
+mod leaving;
 mod look;
 mod made;
 mod modes;
@@ -68,6 +69,7 @@ use claims::Agreement;
 use external::Holders;
 use hops::Hops;
 use judges::Judges;
+use leaving::Leaving;
 use orchestrators::Foreign;
 use owners::Owners;
 use report::Fixed;
@@ -96,6 +98,8 @@ struct Published {
     status: Arc<ArcSwap<StatusReport>>,
     /// Written by the collector.
     census: Arc<ArcSwap<Census>>,
+    /// Between this loop and the collector.
+    leaving: Arc<Leaving>,
     /// Backends that the programs saw not to answer.
     suspects: suspects::Known,
     /// What changed of late.
@@ -197,6 +201,7 @@ impl Control {
                     info!("asked to read and compare everything");
                     self.compare().await;
                 }
+                () = self.published.leaving.answered() => self.reconcile().await,
                 _ = resync.tick() => {
                     let began = Instant::now();
                     if began >= compare_at {
@@ -395,6 +400,12 @@ impl Control {
             want = hold(want, have, held, &self.node, &mut reach);
         }
         drop(reach);
+        let leaving = Arc::clone(&self.published.leaving);
+        let ports = self.datapath.standing_ports();
+        let have = self.planner.state(self.datapath.kernel())?;
+        let unwanted = leaving::unwanted(have, &ports, &want, desired, &self.policy);
+        let staying = leaving.staying(unwanted, &self.published.census.load());
+        want.vips.extend(&staying.vips);
         want.node.route_epoch = self.hops.epoch();
         // Before anything is translated.
         self.judges.follow(desired, &want);
@@ -422,6 +433,14 @@ impl Control {
             debug!(operations = report.applied, "kernel maps updated");
             self.changed.notify_one();
         }
+        // Those of the services that this plan removed are not among them.
+        let released = leaving::released(&ports, &want, &staying);
+        if !released.is_empty()
+            && let Err(error) = self.datapath.release_ports(&released)
+        {
+            failures.push(format!("{error:#}"));
+        }
+        leaving.ask(staying, &want.vips);
         failures.extend(report.problems);
         failures.extend(
             report

@@ -205,6 +205,7 @@ async fn set_up(parts: Parts) -> Result<Ready> {
         dns_upstreams: Arc::default(),
         status: Arc::default(),
         census: Arc::default(),
+        leaving: Arc::default(),
         suspects: Arc::default(),
         events: Default::default(),
         alive: Arc::new(Alive::new(config.resync)),

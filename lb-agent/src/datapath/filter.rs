@@ -1,7 +1,12 @@
 //! What the programs ask first of every packet: the coarse destination filter and the ports of the node's
 //! own addresses. Both follow from the exact filter, the services and the node's settings.
+//!
+//! A port at which no service stands any more goes on being looked at until it is released: flows came by it.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use anyhow::{Context as _, Result};
 use aya::{
@@ -19,11 +24,19 @@ use crate::plan::{Endpoint, KernelState};
 
 type Bytes<const N: usize> = Array<MapData, [u8; N]>;
 
+/// A port of the node's own addresses, host byte order, and an IP protocol number.
+pub type NodePort = (u16, u8);
+
+/// How the two protocols are marked.
+const MARKS: [(u8, u8); 2] = [(TCP, port_flag::TCP), (UDP, port_flag::UDP)];
+
 /// The maps, and what was last written into them.
 pub(super) struct Filter {
     v4: Bytes<FILTER_SLOTS>,
     v6: Bytes<FILTER_SLOTS>,
     ports: Bytes<NODE_PORTS>,
+    /// Where services stand, and stood in this life or an earlier one.
+    standing: BTreeSet<NodePort>,
     written: Option<Contents>,
     traced: bool,
 }
@@ -40,18 +53,51 @@ struct Contents {
 
 impl Filter {
     pub(super) fn take(object: &mut Ebpf) -> Result<Self> {
+        let ports: Bytes<NODE_PORTS> = take(object, "LB_NODE_PORTS")?;
+        let held = ports
+            .get(&0, 0)
+            .context("cannot read which ports of the node are services'")?;
         Ok(Self {
             v4: take(object, "LB_FILTER4")?,
             v6: take(object, "LB_FILTER6")?,
-            ports: take(object, "LB_NODE_PORTS")?,
+            ports,
+            standing: marked(&held),
             written: None,
             traced: false,
         })
     }
 
+    /// The ports that are looked at for services' sake.
+    pub(super) fn standing(&self) -> BTreeSet<NodePort> {
+        self.standing.clone()
+    }
+
+    /// Leaves packets for these ports, at which no service stands, to the stack.
+    pub(super) fn release(&mut self, ports: &BTreeSet<NodePort>) -> Result<()> {
+        self.standing.retain(|port| !ports.contains(port));
+        match self.written.take() {
+            Some(mut contents) => {
+                for (port, proto) in ports {
+                    if let Some(flags) = contents.ports.get_mut(usize::from(*port)) {
+                        *flags &= !mark(*proto);
+                    }
+                }
+                self.write(contents)
+            }
+            // The next plan writes it.
+            None => Ok(()),
+        }
+    }
+
     /// Brings the maps up to date with what the other maps hold.
     pub(super) fn follow(&mut self, state: &KernelState) -> Result<()> {
         let mut want = Contents::of(&state.addresses, &state.services, &state.node);
+        self.standing.extend(marked(&want.ports));
+        for (port, proto) in &self.standing {
+            if let Some(flags) = want.ports.get_mut(usize::from(*port)) {
+                *flags |= mark(*proto);
+            }
+        }
         if !state.peers.is_empty()
             && let Some(port) = want.ports.get_mut(usize::from(geneve::PORT))
         {
@@ -86,6 +132,24 @@ impl Filter {
         self.written = Some(want);
         Ok(())
     }
+}
+
+/// The ports that are looked at for services' sake.
+fn marked(ports: &[u8]) -> BTreeSet<NodePort> {
+    let mut found = BTreeSet::new();
+    for (port, flags) in (0..=u16::MAX).zip(ports) {
+        for (proto, mark) in MARKS {
+            if flags & mark != 0 {
+                found.insert((port, proto));
+            }
+        }
+    }
+    found
+}
+
+fn mark(proto: u8) -> u8 {
+    let found = MARKS.iter().find(|(known, _)| *known == proto);
+    found.map_or(0, |(_, mark)| *mark)
 }
 
 /// Every slot that holds an address, marked.
@@ -144,11 +208,7 @@ impl Contents {
         let end = |port, proto| Endpoint { addr, port, proto };
         for (at, _) in services.range(end(0, 0)..=end(u16::MAX, u8::MAX)) {
             if let Some(port) = self.ports.get_mut(usize::from(at.port)) {
-                *port |= match at.proto {
-                    TCP => port_flag::TCP,
-                    UDP => port_flag::UDP,
-                    _ => 0,
-                };
+                *port |= mark(at.proto);
             }
         }
     }
@@ -223,5 +283,7 @@ mod tests {
                 (65_535, port_flag::TCP)
             ]
         );
+        let expected = [(10_000, TCP), (10_000, UDP), (10_001, UDP), (65_535, TCP)];
+        assert_eq!(marked(&ports), expected.into());
     }
 }

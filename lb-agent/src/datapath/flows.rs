@@ -3,8 +3,10 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
+    net::IpAddr,
     os::fd::{AsFd as _, OwnedFd},
     path::Path,
+    sync::Arc,
 };
 
 use anyhow::{Context as _, Result};
@@ -13,8 +15,8 @@ use aya::{
     maps::{HashMap, Map, MapData, MapError},
 };
 use lb_common::{
-    Addr4, Addr6, Address, Flow, FlowKey, NOBODY, SNAT_TRIES, SockChoice, SockKey, SockPeer,
-    backend_kind, direction, headers::TCP, peer_flag, tcp_state,
+    Addr4, Addr6, Flow, FlowKey, NOBODY, SNAT_TRIES, SockChoice, SockKey, SockPeer, backend_kind,
+    direction, headers::TCP, peer_flag, tcp_state,
 };
 use rustix::time::{ClockId, clock_gettime};
 
@@ -22,10 +24,12 @@ use super::{
     Sizes,
     fills::Fills,
     layout::schema_dir,
+    live::Known,
     loads::{Before, Loads},
     percpu::PerCpu,
     sys::{Cursor, lookup_batch, open_pin},
 };
+use crate::plan::Endpoint;
 
 /// Entries read with one system call. A bucket of the kernel's table must fit, however unlucky.
 const BATCH: usize = 4_096;
@@ -86,6 +90,19 @@ pub struct Census {
     pub ports_run_short: bool,
     /// Entries that were removed because their flow is over.
     pub removed: u64,
+    /// What the walk was asked about.
+    pub asked: Arc<Places>,
+    /// Those of them by which clients' packets of some flow come, be its backend gone: whoever sends one is to be told.
+    pub with_flows: Places,
+}
+
+/// Where clients' packets go.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Places {
+    /// VIPs, with all of their ports.
+    pub vips: BTreeSet<IpAddr>,
+    /// Ports of the node's own addresses.
+    pub at_node: BTreeSet<Endpoint>,
 }
 
 /// A backend in one service, by the kernel's ids.
@@ -134,14 +151,17 @@ impl FlowTables {
         })
     }
 
-    /// Removes the flows that are over, counts the others, and puts right how many the programs think there are. Takes about a quarter of a second for a
-    /// million entries; blocks.
+    /// Removes the flows that are over, counts the others, puts right how many the programs think there are, and says
+    /// which of the places `asked` have any. Takes about a quarter of a second for a million entries; blocks.
     ///
     /// # Errors
     ///
     /// If a table cannot be read, or a count not written.
-    pub fn collect(&mut self) -> Result<Census> {
-        let mut census = Census::default();
+    pub fn collect(&mut self, asked: Arc<Places>) -> Result<Census> {
+        let mut census = Census {
+            asked,
+            ..Census::default()
+        };
         let before = self.loads.read()?;
         for table in &mut self.v4 {
             table.collect(&before, &mut census)?;
@@ -217,11 +237,38 @@ impl Census {
             *self.services.entry(service).or_default() += 1;
         }
     }
+
+    /// Notes where a client's packets go, if it was asked about; mostly nothing is.
+    fn look_for<A: Known>(&mut self, key: &FlowKey<A>) {
+        if self.with_flows.count() == self.asked.count() {
+            return;
+        }
+        let at = Endpoint {
+            addr: key.dst.ip(),
+            port: key.dport.get(),
+            proto: u8::try_from(key.proto).unwrap_or(0),
+        };
+        if self.asked.vips.contains(&at.addr) {
+            self.with_flows.vips.insert(at.addr);
+        }
+        if self.asked.at_node.contains(&at) {
+            self.with_flows.at_node.insert(at);
+        }
+    }
+}
+
+// === impl Places ===
+
+impl Places {
+    /// How many they are.
+    pub fn count(&self) -> usize {
+        self.vips.len() + self.at_node.len()
+    }
 }
 
 // === impl Table ===
 
-impl<A: Address + Default> Table<A>
+impl<A: Known + Default> Table<A>
 where
     FlowKey<A>: Pod,
     Flow<A>: Pod,
@@ -253,8 +300,11 @@ where
             if flow.direction == direction::REVERSE && flow.kind == backend_kind::NET {
                 *census.ports.entry(flow.backend).or_default() += 1;
             }
-            if flow.direction == direction::FORWARD && flow.tcp & CLOSED == 0 {
-                census.count(before, flow.backend, flow.generation, flow.service);
+            if flow.direction == direction::FORWARD {
+                census.look_for(&key);
+                if flow.tcp & CLOSED == 0 {
+                    census.count(before, flow.backend, flow.generation, flow.service);
+                }
             }
         })?;
         for key in over {

@@ -31,9 +31,10 @@ mod trace;
 mod words;
 
 use std::{
+    collections::BTreeSet,
     os::fd::{AsFd as _, OwnedFd},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, PoisonError},
 };
 
 use anyhow::{Context as _, Result};
@@ -44,6 +45,7 @@ use aya::{
 use lb_common::Reason;
 
 pub use explain::Explainer;
+pub use filter::NodePort;
 use flows::FlowTables;
 pub use hops::{HeldHops, HopMaps};
 use kernel::{Maps, take};
@@ -308,6 +310,24 @@ impl Datapath {
     /// The maps, for a plan.
     pub fn kernel(&mut self) -> &mut dyn Kernel {
         &mut self.maps
+    }
+
+    /// The ports of the node's own addresses whose packets are looked at, since a service stands there or did.
+    pub fn standing_ports(&self) -> BTreeSet<NodePort> {
+        let filter = self.maps.filter.lock();
+        filter.unwrap_or_else(PoisonError::into_inner).standing()
+    }
+
+    /// Leaves packets for these ports, at which no service stands any more, to the stack.
+    ///
+    /// # Errors
+    ///
+    /// If that cannot be written.
+    pub fn release_ports(&mut self, ports: &BTreeSet<NodePort>) -> Result<()> {
+        let filter = self.maps.filter.lock();
+        filter
+            .unwrap_or_else(PoisonError::into_inner)
+            .release(ports)
     }
 
     /// The maps of next hops.

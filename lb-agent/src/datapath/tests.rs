@@ -1,5 +1,6 @@
 //! Attaching against the kernel, each test in a network namespace of its own. They need root.
 
+mod ports;
 mod walks;
 
 use std::{

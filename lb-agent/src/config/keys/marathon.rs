@@ -59,10 +59,10 @@ pub(crate) const MARATHON_STREAM_TIMEOUT: Key = one(
     SERVICES_,
     "marathon-stream-timeout",
     "SECONDS",
-    "How long Marathon's event stream may be silent before another is opened. Marathon says something every 10 s; proxies on \
-     the way may hold it back",
+    "How long Marathon's event stream may be silent before another is opened and everything is read. Marathon says something \
+     every 10 s; proxies on the way may hold it back",
 )
-.preset("60");
+.preset("30");
 pub(crate) const MARATHON_GROUP: Key = many(
     SERVICES_,
     "marathon-group",

@@ -1,11 +1,18 @@
 //! What is done with the flows of the tables.
 
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+};
+
 use aya::maps::{Array, HashMap, Map};
 use lb_common::{
-    Addr4, Backend, Be16, Flow, FlowKey, ServiceState, backend_kind, direction, tcp_state,
+    Addr4, Backend, Be16, Flow, FlowKey, ServiceState, backend_kind, direction, headers::TCP,
+    tcp_state,
 };
 
 use super::*;
+use crate::plan::Endpoint;
 
 impl Node {
     /// A table of flows.
@@ -92,7 +99,7 @@ fn flows_of_one_backend_in_one_service_are_told_to_end_and_are_not_counted_any_m
     // Once is enough, and an entry stays for as long as the flow may be silent.
     assert_eq!(tables.reset(&meant.into()).unwrap(), 0);
     assert_eq!(loads.get(&3, 0).unwrap(), 6);
-    assert_eq!(tables.collect().unwrap().removed, 0);
+    assert_eq!(tables.collect(Arc::default()).unwrap().removed, 0);
 }
 
 #[test]
@@ -161,7 +168,7 @@ fn flows_that_are_over_are_collected_and_live_ones_counted() {
     put("LB_FLOWS_HALF4", 6_000, port(flow(7_440, 1)));
     put("LB_FLOWS_HALF4", 6_001, port(flow(7_440, 200)));
 
-    let census = tables.collect().unwrap();
+    let census = tables.collect(Arc::default()).unwrap();
     assert_eq!(census.removed, 203);
     assert_eq!(census.ports, [(3, 3)].into());
     assert_eq!(census.active, [(3, 201)].into());
@@ -175,5 +182,56 @@ fn flows_that_are_over_are_collected_and_live_ones_counted() {
     assert_eq!(flows, [204, 1, 1, 0, 0, 0]);
     assert!(others.iter().all(|used| *used == 0), "{others:?}");
     assert_eq!(census.tables[0].room, 1024);
-    assert_eq!(tables.collect().unwrap().removed, 0);
+    assert_eq!(tables.collect(Arc::default()).unwrap().removed, 0);
+}
+
+#[test]
+fn a_walk_finds_which_places_have_flows_and_asks_only_after_clients() {
+    let node = Node::new("vips");
+    let datapath = node.load(&[], TcMode::Tcx, XdpMode::Off);
+    let mut tables = datapath.flow_tables().unwrap();
+    let at = |vip: &str| FlowKey {
+        dst: Addr4::from(vip.parse::<Ipv4Addr>().unwrap()),
+        dport: Be16::new(80),
+        proto: u32::from(TCP),
+        ..from(1)
+    };
+    // The backend of each is gone: its client's next packet must still come here.
+    let flow = Flow::<Addr4> {
+        idle: 60,
+        last_seen: flows::now(),
+        ..Flow::default()
+    };
+    let over = Flow {
+        last_seen: flows::now() - 61_000_000_000,
+        ..flow
+    };
+    let reply = Flow {
+        direction: direction::REVERSE,
+        ..flow
+    };
+    for (map, vip, flow) in [
+        ("LB_FLOWS_TCP4", "10.1.0.1", flow),
+        ("LB_FLOWS_UDP4", "10.1.0.2", flow),
+        ("LB_FLOWS_HALF4", "10.1.0.3", flow),
+        ("LB_FLOWS_TCP4", "10.1.0.4", over),
+        ("LB_FLOWS_TCP4", "10.1.0.5", reply),
+        ("LB_FLOWS_TCP4", "10.1.0.6", flow),
+    ] {
+        node.flows(map).insert(at(vip), flow, 0).unwrap();
+    }
+    let vip = |number: &u8| IpAddr::from([10, 1, 0, *number]);
+    let port = |(number, port): &(u8, u16)| Endpoint {
+        addr: vip(number),
+        port: *port,
+        proto: TCP,
+    };
+    let places = |vips: &[u8], ports: &[(u8, u16)]| flows::Places {
+        vips: vips.iter().map(vip).collect(),
+        at_node: ports.iter().map(port).collect(),
+    };
+    let asked = Arc::new(places(&[1, 2, 3, 4, 5], &[(6, 80), (6, 81), (7, 80)]));
+    let census = tables.collect(Arc::clone(&asked)).unwrap();
+    assert_eq!(census.with_flows, places(&[1, 2, 3], &[(6, 80)]));
+    assert!(Arc::ptr_eq(&census.asked, &asked));
 }

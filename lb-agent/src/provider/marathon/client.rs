@@ -60,6 +60,8 @@ pub(super) struct EventStream {
     response: Response,
     /// Who serves it, after redirects.
     pub(super) url: Url,
+    /// Which of the client's URLs led there.
+    pub(super) index: usize,
 }
 
 // === impl Client ===
@@ -131,7 +133,8 @@ impl Client {
         let mut tries = 0;
         loop {
             let (index, url) = self.url(&["v2", "events"], Some("plan-format=light"));
-            let opened = tokio::time::timeout(patience, self.open_stream(url.clone())).await;
+            let opened = self.open_stream(index, url.clone());
+            let opened = tokio::time::timeout(patience, opened).await;
             match opened {
                 Ok(Ok(stream)) => return Ok(stream),
                 Ok(Err(failure)) => self.rotate(index, failure, &mut tries)?,
@@ -153,17 +156,22 @@ impl Client {
         if !failure.concerns_the_server() {
             return Err(failure);
         }
-        let next = (index + 1) % self.urls.len();
-        // Another request may have moved on already; then its choice stands.
-        _ = self
-            .current
-            .compare_exchange(index, next, Ordering::Relaxed, Ordering::Relaxed);
+        self.leave(index);
         *tries += 1;
         if *tries < self.urls.len() {
             Ok(())
         } else {
             Err(failure)
         }
+    }
+
+    /// From now on the URL after this one is asked first.
+    pub(super) fn leave(&self, index: usize) {
+        let next = (index + 1) % self.urls.len();
+        // Another request may have moved on already; then its choice stands.
+        _ = self
+            .current
+            .compare_exchange(index, next, Ordering::Relaxed, Ordering::Relaxed);
     }
 
     /// Sends a request with what identifies us. A token that is refused is renewed, once.
@@ -228,7 +236,7 @@ impl Client {
         Ok(Answer { body, leader })
     }
 
-    async fn open_stream(&self, mut url: Url) -> Result<EventStream, Failure> {
+    async fn open_stream(&self, index: usize, mut url: Url) -> Result<EventStream, Failure> {
         for _ in 0..=MAX_HOPS {
             // Marathon compares the whole value of Accept; anything else is answered with 405.
             let request = || {
@@ -246,9 +254,11 @@ impl Client {
                 return Err(Failure::status(&url, status));
             }
             return match header(&response, CONTENT_TYPE.as_str()) {
-                Some(kind) if kind.starts_with("text/event-stream") => {
-                    Ok(EventStream { response, url })
-                }
+                Some(kind) if kind.starts_with("text/event-stream") => Ok(EventStream {
+                    response,
+                    url,
+                    index,
+                }),
                 other => {
                     let kind = other.unwrap_or("of no type");
                     let why = format!("the answer is {kind}, not an event stream");

@@ -56,8 +56,8 @@ pub struct Timings {
     pub connect: Duration,
     /// Until the last byte of an answer; for the event stream until its headers.
     pub request: Duration,
-    /// Longest silence of the event stream. Marathon sends a heart-beat every 10 s, but proxies may
-    /// buffer: 30 s is the sensible minimum.
+    /// Longest silence of the event stream, and so how late a change may be seen whose event was lost with a connection
+    /// that nobody closed. Marathon sends a heart-beat every 10 s, of which two may be late: 30 s is the least.
     pub silence: Duration,
     /// Silence after an event before a snapshot is taken.
     pub debounce: Duration,
@@ -169,7 +169,7 @@ impl Default for Timings {
         Self {
             connect: Duration::from_secs(3),
             request: Duration::from_secs(45),
-            silence: Duration::from_secs(60),
+            silence: Duration::from_secs(30),
             debounce: Duration::from_millis(100),
             debounce_at_most: Duration::from_secs(1),
             resync: Duration::from_secs(60),
@@ -200,6 +200,17 @@ mod tests {
         assert!(matches!(token.or_of(Some(&url)).unwrap(), Auth::Token(_)));
         let bare = Url::parse("http://m").unwrap();
         assert!(matches!(Auth::None.or_of(Some(&bare)).unwrap(), Auth::None));
+    }
+
+    #[test]
+    fn a_change_is_seen_within_35_s_be_its_event_lost_with_the_connection() {
+        let Timings {
+            silence, connect, ..
+        } = Timings::default();
+        let late = silence + connect;
+        assert!(late < Duration::from_secs(35), "{late:?}");
+        // Two heart-beats may be late.
+        assert!(silence > 2 * Duration::from_secs(10), "{silence:?}");
     }
 
     #[test]

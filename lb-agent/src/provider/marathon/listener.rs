@@ -46,7 +46,7 @@ pub(super) async fn listen(client: Arc<Client>, timings: Timings, seen: watch::S
         let silent = match client.events().await {
             Ok(stream) => {
                 let opened = Instant::now();
-                let url = stream.url.clone();
+                let (url, index) = (stream.url.clone(), stream.index);
                 tracing::debug!(%url, "event stream opened");
                 seen.send_modify(|seen| {
                     seen.opened += 1;
@@ -62,6 +62,8 @@ pub(super) async fn listen(client: Arc<Client>, timings: Timings, seen: watch::S
                     End::Silent => {
                         let silence = timings.silence;
                         tracing::warn!(%url, ?silence, "event stream is silent; opening another");
+                        // Who froze takes requests and does not answer them, either.
+                        client.leave(index);
                     }
                 }
                 matches!(end, End::Silent)

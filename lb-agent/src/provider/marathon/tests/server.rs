@@ -156,6 +156,13 @@ impl Fake {
         self.set(&path, Reply::Json(json!({ "app": app })));
     }
 
+    /// Sends what Marathon sends where there is nothing to say.
+    pub(super) fn heart_beat(&self) {
+        for byte in ["\r", "\n"] {
+            _ = self.shared.events.send(byte.into());
+        }
+    }
+
     /// Closes every open stream.
     pub(super) fn close_streams(&self) {
         _ = self.shared.events.send(Bytes::new());

@@ -2,6 +2,7 @@
 
 mod kept;
 mod long;
+mod own;
 
 use super::*;
 use crate::catalog::{Balance, Properties, Source};

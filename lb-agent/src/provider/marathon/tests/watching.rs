@@ -1,6 +1,7 @@
 //! The watcher against a Marathon that misbehaves.
 
 use serde_json::json;
+use tokio::time::Instant;
 
 use super::{
     lines,
@@ -22,6 +23,7 @@ async fn the_stream_is_opened_before_the_first_snapshot() {
     assert_eq!(stream.query, "plan-format=light");
     assert!(!stream.headers.contains_key("accept-encoding"));
     assert_eq!(apps.headers["accept"], "application/json");
+    assert_eq!(apps.headers["accept-encoding"], "gzip");
     assert_eq!(apps.query, "embed=apps.tasks&embed=apps.readiness");
 }
 
@@ -247,6 +249,26 @@ async fn a_stream_that_ends_is_opened_again_and_a_snapshot_follows() {
 }
 
 #[tokio::test]
+async fn after_a_stream_that_lived_long_enough_the_first_wait_comes_again() {
+    let fake = Fake::start(json!([app_a()])).await;
+    let mut config = config(&fake);
+    config.timings.stable_stream = ms(0);
+    // A second wait that were longer would be the end of the test.
+    config.timings.backoff = Steps {
+        first: ms(10),
+        factor: 10_000.0,
+        cap: DEADLINE * 10,
+    };
+    let mut watched = watch(config);
+    assert_eq!(watched.state().await, [A]);
+    for (app, line) in [(app_b(), B), (app_a(), A), (app_b(), B)] {
+        fake.apps(json!([app]));
+        fake.close_streams();
+        watched.until(&[line]).await;
+    }
+}
+
+#[tokio::test]
 async fn a_leader_that_is_not_ready_is_asked_again_until_it_is() {
     let fake = Fake::start(json!([app_a()])).await;
     fake.set("/v2/events", Reply::ClosedStream);
@@ -274,6 +296,43 @@ async fn a_silent_stream_is_replaced() {
     fake.apps(json!([app_b()]));
     watched.until(&[B]).await;
     assert!(fake.seen("/v2/events").len() >= 2);
+}
+
+#[tokio::test]
+async fn heart_beats_keep_a_stream_and_it_is_replaced_as_long_after_the_last_one_as_is_said() {
+    let fake = Fake::start(json!([app_a()])).await;
+    let mut config = config(&fake);
+    config.timings.silence = ms(1000);
+    let mut watched = watch(config);
+    assert_eq!(watched.state().await, [A]);
+    for _ in 0..20 {
+        fake.heart_beat();
+        tokio::time::sleep(ms(100)).await;
+    }
+    let opened = fake.seen("/v2/events").len();
+    assert_eq!(opened, 1, "no two beats were too far from each other");
+    let last = Instant::now();
+    // Its event is lost with the connection.
+    fake.apps(json!([app_b()]));
+    watched.until(&[B]).await;
+    let silent = fake.seen("/v2/events")[1].at.duration_since(last);
+    assert!(silent > ms(800), "replaced after {silent:?}");
+}
+
+#[tokio::test]
+async fn a_master_that_froze_is_left_for_the_next_one_before_a_request_runs_out_of_time() {
+    let frozen = Fake::start(json!([app_a()])).await;
+    let next = Fake::start(json!([app_b()])).await;
+    let mut config = config(&frozen);
+    config.urls = vec![frozen.url(), next.url()];
+    config.timings.silence = ms(1000);
+    config.timings.request = DEADLINE * 3;
+    let mut watched = watch(config);
+    assert_eq!(watched.state().await, [A]);
+    for path in ["/v2/events", "/v2/apps", "/v2/pods/::status"] {
+        frozen.set(path, Reply::Silence);
+    }
+    watched.until(&[B]).await;
 }
 
 #[tokio::test]
