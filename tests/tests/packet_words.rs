@@ -1,5 +1,4 @@
-//! What the programs say in words, where they are built to: `cargo test -p lb-tests --features trace`.
-#![cfg(feature = "trace")]
+//! What the programs say in words, as they are with the feature `trace`.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use lb_common::backend_kind;
@@ -11,7 +10,7 @@ each_way!(
 );
 
 fn a_new_flow_is_said_once(way: Way) {
-    let mut rig = Rig::serving(way, backend_kind::HOST);
+    let mut rig = Rig::talking().with_service(way, backend_kind::HOST);
     rig.run(Hook::Xdp, &way.opening(way.client(1), way.vip(1)));
     let said = rig.said();
     assert!(
@@ -24,7 +23,7 @@ fn a_new_flow_is_said_once(way: Way) {
 }
 
 fn a_refused_packet_is_said_with_its_reason(way: Way) {
-    let mut rig = Rig::serving(way, backend_kind::HOST);
+    let mut rig = Rig::talking().with_service(way, backend_kind::HOST);
     let mut nowhere = way.vip(1);
     nowhere.set_port(9999);
     rig.run(Hook::Ingress, &way.opening(way.client(1), nowhere));
@@ -37,5 +36,5 @@ fn a_refused_packet_is_said_with_its_reason(way: Way) {
 
 #[test]
 fn every_program_is_accepted() {
-    Rig::with_every_program();
+    Rig::talking_with_every_program();
 }

@@ -1,16 +1,15 @@
 //! The benchmarks.
 
 use std::{
-    env,
     path::{Path, PathBuf, absolute},
-    process::{Command, ExitCode},
+    process::ExitCode,
 };
 
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 
 use crate::{
-    build::programs,
+    build::{floors, programs},
     setup::{self, Need},
     shell::{as_root, cargo},
 };
@@ -72,37 +71,4 @@ pub(crate) fn run(suite: Option<Suite>, json: Option<&Path>) -> Result<ExitCode>
     } else {
         ExitCode::FAILURE
     })
-}
-
-/// Builds the benchmarks' own kernel programs, as `lb-agent/build.rs` builds the agent's.
-///
-/// # Errors
-///
-/// They do not compile.
-pub(crate) fn floors() -> Result<PathBuf> {
-    let linker = setup::cache()?.join("bpf-linker");
-    let flags = [
-        "--cfg=bpf_target_arch=\"x86_64\"",
-        "-Cdebuginfo=2",
-        "-Clink-arg=--btf",
-        &format!("-Clinker={}", linker.display()),
-    ];
-    let mut build: Command = cargo();
-    build
-        .args(["build", "--package", "lb-ebpf", "--bin", "lb-bench"])
-        .args(["--release", "--target", "bpfel-unknown-none"])
-        .args(["-Z", "build-std=core", "--locked", "--target-dir"])
-        .arg(target_dir()?.join("lb-bench"))
-        .env("RUSTC_BOOTSTRAP", "1")
-        .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"));
-    programs(&mut build)?
-        .remove("lb-bench")
-        .context("lb-bench was not built")
-}
-
-/// A folder beside this program's own: `RUSTC_BOOTSTRAP` would have everything in a shared one compiled anew.
-fn target_dir() -> Result<PathBuf> {
-    let me = env::current_exe()?;
-    let dir = me.ancestors().nth(2);
-    Ok(dir.context("cargo puts programs into a folder")?.to_owned())
 }

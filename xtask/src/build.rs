@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    env,
     path::PathBuf,
     process::{Command, ExitCode, Stdio},
 };
@@ -9,7 +10,10 @@ use std::{
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use crate::shell::{as_root, cargo, run};
+use crate::{
+    setup,
+    shell::{as_root, cargo, run},
+};
 
 /// Builds the agent, with its kernel programs inside.
 ///
@@ -45,6 +49,56 @@ pub(crate) fn demo() -> Result<ExitCode> {
     } else {
         ExitCode::FAILURE
     })
+}
+
+/// Builds the benchmarks' own kernel programs.
+///
+/// # Errors
+///
+/// They do not compile.
+pub(crate) fn floors() -> Result<PathBuf> {
+    kernel("lb-bench", "lb-bench", &[], &[])
+}
+
+/// Builds the agent's kernel programs as they are with the feature `trace`, to say in words what they do.
+///
+/// # Errors
+///
+/// They do not compile.
+pub(crate) fn words() -> Result<PathBuf> {
+    let features = ["--features", "lb-ebpf/trace"];
+    kernel("lb-words", "lb-ebpf", &features, &["-Ctarget-cpu=v3"])
+}
+
+/// Builds a program of lb-ebpf as `lb-agent/build.rs` builds the agent's, in a folder of its own beside this program's:
+/// `RUSTC_BOOTSTRAP` would have everything in a shared one compiled anew.
+fn kernel(dir: &str, program: &str, features: &[&str], flags: &[&str]) -> Result<PathBuf> {
+    let linker = setup::cache()?.join("bpf-linker");
+    let linker = format!("-Clinker={}", linker.display());
+    let always = [
+        "--cfg=bpf_target_arch=\"x86_64\"",
+        "-Cdebuginfo=2",
+        "-Clink-arg=--btf",
+        &linker,
+    ];
+    let me = env::current_exe()?;
+    let target = me.ancestors().nth(2);
+    let target = target.context("cargo puts programs into a folder")?;
+    let mut build = cargo();
+    build
+        .args(["build", "--package", "lb-ebpf", "--bin", program])
+        .args(features)
+        .args(["--release", "--target", "bpfel-unknown-none"])
+        .args(["-Z", "build-std=core", "--locked", "--target-dir"])
+        .arg(target.join(dir))
+        .env("RUSTC_BOOTSTRAP", "1")
+        .env(
+            "CARGO_ENCODED_RUSTFLAGS",
+            [&always, flags].concat().join("\x1f"),
+        );
+    programs(&mut build)?
+        .remove(program)
+        .with_context(|| format!("{program} was not built"))
 }
 
 /// Runs a cargo command that builds, and returns the programs it made or found fresh, by target name.

@@ -6,8 +6,7 @@ use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
 
 use crate::{
-    bench,
-    build::programs,
+    build::{floors, programs, words},
     setup::{self, Need},
     shell::{as_root, cargo, root},
 };
@@ -154,7 +153,8 @@ fn as_programs(name: &str, arguments: &[String]) -> Result<Vec<String>> {
         !tests.is_empty(),
         "the suite {name} has no tests: tests/tests/{name}_*.rs"
     );
-    let floors = bench::floors()?;
+    let floors = floors()?;
+    let words = (name == "packet").then(words).transpose()?;
     let (venv, haproxy, axe) = (setup::ecs()?, setup::haproxy()?, setup::axe()?);
     let mut build = cargo();
     // Together: without the tests' own dependencies many crates would get other features, and be compiled once more.
@@ -171,13 +171,14 @@ fn as_programs(name: &str, arguments: &[String]) -> Result<Vec<String>> {
         let program = built
             .get(&test)
             .with_context(|| format!("{test} was not built"))?;
-        let kept = [
+        let mut kept = vec![
             ("LB_AGENT_BIN", agent.as_path()),
-            ("LB_BENCH_OBJECT", &floors),
-            ("LB_ECS_VENV", &venv),
-            ("LB_HAPROXY_VENV", &haproxy),
-            ("LB_AXE", &axe),
+            ("LB_BENCH_OBJECT", floors.as_path()),
+            ("LB_ECS_VENV", venv.as_path()),
+            ("LB_HAPROXY_VENV", haproxy.as_path()),
+            ("LB_AXE", axe.as_path()),
         ];
+        kept.extend(words.as_deref().map(|words| ("LB_WORDS_OBJECT", words)));
         let status = as_root(program, &kept)?
             .arg(THREADS)
             .args(arguments)

@@ -1,6 +1,6 @@
 //! The programs in the kernel, on no interface: a packet goes in by `BPF_PROG_TEST_RUN`.
 
-use std::os::fd::AsFd as _;
+use std::{env, fs, os::fd::AsFd as _};
 
 use aya::{
     Ebpf, EbpfLoader,
@@ -177,9 +177,7 @@ impl Rig {
 
     /// As [`Rig::new`], with so many new flows a second for each CPU.
     pub fn guarded(new_flows: u32) -> Self {
-        sys::new_network().unwrap_or_else(|error| {
-            panic!("packet tests need root, to load kernel programs and make network namespaces: {error}")
-        });
+        leave_networks();
         Self::here(&Sizes {
             new_flows,
             ..Sizes::default()
@@ -188,16 +186,43 @@ impl Rig {
 
     /// As [`Rig::new`], where XDP transmits nothing itself; if it may redirect nowhere either, as in generic mode.
     pub fn redirecting() -> Self {
-        sys::new_network().unwrap();
+        leave_networks();
         Self::here(&Sizes {
             tx_by_redirect: 1,
             ..Sizes::default()
         })
     }
 
+    /// As [`Rig::new`], of programs that are built to say in words what they do.
+    pub fn talking() -> Self {
+        leave_networks();
+        Self::with_maps(&talking_object(), &Sizes::default()).with_packet_programs()
+    }
+
     /// As [`Rig::new`] in the network namespace that the thread is in, and of this size.
     pub fn here(sizes: &Sizes) -> Self {
-        let mut rig = Self::with_maps(sizes);
+        Self::with_maps(lb_agent::datapath::object_bytes(), sizes).with_packet_programs()
+    }
+
+    /// Loads every program that there is.
+    pub fn with_every_program() -> Self {
+        Self::every_program_of(lb_agent::datapath::object_bytes())
+    }
+
+    /// As [`Rig::with_every_program`], of those that are built to say in words what they do.
+    pub fn talking_with_every_program() -> Self {
+        Self::every_program_of(&talking_object())
+    }
+
+    fn every_program_of(object: &[u8]) -> Self {
+        let mut rig = Self::with_maps(object, &Sizes::default());
+        for (name, program) in rig.object.programs_mut() {
+            load(name, program);
+        }
+        rig
+    }
+
+    fn with_packet_programs(mut self) -> Self {
         for hook in [
             Hook::Xdp,
             Hook::XdpGeneral,
@@ -205,22 +230,13 @@ impl Rig {
             Hook::Link,
             Hook::Egress,
         ] {
-            load(hook.name(), rig.object.program_mut(hook.name()).unwrap());
+            load(hook.name(), self.object.program_mut(hook.name()).unwrap());
         }
-        lb_agent::datapath::join_stages(&mut rig.object).unwrap();
-        rig
+        lb_agent::datapath::join_stages(&mut self.object).unwrap();
+        self
     }
 
-    /// Loads every program that there is.
-    pub fn with_every_program() -> Self {
-        let mut rig = Self::with_maps(&Sizes::default());
-        for (name, program) in rig.object.programs_mut() {
-            load(name, program);
-        }
-        rig
-    }
-
-    fn with_maps(sizes: &Sizes) -> Self {
+    fn with_maps(object: &[u8], sizes: &Sizes) -> Self {
         let mut loader = EbpfLoader::new();
         loader.override_global("NEW_FLOWS", &sizes.new_flows, true);
         loader.override_global("TX_BY_REDIRECT", &sizes.tx_by_redirect, true);
@@ -233,11 +249,9 @@ impl Rig {
         loader.map_max_entries("LB_FLOWS_TCP4", sizes.tcp4);
         loader.map_max_entries("LB_FLOWS_HALF4", sizes.half);
         loader.map_max_entries("LB_FLOWS_HALF6", sizes.half);
-        let object = loader
-            .load(lb_agent::datapath::object_bytes())
-            .unwrap_or_else(|error| {
-                panic!("packet tests need root; the kernel refused a map: {error}")
-            });
+        let object = loader.load(object).unwrap_or_else(|error| {
+            panic!("packet tests need root; the kernel refused a map: {error}")
+        });
         Self { object }
     }
 
@@ -396,6 +410,22 @@ fn hex(bytes: &[u8]) -> String {
         .map(|pair| pair.iter().map(|b| format!("{b:02x}")).collect::<String>())
         .collect::<Vec<_>>()
         .join(" ")
+}
+
+/// Moves the thread into a network namespace of its own.
+fn leave_networks() {
+    sys::new_network().unwrap_or_else(|error| {
+        panic!(
+            "packet tests need root, to load kernel programs and make network namespaces: {error}"
+        )
+    });
+}
+
+/// The programs as they are with the feature `trace`.
+fn talking_object() -> Vec<u8> {
+    let path = env::var_os("LB_WORDS_OBJECT");
+    let path = path.expect("LB_WORDS_OBJECT; `cargo xtask test packet` builds it and says where");
+    fs::read(path).expect("it is there")
 }
 
 fn load(name: &str, program: &mut Program) {

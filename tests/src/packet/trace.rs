@@ -51,8 +51,8 @@ impl Rig {
         told
     }
 
-    /// What they said in words since this was asked last, where they are built to: records of aya-log, with the words
-    /// as they are between numbers.
+    /// What those of [`Rig::talking`] said in words since this was asked last: records of aya-log, with the words as they
+    /// are between numbers.
     pub fn said(&mut self) -> Vec<String> {
         let mut words: RingBuf<_> = self.map("AYA_LOGS");
         let mut said = Vec::new();
