@@ -32,13 +32,15 @@ const ROOM: usize = 4096;
 /// More than a test opens; not 0, so that the guard is there as it is in an agent.
 const NEW_FLOWS: u32 = 10_000_000;
 const SMALL: u32 = 1_024;
-const SMALL_MAPS: [&str; 17] = [
+const SMALL_MAPS: [&str; 20] = [
     "LB_AFFINITY",
     "LB_LIMITS",
     "LB_LISTS4",
     "LB_LISTS6",
     "LB_LOADS",
     "LB_SERVICE_STATES",
+    "LB_SERVICE_STATS",
+    "LB_SERVICE_TRAFFIC",
     "LB_SOURCE_RATES",
     "LB_ADDRS4",
     "LB_ADDRS6",
@@ -47,6 +49,7 @@ const SMALL_MAPS: [&str; 17] = [
     "LB_BACKENDS",
     "LB_PEERS",
     "LB_STATS",
+    "LB_SUSPECTS",
     "LB_CONNECTIONS",
     "LB_SOCK_PEERS",
     "LB_SOCK_CHOICES",
