@@ -3,14 +3,14 @@
 use std::os::fd::AsFd as _;
 
 use aya::{
-    Ebpf, EbpfLoader,
+    EbpfLoader,
     programs::{
         Program, ProgramFd, SchedClassifier, TestRun as _, TestRunOptions, Xdp, XdpMode,
         xdp::XdpLink,
     },
 };
 
-use super::{Frame, sys};
+use super::{Frame, pool::Lent, sys};
 
 /// `XDP_DROP`.
 pub const XDP_DROP: u32 = 1;
@@ -89,7 +89,7 @@ pub struct Out {
 }
 
 /// How much a rig holds.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Sizes {
     /// Entries for TCP flows over IPv4.
     pub tcp4: u32,
@@ -99,9 +99,9 @@ pub struct Sizes {
     pub new_flows: u32,
 }
 
-/// The programs and their maps, this test's alone.
+/// The programs and their maps, this test's alone for as long as it has them.
 pub struct Rig {
-    pub(super) object: Ebpf,
+    pub(super) object: Lent,
 }
 
 // === impl Hook ===
@@ -169,8 +169,8 @@ impl Out {
 // === impl Rig ===
 
 impl Rig {
-    /// Loads the XDP and tc programs with empty maps and no pins, and moves the thread into a network
-    /// namespace of its own, so that no route of this machine has a say.
+    /// The XDP and tc programs with empty maps and no pins, for a thread that is moved into a network namespace of its
+    /// own, so that no route of this machine has a say. Another test of this process may have had them before.
     pub fn new() -> Self {
         Self::guarded(NEW_FLOWS)
     }
@@ -180,13 +180,20 @@ impl Rig {
         sys::new_network().unwrap_or_else(|error| {
             panic!("packet tests need root, to load kernel programs and make network namespaces: {error}")
         });
-        Self::here(&Sizes {
+        Self::shared(Sizes {
             new_flows,
             ..Sizes::default()
         })
     }
 
-    /// As [`Rig::new`] in the network namespace that the thread is in, and of this size.
+    /// As [`Rig::here`], or what another test gave back.
+    fn shared(sizes: Sizes) -> Self {
+        Self {
+            object: Lent::shared(sizes, || Self::here(&sizes).object),
+        }
+    }
+
+    /// As [`Rig::new`] in the network namespace that the thread is in, of this size, and loaded for this test alone.
     pub fn here(sizes: &Sizes) -> Self {
         let mut rig = Self::with_maps(sizes);
         for hook in [
@@ -228,17 +235,31 @@ impl Rig {
             .unwrap_or_else(|error| {
                 panic!("packet tests need root; the kernel refused a map: {error}")
             });
-        Self { object }
+        Self {
+            object: Lent::alone(object),
+        }
     }
 
-    /// A program, to be called by another one.
+    /// The kernel's number for its XDP program: another one whenever it is loaded.
+    pub fn id(&self) -> u32 {
+        let program = self.object.program(Hook::Xdp.name()).unwrap();
+        program.info().unwrap().id()
+    }
+
+    /// A program of [`Rig::here`], to be called by another one.
     pub fn program(&self, hook: Hook) -> ProgramFd {
+        assert!(
+            !self.object.is_shared(),
+            "another test may have this program next"
+        );
         let program = self.object.program(hook.name()).unwrap();
         program.fd().unwrap().try_clone().unwrap()
     }
 
     /// Attaches the XDP program in the driver of an interface, until the link is dropped.
     pub fn attach_xdp(&mut self, ifindex: u32) -> XdpLink {
+        // Packets may be on their way through it when it is detached.
+        self.object.keep_from_others();
         let program = self.object.program_mut(Hook::Xdp.name()).unwrap();
         let program: &mut Xdp = program.try_into().unwrap();
         let link = program.attach_to_if_index(ifindex, XdpMode::Driver);
