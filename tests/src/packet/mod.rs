@@ -6,11 +6,14 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod balance;
+mod contents;
 mod flows;
 mod frame;
 mod maps;
 mod net;
 mod peers;
+mod pool;
+mod raw;
 pub mod receiving;
 mod rig;
 pub(crate) mod sys;
@@ -18,6 +21,7 @@ mod trace;
 mod trouble;
 mod way;
 
+pub use contents::Contents;
 pub use flows::Entry;
 pub use frame::{Frame, Segment, Transport};
 pub(crate) use maps::entry_bytes;

@@ -3,14 +3,14 @@
 use std::{env, fs, os::fd::AsFd as _};
 
 use aya::{
-    Ebpf, EbpfLoader,
+    EbpfLoader,
     programs::{
         Program, ProgramFd, SchedClassifier, TestRun as _, TestRunOptions, Xdp, XdpMode,
         xdp::XdpLink,
     },
 };
 
-use super::{Frame, sys};
+use super::{Frame, pool::Lent, sys};
 
 /// `XDP_DROP`.
 pub const XDP_DROP: u32 = 1;
@@ -32,13 +32,15 @@ const ROOM: usize = 4096;
 /// More than a test opens; not 0, so that the guard is there as it is in an agent.
 const NEW_FLOWS: u32 = 10_000_000;
 const SMALL: u32 = 1_024;
-const SMALL_MAPS: [&str; 17] = [
+const SMALL_MAPS: [&str; 20] = [
     "LB_AFFINITY",
     "LB_LIMITS",
     "LB_LISTS4",
     "LB_LISTS6",
     "LB_LOADS",
     "LB_SERVICE_STATES",
+    "LB_SERVICE_STATS",
+    "LB_SERVICE_TRAFFIC",
     "LB_SOURCE_RATES",
     "LB_ADDRS4",
     "LB_ADDRS6",
@@ -47,6 +49,7 @@ const SMALL_MAPS: [&str; 17] = [
     "LB_BACKENDS",
     "LB_PEERS",
     "LB_STATS",
+    "LB_SUSPECTS",
     "LB_CONNECTIONS",
     "LB_SOCK_PEERS",
     "LB_SOCK_CHOICES",
@@ -86,7 +89,7 @@ pub struct Out {
 }
 
 /// How much a rig holds.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Sizes {
     /// Entries for TCP flows over IPv4.
     pub tcp4: u32,
@@ -98,9 +101,9 @@ pub struct Sizes {
     pub tx_by_redirect: u8,
 }
 
-/// The programs and their maps, this test's alone.
+/// The programs and their maps, this test's alone for as long as it has them.
 pub struct Rig {
-    pub(super) object: Ebpf,
+    pub(super) object: Lent,
 }
 
 // === impl Hook ===
@@ -169,8 +172,8 @@ impl Out {
 // === impl Rig ===
 
 impl Rig {
-    /// Loads the XDP and tc programs with empty maps and no pins, and moves the thread into a network
-    /// namespace of its own, so that no route of this machine has a say.
+    /// The XDP and tc programs with empty maps and no pins, for a thread that is moved into a network namespace of its
+    /// own, so that no route of this machine has a say. Another test of this process may have had them before.
     pub fn new() -> Self {
         Self::guarded(NEW_FLOWS)
     }
@@ -178,7 +181,7 @@ impl Rig {
     /// As [`Rig::new`], with so many new flows a second for each CPU.
     pub fn guarded(new_flows: u32) -> Self {
         leave_networks();
-        Self::here(&Sizes {
+        Self::shared(Sizes {
             new_flows,
             ..Sizes::default()
         })
@@ -187,7 +190,7 @@ impl Rig {
     /// As [`Rig::new`], where XDP transmits nothing itself; if it may redirect nowhere either, as in generic mode.
     pub fn redirecting() -> Self {
         leave_networks();
-        Self::here(&Sizes {
+        Self::shared(Sizes {
             tx_by_redirect: 1,
             ..Sizes::default()
         })
@@ -199,7 +202,14 @@ impl Rig {
         Self::with_maps(&talking_object(), &Sizes::default()).with_packet_programs()
     }
 
-    /// As [`Rig::new`] in the network namespace that the thread is in, and of this size.
+    /// As [`Rig::here`], or what another test gave back.
+    fn shared(sizes: Sizes) -> Self {
+        Self {
+            object: Lent::shared(sizes, || Self::here(&sizes).object),
+        }
+    }
+
+    /// As [`Rig::new`] in the network namespace that the thread is in, of this size, and loaded for this test alone.
     pub fn here(sizes: &Sizes) -> Self {
         Self::with_maps(lb_agent::datapath::object_bytes(), sizes).with_packet_programs()
     }
@@ -252,17 +262,31 @@ impl Rig {
         let object = loader.load(object).unwrap_or_else(|error| {
             panic!("packet tests need root; the kernel refused a map: {error}")
         });
-        Self { object }
+        Self {
+            object: Lent::alone(object),
+        }
     }
 
-    /// A program, to be called by another one.
+    /// The kernel's number for its XDP program: another one whenever it is loaded.
+    pub fn id(&self) -> u32 {
+        let program = self.object.program(Hook::Xdp.name()).unwrap();
+        program.info().unwrap().id()
+    }
+
+    /// A program of [`Rig::here`], to be called by another one.
     pub fn program(&self, hook: Hook) -> ProgramFd {
+        assert!(
+            !self.object.is_shared(),
+            "another test may have this program next"
+        );
         let program = self.object.program(hook.name()).unwrap();
         program.fd().unwrap().try_clone().unwrap()
     }
 
     /// Attaches the XDP program in the driver of an interface, until the link is dropped.
     pub fn attach_xdp(&mut self, ifindex: u32) -> XdpLink {
+        // Packets may be on their way through it when it is detached.
+        self.object.keep_from_others();
         let program = self.object.program_mut(Hook::Xdp.name()).unwrap();
         let program: &mut Xdp = program.try_into().unwrap();
         let link = program.attach_to_if_index(ifindex, XdpMode::Driver);
