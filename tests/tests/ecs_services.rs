@@ -206,7 +206,11 @@ fn an_api_that_answers_slowly_is_followed_all_the_same() {
 #[test]
 fn an_api_that_is_killed_costs_no_connection_and_is_followed_when_it_is_back() {
     let mut yard = Yard::up(10, &[]);
-    yard.tutorial(2);
+    yard.tutorial(1);
+    // By a client, so that the stand-in knows it in its next life, too.
+    yard.deploy(TUTORIAL, &["scale", "test", "2"]);
+    yard.scheduled(SERVICE, 80, 2);
+    yard.followed(ELB, 80, SERVICE, 80);
     let (vip, before) = (yard.vip(ELB, 80), yard.found(ELB, 80));
     let agent = yard.stage.agent.pid();
     yard.cloud.kill().expect("killed");
