@@ -22,11 +22,16 @@ impl Control {
             }
         }
         let before = self.datapath.interfaces().to_vec();
-        if there == before {
+        let moved = there != before;
+        // A comparison puts back what somebody took off.
+        if !moved && !self.comparing {
             return;
         }
         if let Err(error) = self.datapath.set_interfaces(there) {
             failures.push(format!("{error:#}"));
+            return;
+        }
+        if !moved {
             return;
         }
         for Interface { name, index } in self.datapath.interfaces() {

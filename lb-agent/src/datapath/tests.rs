@@ -323,6 +323,40 @@ fn a_tcx_link_outlives_its_agent_and_is_taken_over() {
 }
 
 #[test]
+fn programs_that_somebody_takes_off_are_put_back() {
+    in_a_namespace(|| {
+        let sides = ["ingress", "egress"];
+        let programs = ["lb_tc_ingress", "lb_tc_egress"];
+
+        let node = Node::new("off-clsact");
+        let mut datapath = node.load(&["va"], TcMode::Clsact, XdpMode::Off);
+        datapath.attach().unwrap();
+        run("tc", "qdisc del dev va clsact");
+        datapath.set_interfaces(interfaces(&["va"])).unwrap();
+        for (side, program) in sides.into_iter().zip(programs) {
+            assert_eq!(names(&filters("va", side)), [program]);
+        }
+
+        let node = Node::new("off-tcx");
+        let mut datapath = node.load(&["vb"], TcMode::Tcx, XdpMode::Off);
+        datapath.attach().unwrap();
+        let index = interfaces(&["vb"])[0].index;
+        for side in sides {
+            let pin = node.pins.join(format!("v1/links/{side}-{index}"));
+            run("bpftool", &format!("link detach pinned {}", pin.display()));
+        }
+        assert_eq!(tcx("vb", TcAttachType::Ingress), []);
+        datapath.set_interfaces(interfaces(&["vb"])).unwrap();
+        for (side, program) in [TcAttachType::Ingress, TcAttachType::Egress]
+            .into_iter()
+            .zip(programs)
+        {
+            assert_eq!(names(&tcx("vb", side)), [program]);
+        }
+    });
+}
+
+#[test]
 fn what_an_agent_before_was_told_of_interfaces_holds_no_more() {
     in_a_namespace(|| {
         let node = Node::new("told");
