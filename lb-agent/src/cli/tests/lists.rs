@@ -128,6 +128,7 @@ fn every_command_has_a_manual_page() {
     let dir = TempDir::new().unwrap();
     let page = execute_in(&dir, parse(&["man"]).unwrap().command.unwrap(), no_purge).0;
     assert!(page.contains(".TH lb-agent 1") && page.contains("Exit codes"));
+    assert!(text::EXAMPLES.ends_with(text::EXIT_CODES));
     let pages = dir.path().join("share/man1");
     let at = pages.to_str().unwrap();
     let command = parse(&["man", "--dir", at]).unwrap().command.unwrap();
@@ -139,7 +140,10 @@ fn every_command_has_a_manual_page() {
     for command in Cli::command().get_subcommands() {
         let page = pages.join(format!("lb-agent-{}.1", command.get_name()));
         let text = std::fs::read_to_string(&page).unwrap();
-        assert!(text.contains("SYNOPSIS"), "{text}");
+        assert!(
+            text.contains("SYNOPSIS") && text.contains("Exit codes"),
+            "{text}"
+        );
     }
     let file = dir.path().join("file");
     std::fs::write(&file, "").unwrap();
