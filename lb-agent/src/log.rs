@@ -104,11 +104,40 @@ where
         .boxed()
 }
 
-fn text_lines<W>(ansi: bool, writer: W) -> Lines
-where
-    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
-{
+fn text_lines<W: io::Write + 'static>(
+    ansi: bool,
+    writer: impl Fn() -> W + Send + Sync + 'static,
+) -> Lines {
+    let writer = move || OneLine(writer());
     fmt::layer().with_ansi(ansi).with_writer(writer).boxed()
+}
+
+/// What is written at once, as each event is, is one line: nobody can have the name of a task look like another event.
+/// (What terminals obey besides is made harmless by tracing-subscriber.)
+struct OneLine<W>(W);
+
+impl<W: io::Write> io::Write for OneLine<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let (line, end) = match bytes.strip_suffix(b"\n") {
+            Some(line) => (line, &b"\n"[..]),
+            None => (bytes, &b""[..]),
+        };
+        let mut one = Vec::with_capacity(bytes.len());
+        for byte in line {
+            match byte {
+                b'\n' => one.extend_from_slice(b"\\n"),
+                b'\r' => one.extend_from_slice(b"\\r"),
+                byte => one.push(*byte),
+            }
+        }
+        one.extend_from_slice(end);
+        self.0.write_all(&one)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
 }
 
 fn subscriber(lines: Lines, filter: &str) -> impl Subscriber + Send + Sync + use<> {
@@ -199,6 +228,18 @@ pub(crate) mod tests {
             "{line:?}"
         );
         assert!(!line.contains('\u{1b}'), "{line:?}");
+    }
+
+    #[test]
+    fn what_others_name_things_is_no_line_of_its_own() {
+        let name = "task\n2026-01-01T00:00:00Z ERROR all is lost\r\u{1b}[2J";
+        for json in [false, true] {
+            let said = || tracing::info!(task = %name, "added {name}");
+            let text = logged(json, "info", said);
+            assert_eq!(text.lines().count(), 1, "{text}");
+            assert!(!text.contains(['\r', '\u{1b}']), "{text:?}");
+            assert_eq!(text.matches("all is lost").count(), 2, "{text}");
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@ pub mod apps;
 pub mod asking;
 pub mod bench;
 pub mod browser;
+pub mod described;
 pub mod docker;
 pub mod ecs;
 pub mod etcd;

@@ -166,6 +166,16 @@ impl Stage {
         &self.run_dir
     }
 
+    /// What the agent has in memory, KiB.
+    pub fn memory(&self) -> u64 {
+        let status = format!("/proc/{}/status", self.agent.pid());
+        let status = fs::read_to_string(status).expect("the agent runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let number = line.and_then(|line| line.trim().strip_suffix("kB"));
+        let number = number.expect("its memory").trim();
+        number.parse().expect("a number")
+    }
+
     /// `null` while the agent does not answer.
     pub fn status(&self) -> Value {
         self.ask(&["status"])

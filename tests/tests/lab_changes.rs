@@ -3,7 +3,6 @@
 
 use std::{
     fmt::Write as _,
-    fs,
     io::{Read as _, Write as _},
     net::TcpStream,
 };
@@ -92,16 +91,6 @@ fn serve(host: &Host) -> Process {
     server
 }
 
-/// What the agent has in memory, KiB.
-fn memory(stage: &Stage) -> u64 {
-    let status = format!("/proc/{}/status", stage.agent.pid());
-    let status = fs::read_to_string(status).expect("the agent runs");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let number = line.and_then(|line| line.trim().strip_suffix("kB"));
-    let number = number.expect("its memory").trim();
-    number.parse().expect("a number")
-}
-
 fn goes_on(mut stream: &TcpStream) -> bool {
     let mut echoed = [0; 4];
     stream.write_all(b"ping").is_ok() && stream.read_exact(&mut echoed).is_ok()
@@ -120,10 +109,10 @@ fn ten_thousand_changes_cost_no_connection_anything_and_leave_nothing_behind() {
     for round in 1..=ROUNDS {
         stage.write(&services(round), |status| is_in_force(status, round));
         if round == SETTLED {
-            settled = memory(&stage);
+            settled = stage.memory();
         }
     }
-    let now = memory(&stage);
+    let now = stage.memory();
     for (load, client) in load.into_iter().zip(clients) {
         let outcome = load.stop().expect("counts");
         let said = format!("{}: {outcome:?}", client.name());

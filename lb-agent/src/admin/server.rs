@@ -224,9 +224,8 @@ pub async fn serve(
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
     let (listener, _claim) = socket.into_listener()?;
-    axum::serve(listener, router(admin))
-        .with_graceful_shutdown(shutdown)
-        .await
+    web::serve_local(listener, router(admin), shutdown).await;
+    Ok(())
 }
 
 fn router(admin: Admin) -> Router {

@@ -205,3 +205,15 @@ fn of_pid(pid: Option<u32>) -> String {
     pid.map(|pid| format!(" (process {pid})"))
         .unwrap_or_default()
 }
+
+/// The other end of a connection as the kernel knows it, for the log; `place`: the socket.
+pub(super) fn who(stream: &tokio::net::UnixStream, place: &str) -> String {
+    match stream.peer_cred() {
+        Ok(peer) => {
+            let pid = peer.pid().map(|pid| format!(", process {pid}"));
+            let pid = pid.unwrap_or_default();
+            format!("user {}{pid} at {place}", peer.uid())
+        }
+        Err(_) => place.to_owned(),
+    }
+}

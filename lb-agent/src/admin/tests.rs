@@ -1,6 +1,7 @@
 //! The admin socket over a temporary run directory, and the bodies it serves.
 
 mod api;
+mod crowd;
 mod dashboards;
 pub(crate) mod look;
 mod ordering;

@@ -2,11 +2,11 @@
 
 use std::{fs, io::Write, path::PathBuf};
 
-use clap::{Args, CommandFactory as _};
+use clap::{Args, Command, CommandFactory as _};
 use clap_complete::Shell;
 use clap_mangen::Man;
 
-use super::{Cli, CliError};
+use super::{Cli, CliError, text::EXIT_CODES};
 
 /// Of which shell.
 #[derive(Args, Clone, Copy, Debug)]
@@ -35,12 +35,16 @@ pub(super) fn completions(args: CompletionsArgs, out: &mut dyn Write) -> Result<
 /// Prints the page of the program, or writes all.
 pub(super) fn man(args: &ManArgs, out: &mut dyn Write) -> Result<(), CliError> {
     let Some(dir) = &args.dir else {
-        return Ok(Man::new(Cli::command()).render(&mut &mut *out)?);
+        return Ok(Man::new(pages()).render(&mut &mut *out)?);
     };
-    let written =
-        fs::create_dir_all(dir).and_then(|()| clap_mangen::generate_to(Cli::command(), dir));
+    let written = fs::create_dir_all(dir).and_then(|()| clap_mangen::generate_to(pages(), dir));
     written.map_err(|error| CliError::File {
         path: dir.clone(),
         error,
     })
+}
+
+/// All commands, each with what its exit code says: whoever looks at one page does not see the others.
+fn pages() -> Command {
+    Cli::command().mut_subcommands(|command| command.after_help(EXIT_CODES))
 }

@@ -173,7 +173,7 @@ enum CliError {
     )]
     Terminal,
     #[cfg(feature = "tui")]
-    #[error("top needs a terminal to draw on; `lb-agent status` prints")]
+    #[error("top needs a terminal to draw on; `lb-agent top --json` prints")]
     NoTerminal,
     #[error("cannot write {}: {error}", .path.display())]
     File { path: PathBuf, error: io::Error },
@@ -318,7 +318,7 @@ fn execute(
         }
         Command::Resync(form) => order("/v1/resync", Vec::new(), *form, out),
         #[cfg(feature = "tui")]
-        Command::Top(args) => top::top(socket, args),
+        Command::Top(args) => top::top(socket, args, out),
         Command::Purge(form) => {
             let _claim = RunDir::claim(&paths.run_dir)?;
             let purged = purge(paths).map_err(CliError::Purge)?;

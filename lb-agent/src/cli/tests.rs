@@ -323,8 +323,8 @@ fn purge_says_it_as_json_too() {
 
 #[test]
 fn every_command_that_tells_something_has_a_form_for_programs() {
-    /// They draw, or print what is a file already.
-    const NONE: [&str; 4] = ["top", "capture", "completions", "man"];
+    /// What they print is a file.
+    const NONE: [&str; 3] = ["capture", "completions", "man"];
     let cli = <Cli as clap::CommandFactory>::command();
     let without = cli
         .get_subcommands()
@@ -334,11 +334,7 @@ fn every_command_that_tells_something_has_a_form_for_programs() {
         })
         .map(clap::Command::get_name);
     let without: std::collections::BTreeSet<_> = without.collect();
-    let mut none = std::collections::BTreeSet::from(NONE);
-    if cfg!(not(feature = "tui")) {
-        none.remove("top");
-    }
-    assert_eq!(without, none);
+    assert_eq!(without, std::collections::BTreeSet::from(NONE));
 }
 
 #[test]

@@ -37,3 +37,7 @@ Examples:
     lb-agent capture --vip dcos-101app2.marathon --for 10 -w packets.pcapng
 
 Exit codes: 0 done, 1 it failed, 2 a flag or setting is wrong, 3 no agent answers.";
+
+/// The end of each command's manual page, and of [`EXAMPLES`].
+pub(super) const EXIT_CODES: &str =
+    "Exit codes: 0 done, 1 it failed, 2 a flag or setting is wrong, 3 no agent answers.";

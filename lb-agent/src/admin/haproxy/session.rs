@@ -18,7 +18,7 @@ use super::{
     Level, StatsSocket,
     commands::{self, Reply},
 };
-use crate::admin::server::Admin;
+use crate::admin::{server::Admin, socket::who};
 
 /// Connections at a time.
 const CONNECTIONS: usize = 64;
@@ -53,7 +53,14 @@ pub async fn serve(socket: StatsSocket, admin: Admin, stop: CancellationToken) -
     let listener = UnixListener::from_std(socket.listener.try_clone()?)?;
     let room = Arc::new(Semaphore::new(CONNECTIONS));
     let accepting = async {
+        let mut is_full = false;
         loop {
+            let was_full = std::mem::replace(&mut is_full, room.available_permits() == 0);
+            if is_full && !was_full {
+                warn!(
+                    "all {CONNECTIONS} connections to the stats socket are taken; further ones wait"
+                );
+            }
             let Ok(permit) = Arc::clone(&room).acquire_owned().await else {
                 return;
             };
@@ -67,11 +74,14 @@ pub async fn serve(socket: StatsSocket, admin: Admin, stop: CancellationToken) -
             };
             let (admin, level) = (admin.clone(), socket.level);
             let talking = async move {
-                let by = who(&stream);
+                let by = who(&stream, "the stats socket");
                 match talk(stream, admin, level, by.clone()).await {
                     Ok(()) => {}
                     Err(error) if error.kind() == io::ErrorKind::InvalidData => {
                         warn!(by, "refused: {error}");
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                        warn!(by, "refused: too slow to take an answer");
                     }
                     Err(error) => debug!(by, "a connection to the stats socket ended: {error}"),
                 }
@@ -82,18 +92,6 @@ pub async fn serve(socket: StatsSocket, admin: Admin, stop: CancellationToken) -
     };
     stop.run_until_cancelled(accepting).await;
     Ok(())
-}
-
-/// As the kernel knows the other end.
-fn who(stream: &UnixStream) -> String {
-    match stream.peer_cred() {
-        Ok(peer) => {
-            let pid = peer.pid().map(|pid| format!(", process {pid}"));
-            let pid = pid.unwrap_or_default();
-            format!("user {}{pid} at the stats socket", peer.uid())
-        }
-        Err(_) => "the stats socket".to_owned(),
-    }
 }
 
 async fn talk(stream: UnixStream, admin: Admin, level: Level, by: String) -> io::Result<()> {
@@ -128,21 +126,24 @@ async fn talk(stream: UnixStream, admin: Admin, level: Level, by: String) -> io:
 async fn line(reader: &mut BufReader<OwnedReadHalf>, idle: Duration) -> io::Result<Option<String>> {
     let mut bytes = Vec::new();
     let mut limited = reader.take(LONGEST);
-    match timeout(idle, limited.read_until(b'\n', &mut bytes)).await {
+    let read = timeout(idle, limited.read_until(b'\n', &mut bytes)).await;
+    match read {
         Ok(read) => read?,
-        Err(_) => return Ok(None),
+        Err(_) if bytes.is_empty() => return Ok(None),
+        Err(_) => return Err(wrong(format!("no whole line within {} s", idle.as_secs()))),
     };
     if bytes.is_empty() {
         return Ok(None);
     }
     if bytes.last() != Some(&b'\n') && bytes.len() as u64 == LONGEST {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidData,
-            format!("a line of more than {LONGEST} bytes"),
-        ));
+        return Err(wrong(format!("a line of more than {LONGEST} bytes")));
     }
     let text = String::from_utf8_lossy(&bytes);
     Ok(Some(text.trim_end_matches(['\n', '\r']).to_owned()))
+}
+
+fn wrong(line: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, line)
 }
 
 // === impl Session ===

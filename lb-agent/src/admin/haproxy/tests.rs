@@ -14,6 +14,7 @@ use crate::admin::{
 };
 
 mod servers;
+mod trouble;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -447,24 +448,4 @@ fn the_log_tells_who_ordered_and_who_was_refused() {
     desk.ask("disable server web.x_80/10_0_0_1_80");
     desk.logged(&["WARN", &who, "disable server", "refused: Permission denied"]);
     assert_eq!(desk.ordered(), [""; 0]);
-}
-
-#[test]
-fn nonsense_and_silence_harm_nobody() {
-    let desk = Desk::open(Level::Admin);
-    assert_eq!(desk.ask(&"x".repeat(100_000)), "");
-    let control = desk.ask("\u{1b}[2J\0\u{7}");
-    assert!(control.starts_with("Unknown command: '[2J'"), "{control:?}");
-    assert_eq!(desk.ask(""), "\n");
-    let idle: Vec<_> = (0..70).map(|_| UnixStream::connect(&desk.path)).collect();
-    // When the first have been silent for too long, there is room again.
-    let mut stream = desk.connect();
-    stream
-        .set_read_timeout(Some(Duration::from_secs(30)))
-        .unwrap();
-    stream.write_all(b"show version\n").unwrap();
-    let mut text = String::new();
-    stream.read_to_string(&mut text).unwrap();
-    assert_eq!(text, "1.2.3\n\n");
-    drop(idle);
 }

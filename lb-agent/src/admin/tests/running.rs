@@ -18,8 +18,8 @@ use crate::admin::{
     stats::tests::{backend, service},
 };
 
-/// What is awaited is there within this time.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// What is awaited is there within this time: whoever takes nothing is cut off after 20 s.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What was logged.
 #[derive(Clone, Default)]
@@ -116,7 +116,7 @@ impl Running {
     pub(in crate::admin) fn logged(&self, parts: &[&str]) -> String {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let text = String::from_utf8_lossy(&self.log.0.lock().unwrap()).into_owned();
+            let text = self.log();
             let mut lines = text.lines();
             if let Some(line) = lines.find(|line| parts.iter().all(|part| line.contains(part))) {
                 return line.to_owned();
@@ -125,8 +125,13 @@ impl Running {
                 Instant::now() < deadline,
                 "no line with {parts:?} in\n{text}"
             );
-            std::thread::yield_now();
+            std::thread::sleep(Duration::from_millis(5));
         }
+    }
+
+    /// The whole log.
+    pub(in crate::admin) fn log(&self) -> String {
+        String::from_utf8_lossy(&self.log.0.lock().unwrap()).into_owned()
     }
 
     /// Ends it, and waits for its end.
@@ -170,6 +175,20 @@ pub(in crate::admin) fn report() -> StatusReport {
         services: Arc::new(vec![service(Some("web.x"), 7, backends.to_vec())]),
         warnings: vec!["<script>".into()],
         ..StatusReport::default()
+    }
+}
+
+/// So many services that a page of them is not sent at once.
+pub(in crate::admin) fn many() -> StatusReport {
+    let one = |n: u32| {
+        let [_, _, a, b] = n.to_be_bytes();
+        let addrs = (1..=4).map(|last| format!("10.{a}.{b}.{last}:80"));
+        let backends = addrs.map(|addr| backend(&addr, BackendState::Active, None));
+        service(Some(&format!("app{n}.x")), n, backends.collect())
+    };
+    StatusReport {
+        services: Arc::new((1..=2_000).map(one).collect()),
+        ..report()
     }
 }
 

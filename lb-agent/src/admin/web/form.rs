@@ -9,6 +9,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use tracing::warn;
 
 use super::client::By;
 use crate::admin::{
@@ -68,6 +69,17 @@ impl Outcome {
             Self::Failed => "UNKN",
         }
     }
+
+    /// What the log says of it.
+    fn complaint(self) -> Option<&'static str> {
+        match self {
+            // Why it failed was said then.
+            Self::Done | Self::Part | Self::None | Self::Failed => None,
+            Self::Unknown => Some("its action, proxy or servers are unknown"),
+            Self::TooLong => Some("it is too long"),
+            Self::Denied => Some("nothing can be changed over TCP here"),
+        }
+    }
 }
 
 /// Does what the form says, for who may.
@@ -76,14 +88,15 @@ pub(super) async fn act(admin: &Admin, target: &str, request: Request) -> Respon
         .extensions()
         .get::<MayWrite>()
         .is_none_or(|may| may.0);
+    let (mut parts, body) = request.into_parts();
+    let Ok(By(by)) = By::from_request_parts(&mut parts, &()).await;
     let outcome = match may {
-        true => {
-            let (mut parts, body) = request.into_parts();
-            let Ok(By(by)) = By::from_request_parts(&mut parts, &()).await;
-            obey(admin, body, &by).await
-        }
+        true => obey(admin, body, &by).await,
         false => Outcome::Denied,
     };
+    if let Some(why) = outcome.complaint() {
+        warn!(by, "refused: a form, {why}");
+    }
     let options = target.split(';').enumerate();
     let kept = options.filter(|(at, option)| *at == 0 || !option.starts_with("st="));
     let kept: Vec<_> = kept.map(|(_, option)| option).collect();
@@ -93,13 +106,19 @@ pub(super) async fn act(admin: &Admin, target: &str, request: Request) -> Respon
 
 async fn obey(admin: &Admin, body: Body, by: &str) -> Outcome {
     let body = Limited::new(body, LONGEST).collect();
+    let failed = |why: &dyn std::fmt::Display| {
+        warn!(by, "refused: a form, {why}");
+        Outcome::Failed
+    };
     let body = match tokio::time::timeout(READING, body).await {
         Ok(Ok(body)) => body.to_bytes(),
         Ok(Err(error)) if error.is::<LengthLimitError>() => return Outcome::TooLong,
-        Ok(Err(_)) | Err(_) => return Outcome::Failed,
+        Ok(Err(error)) => return failed(&error),
+        Err(_) => return failed(&"not all of it came in time"),
     };
-    let Ok(text) = std::str::from_utf8(&body) else {
-        return Outcome::Failed;
+    let text = match std::str::from_utf8(&body) {
+        Ok(text) => text,
+        Err(error) => return failed(&error),
     };
     let wish = Wish::read(text);
     if wish.servers.is_empty() {

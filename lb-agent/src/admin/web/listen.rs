@@ -2,9 +2,13 @@
 
 use std::{
     collections::HashMap,
-    io,
+    error::Error,
+    io, iter,
     net::{IpAddr, SocketAddr, TcpListener},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -50,7 +54,7 @@ const LARGEST_HEAD: usize = 16 * 1_024;
 /// The most lines in it.
 const MOST_HEADERS: usize = 64;
 /// When no connection can be taken, the next try comes after this time.
-const PAUSE: Duration = Duration::from_millis(200);
+pub(super) const PAUSE: Duration = Duration::from_millis(200);
 
 /// Bound, not yet served.
 #[derive(Debug)]
@@ -210,8 +214,13 @@ async fn accept(
     counted: Arc<Counted>,
     stop: CancellationToken,
 ) {
+    let mut is_full = false;
     loop {
         // Further ones wait in the kernel, and are given up there.
+        let was_full = std::mem::replace(&mut is_full, counted.room.available_permits() == 0);
+        if is_full && !was_full {
+            warn!("all {CONNECTIONS} connections to the admin port are taken; further ones wait");
+        }
         let Ok(permit) = Arc::clone(&counted.room).acquire_owned().await else {
             return;
         };
@@ -263,18 +272,48 @@ async fn talk(
 }
 
 async fn converse(stream: impl AsyncRead + AsyncWrite + Unpin, peer: SocketAddr, router: Router) {
-    let stream = TokioIo::new(Patience::new(stream, STALLED));
-    let served = http1::Builder::new()
+    let stream = Patience::new(stream, STALLED);
+    let unanswered = stream.unanswered();
+    let served = conversation(stream, router).await;
+    note_end(served, &unanswered, &peer.to_string());
+}
+
+/// HTTP on one connection, with bounds for what a client may send and how long it may take for that.
+pub(super) fn conversation<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: Patience<S>,
+    router: Router,
+) -> http1::Connection<TokioIo<Patience<S>>, TowerToHyperService<Router>> {
+    http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD)
         .max_buf_size(LARGEST_HEAD)
         .max_headers(MOST_HEADERS)
-        .serve_connection(stream, TowerToHyperService::new(router));
-    match served.await {
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
+}
+
+/// Says in the log why a connection ended, if the client is to blame. `unanswered`: see [`Patience::unanswered`].
+pub(super) fn note_end(served: hyper::Result<()>, unanswered: &AtomicBool, peer: &str) {
+    match served {
         Ok(()) => {}
         Err(error) if error.is_parse() => {
             warn!(%peer, "refused: no HTTP request, or too much of one: {error}");
         }
-        Err(error) => debug!(%peer, "a connection to the admin port ended: {error}"),
+        // Else it was kept open after an answer, in case there would be more to ask.
+        Err(error) if error.is_timeout() && unanswered.load(Ordering::Relaxed) => {
+            warn!(%peer, "refused: no whole request within {} s", HEAD.as_secs());
+        }
+        Err(error) if is_late(&error) => {
+            warn!(%peer, "refused: too slow to take an answer");
+        }
+        Err(error) => debug!(%peer, "a connection ended: {error}"),
     }
+}
+
+/// Whether the other side took nothing of an answer for too long, or too long for all of it.
+fn is_late(error: &hyper::Error) -> bool {
+    let mut causes = iter::successors(error.source(), |cause| (*cause).source());
+    causes.any(|cause| {
+        let cause = cause.downcast_ref::<io::Error>();
+        cause.is_some_and(|cause| cause.kind() == io::ErrorKind::TimedOut)
+    })
 }

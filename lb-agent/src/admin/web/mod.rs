@@ -7,6 +7,7 @@ mod client;
 mod form;
 mod guard;
 mod listen;
+mod local;
 mod pages;
 mod patience;
 mod readers;
@@ -27,6 +28,7 @@ pub use self::{
 pub(super) use self::{
     client::{By, Place},
     form::{which, whole},
+    local::serve as serve_local,
     pages::routes,
     readers::Readers,
 };

@@ -4,6 +4,10 @@ use std::{
     future::Future as _,
     io,
     pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -20,6 +24,8 @@ pub(super) struct Patience<S> {
     limit: Duration,
     /// Runs while a write waits.
     waiting: Option<Pin<Box<Sleep>>>,
+    /// Nothing was sent since something came, or at all.
+    unanswered: Arc<AtomicBool>,
 }
 
 // === impl Patience ===
@@ -30,7 +36,14 @@ impl<S> Patience<S> {
             stream,
             limit,
             waiting: None,
+            unanswered: Arc::new(AtomicBool::new(true)),
         }
+    }
+
+    /// Whether the other side has begun something that was not answered, or has not even begun; to be asked when the
+    /// stream has ended.
+    pub(super) fn unanswered(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.unanswered)
     }
 
     fn judge<T>(&mut self, cx: &mut Context<'_>, poll: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
@@ -53,7 +66,12 @@ impl<S: AsyncRead + Unpin> AsyncRead for Patience<S> {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        if buffer.filled().len() > before {
+            self.unanswered.store(true, Ordering::Relaxed);
+        }
+        read
     }
 }
 
@@ -64,6 +82,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patience<S> {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        if matches!(written, Poll::Ready(Ok(1..))) {
+            self.unanswered.store(false, Ordering::Relaxed);
+        }
         self.judge(cx, written)
     }
 
@@ -80,9 +101,26 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patience<S> {
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::AsyncWriteExt as _;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     use super::*;
+
+    #[tokio::test]
+    async fn what_was_begun_is_unanswered_until_something_is_sent() {
+        let (mut other, stream) = tokio::io::duplex(8);
+        let mut stream = Patience::new(stream, Duration::from_secs(10));
+        let unanswered = stream.unanswered();
+        let is = || unanswered.load(Ordering::Relaxed);
+        assert!(is(), "nothing was asked yet");
+        other.write_all(b"ask").await.unwrap();
+        stream.read_exact(&mut [0; 3]).await.unwrap();
+        assert!(is());
+        stream.write_all(b"answer").await.unwrap();
+        assert!(!is());
+        other.write_all(b"a").await.unwrap();
+        stream.read_exact(&mut [0]).await.unwrap();
+        assert!(is(), "half a question");
+    }
 
     #[tokio::test]
     async fn who_takes_nothing_is_given_up_and_who_takes_a_little_is_not() {
@@ -93,9 +131,7 @@ mod tests {
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         // Whatever is taken begins the time anew.
         let mut some = [0; 4];
-        tokio::io::AsyncReadExt::read_exact(&mut reader, &mut some)
-            .await
-            .unwrap();
+        reader.read_exact(&mut some).await.unwrap();
         writer.write_all(&[0; 4]).await.unwrap();
         assert!(writer.waiting.is_none());
     }

@@ -3,6 +3,7 @@
 mod bounds;
 mod csv;
 mod health;
+mod slow;
 mod tls;
 
 use std::{
@@ -113,6 +114,10 @@ impl Site {
 
     fn logged(&self, parts: &[&str]) -> String {
         self.running.logged(parts)
+    }
+
+    fn log(&self) -> String {
+        self.running.log()
     }
 }
 

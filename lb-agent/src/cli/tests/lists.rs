@@ -72,6 +72,39 @@ fn a_service_that_is_not_there_is_a_failure_that_scripts_see() {
     }
 }
 
+#[cfg(feature = "tui")]
+#[test]
+fn top_needs_no_terminal_to_print_the_busiest_first() {
+    use serde_json::{Value, json};
+    let traffic = json!({"flows_active": 3, "bytes_in": 2_048, "bytes_out": null});
+    let backend = |addr: &str, rate: u64| {
+        json!({
+            "addr": addr, "status": "UP", "why": null, "weight": 1, "share": 0.5, "rate": rate,
+            "connect_us": 1_500, "failed": 0, "traffic": traffic,
+        })
+    };
+    let service = json!({
+        "pxname": "web_80", "name": "web", "addrs": ["11.0.0.1"], "port": 80, "protocol": "tcp", "status": "UP",
+        "weight": 2, "rate": 9, "connect_us": null, "failed": 0, "traffic": traffic,
+        "backends": [backend("10.0.0.1:80", 1), backend("10.0.0.2:80", 8)],
+    });
+    let stats = json!({"agent": {"version": "1", "node": "n1"}, "services": [service]});
+    let dir = TempDir::new().unwrap();
+    let agent = answer_once(&dir, ok(&stats));
+    let command = parse(&["top", "--json"]).unwrap().command.unwrap();
+    let (text, outcome) = execute_in(&dir, command, no_purge);
+    outcome.unwrap();
+    assert_eq!(agent.join().unwrap(), "GET /v1/stats HTTP/1.0");
+    let lines: Vec<Value> = serde_json::from_str(&text).unwrap();
+    let busiest = json!({
+        "service": "web_80", "backend": "10.0.0.2:80", "status": "UP", "why": "", "weight": 1, "rate": 8, "flows": 3,
+        "bytes_in": 2_048, "bytes_out": null, "errors": 0, "connect_us": 1_500,
+    });
+    assert_eq!(lines[0], busiest);
+    assert_eq!(lines[1]["backend"], "10.0.0.1:80");
+    assert_eq!(lines.len(), 2);
+}
+
 #[test]
 fn completions_know_every_command_and_flag() {
     for shell in ["bash", "zsh", "fish"] {
@@ -95,6 +128,7 @@ fn every_command_has_a_manual_page() {
     let dir = TempDir::new().unwrap();
     let page = execute_in(&dir, parse(&["man"]).unwrap().command.unwrap(), no_purge).0;
     assert!(page.contains(".TH lb-agent 1") && page.contains("Exit codes"));
+    assert!(text::EXAMPLES.ends_with(text::EXIT_CODES));
     let pages = dir.path().join("share/man1");
     let at = pages.to_str().unwrap();
     let command = parse(&["man", "--dir", at]).unwrap().command.unwrap();
@@ -106,7 +140,10 @@ fn every_command_has_a_manual_page() {
     for command in Cli::command().get_subcommands() {
         let page = pages.join(format!("lb-agent-{}.1", command.get_name()));
         let text = std::fs::read_to_string(&page).unwrap();
-        assert!(text.contains("SYNOPSIS"), "{text}");
+        assert!(
+            text.contains("SYNOPSIS") && text.contains("Exit codes"),
+            "{text}"
+        );
     }
     let file = dir.path().join("file");
     std::fs::write(&file, "").unwrap();

@@ -7,7 +7,7 @@ mod view;
 mod tests;
 
 use std::{
-    io::{self, IsTerminal as _},
+    io::{self, IsTerminal as _, Write},
     path::{Path, PathBuf},
     sync::mpsc,
     thread,
@@ -18,7 +18,7 @@ use clap::Args;
 use ratatui::crossterm::event::{self, Event, KeyEventKind};
 
 use self::model::{Action, Sort, Stats, Top};
-use super::{CliError, client};
+use super::{CliError, client, write_json};
 
 /// How it begins.
 #[derive(Args, Clone, Debug)]
@@ -29,6 +29,9 @@ pub struct TopArgs {
     /// Seconds between two looks
     #[arg(long, value_name = "SECONDS", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=60))]
     pub every: u64,
+    /// Print what is shown once, as JSON, instead of drawing it
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// How soon a key is seen, at the latest.
@@ -48,7 +51,12 @@ enum Wish {
 }
 
 /// Shows and obeys until the reader leaves.
-pub(super) fn top(socket: &Path, args: &TopArgs) -> Result<(), CliError> {
+pub(super) fn top(socket: &Path, args: &TopArgs, out: &mut dyn Write) -> Result<(), CliError> {
+    if args.json {
+        let mut top = Top::new(args.sort);
+        top.take(client::stats(socket)?);
+        return write_json(&top.lines, out);
+    }
     if !io::stdout().is_terminal() || !io::stdin().is_terminal() {
         return Err(CliError::NoTerminal);
     }

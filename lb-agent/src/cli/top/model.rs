@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use clap::ValueEnum;
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// The parts of `GET /v1/stats` that are shown.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -76,10 +76,11 @@ pub enum Sort {
 }
 
 /// One line: a backend, or a whole service.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub(super) struct Line {
     pub(super) service: String,
     /// As an order names it.
+    #[serde(skip)]
     asked: String,
     pub(super) backend: Option<SocketAddr>,
     pub(super) status: String,

@@ -10,16 +10,13 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::*;
-use crate::admin::{
-    report::{BackendState, StatusReport},
-    stats::tests::{backend, service},
-};
+use crate::admin::tests::running::many;
 
 /// So many idle connections of one client.
 const MANY: usize = 2_000;
 
 /// Asks as another client.
-fn connect_from(from: Ipv4Addr, to: SocketAddr) -> TcpStream {
+pub(super) fn connect_from(from: Ipv4Addr, to: SocketAddr) -> TcpStream {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     let own = SocketAddr::new(IpAddr::V4(from), 0);
     socket.bind(&SockAddr::from(own)).unwrap();
@@ -30,7 +27,7 @@ fn connect_from(from: Ipv4Addr, to: SocketAddr) -> TcpStream {
 }
 
 /// Lets this process have as many files open as it may.
-fn raise_limit() {
+pub(super) fn raise_limit() {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     let most = Rlimit {
         current: maximum,
@@ -62,7 +59,18 @@ fn a_refusal_is_in_the_log_with_who_and_why() {
     let foreign = "Origin: http://evil.example\r\nHost: n1\r\n";
     site.post(drain, foreign, "");
     site.logged(&["WARN", own, "refused: a page of another site"]);
+    let form = |body: &str, why: &str| {
+        site.post("/haproxy?stats", TOKEN, body);
+        let by = "by=\"the token at 127.0.0.1:";
+        site.logged(&["WARN", by, "refused: a form, ", why]);
+    };
+    form(&"s".repeat(16 * 1_024 + 1), "it is too long");
+    form("s=x&action=drain&b=%237", "servers are unknown");
     assert_eq!(site.ordered(), [""; 0]);
+    let site = Site::open(|access| *access = Access::default());
+    site.post("/haproxy?stats", "", "s=10_0_0_1_80&action=drain&b=%237");
+    let why = "refused: a form, nothing can be changed over TCP here";
+    site.logged(&["WARN", "by=\"127.0.0.1:", why]);
 }
 
 #[test]
@@ -155,26 +163,8 @@ fn an_order_waits_for_no_body_and_takes_no_long_one() {
 
 #[test]
 fn slow_readers_keep_nobody_waiting_but_their_own_client() {
-    let site = Site::with(
-        |_| {},
-        None,
-        |admin| {
-            let one = |n: u32| {
-                let [_, _, a, b] = n.to_be_bytes();
-                let addrs = (1..=4).map(|last| format!("10.{a}.{b}.{last}:80"));
-                let backends = addrs.map(|addr| backend(&addr, BackendState::Active, None));
-                service(Some(&format!("app{n}.x")), n, backends.collect())
-            };
-            let services: Vec<_> = (1..=2_000).map(one).collect();
-            let mut report = StatusReport::clone(&admin.report.load());
-            report.services = Arc::new(services);
-            admin.report.store(Arc::new(report));
-        },
-    );
-    let deadline = Instant::now() + PATIENCE;
-    while site.get("/;csv", "").1.len() < 1_000_000 {
-        assert!(Instant::now() < deadline, "no sample has them");
-    }
+    let site = Site::of(|sources| sources.report.store(Arc::new(many())));
+    assert!(site.get("/;csv", "").1.len() > 1_000_000);
     let begun = || {
         let mut stream = site.connect();
         stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").unwrap();

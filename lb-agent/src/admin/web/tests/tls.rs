@@ -84,3 +84,27 @@ fn certificate_and_key_that_do_not_fit_end_the_start() {
         assert!(format!("{error:#}").contains(why), "{error:#}");
     }
 }
+
+#[test]
+fn a_handshake_that_fails_or_never_ends_is_said_and_keeps_nobody_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let (chain, key) = (dir.path().join("chain.pem"), dir.path().join("key.pem"));
+    let roots = renew(&chain, &key);
+    let certificate = Certificate::load(&chain, &key).unwrap();
+    let site = Site::with(|_| {}, Some(certificate), |_| {});
+    let mut silent = site.connect();
+    silent.set_read_timeout(Some(3 * PATIENCE)).unwrap();
+    let mut begun = site.connect();
+    // The head of a record of 16,384 bytes, RFC 8446 section 5.1.
+    begun.write_all(&[22, 3, 1, 64, 0]).unwrap();
+    let mut wrong = site.connect();
+    wrong.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
+    let who = |stream: &TcpStream| format!("peer={}", stream.local_addr().unwrap());
+    site.logged(&["WARN", &who(&wrong), "refused: a TLS handshake failed"]);
+    assert!(ask(&site, &roots).unwrap().ends_with("42\n"));
+    for stream in [&silent, &begun] {
+        let late = "refused: a TLS handshake took too long";
+        site.logged(&["WARN", &who(stream), late]);
+    }
+    assert_eq!(silent.read(&mut [0]).unwrap(), 0, "it is cut off");
+}
