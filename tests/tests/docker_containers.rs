@@ -306,7 +306,7 @@ fn what_happens_to_containers_is_followed() {
     let addr = [
         "inspect",
         "--format",
-        "{{.NetworkSettings.IPAddress}}",
+        "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}",
         "web-2",
     ];
     let addr = || yard.docker.docker(&addr).expect("an address");
