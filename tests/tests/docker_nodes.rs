@@ -6,6 +6,7 @@
 
 use std::{
     collections::BTreeSet,
+    net::TcpStream,
     time::{Duration, Instant},
 };
 
@@ -13,7 +14,7 @@ use lb_tests::{
     docker::{Docker, IMAGE, place},
     lab::wait_until,
     stage::PATIENCE,
-    steady::{Answers, during, failures, shares},
+    steady::{Answers, during, failures, goes_on, half_asked, shares},
     yard::Yard,
 };
 
@@ -100,6 +101,7 @@ fn the_tasks_of_a_node_that_is_lost_leave_and_no_new_connection_fails() {
     assert!(!there.is_empty() && !here.is_empty(), "{there:?} {here:?}");
     let client = &yard.stage.clients[0];
     assert_eq!(shares(client, vip, 80).len(), 4, "all answer");
+    let streams: Vec<TcpStream> = (0..12).map(|_| half_asked(client, vip)).collect();
     let (mut lost, mut left) = (None, None);
     let answers = during(client, vip, || {
         yard.stage.servers[0].lose().expect("lost");
@@ -112,7 +114,15 @@ fn the_tasks_of_a_node_that_is_lost_leave_and_no_new_connection_fails() {
         left = Some(Instant::now());
         // They are started anew where there is a node.
         yard.expect("web", 4);
+        wait_until("the lost ones are gone", PATIENCE, || {
+            let backends = yard.service("web")["backends"].as_array().map(Vec::len);
+            backends == Some(4)
+        })
+        .expect("they are");
     });
+    let (on, over): (Vec<&TcpStream>, Vec<_>) = streams.iter().partition(|stream| goes_on(stream));
+    assert!(!on.is_empty(), "those that are not on the lost node go on");
+    assert!(!over.is_empty(), "its own are over, and say so");
     let since = |event: Option<Instant>| -> Answers {
         let event = event.expect("it happened");
         let later = answers.iter().filter(|(began, _)| *began > event);
