@@ -1,7 +1,7 @@
 //! Two real Docker Engines in one Swarm: the manager's agent serves the tasks of both nodes.
 //!
-//! Swarm's own VIPs, which want IPVS of the kernel, are not used: tasks publish their port at their own node (mode `host`), or
-//! are on an overlay network that has none.
+//! Swarm's own VIPs, which want IPVS of the kernel, are not used: tasks publish their port at their own node (mode
+//! `host`), or are on an overlay network that has none.
 #![allow(clippy::expect_used, reason = "a test says what it expects")]
 
 use std::{

@@ -34,8 +34,8 @@ const ROUNDS: usize = 35;
 const SETTLED: usize = 5;
 /// Connections of each client before the first change, for comparison.
 const CALM: u32 = 300;
-/// What the work of the agent itself may add to the time of a connection on a machine with few CPUs; a SYN that waits for
-/// anything takes much longer.
+/// What the work of the agent itself may add to the time of a connection on a machine with few CPUs; a SYN that waits
+/// for anything takes much longer.
 const BUSY: Duration = Duration::from_millis(20);
 /// What two minutes of the numbers of every backend may take, KiB.
 const KEPT_NUMBERS: u64 = 16 << 10;

@@ -85,8 +85,8 @@ fn root_in(mountinfo: &str) -> Option<PathBuf> {
     mounted(mountinfo, "cgroup2").next()
 }
 
-/// Where whole file systems of this type are. As `proc_pid_mountinfo(5)`: field 4 is the root inside the file system, 5 the
-/// mount point, and the type follows a lone hyphen.
+/// Where whole file systems of this type are. As `proc_pid_mountinfo(5)`: field 4 is the root inside the file system,
+/// 5 the mount point, and the type follows a lone hyphen.
 fn mounted(mountinfo: &str, kind: &str) -> impl Iterator<Item = PathBuf> {
     mountinfo.lines().filter_map(move |line| {
         let (mount, fs) = line.split_once(" - ")?;

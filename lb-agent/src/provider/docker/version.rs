@@ -1,7 +1,7 @@
 //! Which version of the engine's API is spoken: the newest that both know.
 //!
-//! Never a fixed one: Docker 20.10 refuses what is above 1.41, and Docker 29 what is below 1.44. It is agreed on at each
-//! connection, and a refusal ends one, so that an engine that is upgraded is followed.
+//! Never a fixed one: Docker 20.10 refuses what is above 1.41, and Docker 29 what is below 1.44. It is agreed on at
+//! each connection, and a refusal ends one, so that an engine that is upgraded is followed.
 
 use std::{fmt, io};
 
@@ -47,7 +47,8 @@ impl Version {
         let least = least.filter(|text| !text.is_empty()).map(Self::read);
         match least.transpose()? {
             Some(least) if least > spoken => Err(format!(
-                "it wants at least version {least} of its API, and this lb-agent knows none after {NEWEST}: upgrade lb-agent"
+                "it wants at least version {least} of its API, and this lb-agent knows none after {NEWEST}: \
+                 upgrade lb-agent"
             )),
             _ => Ok(spoken),
         }

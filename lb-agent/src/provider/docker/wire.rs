@@ -1,4 +1,5 @@
-//! What an engine answers about itself and its Swarm, as far as we care. Go writes an empty list or map as `null`, or not at all.
+//! What an engine answers about itself and its Swarm, as far as we care. Go writes an empty list or map as `null`, or not
+//! at all.
 
 use std::collections::HashMap;
 
