@@ -60,6 +60,15 @@ impl Docker {
         Self::launch(host, dir, &["--live-restore"])
     }
 
+    /// As [`Docker::start`]; containers have IPv6 addresses, too.
+    ///
+    /// # Errors
+    ///
+    /// As [`Docker::start`].
+    pub fn start_dual(host: &Host, dir: PathBuf) -> Result<Self> {
+        Self::launch(host, dir, &["--ipv6", "--fixed-cidr-v6", "fd00:d0c::/64"])
+    }
+
     /// As [`Docker::start`], reached at `at`, too, in the clear.
     ///
     /// # Errors
@@ -107,8 +116,15 @@ impl Docker {
 
     fn launch(host: &Host, dir: PathBuf, options: &[&str]) -> Result<Self> {
         let path = |name: &str| dir.join(name).display().to_string();
+        // By default they are outside of the host's cgroup, which is what its agent serves.
+        let below_the_host = host.cgroup().name()?;
         let argv = [
             "dockerd",
+            "--cgroup-parent",
+            &below_the_host,
+            // systemd would have it among its own slices.
+            "--exec-opt",
+            "native.cgroupdriver=cgroupfs",
             "--data-root",
             &path("data"),
             "--exec-root",

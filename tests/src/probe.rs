@@ -16,6 +16,9 @@ use serde::{Deserialize, Serialize};
 /// The payload of a datagram; its echo ends the answer.
 const PAYLOAD: &str = "marco";
 
+/// How finely times to connect are told apart, in microseconds.
+const STEP_US: u64 = 100;
+
 /// How to ask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Mode {
@@ -73,11 +76,15 @@ pub struct Outcome {
     pub slowest_us: u64,
     /// The sum of all times to an answer, in microseconds.
     pub total_us: u64,
+    /// How long `connect()` took for TCP questions that were answered, in whole steps of 100 microseconds, how often.
+    pub connects: BTreeMap<u64, u64>,
 }
 
 struct Answer {
     text: String,
     peer: SocketAddr,
+    /// How long `connect()` took, where there is a handshake.
+    connected: Option<Duration>,
 }
 
 // === impl Outcome ===
@@ -93,10 +100,30 @@ impl Outcome {
         }
     }
 
+    /// What 99 of 100 calls of `connect()` did not exceed, to 100 microseconds; `None` if there were none.
+    pub fn connect_p99(&self) -> Option<Duration> {
+        let mut longer = self.connects.values().sum::<u64>() / 100;
+        for (steps, calls) in self.connects.iter().rev() {
+            match longer.checked_sub(*calls) {
+                Some(left) => longer = left,
+                None => return Some(Duration::from_micros((steps + 1) * STEP_US)),
+            }
+        }
+        None
+    }
+
     fn count(&mut self, asked: Result<Answer>, took: Duration) {
         match asked {
-            Ok(Answer { text, peer }) => {
-                let took = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+            Ok(Answer {
+                text,
+                peer,
+                connected,
+            }) => {
+                let us = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+                let took = us(took);
+                if let Some(connected) = connected {
+                    *self.connects.entry(us(connected) / STEP_US).or_default() += 1;
+                }
                 self.answered += 1;
                 self.slowest_us = self.slowest_us.max(took);
                 self.total_us += took;
@@ -165,9 +192,17 @@ impl Plan {
         })
     }
 
-    fn ask_http(&self, to: SocketAddr) -> Result<Answer> {
-        let mut stream = TcpStream::connect_timeout(&to, self.within).context("connect")?;
+    /// A connection, and how long `connect()` took.
+    fn connect(&self, to: SocketAddr) -> Result<(TcpStream, Duration)> {
+        let began = Instant::now();
+        let stream = TcpStream::connect_timeout(&to, self.within).context("connect")?;
+        let took = began.elapsed();
         stream.set_read_timeout(Some(self.within))?;
+        Ok((stream, took))
+    }
+
+    fn ask_http(&self, to: SocketAddr) -> Result<Answer> {
+        let (mut stream, connected) = self.connect(to)?;
         let peer = stream.peer_addr().context("getpeername")?;
         stream
             .write_all(b"GET / HTTP/1.0\r\n\r\n")
@@ -180,18 +215,19 @@ impl Plan {
         Ok(Answer {
             text: body.to_owned(),
             peer,
+            connected: Some(connected),
         })
     }
 
     fn be_greeted(&self, to: SocketAddr) -> Result<Answer> {
-        let mut stream = TcpStream::connect_timeout(&to, self.within).context("connect")?;
-        stream.set_read_timeout(Some(self.within))?;
+        let (mut stream, connected) = self.connect(to)?;
         let peer = stream.peer_addr().context("getpeername")?;
         let mut greeting = [0; 2];
         stream.read_exact(&mut greeting).context("read")?;
         Ok(Answer {
             text: String::from_utf8_lossy(&greeting).into_owned(),
             peer,
+            connected: Some(connected),
         })
     }
 
@@ -217,7 +253,11 @@ impl Plan {
         if !text.ends_with(PAYLOAD) {
             bail!("an answer without its question: {text:?}");
         }
-        Ok(Answer { text, peer })
+        Ok(Answer {
+            text,
+            peer,
+            connected: None,
+        })
     }
 }
 
@@ -240,19 +280,37 @@ mod tests {
         let mut outcome = Outcome::default();
         let peer = "11.0.0.1:80".parse().unwrap();
         let text = "Running on node 'a' and port '1'\nclient 10.0.0.1:4000\n".to_owned();
-        outcome.count(
-            Ok(Answer {
-                text: text.clone(),
-                peer,
-            }),
-            Duration::from_micros(3),
-        );
-        outcome.count(Ok(Answer { text, peer }), Duration::from_micros(5));
+        let answer = Answer {
+            text: text.clone(),
+            peer,
+            connected: Some(Duration::from_micros(2)),
+        };
+        outcome.count(Ok(answer), Duration::from_micros(3));
+        let answer = Answer {
+            text,
+            peer,
+            connected: None,
+        };
+        outcome.count(Ok(answer), Duration::from_micros(5));
         outcome.count(Err(anyhow::anyhow!("refused")), Duration::ZERO);
         assert_eq!((outcome.answered, outcome.failed), (2, 1));
         assert_eq!((outcome.slowest_us, outcome.total_us), (5, 8));
+        assert_eq!(outcome.connects, [(0, 1)].into());
         assert_eq!(outcome.by_peer.get("11.0.0.1:80"), Some(&2));
         assert_eq!(outcome.by_client.get("10.0.0.1"), Some(&2));
         assert!((outcome.largest_share() - 1.0).abs() < f64::EPSILON);
+    }
+
+    #[test]
+    fn one_connection_of_a_hundred_may_take_longer() {
+        let of = |connects: &[(u64, u64)]| Outcome {
+            connects: connects.iter().copied().collect(),
+            ..Outcome::default()
+        };
+        let us = |us| Some(Duration::from_micros(us));
+        assert_eq!(of(&[]).connect_p99(), None);
+        assert_eq!(of(&[(0, 99), (10_000, 1)]).connect_p99(), us(100));
+        assert_eq!(of(&[(0, 98), (10_000, 2)]).connect_p99(), us(1_000_100));
+        assert_eq!(of(&[(3, 1)]).connect_p99(), us(400));
     }
 }

@@ -32,6 +32,11 @@ impl Yard {
         Self::with(name, flags, Docker::start)
     }
 
+    /// As [`Yard::up`], with an engine that gives containers IPv6 addresses, too.
+    pub fn dual(name: &str, flags: &[&str]) -> Self {
+        Self::with(name, flags, Docker::start_dual)
+    }
+
     /// As [`Yard::up`], with an engine that is the manager of a Swarm of this one node.
     pub fn swarm(name: &str, flags: &[&str]) -> Self {
         Self::manager(name, flags, "127.0.0.1")

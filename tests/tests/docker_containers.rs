@@ -302,6 +302,23 @@ fn what_happens_to_containers_is_followed() {
 
     yard.docker(&["restart", "--time", "0", "web-2"]);
     yard.expect("web", 2);
+    // It comes back with another address, since its own was taken.
+    let addr = [
+        "inspect",
+        "--format",
+        "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}",
+        "web-2",
+    ];
+    let addr = || yard.docker.docker(&addr).expect("an address");
+    let before = addr();
+    yard.docker(&["stop", "--time", "0", "web-2"]);
+    yard.expect("web", 1);
+    yard.run("taker", &[]);
+    yard.docker(&["start", "web-2"]);
+    yard.expect("web", 2);
+    assert_ne!(addr(), before);
+    let answered: Vec<String> = shares(client, vip, 40).into_keys().collect();
+    assert_eq!(answered, ["web-1", "web-2"]);
     yard.docker(&["rm", "-f", "web-2"]);
     yard.expect("web", 1);
     assert_eq!(shares(client, vip, 5), [("web-1".to_owned(), 5)].into());

@@ -58,7 +58,9 @@ fn five_services_are_behind_one_vip() {
         Some(addr.ip().to_string())
     };
     let addrs = backends.as_array().into_iter().flatten().filter_map(addr);
-    assert_eq!(dig("tasks.web"), addrs.collect());
+    let addrs: BTreeSet<String> = addrs.collect();
+    assert_eq!(dig("tasks.web"), addrs);
+    assert_eq!(nslookup(&yard, "tasks.web"), addrs);
     let own = yard.expect("red", 1);
     assert_ne!(own, vip);
     assert_eq!(shares(client, own, 5), [("red".to_owned(), 5)].into());
@@ -70,15 +72,34 @@ fn five_services_are_behind_one_vip() {
     assert!(!shares(client, vip, 40).contains_key("red"));
 }
 
+/// As users of Tutum looked for all containers of a service.
+fn nslookup(yard: &Yard, name: &str) -> BTreeSet<String> {
+    let name = format!("{name}.docker.l4lb.thisdcos.directory");
+    let argv = ["nslookup", &name, "127.0.0.1"];
+    let answer = yard.stage.node.run(&argv).expect("it runs").stdout;
+    // The server's own has its port behind it.
+    let addrs = answer
+        .lines()
+        .filter_map(|line| line.strip_prefix("Address:"));
+    addrs
+        .map(|addr| addr.trim().to_owned())
+        .filter(|addr| !addr.contains('#'))
+        .collect()
+}
+
 #[test]
-fn the_node_of_containers_reaches_the_vip_that_they_are_behind() {
+fn containers_their_siblings_and_their_node_reach_the_vip_that_they_are_behind() {
     let yard = Yard::up("hairpin", &[]);
     yard.run("web-1", &LABEL);
-    yard.run("web-2", &LABEL);
-    let vip = yard.expect("web", 2);
+    yard.run("sibling", &[]);
+    let vip = yard.expect("web", 1);
     let client = &yard.stage.clients[0];
-    let serve = || shares(client, vip, 20).len() == 2;
-    wait_until("both of them listen", PATIENCE, serve).expect("they do");
+    let serve = |containers| {
+        let answered = || (0..20).filter_map(|_| ask(client, vip).ok());
+        let all = || answered().collect::<BTreeSet<_>>().len() == containers;
+        wait_until("they listen", PATIENCE, all).expect("they do");
+    };
+    serve(1);
     let get = format!("busybox wget -q -O - http://{vip}/index.html");
     let script =
         format!("for i in $(busybox seq 100); do {get} || {{ echo at $i >&2; exit 1; }}; done");
@@ -87,10 +108,25 @@ fn the_node_of_containers_reaches_the_vip_that_they_are_behind() {
         let distinct: BTreeSet<String> = names.iter().cloned().collect();
         (names.len(), distinct)
     };
+    let within = |container: &str| {
+        let printed = yard
+            .docker
+            .docker(&["exec", container, "sh", "-c", &script]);
+        answered(printed.expect(container))
+    };
+    // There is nobody but itself.
+    let alone = (100, ["web-1".to_owned()].into());
+    assert_eq!(within("web-1"), alone, "of itself");
+    yard.run("web-2", &LABEL);
+    yard.expect("web", 2);
+    serve(2);
     let both = (100, ["web-1", "web-2"].map(str::to_owned).into());
+    for container in ["web-1", "web-2", "sibling"] {
+        assert_eq!(within(container), both, "in {container}");
+    }
     let printed = yard.stage.node.run(&["busybox", "sh", "-c", &script]);
     let printed = printed.and_then(|done| done.ok()).expect("on the node");
-    assert_eq!(answered(printed), both);
+    assert_eq!(answered(printed), both, "on the node");
 }
 
 #[test]

@@ -35,9 +35,28 @@ impl Cgroup {
         &self.path
     }
 
+    /// As engines name it: absolute, from the root of the hierarchy.
+    ///
+    /// # Errors
+    ///
+    /// The hierarchy is not mounted any more.
+    pub fn name(&self) -> Result<String> {
+        let inside = self.path.strip_prefix(root()?)?;
+        Ok(format!("/{}", inside.display()))
+    }
+
     /// Pids of the processes in this cgroup and below.
     pub fn pids(&self) -> Vec<u32> {
         pids(&self.path)
+    }
+
+    /// Kills every process in it and below, all at once where the kernel can.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses, or one outlives it for 5 s.
+    pub fn kill(&self) -> Result<()> {
+        end_all(&self.path)
     }
 }
 
@@ -62,14 +81,18 @@ pub fn root() -> Result<PathBuf> {
     )
 }
 
-/// As `proc_pid_mountinfo(5)`: field 4 is the root inside the file system, 5 the mount point, and the
-/// type follows a lone hyphen.
 fn root_in(mountinfo: &str) -> Option<PathBuf> {
-    mountinfo.lines().find_map(|line| {
+    mounted(mountinfo, "cgroup2").next()
+}
+
+/// Where whole file systems of this type are. As `proc_pid_mountinfo(5)`: field 4 is the root inside the file system,
+/// 5 the mount point, and the type follows a lone hyphen.
+fn mounted(mountinfo: &str, kind: &str) -> impl Iterator<Item = PathBuf> {
+    mountinfo.lines().filter_map(move |line| {
         let (mount, fs) = line.split_once(" - ")?;
         let mut fields = mount.split(' ').skip(3);
         let (inner, point) = (fields.next()?, fields.next()?);
-        (fs.starts_with("cgroup2 ") && inner == "/").then(|| PathBuf::from(point))
+        (fs.split(' ').next() == Some(kind) && inner == "/").then(|| PathBuf::from(point))
     })
 }
 
@@ -82,11 +105,7 @@ pub fn remove(path: &Path) -> Result<()> {
     if !path.exists() {
         return Ok(());
     }
-    kill_all(path)?;
-    wait_until("the cgroup's processes end", Duration::from_secs(5), || {
-        pids(path).is_empty()
-    })
-    .with_context(|| path.display().to_string())?;
+    end_all(path)?;
     for child in children(path) {
         remove(&child)?;
     }
@@ -94,8 +113,29 @@ pub fn remove(path: &Path) -> Result<()> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             Err(error).with_context(|| format!("cannot remove the cgroup {}", path.display()))
         }
-        _ => Ok(()),
+        _ => remove_namesakes(path),
     }
+}
+
+/// On a hybrid host a container engine makes the same cgroup in the hierarchies of version 1, too, and leaves it there.
+fn remove_namesakes(path: &Path) -> Result<()> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo")?;
+    let Some(inside) = root_in(&mounts).and_then(|root| path.strip_prefix(root).ok()) else {
+        return Ok(());
+    };
+    for root in mounted(&mounts, "cgroup") {
+        // Most often it is not there.
+        let _ = fs::remove_dir(root.join(inside));
+    }
+    Ok(())
+}
+
+fn end_all(path: &Path) -> Result<()> {
+    kill_all(path)?;
+    wait_until("the cgroup's processes end", Duration::from_secs(5), || {
+        pids(path).is_empty()
+    })
+    .with_context(|| path.display().to_string())
 }
 
 /// `cgroup.kill` is there since Linux 5.14 and takes the whole subtree; below that, one by one.
@@ -148,6 +188,16 @@ mod tests {
             root_in(mounts),
             Some(PathBuf::from("/sys/fs/cgroup/unified"))
         );
+    }
+
+    #[test]
+    fn hierarchies_of_version_1_are_found_apart() {
+        let mounts = "32 31 0:29 / /sys/fs/cgroup/cpu rw,relatime - cgroup cgroup rw,cpu\n\
+                      38 31 0:31 / /sys/fs/cgroup/unified rw shared:9 - cgroup2 cgroup2 rw\n\
+                      40 31 0:33 / /sys/fs/cgroup/pids rw - cgroup cgroup rw,pids\n";
+        let found: Vec<_> = mounted(mounts, "cgroup").collect();
+        let expected = ["/sys/fs/cgroup/cpu", "/sys/fs/cgroup/pids"].map(PathBuf::from);
+        assert_eq!(found, expected);
     }
 
     #[test]

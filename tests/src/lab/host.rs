@@ -237,6 +237,17 @@ impl Host {
         self.start(name, argv)?.finish(RUN_WITHIN)
     }
 
+    /// Ends it as a loss of power does: everything that runs on it is killed, and nobody reaches it any more.
+    ///
+    /// # Errors
+    ///
+    /// A process outlives that, or the cable cannot be pulled.
+    pub fn lose(&self) -> Result<()> {
+        self.cgroup.kill()?;
+        let pull = format!("link set dev {UPLINK} down\n");
+        ip_batch(self.netns.name(), &pull)
+    }
+
     /// Runs `act` on a fresh thread inside the host's network, but outside of its cgroup.
     ///
     /// # Errors

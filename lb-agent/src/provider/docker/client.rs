@@ -3,7 +3,7 @@
 use std::{collections::HashMap, future::Future, net::IpAddr, sync::Arc, time::Duration};
 
 use bollard::{
-    API_DEFAULT_VERSION, BollardRequest, Docker,
+    BollardRequest, Docker,
     errors::Error,
     query_parameters::{EventsOptionsBuilder, ListContainersOptionsBuilder},
 };
@@ -19,7 +19,8 @@ use super::{
     event::Told,
     swarm::{Answers, Swarm},
     transport::Transport,
-    wire::{Info, Message},
+    version::Version,
+    wire::{Info, Message, Versions},
 };
 use crate::provider::causes::with_causes;
 
@@ -36,6 +37,8 @@ pub(super) struct Client {
     docker: Docker,
     /// For what `docker` does not know how to read.
     transport: Transport,
+    /// What is spoken.
+    version: Version,
 }
 
 // === impl Client ===
@@ -45,19 +48,29 @@ impl Client {
     pub(super) async fn connect(config: &DockerConfig) -> Result<Self, String> {
         let failed = |why: String| format!("cannot connect to Docker at {}: {why}", config.socket);
         let transport = Transport::new(&config.socket, config.tls.as_ref()).map_err(failed)?;
+        // The one path that every version has.
+        let said: Versions = ask(&transport, "/version").await.map_err(failed)?;
+        let version = Version::agreed(&said).map_err(failed)?;
+        tracing::debug!(%version, "the version of Docker's API that is spoken");
         let through = transport.clone();
         let docker = Docker::connect_with_custom_transport(
-            move |request: BollardRequest| {
+            move |mut request: BollardRequest| {
                 let through = through.clone();
-                async move { through.send(request).await.map_err(Error::from) }
+                async move {
+                    version.mark(request.uri_mut())?;
+                    through.send(request).await.map_err(Error::from)
+                }
             },
             Some("http://docker"),
             DEADLINE,
-            API_DEFAULT_VERSION,
+            &version.into(),
         );
         let docker = docker.map_err(|error| failed(with_causes(&error)))?;
-        let docker = within(docker.negotiate_version()).await.map_err(failed)?;
-        Ok(Self { docker, transport })
+        Ok(Self {
+            docker,
+            transport,
+            version,
+        })
     }
 
     /// The addresses of the node that it stands on, at most one of each family; `None`: this node.
@@ -116,27 +129,10 @@ impl Client {
         )))
     }
 
-    /// What it says at `path`; without a version there, the engine speaks its own.
+    /// What it says at `path`.
     async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, String> {
-        let failed = |why: String| format!("cannot read {path}: {why}");
-        let asked = async {
-            let request = Request::get(path).body(Empty::<Bytes>::new());
-            let request = request.map_err(|error| error.to_string())?;
-            let answer = self.transport.send(request).await;
-            let answer = answer.map_err(|error| with_causes(&error))?;
-            let status = answer.status();
-            let body = Limited::new(answer.into_body(), LONGEST).collect().await;
-            let body = body.map_err(|error| error.to_string())?.to_bytes();
-            if status.is_success() {
-                return serde_json::from_slice(&body).map_err(|error| error.to_string());
-            }
-            let said = serde_json::from_slice::<Message>(&body).unwrap_or_default();
-            Err(format!("{status} {}", said.message))
-        };
-        match tokio::time::timeout(Duration::from_secs(DEADLINE), asked).await {
-            Ok(answer) => answer.map_err(failed),
-            Err(_) => Err(failed(late())),
-        }
+        let answer = ask(&self.transport, &self.version.path(path)).await;
+        answer.map_err(|why| format!("cannot read {path}: {why}"))
     }
 
     /// Whether it is there.
@@ -207,6 +203,28 @@ impl Client {
                 )
                 .map(Ok)
             })
+    }
+}
+
+/// What an engine says at `path`.
+async fn ask<T: DeserializeOwned>(transport: &Transport, path: &str) -> Result<T, String> {
+    let asked = async {
+        let request = Request::get(path).body(Empty::<Bytes>::new());
+        let request = request.map_err(|error| error.to_string())?;
+        let answer = transport.send(request).await;
+        let answer = answer.map_err(|error| with_causes(&error))?;
+        let status = answer.status();
+        let body = Limited::new(answer.into_body(), LONGEST).collect().await;
+        let body = body.map_err(|error| error.to_string())?.to_bytes();
+        if status.is_success() {
+            return serde_json::from_slice(&body).map_err(|error| error.to_string());
+        }
+        let said = serde_json::from_slice::<Message>(&body).unwrap_or_default();
+        Err(format!("{status} {}", said.message))
+    };
+    match tokio::time::timeout(Duration::from_secs(DEADLINE), asked).await {
+        Ok(answer) => answer,
+        Err(_) => Err(late()),
     }
 }
 

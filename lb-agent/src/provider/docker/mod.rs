@@ -19,6 +19,7 @@ mod probes;
 mod signal;
 mod swarm;
 mod transport;
+mod version;
 mod watcher;
 mod wire;
 

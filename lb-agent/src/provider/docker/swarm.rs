@@ -233,8 +233,11 @@ impl Swarm {
                 }
             }
         }
-        let elsewhere =
-            |task: &&Task| task.node != self.own && self.services.contains_key(&task.service);
+        let elsewhere = |task: &&Task| {
+            // Of its end nobody would tell.
+            let lost = task.to_stop && self.is_down(&task.node);
+            task.node != self.own && self.services.contains_key(&task.service) && !lost
+        };
         for task in self.tasks.values().filter(elsewhere) {
             tasks.push((task.service.as_str(), self.task_elsewhere(task)));
         }
@@ -289,11 +292,9 @@ impl Swarm {
     fn task_elsewhere<'a>(&'a self, task: &'a Task) -> Candidate<'a> {
         let mut candidate = Candidate::from(&task.container);
         let node = self.nodes.get(&task.node);
-        let down = node.is_some_and(|node| node.down);
-        candidate.draining = match (task.to_stop, down) {
-            (true, _) => Some(TO_STOP),
-            (false, true) => Some(NODE_DOWN),
-            (false, false) => None,
+        candidate.draining = match task.to_stop {
+            true => Some(TO_STOP),
+            false => self.is_down(&task.node).then_some(NODE_DOWN),
         };
         let container = candidate.container.to_mut();
         if let Some(service) = self.services.get(&task.service) {
@@ -314,6 +315,10 @@ impl Swarm {
             ..task.reach.clone()
         });
         candidate
+    }
+
+    fn is_down(&self, node: &str) -> bool {
+        self.nodes.get(node).is_some_and(|node| node.down)
     }
 
     /// Has the node's name where the name that Swarm gave it has the node's id.

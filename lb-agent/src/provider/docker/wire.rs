@@ -1,8 +1,20 @@
-//! What an engine answers about its Swarm, as far as we care. Go writes an empty list or map as `null`, or not at all.
+//! What an engine answers about itself and its Swarm, as far as we care. Go writes an empty list or map as `null`, or not
+//! at all.
 
 use std::collections::HashMap;
 
 use serde::Deserialize;
+
+/// `/version`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub(super) struct Versions {
+    /// The newest version of its API.
+    pub(super) api_version: String,
+    /// The oldest that it still speaks.
+    #[serde(rename = "MinAPIVersion")]
+    pub(super) min_api_version: Option<String>,
+}
 
 /// `/info`.
 #[derive(Debug, Deserialize)]

@@ -132,6 +132,37 @@ fn a_check_that_haproxy_made_is_none_of_udp_and_none_against_a_label() {
     assert_eq!(checked(&[("lb.check", "none")]), [false; 4]);
 }
 
+#[test]
+fn services_with_the_same_port_keep_each_its_own_policy() {
+    let one = |name, addr, balance: &str| {
+        let balance = format!("BALANCE={balance}");
+        let mut one = with_env(container(name, addr, &[]), &["TCP_PORTS=9000", &balance]);
+        one.exposed.clear();
+        one
+    };
+    // haproxy took that of any of them for the port.
+    let all = snapshot([
+        one("api", "172.17.0.2", "leastconn"),
+        one("web", "172.17.0.3", "source"),
+        one("zoo", "172.17.0.4", "roundrobin"),
+    ]);
+    assert_eq!(
+        lines(&all),
+        [
+            "api:9000/tcp 172.17.0.2:9000 x1",
+            "web:9000/tcp 172.17.0.3:9000 x1",
+            "zoo:9000/tcp 172.17.0.4:9000 x1"
+        ]
+    );
+    let balance = |pool: &Pool| pool.properties.as_ref().map(|one| one.balance);
+    let balances: Vec<_> = all.pools.iter().filter_map(balance).collect();
+    assert_eq!(
+        balances,
+        [Balance::LeastConn, Balance::Source, Balance::RoundRobin]
+    );
+    assert_eq!(reasons(&all), [""; 0]);
+}
+
 /// What the VIP of a container with this environment is like, and what is told, below a balancer with these settings.
 fn shaped(balancer: &[&str], env: &[&str]) -> (crate::catalog::Properties, Vec<String>) {
     let pairs: Vec<String> = balancer.iter().map(|pair| (*pair).to_owned()).collect();

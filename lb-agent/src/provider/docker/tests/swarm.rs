@@ -10,6 +10,7 @@ use super::{
 };
 
 mod broken;
+mod lost;
 mod zones;
 
 /// As an engine of 20.10 says it, less what nobody reads.

@@ -114,8 +114,14 @@ async fn answer(mut stream: impl AsyncRead + AsyncWrite + Unpin, tasks: &str) {
     }
     let asked = String::from_utf8_lossy(&asked).to_lowercase();
     assert!(asked.contains("host: "), "{asked}");
-    let (status, body) = match asked.split_whitespace().nth(1).unwrap_or_default() {
-        path if path.ends_with("/version") => ("200 OK", r#"{"ApiVersion": "1.41"}"#),
+    let path = asked.split_whitespace().nth(1).unwrap_or_default();
+    let path = match path.strip_prefix("/v1.41") {
+        Some(path) => path,
+        None if path == "/version" => path,
+        None => "without a version",
+    };
+    let (status, body) = match path {
+        "/version" => ("200 OK", r#"{"ApiVersion": "1.41"}"#),
         "/info" => (
             "200 OK",
             r#"{"Swarm": {"NodeID": "n1", "ControlAvailable": true}}"#,

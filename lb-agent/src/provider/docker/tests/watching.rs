@@ -32,6 +32,8 @@ enum Manner {
     Garbage,
     Silent,
     Missing,
+    /// In a version of the API that it does not speak.
+    Unspoken,
 }
 
 /// What the engine is like.
@@ -44,9 +46,15 @@ struct Scene {
     look: Manner,
     ping: Manner,
     /// To those who listen to events.
-    listeners: Vec<mpsc::UnboundedSender<&'static str>>,
+    listeners: Vec<mpsc::UnboundedSender<String>>,
     /// How many have come to listen so far.
     heard: usize,
+    /// How often a container was looked at.
+    looks: usize,
+    /// It speaks versions 1.x of its API from the first of them to the second.
+    versions: (usize, usize),
+    /// The last of them that it was asked in.
+    asked_in: usize,
 }
 
 /// An engine, and what a watcher tells of it.
@@ -61,6 +69,7 @@ impl Watched {
         let scene = Scene {
             containers: [("web-1", "172.17.0.2")].into(),
             list,
+            versions: (12, 41),
             ..Scene::default()
         };
         let scene = Arc::new(Mutex::new(scene));
@@ -105,7 +114,7 @@ impl Watched {
     }
 
     /// Tells all listeners, once so many have come.
-    async fn tell(&self, event: &'static str, heard: usize) {
+    async fn tell(&self, event: &str, heard: usize) {
         let come = async {
             while self.scene().heard < heard {
                 tokio::task::yield_now().await;
@@ -114,7 +123,7 @@ impl Watched {
         timeout(PATIENCE, come).await.expect("a listener");
         for listener in &self.scene().listeners {
             // Some are gone.
-            let _ = listener.send(event);
+            let _ = listener.send(event.to_owned());
         }
     }
 
@@ -147,6 +156,25 @@ impl Watched {
     }
 }
 
+impl Scene {
+    /// Whether it answers what is asked so. Only for its versions it is asked without one.
+    fn speaks(&mut self, asked_in: Option<usize>, path: &str) -> bool {
+        let Some(version) = asked_in else {
+            return path == "/version";
+        };
+        self.asked_in = version;
+        let (least, newest) = self.versions;
+        (least..=newest).contains(&version)
+    }
+}
+
+/// The version 1.x of the API before a path, and the path.
+fn versioned(path: &str) -> Option<(usize, &str)> {
+    let (version, _) = path.strip_prefix("/v1.")?.split_once('/')?;
+    let path = &path["/v1.".len() + version.len()..];
+    Some((version.parse().ok()?, path))
+}
+
 async fn answer(mut stream: TcpStream, scene: Arc<Mutex<Scene>>) {
     let mut asked = Vec::new();
     while !asked.ends_with(b"\r\n\r\n") {
@@ -158,15 +186,31 @@ async fn answer(mut stream: TcpStream, scene: Arc<Mutex<Scene>>) {
     let asked = String::from_utf8_lossy(&asked).into_owned();
     let target = asked.split_whitespace().nth(1).unwrap_or_default();
     let path = target.split('?').next().unwrap_or_default();
-    // With the version of the API before it or without.
-    let path = path.strip_prefix("/v1.41").unwrap_or(path);
+    let (asked_in, path) = match versioned(path) {
+        Some((version, path)) => (Some(version), path),
+        None => (None, path),
+    };
+    let is_spoken = {
+        let mut scene = scene.lock().unwrap_or_else(PoisonError::into_inner);
+        scene.speaks(asked_in, path)
+    };
+    if !is_spoken {
+        return reply(stream, Manner::Unspoken, "").await;
+    }
     if path == "/events" {
         return tell(stream, &scene).await;
     }
     let (manner, body) = {
-        let scene = scene.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut scene = scene.lock().unwrap_or_else(PoisonError::into_inner);
         match path {
-            "/version" => (Manner::Well, json!({"ApiVersion": "1.41"})),
+            "/version" => {
+                let (least, newest) = scene.versions;
+                let said = json!({
+                    "ApiVersion": format!("1.{newest}"),
+                    "MinAPIVersion": format!("1.{least}"),
+                });
+                (Manner::Well, said)
+            }
             "/info" => (Manner::Well, json!({})),
             "/_ping" => (scene.ping, json!("OK")),
             "/containers/json" => {
@@ -174,6 +218,7 @@ async fn answer(mut stream: TcpStream, scene: Arc<Mutex<Scene>>) {
                 (scene.list, ids.collect::<Value>())
             }
             _ => {
+                scene.looks += 1;
                 let id = path.split('/').nth(2).unwrap_or_default();
                 let is_last = scene.containers.keys().next_back() == Some(&id);
                 let manner = match scene.containers.contains_key(id) {
@@ -189,11 +234,15 @@ async fn answer(mut stream: TcpStream, scene: Arc<Mutex<Scene>>) {
 }
 
 fn inspected(id: &str, addr: Option<&&str>) -> Value {
+    let label = match id {
+        HUGE => "x".repeat(10 << 20),
+        _ => "web:80".to_owned(),
+    };
     json!({
         "Id": id,
         "Name": format!("/{id}"),
         "State": {"Status": "running", "StartedAt": "2026-01-01T00:00:00Z"},
-        "Config": {"Labels": {"lb.vip": "web:80"}},
+        "Config": {"Labels": {"lb.vip": label}},
         "HostConfig": {"NetworkMode": "bridge"},
         "NetworkSettings": {"Networks": {"bridge": {"IPAddress": addr}}},
     })
@@ -206,6 +255,7 @@ async fn reply(mut stream: TcpStream, manner: Manner, body: &str) {
         Manner::Half => ("200 OK", body, body.len() / 2),
         Manner::Garbage => ("200 OK", "][ nothing", 10),
         Manner::Missing => ("404 Not Found", "{}", 2),
+        Manner::Unspoken => ("400 Bad Request", REFUSAL, REFUSAL.len()),
         Manner::Silent => std::future::pending().await,
     };
     let length = body.len();
@@ -236,6 +286,11 @@ async fn tell(mut stream: TcpStream, scene: &Mutex<Scene>) {
     }
 }
 
+/// A container with a label of 10 MB.
+const HUGE: &str = "huge";
+/// As of Docker 20.10.
+const REFUSAL: &str =
+    r#"{"message":"client version 1.53 is too new. Maximum supported API version is 1.41"}"#;
 const OFTEN: Duration = Duration::from_millis(100);
 /// In no test's time.
 const NEVER: Duration = Duration::from_secs(3_600);
@@ -366,4 +421,65 @@ async fn what_no_event_told_is_found_by_the_next_list() {
     watched.shows(TWO).await;
     watched.scene().containers.remove("web-2");
     watched.shows(ONE).await;
+}
+
+#[tokio::test]
+async fn a_label_of_ten_megabytes_holds_up_no_other_container() {
+    let mut watched = Watched::begin(NEVER, Manner::Well).await;
+    watched.shows(ONE).await;
+    let new = [(HUGE, "172.17.0.9"), ("web-2", "172.17.0.3")];
+    watched.scene().containers.extend(new);
+    // Events have all labels of their container.
+    for (id, label) in [(HUGE, "x".repeat(10 << 20)), ("web-2", "web:80".to_owned())] {
+        let actor = json!({"ID": id, "Attributes": {"lb.vip": label}});
+        let start = json!({"Type": "container", "Action": "start", "Actor": actor});
+        watched.tell(&format!("{start}\n"), 1).await;
+    }
+    watched.shows(TWO).await;
+}
+
+#[tokio::test]
+async fn thousands_of_events_of_a_container_are_a_few_looks() {
+    let mut watched = Watched::begin(NEVER, Manner::Well).await;
+    watched.shows(ONE).await;
+    watched.scene().containers.insert("web-2", "172.17.0.3");
+    let changed = |id: &str| {
+        let event = json!({"Type": "container", "Action": "update", "Actor": {"ID": id}});
+        format!("{event}\n")
+    };
+    let flood = changed("web-1").repeat(5_000) + &changed("web-2");
+    watched.tell(&flood, 1).await;
+    watched.shows(TWO).await;
+    let looks = watched.scene().looks;
+    assert!(looks < 250, "{looks}");
+}
+
+#[tokio::test]
+async fn an_engine_that_speaks_another_version_since_is_followed_in_that() {
+    let mut watched = Watched::begin(NEVER, Manner::Well).await;
+    watched.shows(ONE).await;
+    assert_eq!(watched.scene().asked_in, 41);
+    // It was upgraded, and nothing told of that.
+    watched.change(|scene| {
+        scene.versions = (44, 47);
+        scene.containers.insert("web-2", "172.17.0.3");
+    });
+    let why = watched.fails(ONE).await;
+    assert!(why.contains("client version"), "{why}");
+    watched.shows(TWO).await;
+    assert_eq!(watched.scene().asked_in, 47);
+
+    // Nobody here knows these versions yet, or any more.
+    for (versions, words) in [((160, 170), "upgrade lb-agent"), ((12, 23), "Docker 1.12")] {
+        watched.scene().versions = versions;
+        let told = async { while !watched.fails(TWO).await.contains(words) {} };
+        timeout(PATIENCE, told).await.expect(words);
+    }
+    watched.change(|scene| {
+        scene.versions = (24, 170);
+        scene.containers.remove("web-2");
+    });
+    watched.shows(ONE).await;
+    let newest = bollard::API_DEFAULT_VERSION.minor_version;
+    assert_eq!(watched.scene().asked_in, newest);
 }
