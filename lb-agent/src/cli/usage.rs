@@ -18,7 +18,13 @@ pub(super) fn sentence(error: &clap::Error) -> String {
                 meant(ContextKind::SuggestedSubcommand)
             )
         }
-        ErrorKind::ArgumentConflict => format!("{}: given more than once", name(&arg)),
+        ErrorKind::ArgumentConflict => match text(ContextKind::PriorArg) {
+            Some(other) if other != arg => {
+                let (one, other) = (name(&arg), name(&other));
+                format!("{one} and {other} exclude each other; {}", see_help())
+            }
+            _ => format!("{}: given more than once", name(&arg)),
+        },
         ErrorKind::InvalidValue if text(ContextKind::ValidValue).is_some() => {
             let value = text(ContextKind::InvalidValue).unwrap_or_default();
             format!("{}: {value} is none of {}", name(&arg), valid(error))

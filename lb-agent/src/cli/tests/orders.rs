@@ -93,5 +93,10 @@ fn an_order_is_posted_and_what_then_holds_is_printed() {
     assert!(missing.starts_with("<BACKEND> is missing"), "{missing}");
     assert!(mistake(&["weight", "a", "257"]).contains("257"));
     assert!(mistake(&["health", "a", "ill"]).contains("ill"));
-    assert!(parse(&["drain", "a", "--node"]).is_err());
+    let both = mistake(&["drain", "a", "--node"]);
+    let named = both.contains("[BACKEND]") || both.contains("<BACKEND>");
+    assert!(
+        named && both.contains("--node") && both.contains("exclude each other"),
+        "{both}"
+    );
 }
