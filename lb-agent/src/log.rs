@@ -4,14 +4,19 @@ mod pace;
 
 use std::{
     env,
+    fmt::Debug,
     io::{self, IsTerminal},
 };
 
-use tracing::Subscriber;
+use tracing::{Subscriber, field::Field};
 use tracing_subscriber::{
     EnvFilter, Layer, Registry,
+    field::MakeExt as _,
     filter::ParseError,
-    fmt::{self, MakeWriter},
+    fmt::{
+        self, MakeWriter,
+        format::{self, Writer},
+    },
     layer::SubscriberExt as _,
     util::{SubscriberInitExt, TryInitError},
 };
@@ -104,40 +109,31 @@ where
         .boxed()
 }
 
-fn text_lines<W: io::Write + 'static>(
-    ansi: bool,
-    writer: impl Fn() -> W + Send + Sync + 'static,
-) -> Lines {
-    let writer = move || OneLine(writer());
-    fmt::layer().with_ansi(ansi).with_writer(writer).boxed()
+fn text_lines<W>(ansi: bool, writer: W) -> Lines
+where
+    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+{
+    fmt::layer()
+        .with_ansi(ansi)
+        .fmt_fields(format::debug_fn(put).delimited(" "))
+        .with_writer(writer)
+        .boxed()
 }
 
-/// What is written at once, as each event is, is one line: nobody can have the name of a task look like another event.
-/// (What terminals obey besides is made harmless by tracing-subscriber.)
-struct OneLine<W>(W);
-
-impl<W: io::Write> io::Write for OneLine<W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let (line, end) = match bytes.strip_suffix(b"\n") {
-            Some(line) => (line, &b"\n"[..]),
-            None => (bytes, &b""[..]),
-        };
-        let mut one = Vec::with_capacity(bytes.len());
-        for byte in line {
-            match byte {
-                b'\n' => one.extend_from_slice(b"\\n"),
-                b'\r' => one.extend_from_slice(b"\\r"),
-                byte => one.push(*byte),
-            }
+/// Writes one field, and what is no text in it as Rust does: nobody can have the name of a task look like another event,
+/// or a terminal obey it.
+fn put(out: &mut Writer<'_>, field: &Field, value: &dyn Debug) -> std::fmt::Result {
+    if field.name() != "message" {
+        write!(out, "{}=", field.name())?;
+    }
+    for letter in format!("{value:?}").chars() {
+        if letter.is_control() {
+            write!(out, "{}", letter.escape_default())?;
+        } else {
+            out.write_char(letter)?;
         }
-        one.extend_from_slice(end);
-        self.0.write_all(&one)?;
-        Ok(bytes.len())
     }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.0.flush()
-    }
+    Ok(())
 }
 
 fn subscriber(lines: Lines, filter: &str) -> impl Subscriber + Send + Sync + use<> {

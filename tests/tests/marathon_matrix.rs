@@ -205,7 +205,7 @@ fn serve(host: &Host, name: &str, ports: &[u16]) -> Process {
 }
 
 /// As engines do: whatever comes to the node's port, also from the node itself and from its containers, is the
-/// container's.
+/// container's; its own goes back by the bridge's port that it came in by.
 fn publish(node: &Host) {
     let to = format!("ip daddr {NODE} tcp dport {PUBLISHED} dnat to {INSIDE}:{BEHIND_BRIDGE}");
     let rules = format!(
@@ -218,6 +218,18 @@ fn publish(node: &Host) {
     );
     let done = node.run(&["nft", &rules]).and_then(|nft| nft.ok());
     done.expect("published");
+    let hairpin = [
+        "ip",
+        "link",
+        "set",
+        "vtask0",
+        "type",
+        "bridge_slave",
+        "hairpin",
+        "on",
+    ];
+    let done = node.run(&hairpin).and_then(|ip| ip.ok());
+    done.expect("hairpin");
 }
 
 #[test]
