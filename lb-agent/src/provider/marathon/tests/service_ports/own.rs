@@ -3,9 +3,12 @@
 use super::*;
 use crate::catalog::Mode;
 
+/// A label, a value of it, and what is so then.
+type Case = (&'static str, &'static str, fn(&Properties) -> bool);
+
 #[test]
 fn each_label_of_ours_has_its_effect_on_service_ports_and_vips_alike() {
-    let cases: [(&str, &str, fn(&Properties) -> bool); 12] = [
+    let cases: [Case; 12] = [
         ("lb.mode", "nat", |p| p.mode == Mode::Nat),
         ("lb.balance", "least-conn", |p| {
             p.balance == Balance::LeastConn
