@@ -48,9 +48,11 @@ pub fn run(stage: &Stage, argv: &[&str]) -> String {
     done.stdout
 }
 
-/// Runs a program on the node.
+/// Runs a program on the node; what it said is the test's to show, with `--nocapture` or when it fails.
 pub fn finish(stage: &Stage, argv: &[&str]) -> Finished {
-    stage.node.run(argv).expect("it runs")
+    let done = stage.node.run(argv).expect("it runs");
+    println!("$ {}\n{}{}", argv.join(" "), done.stdout, done.stderr);
+    done
 }
 
 /// The body of a page over TCP.

@@ -87,7 +87,8 @@ fn what_somebody_takes_away_is_put_back_and_connections_go_on() {
     compare(&stage);
     let back = || connect(client, VIP).is_ok();
     wait_until("the service is back", PATIENCE, back).expect("it is");
-    assert!(mended(&stage) > before, "it is counted");
+    let counted = || mended(&stage) > before;
+    wait_until("it is counted", PATIENCE, counted).expect("it is");
 
     let before = mended(&stage);
     let addresses = || keys(&map::<Addr4, u32>(&stage.node, "LB_ADDRS4")).len();
@@ -95,7 +96,8 @@ fn what_somebody_takes_away_is_put_back_and_connections_go_on() {
     assert_eq!(empty::<Addr4, u32>(&stage.node, "LB_ADDRS4"), all);
     compare(&stage);
     wait_until("the addresses are back", PATIENCE, || addresses() == all).expect("they are");
-    assert!(mended(&stage) > before, "they are counted");
+    let counted = || mended(&stage) > before;
+    wait_until("they are counted", PATIENCE, counted).expect("they are");
 
     assert!(route(&stage, &["show"]).contains("10.99.0.1"));
     route(&stage, &["del", "local"]);
