@@ -15,9 +15,7 @@ use crate::{counters, maps::LB_PORTS, tables::Tables, views::Bytes};
 /// Not 0: a packet that leaves by the interface it came in by is redirected, not transmitted.
 ///
 /// `XDP_TX` on a veth wakes the other end only if an XDP program is there as well (`veth_xdp_flush` in
-/// `drivers/net/veth.c`); a redirect always does. Nor may generic XDP transmit, for which no interface is in
-/// [`LB_PORTS`]: it sees segments that were joined and checksums that are unfinished, and would give both to the driver as
-/// they are (`generic_xdp_tx` in `net/core/dev.c`).
+/// `drivers/net/veth.c`); a redirect always does.
 // Used: the compiler may otherwise let an equal constant share its place, which the agent overwrites.
 #[used]
 #[unsafe(no_mangle)]
