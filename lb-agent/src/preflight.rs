@@ -18,8 +18,8 @@ use crate::{
 const CGROUP2_MAGIC: u64 = 0x6367_7270;
 const BPF_FS_MAGIC: u64 = 0xcafe_4a11;
 
-/// `bpf_set_retval`, by which a refused connect() gets its errno, is the newest thing that the programs
-/// cannot do without.
+/// The oldest whose verifier is known to take the programs. What they call is there since 5.18 (`bpf_set_retval`, by which
+/// a refused connect() gets its errno).
 const OLDEST_KERNEL: (u32, u32) = (6, 1);
 /// The first with tcx links (`BPF_TCX_INGRESS`).
 const TCX_KERNEL: (u32, u32) = (6, 6);
