@@ -102,6 +102,8 @@ pub mod flow_flag {
     pub const TWO_WAY: u8 = 1;
     /// The client's packets come from a peer, which chose the backend.
     pub const PEER: u8 = 2;
+    /// Opened by a segment amid a connection: its handshake was with whoever served it before.
+    pub const MIDSTREAM: u8 = 4;
 }
 
 /// How far the time stamp of a flow may lag, ns: a write per packet would bounce cache lines, and with

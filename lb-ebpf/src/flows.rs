@@ -32,6 +32,23 @@ pub fn find<A: Tables>(key: &FlowKey<A>) -> Option<(Table, &'static mut Flow<A>)
     }
 }
 
+/// [`flow_flag`] of a flow that this client's packet opens.
+#[inline(always)]
+pub fn opened_by<A>(key: &FlowKey<A>, flags: u8) -> u8 {
+    if key.proto == u32::from(TCP) && !begins(flags) {
+        flow_flag::MIDSTREAM
+    } else {
+        0
+    }
+}
+
+/// Whether a TCP client had an answer. A reset then is no refusal: the backend does not know the connection (RFC 9293
+/// section 3.10.7.1), which says nothing of whether it takes others.
+#[inline(always)]
+pub fn is_accepted<A>(table: Table, flow: &Flow<A>) -> bool {
+    table == Table::Main || flow.flags & (flow_flag::TWO_WAY | flow_flag::MIDSTREAM) != 0
+}
+
 /// What is to be done with a packet whose flow is known.
 pub enum Known {
     /// Translate it; the index of the next hop, 0 where it is not known, and the backend that it is for.
@@ -57,7 +74,14 @@ fn accepts(flags: u8) -> bool {
     flags & (BOTH | tcp_flag::RST) == BOTH
 }
 
-/// Whether a new connection may take the place of this one.
+/// Whether a new connection chooses afresh: this one is over, or was never seen to be one.
+#[inline(always)]
+pub fn gives_way<A>(flow: &Flow<A>) -> bool {
+    is_over(flow)
+        || flow.flags & (flow_flag::TWO_WAY | flow_flag::MIDSTREAM) == flow_flag::MIDSTREAM
+}
+
+/// Whether one side ended the connection.
 #[inline(always)]
 pub fn is_over<A>(flow: &Flow<A>) -> bool {
     flow.tcp & CLOSED != 0
@@ -144,7 +168,7 @@ fn touch<A: Tables>(table: Table, key: &FlowKey<A>, flags: u8) {
     flow.last_seen = now;
     if ended & tcp_flag::RST != 0 && flow.tcp & tcp_state::RST == 0 {
         let by_client = flow.direction == direction::FORWARD;
-        let accepted = table == Table::Main || flow.flags & flow_flag::TWO_WAY != 0;
+        let accepted = is_accepted(table, flow);
         counters::connections(flow.backend, flow.service, |stats| {
             if by_client {
                 stats.client_resets += 1;

@@ -8,7 +8,7 @@ use lb_common::{
 
 use crate::{
     clock, counters,
-    flows::{begins, forget, is_over, is_served},
+    flows::{begins, forget, gives_way, is_served},
     open::{HALF_OPEN, NO_FLOW, OPENED, REFUSAL},
     suspect,
     tables::{ANY, NOEXIST, Table, Tables},
@@ -42,7 +42,7 @@ fn half<A: Tables>(key: &FlowKey<A>, flags: u8) -> u32 {
             counters::count(Reason::BackendGone);
             counters::redispatched(flow.backend, flow.generation, flow.service);
         }
-        if is_over(flow) || !served {
+        if gives_way(flow) || !served {
             forget(Table::Half, key, flow);
             return NO_FLOW;
         }

@@ -15,7 +15,7 @@ use crate::{
     choose::choose,
     clock::{millis, precisely},
     counters, dry_run,
-    flows::{begins, service_key},
+    flows::{begins, opened_by, service_key},
     geneve, guard,
     ingress::is_for_peers,
     load,
@@ -197,7 +197,8 @@ fn try_open<A: Tables>(
     words::chosen(service.id, id);
     let origin = Origin {
         ifindex,
-        ..Origin::default()
+        flags: opened_by(key, flags),
+        next_hop: 0,
     };
     create(key, service, id, backend, kind, &origin)
 }
@@ -239,7 +240,7 @@ fn hash_of<A: Tables>(key: &FlowKey<A>, service: &Service) -> u32 {
 }
 
 /// How the packets of a flow's client get here.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 pub struct Origin {
     /// The interface they arrive on.
     pub ifindex: u32,

@@ -21,7 +21,7 @@ use lb_common::{
 use crate::{
     choose::keeps_flows,
     counters,
-    flows::{begins, fails_open, find, forget, is_over, is_served, service_of},
+    flows::{begins, fails_open, find, forget, gives_way, is_served, opened_by, service_of},
     fragments, guard, icmp,
     ingress::goes_up,
     maps::{LB_BACKENDS, LB_LOCALS},
@@ -261,7 +261,7 @@ fn adopt<A: Tables>(key: &FlowKey<A>, given: &Given<A>) -> u32 {
         let right = flow.direction == direction::FORWARD
             && flow.flags & flow_flag::PEER != 0
             && (!strict || is_given(flow, given));
-        let over = begins(flags) && is_over(flow);
+        let over = begins(flags) && gives_way(flow);
         let served = is_served(key, flow);
         if right && !over && served {
             if flow.kind == backend_kind::LINK && given.hosts_only != 0 {
@@ -327,7 +327,7 @@ fn start<A: Tables>(key: &FlowKey<A>, given: &Given<A>) -> Result<Option<Table>,
     guard::take();
     let origin = Origin {
         ifindex: given.ifindex,
-        flags: flow_flag::PEER,
+        flags: flow_flag::PEER | opened_by(key, given.flags as u8),
         next_hop: given.sender as u16,
     };
     create(key, service, id, backend, kind, &origin)?;

@@ -10,9 +10,9 @@ use lb_common::{
 use crate::{
     choose::{NONE, lb_choose},
     counters,
-    flows::{find, forget, service_of},
+    flows::{find, forget, is_accepted, service_of},
     maps::{LB_BACKENDS, LB_SUSPECTS},
-    tables::{Table, Tables},
+    tables::Tables,
     words,
 };
 
@@ -107,8 +107,7 @@ fn refused<A: Tables>(key: &FlowKey<A>, why: u8) -> bool {
     let Some((table, flow)) = find(key) else {
         return false;
     };
-    let accepted = key.proto == u32::from(TCP)
-        && (table == Table::Main || flow.flags & flow_flag::TWO_WAY != 0);
+    let accepted = key.proto == u32::from(TCP) && is_accepted(table, flow);
     if flow.direction != direction::REVERSE || accepted {
         return false;
     }

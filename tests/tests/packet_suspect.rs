@@ -83,6 +83,18 @@ fn client_of_first(rig: &Rig, way: Way, from: u16) -> SocketAddr {
     panic!("none of 200 flows goes to it")
 }
 
+/// A client whose flow goes to backend 1, by a segment amid a connection.
+fn client_amid(rig: &Rig, way: Way, from: u16) -> SocketAddr {
+    for port in from..from + 200 {
+        let client = SocketAddr::new(way.client(1).ip(), port);
+        from_client(rig, way, client, Segment::Ack);
+        if backend_of(rig, way, client) == 1 {
+            return client;
+        }
+    }
+    panic!("none of 200 flows goes to it")
+}
+
 /// Makes backend 1 a suspect by a refusal.
 fn refused(rig: &Rig, way: Way, kind: u8, from: u16) -> SocketAddr {
     let client = client_of_first(rig, way, from);
@@ -100,6 +112,8 @@ each_tcp_way!(
     silence_sends_the_next_syn_elsewhere,
     a_syn_sent_again_after_an_answer_stays,
     silence_is_no_suspicion_where_others_were_answered,
+    a_reset_amid_a_connection_is_no_refusal_and_reaches_the_client,
+    a_connection_from_the_port_of_one_that_was_lost_chooses_afresh,
     new_flows_avoid_a_suspect_by_every_algorithm_and_established_ones_stay,
     affinity_does_not_lead_to_a_suspect,
     one_flow_tries_a_suspect_and_an_answer_clears_it,
@@ -194,6 +208,42 @@ fn silence_is_no_suspicion_where_others_were_answered(way: Way) {
     rig.age_suspect(1, OUT);
     from_client(&rig, way, lost, Segment::Syn);
     assert_eq!(backend_of(&rig, way, lost), 2);
+}
+
+/// The connection was another backend's, which is gone.
+fn a_reset_amid_a_connection_is_no_refusal_and_reaches_the_client(way: Way) {
+    for kind in [backend_kind::HOST, backend_kind::LINK] {
+        let (mut rig, _net) = two(way, kind);
+        let client = client_amid(&rig, way, 1_000);
+        let (hook, out) = answer(&rig, way, kind, client, Segment::Rst);
+        assert_ne!(out.verdict, hook.drop(), "{hook:?}");
+        let (source, backend) = rig.flow(way, client, way.vip(1)).unwrap().leaves;
+        let sent = way.segment(source, backend, Segment::Ack);
+        let error = sent.error(way.stranger().ip(), Trouble::Unreachable, 8);
+        assert_ne!(rig.run_bytes(hook, &error.bytes()).verdict, hook.drop());
+        assert_eq!(rig.suspect(1).times, 0);
+        assert_eq!(rig.counter(Reason::BackendRefused), 0);
+        assert_eq!(rig.connections(1).backend_resets, 1);
+        assert_eq!(rig.connections(1).refused, 0);
+    }
+}
+
+fn a_connection_from_the_port_of_one_that_was_lost_chooses_afresh(way: Way) {
+    let kind = backend_kind::HOST;
+    let (mut rig, _net) = two(way, kind);
+    let client = client_amid(&rig, way, 1_000);
+    rig.age_flow(way, client, way.vip(1), OUT);
+    rig.service(way, way.vip(1), SERVICE, 0, &repeated(&[2], SLOTS_SMALL));
+    from_client(&rig, way, client, Segment::Syn);
+    assert_eq!(backend_of(&rig, way, client), 2);
+    // Nobody had asked it.
+    assert_eq!(rig.suspect(1).times, 0);
+    assert_eq!(rig.connections(1).syn_retransmits, 0);
+    assert_eq!(rig.load(1), 0);
+    // From here on it is a connection as any other.
+    let (hook, out) = answer(&rig, way, kind, client, Segment::Rst);
+    assert_eq!(out.verdict, hook.pass(), "there is no other backend");
+    assert_eq!(rig.suspect(2).why, suspicion::REFUSED);
 }
 
 fn new_flows_avoid_a_suspect_by_every_algorithm_and_established_ones_stay(way: Way) {
