@@ -96,6 +96,9 @@ reasons! {
     OuterUnreachable = 34, "outer_unreachable";
     /// The source may not use this service, which says so to those; refused by the stack.
     SourceRefused = 35, "source_refused";
+    /// More new flows a second than a CPU may open, and the packet's backend follows from its hash: it is sent there,
+    /// and nothing is kept. Not a drop.
+    WithoutState = 36, "without_state";
 }
 
 /// Whether a packet that gets no flow for this reason, given by its number, is left to the stack, which

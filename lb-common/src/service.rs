@@ -1,6 +1,6 @@
 //! Services, backends and the node's own settings as the kernel programs see them.
 
-use crate::{Addr4, Addr6, Address, Be16, Reason};
+use crate::{Addr4, Addr6, Address, Be16, Reason, algorithm};
 
 /// Slots of the smallest Maglev table; prime, as all three.
 pub const SLOTS_SMALL: usize = 1_021;
@@ -383,6 +383,18 @@ pub struct ServiceStats {
     pub connections: ConnectionStats,
     /// Handshakes by time, see [`handshake_bucket`].
     pub handshakes: [u64; HANDSHAKE_BUCKETS],
+}
+
+impl Service {
+    /// Whether the backend of each packet follows from the packet alone, so that one that only has to be sent there
+    /// needs no flow.
+    #[inline(always)]
+    pub const fn is_hashed(&self) -> bool {
+        (self.algorithm == algorithm::MAGLEV || self.algorithm == algorithm::SOURCE)
+            && self.mode != service_mode::NAT
+            && self.affinity == 0
+            && self.max_flows == 0
+    }
 }
 
 impl ServiceStats {

@@ -11,7 +11,7 @@ use crate::{
     flows::{self, Known, begins},
     guard,
     maps::LB_NODE_PORTS,
-    open::{HALF_OPEN, NOT_OURS, OF_PEERS, OPENED, REFUSAL},
+    open::{HALF_OPEN, NOT_OURS, OF_PEERS, OPENED, REFUSAL, WITHOUT_STATE},
     peer,
     tables::{FIRST_FRAGMENT, FROM_PEER, Table, Tables},
 };
@@ -155,7 +155,9 @@ pub fn by_flow<A: Tables, P: Packet>(
         }
         _ if P::SHORTCUT => return Action::Elsewhere,
         Known::Touch(hop, backend) => {
-            A::touch(table, &key, flags);
+            if table != Table::Draft {
+                A::touch(table, &key, flags);
+            }
             return Action::Translate(Translation {
                 at,
                 key,
@@ -164,6 +166,8 @@ pub fn by_flow<A: Tables, P: Packet>(
                 backend,
             });
         }
+        // Its backend went this very moment.
+        _ if table == Table::Draft => return Action::Drop,
         Known::Stale => false,
         Known::Gone => true,
     };
@@ -241,6 +245,7 @@ fn opened<S: Stages>(stages: &S, first: S::Verdict, mark: u32) -> S::Verdict {
         OPENED => Table::Main,
         REFUSAL if stages.settled() => return S::DROP,
         HALF_OPEN | REFUSAL => Table::Half,
+        WITHOUT_STATE => Table::Draft,
         OF_PEERS => return received(stages),
         NOT_OURS => return S::PASS,
         reason if is_refused(reason) && stages.is_counted() => return S::PASS,
@@ -291,12 +296,13 @@ fn received<S: Stages>(stages: &S) -> S::Verdict {
 }
 
 /// Whether a SYN to a VIP is one too many, and none sent again. Asked before all else: this is what most of
-/// a flood comes to.
+/// a flood comes to. That to a hashed service may go on without a flow.
 #[inline(always)]
 fn is_above_guard<A: Tables>(key: &FlowKey<A>) -> bool {
     let above = guard::is_spent()
         && A::flow(Table::Half, key).is_none()
-        && A::address_flags(&key.dst) & addr_flag::VIP != 0;
+        && A::address_flags(&key.dst) & addr_flag::VIP != 0
+        && flows::service_of(key).is_none_or(|service| !service.is_hashed());
     if above {
         counters::count(Reason::NewFlowGuard);
     }

@@ -26,6 +26,8 @@ use crate::{
 
 pub use lb_common::opening::{HALF_OPEN, NOT_OURS, OPENED};
 
+/// The packet goes by [`Table::Draft`].
+pub const WITHOUT_STATE: u32 = u32::MAX - 6;
 /// There is no half-open flow.
 pub const NO_FLOW: u32 = u32::MAX - 3;
 /// The packet is for the node at the port of Geneve.
@@ -107,20 +109,22 @@ fn open<A: Tables>(key: &FlowKey<A>, flags: u8, ifindex: u32) -> u32 {
             Ok(()) => {
                 try_open(key, service, flags, ifindex & !COUNTED).map_err(|reason| reason as u32)
             }
-            refused => refused,
+            Err(refused) => Err(refused),
         },
     }
     .map_err(|reason| told(service, reason));
     if !dry_run::is_on() {
         counters::service(service.id, |stats| match opened {
-            Ok(()) => stats.flows += 1,
+            Ok(Table::Draft) => {}
+            Ok(_) => stats.flows += 1,
             Err(_) if ifindex & COUNTED != 0 => {}
             Err(reason) => stats.refuse(reason),
         });
     }
     match opened {
-        Ok(()) if table_of(key) == Table::Half => HALF_OPEN,
-        Ok(()) => OPENED,
+        Ok(Table::Main) => OPENED,
+        Ok(Table::Half) => HALF_OPEN,
+        Ok(Table::Draft) => WITHOUT_STATE,
         Err(reason) => reason,
     }
 }
@@ -137,7 +141,7 @@ fn told(service: &Service, reason: u32) -> u32 {
 /// Whether a flow from this source may be opened at all, and now.
 #[inline(always)]
 fn reaches<A: Tables>(key: &FlowKey<A>, service: &Service) -> Result<(), Reason> {
-    if guard::is_spent() {
+    if !service.is_hashed() && guard::is_spent() {
         return Err(Reason::NewFlowGuard);
     }
     if service.flags & service_flag::EXTERNAL == 0 && !A::source_allowed(key.src) {
@@ -158,7 +162,7 @@ fn admitted<A: Tables>(key: &FlowKey<A>, service: &Service) -> Result<(), u32> {
     }
 }
 
-/// Where a new flow of this protocol stands.
+/// Where a new flow of this protocol is kept.
 #[inline(always)]
 pub fn table_of<A>(key: &FlowKey<A>) -> Table {
     if key.proto == u32::from(TCP) {
@@ -174,7 +178,7 @@ fn try_open<A: Tables>(
     service: &Service,
     flags: u8,
     ifindex: u32,
-) -> Result<(), Reason> {
+) -> Result<Table, Reason> {
     let client = AffinityKey {
         client: key.src.widen(),
         service: service.id,
@@ -191,16 +195,26 @@ fn try_open<A: Tables>(
         return Err(Reason::NoFlow);
     }
     if dry_run::is_on() {
-        return explain::<A>(id, backend, kind);
+        return explain::<A>(id, backend, kind).map(|()| table_of(key));
     }
-    guard::take();
+    let table = if service.is_hashed() && guard::is_spent() {
+        if !backend_kind::is_dsr(kind) {
+            return Err(Reason::NewFlowGuard);
+        }
+        counters::count(Reason::WithoutState);
+        Table::Draft
+    } else {
+        guard::take();
+        table_of(key)
+    };
     words::chosen(service.id, id);
     let origin = Origin {
         ifindex,
         flags: opened_by(key, flags),
         next_hop: 0,
     };
-    create(key, service, id, backend, kind, &origin)
+    create(key, service, id, backend, kind, table, &origin)?;
+    Ok(table)
 }
 
 /// What [`create`] would make, in a dry run.
@@ -250,7 +264,7 @@ pub struct Origin {
     pub next_hop: u16,
 }
 
-/// Makes both halves of a flow from the client's packet `key` to `backend`.
+/// Makes both halves of a flow from the client's packet `key` to `backend`; `table`: where it is kept.
 #[inline(always)]
 pub fn create<A: Tables>(
     key: &FlowKey<A>,
@@ -258,6 +272,7 @@ pub fn create<A: Tables>(
     id: u32,
     backend: &Backend,
     kind: u8,
+    table: Table,
     origin: &Origin,
 ) -> Result<(), Reason> {
     let idle = if key.proto == u32::from(TCP) {
@@ -292,10 +307,12 @@ pub fn create<A: Tables>(
         // The handshake is measured from here.
         last_seen: precisely(),
     };
-    let table = table_of(key);
     if backend_kind::is_dsr(kind) {
         // The packet keeps its addresses, and no reply comes by: one half is all.
         pair.turn(&key.turned());
+        if table == Table::Draft {
+            return Ok(());
+        }
         *at = *key;
         A::insert_flow(table, at, pair, ANY).map_err(|_| Reason::FlowTableFull)?;
         load::add(id, service.id);

@@ -270,7 +270,7 @@ fn adopt<A: Tables>(key: &FlowKey<A>, given: &Given<A>) -> u32 {
             flow.next_hop = given.sender as u16;
             return match table {
                 Table::Main => OPENED,
-                Table::Half => HALF_OPEN,
+                Table::Half | Table::Draft => HALF_OPEN,
             };
         }
         if flow.direction == direction::REVERSE {
@@ -330,9 +330,10 @@ fn start<A: Tables>(key: &FlowKey<A>, given: &Given<A>) -> Result<Option<Table>,
         flags: flow_flag::PEER | opened_by(key, given.flags as u8),
         next_hop: given.sender as u16,
     };
-    create(key, service, id, backend, kind, &origin)?;
+    let table = table_of(key);
+    create(key, service, id, backend, kind, table, &origin)?;
     counters::service(service.id, |stats| stats.flows += 1);
-    Ok(Some(table_of(key)))
+    Ok(Some(table))
 }
 
 macro_rules! stages {
@@ -356,7 +357,7 @@ macro_rules! stages {
             match unsafe { (key.as_ref(), given.as_ref()) } {
                 (Some(key), Some(given)) => match start(key, given) {
                     Ok(Some(Table::Main)) => OPENED,
-                    Ok(Some(Table::Half)) => HALF_OPEN,
+                    Ok(Some(Table::Half | Table::Draft)) => HALF_OPEN,
                     Ok(None) => LINKED,
                     Err(reason) => reason as u32,
                 },

@@ -32,6 +32,8 @@ pub enum Table {
     Main,
     /// TCP before the client's first ACK.
     Half,
+    /// None: the flow of the packet at hand alone, as it stands in [`Tables::draft`].
+    Draft,
 }
 
 /// Beside a table in the argument of a packet path: the packet is the first fragment of a larger one, which
@@ -39,6 +41,8 @@ pub enum Table {
 pub const FIRST_FRAGMENT: u32 = 2;
 /// The same: the packet came from a peer, and goes to a backend of this node or nowhere.
 pub const FROM_PEER: u32 = 4;
+/// [`Table::Draft`] as such an argument.
+const DRAFT: u32 = 8;
 
 // === impl Table ===
 
@@ -46,13 +50,19 @@ impl Table {
     /// As an argument of a global function.
     #[inline(always)]
     pub fn scalar(self) -> u32 {
-        u32::from(self == Self::Half)
+        match self {
+            Self::Main => 0,
+            Self::Half => 1,
+            Self::Draft => DRAFT,
+        }
     }
 
     /// The reverse of [`Table::scalar`].
     #[inline(always)]
     pub fn of(scalar: u32) -> Self {
-        if scalar & 1 == 0 {
+        if scalar & DRAFT != 0 {
+            Self::Draft
+        } else if scalar & 1 == 0 {
             Self::Main
         } else {
             Self::Half
@@ -169,6 +179,9 @@ macro_rules! tables {
 
             #[inline(always)]
             fn fast_flow(table: Table, key: &FlowKey<Self>) -> Option<&'static mut Flow<Self>> {
+                if table == Table::Draft {
+                    return Self::draft().map(|draft| &mut draft.flow);
+                }
                 let mut memory = MaybeUninit::uninit();
                 // SAFETY: the words are those of the key.
                 let in_memory: &FlowKey<Self> = unsafe { stored(&mut memory, key.words()) };

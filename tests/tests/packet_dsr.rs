@@ -5,7 +5,9 @@
 use std::net::{IpAddr, SocketAddr};
 
 use etherparse::{NetSlice, SlicedPacket};
-use lb_common::{Reason, SLOTS_SMALL, backend_kind, backend_state, service_mode, tcp_state};
+use lb_common::{
+    Reason, SLOTS_SMALL, Service, algorithm, backend_kind, backend_state, service_mode, tcp_state,
+};
 use lb_tests::{each_tcp_way, each_way, packet::*};
 
 const ETH_LEN: usize = 14;
@@ -38,6 +40,8 @@ each_way!(
     the_tc_twin_wraps_and_redirects,
     the_tc_twin_answers_what_would_be_too_long,
     the_tc_twin_redirects_to_the_neighbour,
+    above_the_guard_packets_go_where_their_flow_would_and_nothing_is_kept,
+    above_the_guard_there_are_no_flows_of_services_that_need_them,
     packets_back_are_unknown_not_zero
 );
 
@@ -269,6 +273,89 @@ fn the_tc_twin_redirects_to_the_neighbour(way: Way) {
     lead_by(&mut rig, way, net.first);
     let frame = way.opening(way.client(1), way.vip(1));
     rig.expect(Hook::Ingress, &frame, TC_REDIRECT, &frame);
+}
+
+/// A rig that opens a flow now and then, with two backends.
+fn guarded(way: Way, shape: impl FnOnce(&mut Service)) -> Rig {
+    let mut rig = Rig::guarded(8).with_service(way, backend_kind::NET);
+    rig.backend(2, backend(way, way.backend(2), backend_kind::NET));
+    rig.shape(way, SLOTS_SMALL, shape);
+    rig.table(SERVICE, &repeated(&[1, 2], SLOTS_SMALL));
+    rig
+}
+
+fn above_the_guard_packets_go_where_their_flow_would_and_nothing_is_kept(way: Way) {
+    const CLIENTS: u64 = 100;
+    for (mode, hook) in [
+        (service_mode::DSR_L2, Hook::Xdp),
+        (service_mode::DSR_IPIP, Hook::Xdp),
+        (service_mode::DSR_IPIP, Hook::Ingress),
+    ] {
+        let mut rig = guarded(way, |service| service.mode = mode);
+        let net = Net::new();
+        lead_by(&mut rig, way, net.first);
+        let mut with_flow = 0;
+        for port in 1_000..1_000 + CLIENTS as u16 {
+            let client = SocketAddr::new(way.client(2).ip(), port);
+            let both = [
+                way.opening(client, way.vip(1)),
+                way.later(client, way.vip(1)),
+            ];
+            let [opening, later] = both.map(|frame| {
+                let out = rig.run_from(hook, &frame.bytes(), net.first);
+                with_flow += u64::from(rig.flow(way, client, way.vip(1)).is_some());
+                assert!(out.bytes.ends_with(&frame.bytes()[ETH_LEN..]));
+                let (sent, leads) = if hook == Hook::Xdp {
+                    (XDP_TX, 0..6)
+                } else {
+                    // The addresses of the outer header.
+                    (TC_REDIRECT, if way.v6 { 22..54 } else { 26..34 })
+                };
+                assert_eq!(out.verdict, sent);
+                out.bytes[leads].to_vec()
+            });
+            assert_eq!(opening, later, "one backend");
+        }
+        let without = rig.counter(Reason::WithoutState);
+        assert_eq!(with_flow + without, 2 * CLIENTS, "{mode} {hook:?}");
+        assert!(without > CLIENTS / 2, "{without}");
+        assert_eq!(rig.counters(), [(Reason::WithoutState, without)]);
+        let (flows, packets) = (1..=2)
+            .map(|id| (rig.load(id), rig.stats(id)[1]))
+            .fold((0, 0), |(flows, packets), (more_flows, more)| {
+                (flows + more_flows, packets + more)
+            });
+        assert_eq!(flows, rig.flows(way).len() as u64);
+        assert_eq!(packets, 2 * CLIENTS, "all are counted");
+    }
+}
+
+fn above_the_guard_there_are_no_flows_of_services_that_need_them(way: Way) {
+    let needs: [fn(&mut Service); 4] = [
+        |service| service.algorithm = algorithm::LEAST_CONN,
+        |service| service.algorithm = algorithm::ROUND_ROBIN,
+        |service| service.affinity = 60,
+        |service| service.max_flows = 1_000,
+    ];
+    for need in needs {
+        let rig = guarded(way, |service| {
+            service.mode = service_mode::DSR_L2;
+            need(service);
+        });
+        let net = Net::new();
+        for port in 1_000..1_100 {
+            let client = SocketAddr::new(way.client(2).ip(), port);
+            rig.run_from(
+                Hook::Xdp,
+                &way.opening(client, way.vip(1)).bytes(),
+                net.first,
+            );
+        }
+        let dropped = rig.counter(Reason::NewFlowGuard);
+        assert!((50..100).contains(&dropped), "{dropped}");
+        assert_eq!(rig.flows(way).len() as u64, 100 - dropped);
+        assert_eq!(rig.counter(Reason::WithoutState), 0);
+    }
 }
 
 fn packets_back_are_unknown_not_zero(way: Way) {

@@ -13,7 +13,10 @@ const HOP: u16 = 3;
 
 /// A service whose backend 1 is at a peer with the backend's address.
 fn serving(way: Way) -> Rig {
-    let mut rig = Rig::serving(way, backend_kind::NET);
+    to_peers(Rig::serving(way, backend_kind::NET), way)
+}
+
+fn to_peers(mut rig: Rig, way: Way) -> Rig {
     rig.shape(way, SLOTS_SMALL, |service| {
         service.mode = service_mode::DSR_GENEVE;
     });
@@ -23,6 +26,11 @@ fn serving(way: Way) -> Rig {
 /// As [`serving`], on a network, with the next hop known or not.
 fn on_network(way: Way, hop: u16) -> (Rig, Net) {
     let mut rig = serving(way);
+    let net = at_peer(&mut rig, way, hop);
+    (rig, net)
+}
+
+fn at_peer(rig: &mut Rig, way: Way, hop: u16) -> Net {
     let net = Net::new();
     rig.peer(1, way.backend(1).ip(), net.first, hop);
     let mac = |[a, b, c, d, e, f]: [u8; 6]| [[a, b], [c, d], [e, f]].map(u16::from_ne_bytes);
@@ -33,7 +41,7 @@ fn on_network(way: Way, hop: u16) -> (Rig, Net) {
         mtu: 1_500,
     };
     rig.next_hop(HOP, value);
-    (rig, net)
+    net
 }
 
 /// The source port of a packet to a peer.
@@ -67,7 +75,8 @@ each_way!(
     fragments_go_to_the_peer_by_one_way,
     the_tc_twin_wraps_and_redirects,
     what_has_tags_or_no_neighbour_is_left_to_the_tc_twin,
-    traffic_class_and_marks_are_copied
+    traffic_class_and_marks_are_copied,
+    above_the_guard_packets_go_to_the_peer_and_nothing_is_kept
 );
 
 fn the_packet_travels_inside_another_with_the_backends_name(way: Way) {
@@ -338,4 +347,26 @@ fn a_segment_without_a_flow_finds_its_backend_by_hash(way: Way) {
     let frame = way.later(reset, way.vip(1));
     rig.expect_from(net.first, Hook::Xdp, &frame, XDP_PASS, &frame);
     assert_eq!(rig.counters(), [(Reason::BackendGone, 1)]);
+}
+
+fn above_the_guard_packets_go_to_the_peer_and_nothing_is_kept(way: Way) {
+    const CLIENTS: u64 = 100;
+    for (hop, hook, sent) in [(HOP, Hook::Xdp, XDP_TX), (0, Hook::Ingress, TC_REDIRECT)] {
+        let mut rig = to_peers(Rig::guarded(8).with_service(way, backend_kind::NET), way);
+        let net = at_peer(&mut rig, way, hop);
+        for port in 1_000..1_000 + CLIENTS as u16 {
+            let client = SocketAddr::new(way.client(2).ip(), port);
+            let frame = way.opening(client, way.vip(1));
+            let out = rig.run_from(hook, &frame.bytes(), net.first);
+            assert_eq!(out.verdict, sent);
+            if hook == Hook::Xdp {
+                let macs = (FIRST_MAC, neighbour_mac(1));
+                assert_eq!(out.bytes, wrapped(way, &frame, &out, macs));
+            }
+        }
+        let without = rig.counter(Reason::WithoutState);
+        assert!((CLIENTS / 2..CLIENTS).contains(&without), "{without}");
+        assert_eq!(rig.flows(way).len() as u64, CLIENTS - without);
+        assert_eq!(rig.stats(1)[1], CLIENTS, "all are counted");
+    }
 }

@@ -356,7 +356,8 @@ pub(crate) const NEW_FLOWS: Key = one(
     "new-flows",
     "N",
     "New connections and UDP flows a second that each CPU opens for clients from outside; more are dropped, so that a \
-     flood does not starve those that are served; 0 for no limit",
+     flood does not starve those that are served, or sent on without a flow under direct server return by hash; 0 for no \
+     limit",
 )
 .preset("100000");
 pub(crate) const UDP_FLOWS: Key =
