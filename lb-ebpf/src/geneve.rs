@@ -12,7 +12,7 @@ use lb_common::{
     Addr4, Addr6, Backend, Be16, FlowKey, NextHop, Peer, Reason,
     checksum::Folded,
     geneve::{Outer, class, source_port},
-    headers::{ETH_LEN, Ip, PacketMut, TCP, UDP, flow_key, halves, join, tcp_flags},
+    headers::{ETH_LEN, Ip, Packet, PacketMut, TCP, UDP, flow_key, halves, join, tcp_flags},
 };
 
 use crate::{
@@ -21,12 +21,14 @@ use crate::{
     extensions::HEADER_MASK,
     flows::{begins, find, forget},
     forward::{is_joined, malformed, may_send, next_hop, route, slow_path},
+    fragments,
     frame::{Frame, Head, Plain, apart},
+    icmp,
     ingress::Layout,
     maps::{LB_BACKENDS, LB_NEXT_HOPS, LB_NODE, LB_PEERS},
     tables::Tables,
     tc::{exceeded, narrower, not_sent},
-    views::Buffer,
+    views::{Buffer, Bytes},
     xdp::send,
 };
 
@@ -138,10 +140,23 @@ fn wrap<A: Tables + Plain>(ctx: *mut xdp_md, outer: &Outer<A>, id: u32) -> Optio
     Some(())
 }
 
-/// Counts a plain packet for the service of its flow.
+/// Counts what was sent to a peer for the service of the flow that it is of, or about.
 #[inline(always)]
-fn count_for_service<A: Tables, P: PacketMut>(packet: &P, ip: &Ip<A>) {
-    if let Some((_, flow)) = flow_key(packet, ip).and_then(|key| find(&key)) {
+fn count_for_service<A: Tables, P: Packet>(packet: &P) {
+    let at = ETH_LEN + A::OVERHEAD;
+    let Some(ip) = A::parse(packet, at) else {
+        return;
+    };
+    let flow = if ip.fragment {
+        fragments::flow(packet, at, &ip)
+    } else if ip.proto == A::PROTO {
+        icmp::again(packet, at, &ip).map(|error| error.flow)
+    } else {
+        flow_key(packet, &ip)
+            .and_then(|key| find(&key))
+            .map(|(_, flow)| flow)
+    };
+    if let Some(flow) = flow {
         dsr::count_for(ip.len, flow.service);
     }
 }
@@ -212,15 +227,10 @@ fn by_route<A: Tables + Plain>(ctx: *mut xdp_md, l3: usize, id: u32) -> u32 {
         },
     };
     match found {
-        Ok(hop) => {
-            if plain {
-                count_for_service(frame, &ip);
-            }
-            match pass_router::<A, _>(frame, ETH_LEN) {
-                Some(()) => wrap_and_send::<A>(ctx, &outer, id, &hop),
-                None => malformed(),
-            }
-        }
+        Ok(hop) => match pass_router::<A, _>(frame, ETH_LEN) {
+            Some(()) => wrap_and_send::<A>(ctx, &outer, id, &hop),
+            None => malformed(),
+        },
         Err(mtu) if mtu != 0 && plain && !is_joined(ctx) => {
             too_big(mtu.saturating_sub(A::OVERHEAD as u32))
         }
@@ -229,7 +239,7 @@ fn by_route<A: Tables + Plain>(ctx: *mut xdp_md, l3: usize, id: u32) -> u32 {
 }
 
 macro_rules! stages {
-    ($addr:ty, $xdp:ident, $tc:ident) => {
+    ($addr:ty, $xdp:ident, $tc:ident, $xdp_count:ident, $tc_count:ident) => {
         /// Sends any packet to the peer of a backend; the packet may be an ICMP error or a fragment. An XDP action, or
         /// an [`crate::answer::ANSWER`].
         #[unsafe(no_mangle)]
@@ -250,11 +260,43 @@ macro_rules! stages {
             }
             by_buffer::<$addr>(Buffer(ctx), backend)
         }
+
+        /// [`count_for_service`] as a function of its own, which the stack does not hold beside the others.
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        pub extern "C" fn $xdp_count(ctx: *mut xdp_md) -> u32 {
+            if !ctx.is_null() {
+                count_for_service::<$addr, _>(&Bytes(ctx));
+            }
+            0
+        }
+
+        /// The same for the tc twin.
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        pub extern "C" fn $tc_count(ctx: *mut __sk_buff) -> u32 {
+            if !ctx.is_null() {
+                count_for_service::<$addr, _>(&Buffer(ctx));
+            }
+            0
+        }
     };
 }
 
-stages!(Addr4, lb_xdp_wrap4, lb_tc_wrap4);
-stages!(Addr6, lb_xdp_wrap6, lb_tc_wrap6);
+stages!(
+    Addr4,
+    lb_xdp_wrap4,
+    lb_tc_wrap4,
+    lb_xdp_count4,
+    lb_tc_count4
+);
+stages!(
+    Addr6,
+    lb_xdp_wrap6,
+    lb_tc_wrap6,
+    lb_xdp_count6,
+    lb_tc_count6
+);
 
 #[inline(always)]
 fn by_buffer<A: Tables>(packet: Buffer, id: u32) -> i32 {
@@ -290,9 +332,6 @@ fn by_buffer<A: Tables>(packet: Buffer, id: u32) -> i32 {
         } else {
             not_sent(Reason::TooBig)
         };
-    }
-    if plain {
-        count_for_service(&packet, &ip);
     }
     if grow::<A>(packet, &ip, id, peer).is_none() {
         return not_sent(Reason::NotSent);

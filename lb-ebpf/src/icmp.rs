@@ -29,7 +29,8 @@ pub fn error<A: Tables, P: Packet>(packet: &P, l3: usize, ip: &Ip<A>) -> Option<
         return None;
     }
     let error = known(packet, l3, ip);
-    if error.is_none() && A::address_flags(&ip.dst) & addr_flag::VIP != 0 {
+    let unknown = error.is_none() && A::address_flags(&ip.dst) & addr_flag::VIP != 0;
+    if unknown && !packet.is_counted() {
         counters::count(Reason::IcmpUnknown);
     }
     error

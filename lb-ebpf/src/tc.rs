@@ -3,7 +3,7 @@
 
 use aya_ebpf::{
     bindings::{
-        __sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, TC_ACT_OK, TC_ACT_SHOT,
+        __sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, TC_ACT_OK, TC_ACT_REDIRECT, TC_ACT_SHOT,
         bpf_check_mtu_flags::BPF_MTU_CHK_SEGS,
     },
     helpers::generated::{bpf_check_mtu, bpf_csum_update, bpf_redirect_neigh, bpf_skb_vlan_pop},
@@ -70,7 +70,7 @@ pub const ODD: i32 = 1 << 10;
 const PEER: i32 = 1 << 12;
 
 macro_rules! stages {
-    ($stages:ident, $addr:ty, $path:ident, $open:ident, $odd:ident, $inspect:path, $join:path, $follow:path, $take:path, $wrap:path, $settled:path, $outer:path, $relay:path, $answer:path) => {
+    ($stages:ident, $addr:ty, $path:ident, $open:ident, $odd:ident, $inspect:path, $join:path, $follow:path, $take:path, $wrap:path, $count:path, $settled:path, $outer:path, $relay:path, $answer:path) => {
         /// The packet path of one family. Global, so that its frame is its own and the verifier walks it
         /// once.
         #[unsafe(no_mangle)]
@@ -119,7 +119,11 @@ macro_rules! stages {
                 let verdict = match verdict {
                     OUTER => $relay(self.0, $outer(self.0)),
                     verdict if verdict >= 0 && verdict as u32 & GENEVE != 0 => {
-                        $wrap(self.0, verdict as u32 & BACKEND)
+                        let verdict = $wrap(self.0, verdict as u32 & BACKEND);
+                        if verdict == TC_ACT_REDIRECT {
+                            $count(self.0);
+                        }
+                        verdict
                     }
                     verdict => verdict,
                 };
@@ -179,6 +183,7 @@ stages!(
     peer::lb_tc_follow4,
     peer::lb_tc_take4,
     geneve::lb_tc_wrap4,
+    geneve::lb_tc_count4,
     lb_tc_settled4,
     lb_tc_outer4,
     lb_tc_relay4,
@@ -195,6 +200,7 @@ stages!(
     peer::lb_tc_follow6,
     peer::lb_tc_take6,
     geneve::lb_tc_wrap6,
+    geneve::lb_tc_count6,
     lb_tc_settled6,
     lb_tc_outer6,
     lb_tc_relay6,

@@ -220,9 +220,6 @@ fn direct<A: Tables>(packet: Buffer, ip: &Ip<A>, flow: &Flow<A>) -> i32 {
         len: ip.len,
         ttl: ip.ttl,
     };
-    if flow.kind == backend_kind::GENEVE {
-        dsr::count_for(ip.len, flow.service);
-    }
     let ctx = TcContext::new(packet.0);
     match dsr::send::<A>(&ctx, &at, flow) {
         // It is not answered: only the first fragment is, and no error (RFC 1122 section 3.2.2).

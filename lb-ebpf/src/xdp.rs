@@ -18,7 +18,7 @@ use crate::{
     extensions::HEADER_MASK,
     forward::{self, came_by, is_joined, malformed, may_send, next_hop, route, slow_path},
     frame::{Frame, Head, Plain},
-    geneve::{self, BACKEND, GENEVE, lb_xdp_wrap4, lb_xdp_wrap6},
+    geneve::{self, BACKEND, GENEVE, lb_xdp_count4, lb_xdp_count6, lb_xdp_wrap4, lb_xdp_wrap6},
     ingress::{Action, Stages, Translation, decide, staged},
     maps::{LB_BACKENDS, LB_NEIGHBOURS, LB_NEXT_HOPS, LB_NODE, LB_STAGES},
     open::open_for,
@@ -101,7 +101,7 @@ pub fn lb_xdp_general(ctx: XdpContext) -> u32 {
 }
 
 macro_rules! stages {
-    ($stages:ident, $addr:ty, $path:ident, $ask:ident, $open:ident, $odd:ident, $answer:ident, $wrap:ident, $inspect:ident, $join:ident, $follow:ident, $take:ident, $settled:ident) => {
+    ($stages:ident, $addr:ty, $path:ident, $ask:ident, $open:ident, $odd:ident, $answer:ident, $wrap:ident, $count:ident, $inspect:ident, $join:ident, $follow:ident, $take:ident, $settled:ident) => {
         /// Whether a refusal is settled by dropping it.
         #[unsafe(no_mangle)]
         #[inline(never)]
@@ -181,7 +181,11 @@ macro_rules! stages {
                     action => action,
                 };
                 let action = if action & GENEVE != 0 && action & ANSWER == 0 {
-                    $wrap(self.ctx, self.l3, action)
+                    let action = $wrap(self.ctx, self.l3, action);
+                    if action == xdp_action::XDP_TX || action == xdp_action::XDP_REDIRECT {
+                        $count(self.ctx);
+                    }
+                    action
                 } else {
                     action
                 };
@@ -239,6 +243,7 @@ stages!(
     lb_xdp_odd4,
     lb_xdp_answer4,
     lb_xdp_wrap4,
+    lb_xdp_count4,
     lb_xdp_inspect4,
     lb_xdp_join4,
     lb_xdp_follow4,
@@ -254,6 +259,7 @@ stages!(
     lb_xdp_odd6,
     lb_xdp_answer6,
     lb_xdp_wrap6,
+    lb_xdp_count6,
     lb_xdp_inspect6,
     lb_xdp_join6,
     lb_xdp_follow6,

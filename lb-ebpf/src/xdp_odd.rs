@@ -286,7 +286,6 @@ fn direct<A: Tables>(packet: Bytes, l3: usize) -> u32 {
         return xdp_action::XDP_PASS;
     };
     if kind == backend_kind::GENEVE {
-        dsr::count_for(ip.len, service);
         return GENEVE | (backend & BACKEND);
     }
     let (Some(node), Some(at)) = (LB_NODE.get(0), LB_BACKENDS.get(backend)) else {

@@ -73,6 +73,8 @@ each_way!(
     a_packet_without_a_hop_left_is_answered,
     errors_about_replies_go_to_the_peer,
     fragments_go_to_the_peer_by_one_way,
+    whatever_goes_to_the_peer_is_counted_once_by_whoever_sends_it,
+    what_cannot_go_to_the_peer_is_not_counted_for_its_service,
     the_tc_twin_wraps_and_redirects,
     what_has_tags_or_no_neighbour_is_left_to_the_tc_twin,
     traffic_class_and_marks_are_copied,
@@ -266,6 +268,55 @@ fn fragments_go_to_the_peer_by_one_way(way: Way) {
         }
         assert_eq!(rig.counters(), []);
         assert!(ports.iter().all(|port| *port == ports[0]), "{ports:?}");
+    }
+}
+
+fn whatever_goes_to_the_peer_is_counted_once_by_whoever_sends_it(way: Way) {
+    for resolved in [true, false] {
+        let (mut rig, net) = on_network(way, 0);
+        if !resolved {
+            rig.peer(1, way.backend(99).ip(), net.first, 0);
+        }
+        let opening = way.opening(way.client(1), way.vip(1));
+        let reply = way.later(way.vip(1), way.client(1));
+        let error = reply.error(way.stranger().ip(), Trouble::TooBig(1_280), 8);
+        let mut sent = [0; 4];
+        for frame in [
+            opening.bytes(),
+            opening.clone().fragment((0, true)).bytes(),
+            opening.later_fragment((9, false), way.proto()),
+            error.bytes(),
+        ] {
+            sent[0] += 1;
+            sent[1] += (frame.len() - ETH_LEN) as u64;
+            let out = rig.run_from(Hook::Xdp, &frame, net.first);
+            if resolved {
+                assert_eq!(out.verdict, XDP_TX);
+            } else {
+                out.must_be_bytes(XDP_PASS, &frame);
+                let out = rig.run_from(Hook::Ingress, &frame, net.first);
+                assert_eq!(out.verdict, TC_REDIRECT);
+            }
+            let [_, of_backend @ ..] = rig.stats(1);
+            assert_eq!((of_backend, rig.carried(SERVICE)), (sent, sent));
+        }
+    }
+}
+
+fn what_cannot_go_to_the_peer_is_not_counted_for_its_service(way: Way) {
+    let (rig, net) = on_network(way, HOP);
+    let frame = way.opening(way.client(1), way.vip(1));
+    let first = frame.clone().fragment((0, true));
+    rig.run_from(Hook::Xdp, &first.bytes(), net.first);
+    let sent = rig.carried(SERVICE);
+    assert_eq!(sent[0], 1);
+    let last = Frame { ttl: 1, ..frame };
+    for (hook, dropped) in [(Hook::Xdp, 1), (Hook::Ingress, 2)] {
+        let part = last.later_fragment((9, false), way.proto());
+        let out = rig.run_from(hook, &part, net.first);
+        assert_eq!(out.verdict, hook.drop());
+        assert_eq!(rig.counters(), [(Reason::TtlExceeded, dropped)]);
+        assert_eq!(rig.carried(SERVICE), sent);
     }
 }
 

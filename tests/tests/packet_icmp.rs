@@ -111,6 +111,7 @@ each_way!(
     an_error_by_this_host_leaves_as_one_of_the_vip,
     an_error_by_a_container_is_sent_to_the_client_as_one_of_the_vip,
     an_error_about_no_flow_is_left_to_the_stack_and_counted,
+    an_error_about_no_flow_that_xdp_has_counted_is_not_counted_by_its_twin,
     an_error_about_the_nodes_own_packets_passes_untouched,
     an_error_that_is_not_sent_to_the_sender_of_the_packet_passes_untouched,
     an_error_about_a_fragment_without_ports_passes_untouched,
@@ -238,6 +239,17 @@ fn an_error_about_no_flow_is_left_to_the_stack_and_counted(way: Way) {
             wanted += 1;
             assert_eq!(given.rig.counters(), [(Reason::IcmpUnknown, wanted)]);
         }
+    }
+}
+
+fn an_error_about_no_flow_that_xdp_has_counted_is_not_counted_by_its_twin(way: Way) {
+    let mut given = given(way, backend_kind::HOST);
+    given.rig.has_xdp(given.net.first);
+    let reply = way.later(way.vip(1), way.client(2));
+    let error = reply.error(given.router(), TROUBLES[0], 8);
+    for hook in [Hook::Xdp, Hook::Ingress] {
+        given.expect_untouched(hook, &error);
+        assert_eq!(given.rig.counters(), [(Reason::IcmpUnknown, 1)]);
     }
 }
 

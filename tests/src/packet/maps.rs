@@ -301,6 +301,11 @@ impl Rig {
         map.insert(ifindex, ifindex, None, 0).unwrap();
     }
 
+    /// Says that XDP is attached to this interface, and sees its packets before tc does.
+    pub fn has_xdp(&mut self, ifindex: u32) {
+        self.hash("LB_BY_XDP").insert(ifindex, ifindex, 0).unwrap();
+    }
+
     /// How often a reason was counted, on all CPUs.
     pub fn counter(&self, reason: Reason) -> u64 {
         let map = PerCpuArray::<_, u64>::try_from(self.object.map("LB_COUNTERS").unwrap()).unwrap();
