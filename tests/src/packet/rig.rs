@@ -97,6 +97,8 @@ pub struct Sizes {
     pub half: u32,
     /// New flows a second on each CPU; 0: no limit.
     pub new_flows: u32,
+    /// Not 0: XDP transmits nothing itself.
+    pub tx_by_redirect: u8,
 }
 
 /// The programs and their maps, this test's alone for as long as it has them.
@@ -140,6 +142,7 @@ impl Default for Sizes {
             tcp4: FLOWS,
             half: FLOWS,
             new_flows: NEW_FLOWS,
+            tx_by_redirect: 0,
         }
     }
 }
@@ -180,6 +183,15 @@ impl Rig {
         leave_networks();
         Self::shared(Sizes {
             new_flows,
+            ..Sizes::default()
+        })
+    }
+
+    /// As [`Rig::new`], where XDP transmits nothing itself; if it may redirect nowhere either, as in generic mode.
+    pub fn redirecting() -> Self {
+        leave_networks();
+        Self::shared(Sizes {
+            tx_by_redirect: 1,
             ..Sizes::default()
         })
     }
@@ -237,6 +249,7 @@ impl Rig {
     fn with_maps(object: &[u8], sizes: &Sizes) -> Self {
         let mut loader = EbpfLoader::new();
         loader.override_global("NEW_FLOWS", &sizes.new_flows, true);
+        loader.override_global("TX_BY_REDIRECT", &sizes.tx_by_redirect, true);
         for map in SMALL_MAPS {
             loader.map_max_entries(map, SMALL);
         }
