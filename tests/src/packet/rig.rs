@@ -180,17 +180,21 @@ impl Rig {
 
     /// As [`Rig::new`], with so many new flows a second for each CPU.
     pub fn guarded(new_flows: u32) -> Self {
-        leave_networks();
-        Self::shared(Sizes {
+        Self::sized(Sizes {
             new_flows,
             ..Sizes::default()
         })
     }
 
+    /// As [`Rig::new`], of this size.
+    pub fn sized(sizes: Sizes) -> Self {
+        leave_networks();
+        Self::shared(sizes)
+    }
+
     /// As [`Rig::new`], where XDP transmits nothing itself; if it may redirect nowhere either, as in generic mode.
     pub fn redirecting() -> Self {
-        leave_networks();
-        Self::shared(Sizes {
+        Self::sized(Sizes {
             tx_by_redirect: 1,
             ..Sizes::default()
         })
