@@ -14,7 +14,7 @@ use lb_common::{
 use crate::{
     counters,
     extensions::HEADER_MASK,
-    forward::{came_by, malformed, send},
+    forward::{came_by, malformed, may_send, send, slow_path},
     guard,
     tables::Tables,
     views::{Buffer, Bytes},
@@ -54,6 +54,9 @@ pub extern "C" fn lb_xdp_answer4(ctx: *mut xdp_md, l3: u32, what: u32) -> u32 {
     if ctx.is_null() {
         return xdp_action::XDP_PASS;
     }
+    if !may_send(ctx, came_by(ctx)) {
+        return slow_path();
+    }
     let packet = Bytes(ctx);
     let l3 = (l3 & HEADER_MASK) as usize;
     let Some((src, dst, quoted)) = make_room::<Addr4>(packet, l3, what, 20) else {
@@ -75,6 +78,9 @@ pub extern "C" fn lb_xdp_answer4(ctx: *mut xdp_md, l3: u32, what: u32) -> u32 {
 pub extern "C" fn lb_xdp_answer6(ctx: *mut xdp_md, l3: u32, what: u32) -> u32 {
     if ctx.is_null() {
         return xdp_action::XDP_PASS;
+    }
+    if !may_send(ctx, came_by(ctx)) {
+        return slow_path();
     }
     let packet = Bytes(ctx);
     let l3 = (l3 & HEADER_MASK) as usize;

@@ -15,7 +15,9 @@ use crate::{counters, maps::LB_PORTS, tables::Tables, views::Bytes};
 /// Not 0: a packet that leaves by the interface it came in by is redirected, not transmitted.
 ///
 /// `XDP_TX` on a veth wakes the other end only if an XDP program is there as well (`veth_xdp_flush` in
-/// `drivers/net/veth.c`); a redirect always does.
+/// `drivers/net/veth.c`); a redirect always does. Nor may generic XDP transmit, for which no interface is in
+/// [`LB_PORTS`]: it sees segments that were joined and checksums that are unfinished, and would give both to the driver as
+/// they are (`generic_xdp_tx` in `net/core/dev.c`).
 // Used: the compiler may otherwise let an equal constant share its place, which the agent overwrites.
 #[used]
 #[unsafe(no_mangle)]
@@ -84,10 +86,16 @@ pub fn next_hop(fib: &FibLookup) -> NextHop {
     }
 }
 
+/// Whether XDP may send a packet back by the interface that it came in by without a redirect.
+#[inline(always)]
+pub fn transmits() -> bool {
+    TX_BY_REDIRECT.load() == 0
+}
+
 /// Whether a packet for this interface goes back where it came from.
 #[inline(always)]
 fn is_transmitted(ctx: *mut xdp_md, ifindex: u32) -> bool {
-    ifindex == came_by(ctx) && TX_BY_REDIRECT.load() == 0
+    ifindex == came_by(ctx) && transmits()
 }
 
 /// Whether XDP may send by this interface.

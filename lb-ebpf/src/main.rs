@@ -17,6 +17,7 @@ mod clock;
 mod counters;
 mod dry_run;
 mod dsr;
+mod ethernet;
 mod extensions;
 mod flows;
 mod forward;

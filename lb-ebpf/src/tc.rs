@@ -23,7 +23,7 @@ use lb_common::{
 
 use crate::{
     answer::{TIME_EXCEEDED, too_big},
-    counters, dsr,
+    counters, dsr, ethernet,
     geneve::{self, BACKEND, GENEVE},
     ingress::{Action, Layout, Stages, Translation, decide, staged},
     maps::{LB_BACKENDS, LB_NEXT_HOPS},
@@ -51,6 +51,7 @@ use crate::{
 pub fn lb_tc_ingress(ctx: TcContext) -> i32 {
     words::begin();
     let skb = ctx.skb.skb;
+    ethernet::begin(skb);
     let kind = network_header(&ctx);
     let traced = trace::tc_saw(skb, kind, trace_hook::INGRESS);
     let action = match kind {

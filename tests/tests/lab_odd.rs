@@ -2,13 +2,16 @@
 //! would listen at a VIP.
 #![allow(clippy::expect_used, reason = "a test says what it expects")]
 
-use std::time::{Duration, Instant};
+use std::{
+    io::ErrorKind,
+    time::{Duration, Instant},
+};
 
 use lb_tests::{
     asking::ask,
     fixed::{Fixed, HOST, IDLE, WORKER1},
-    lab::{Host, programs::program},
-    stage::Stage,
+    lab::{Host, programs::program, servers::Server},
+    stage::{Stage, connect},
     topology::Wishes,
 };
 
@@ -87,6 +90,21 @@ fn a_port_of_the_node_itself_is_not_reached_by_a_vip() {
 #[test]
 fn a_service_whose_backends_all_drain_is_refused_at_once() {
     is_refused(&fixed(), IDLE.0, IDLE.1);
+}
+
+#[test]
+fn a_socket_on_every_address_of_the_node_is_not_found_for_a_vip() {
+    let services = "services:\n- {address: 10.99.0.1, port: 80, backends: ['10.77.0.11:80']}\n";
+    let stage = Stage::up(services, &[]);
+    let at = "0.0.0.0:81".parse().expect("an address");
+    let _own = Server::tcp_echo(&stage.node, at, "me").expect("a server");
+    let client = &stage.clients[0];
+    let (_, name) = connect(client, "10.77.0.1:81").expect("it listens");
+    assert_eq!(name, "me");
+    connect(client, "10.99.0.1:80").expect("the VIP is in force");
+    let error = connect(client, "10.99.0.1:81").expect_err("no service is there");
+    assert_eq!(error.kind(), ErrorKind::ConnectionRefused, "{error}");
+    stage.expect_dropped("local_socket_guarded");
 }
 
 #[test]

@@ -22,23 +22,24 @@ const MASTER_NUMBER: u8 = 1;
 #[derive(Clone, Copy, PartialEq)]
 enum Hook {
     Xdp,
-    /// The tc programs alone, which also get packets whose checksum is unfinished.
+    /// XDP in the stack, which leaves what is to leave again to tc.
+    Generic,
+    /// The tc programs alone. Both also get packets whose checksum is unfinished.
     Tc,
 }
 
 fn fixed(client_via: usize, hook: Hook) -> Fixed {
-    let tc = hook == Hook::Tc;
-    let agent_flags = if tc {
-        vec!["--xdp-mode".into(), "off".into()]
-    } else {
-        Vec::new()
+    let mode = match hook {
+        Hook::Xdp => "native",
+        Hook::Generic => "generic",
+        Hook::Tc => "off",
     };
     let wishes = Wishes {
         client_via,
         forward_drop: client_via == WORKER3,
         tx_checksum: true,
-        unfinished_arrivals: tc,
-        agent_flags,
+        unfinished_arrivals: hook != Hook::Xdp,
+        agent_flags: vec!["--xdp-mode".into(), mode.into()],
         ..Wishes::default()
     };
     Fixed::up(wishes).expect("a topology")
@@ -78,14 +79,15 @@ fn full_nat_to_a_backend_elsewhere_shows_it_the_nodes_address() {
 }
 
 #[test]
-fn full_nat_by_tc_alone_with_offload_on() {
-    let fixed = fixed(MASTER, Hook::Tc);
-    all_ways(&fixed, &fixed.topology.client, HOST, |ipv6| {
-        Some(on_switch(MASTER_NUMBER, ipv6))
-    });
-    all_ways(&fixed, &fixed.topology.client, BOX, |ipv6| {
-        Some(on_switch(MASTER_NUMBER, ipv6))
-    });
+fn full_nat_by_tc_alone_or_behind_generic_xdp_with_offload_on() {
+    for hook in [Hook::Tc, Hook::Generic] {
+        let fixed = fixed(MASTER, hook);
+        for service in [HOST, BOX] {
+            all_ways(&fixed, &fixed.topology.client, service, |ipv6| {
+                Some(on_switch(MASTER_NUMBER, ipv6))
+            });
+        }
+    }
 }
 
 #[test]
@@ -97,11 +99,13 @@ fn dnat_to_a_host_socket_keeps_the_clients_address() {
 }
 
 #[test]
-fn dnat_to_a_host_socket_by_tc_alone_with_offload_on() {
-    let fixed = fixed(WORKER1, Hook::Tc);
-    all_ways(&fixed, &fixed.topology.client, HOST, |ipv6| {
-        Some(on_switch(CLIENT, ipv6))
-    });
+fn dnat_to_a_host_socket_by_tc_alone_or_generic_xdp_with_offload_on() {
+    for hook in [Hook::Tc, Hook::Generic] {
+        let fixed = fixed(WORKER1, hook);
+        all_ways(&fixed, &fixed.topology.client, HOST, |ipv6| {
+            Some(on_switch(CLIENT, ipv6))
+        });
+    }
 }
 
 #[test]
@@ -113,11 +117,13 @@ fn dnat_to_a_container_does_not_mind_forward_drop_and_keeps_the_clients_address(
 }
 
 #[test]
-fn dnat_to_a_container_by_tc_alone_with_offload_on() {
-    let fixed = fixed(WORKER3, Hook::Tc);
-    all_ways(&fixed, &fixed.topology.client, BOX, |ipv6| {
-        Some(on_switch(CLIENT, ipv6))
-    });
+fn dnat_to_a_container_by_tc_alone_or_behind_generic_xdp_with_offload_on() {
+    for hook in [Hook::Tc, Hook::Generic] {
+        let fixed = fixed(WORKER3, hook);
+        all_ways(&fixed, &fixed.topology.client, BOX, |ipv6| {
+            Some(on_switch(CLIENT, ipv6))
+        });
+    }
 }
 
 #[test]

@@ -23,8 +23,14 @@ const TRY: Duration = Duration::from_millis(500);
 const WITHIN: Duration = Duration::from_secs(10);
 
 fn fixed(client_via: usize) -> Fixed {
+    by_mode(client_via, "native")
+}
+
+/// With XDP attached in this mode.
+fn by_mode(client_via: usize, mode: &str) -> Fixed {
     let wishes = Wishes {
         client_via,
+        agent_flags: vec!["--xdp-mode".into(), mode.into()],
         ..Wishes::default()
     };
     Fixed::up(wishes).expect("a topology")
@@ -142,7 +148,12 @@ fn a_datagram_in_fragments_is_answered_in_fragments() {
 
 #[test]
 fn a_packet_without_a_hop_left_is_answered_by_the_vip() {
-    let fixed = fixed(MASTER);
+    for mode in ["native", "generic"] {
+        is_answered_without_a_hop_left(&by_mode(MASTER, mode));
+    }
+}
+
+fn is_answered_without_a_hop_left(fixed: &Fixed) {
     let vip = fixed.vip(HOST, false).expect("a VIP");
     let said = fixed.topology.client.enter(|| {
         let errors = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::ICMPV4));

@@ -49,6 +49,7 @@ each_way!(
     segments_that_were_joined_are_left_to_the_stack,
     a_packet_too_long_for_a_container_is_left_to_the_stack,
     the_tc_twin_answers_both_ways,
+    where_xdp_may_send_nothing_all_is_left_to_the_tc_twin,
     the_tc_twin_knows_of_a_way_that_is_narrower_than_its_interface,
     a_device_that_summed_what_is_answered_is_not_contradicted,
     a_sender_without_an_address_of_its_own_is_not_answered,
@@ -218,6 +219,26 @@ fn the_tc_twin_answers_both_ways(way: Way) {
     let counted = [(Reason::TtlExceeded, hops), (Reason::TooBig, long)];
     assert_eq!(rig.counters(), counted);
     assert_eq!(rig.stats(1)[1], 1, "nothing was sent on");
+}
+
+fn where_xdp_may_send_nothing_all_is_left_to_the_tc_twin(way: Way) {
+    let rig = Rig::redirecting().with_service(way, backend_kind::NET);
+    let net = Net::new();
+    net.narrow(u32::from(MTU));
+    let later = || way.later(way.client(1), way.vip(1));
+    let frames = [
+        way.opening(way.client(1), way.vip(1)),
+        later(),
+        with_ttl(later(), 1),
+        sized(later(), MTU + 1),
+    ];
+    for (left, frame) in (1..).zip(frames) {
+        rig.expect_from(net.first, Hook::Xdp, &frame, XDP_PASS, &frame);
+        assert_eq!(rig.counters(), [(Reason::ToSlowPath, left)]);
+    }
+    let ping = later().as_ping();
+    rig.run_from(Hook::Xdp, &ping, net.first)
+        .must_be_bytes(XDP_PASS, &ping);
 }
 
 fn the_tc_twin_knows_of_a_way_that_is_narrower_than_its_interface(way: Way) {

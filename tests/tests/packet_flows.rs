@@ -117,6 +117,7 @@ each_tcp_way!(
     a_flow_whose_tuple_was_given_away_ends_with_its_next_segment,
     a_half_open_flow_whose_tuple_was_given_away_does_not_take_it_back,
     a_half_that_was_evicted_before_the_acknowledgement_comes_back,
+    a_flow_that_is_pushed_out_by_its_other_half_is_dropped_and_counted,
     a_cpu_opens_no_more_flows_than_the_guard_lets_it,
     a_flood_of_syns_evicts_no_established_flow,
     a_flood_of_datagrams_evicts_no_established_flow,
@@ -284,6 +285,21 @@ fn a_half_that_was_evicted_before_the_acknowledgement_comes_back(way: Way) {
     rig.evict(way, way.host(), way.client(1));
     rig.run(Hook::Xdp, &way.later(way.client(1), way.vip(1)));
     assert_eq!(rig.established(way), both);
+}
+
+fn a_flow_that_is_pushed_out_by_its_other_half_is_dropped_and_counted(way: Way) {
+    // The table holds one entry: the half that comes back takes the place of the one that brought it back.
+    let sizes = Sizes {
+        half: 1,
+        ..Sizes::default()
+    };
+    let rig = Rig::sized(sizes).with_service(way, backend_kind::HOST);
+    let frame = way.opening(way.client(1), way.vip(1));
+    for dropped in 1..=3 {
+        rig.expect(Hook::Xdp, &frame, XDP_PASS, &frame.clone().to(way.host()));
+        rig.expect_dropped(Hook::Xdp, &frame);
+        assert_eq!(rig.counters(), [(Reason::FlowTableFull, dropped)]);
+    }
 }
 
 fn a_cpu_opens_no_more_flows_than_the_guard_lets_it(way: Way) {

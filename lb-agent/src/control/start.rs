@@ -105,7 +105,7 @@ fn start(config: Config, inherited: dns::Inherited) -> Result<(Runtime, Ready)> 
     let datapath_config = DatapathConfig {
         pin_dir: pin_dir.clone(),
         cgroup: cgroup.clone(),
-        tx_by_redirect: interfaces.iter().any(veth),
+        tx_by_redirect: config.xdp_mode == config::XdpMode::Generic || interfaces.iter().any(veth),
         new_flows: config.new_flows,
         interfaces: interfaces.clone(),
         xdp_mode: xdp_mode(config.xdp_mode),

@@ -76,7 +76,8 @@ pub struct DatapathConfig {
     pub xdp_mode: XdpMode,
     /// How the tc programs are attached: what [`crate::preflight::machine`] says.
     pub tc_mode: TcMode,
-    /// One of the interfaces is a veth, which does not deliver what XDP transmits to an end without XDP.
+    /// XDP only redirects, and does not transmit: one of the interfaces is a veth, which does not deliver that to an end
+    /// without XDP, or the mode is generic, where it redirects nowhere.
     pub tx_by_redirect: bool,
     /// New flows a second that each CPU may open on the packet path; 0: no limit.
     pub new_flows: u32,

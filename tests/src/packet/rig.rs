@@ -97,6 +97,8 @@ pub struct Sizes {
     pub half: u32,
     /// New flows a second on each CPU; 0: no limit.
     pub new_flows: u32,
+    /// Not 0: XDP transmits nothing itself.
+    pub tx_by_redirect: u8,
 }
 
 /// The programs and their maps, this test's alone for as long as it has them.
@@ -140,6 +142,7 @@ impl Default for Sizes {
             tcp4: FLOWS,
             half: FLOWS,
             new_flows: NEW_FLOWS,
+            tx_by_redirect: 0,
         }
     }
 }
@@ -177,9 +180,22 @@ impl Rig {
 
     /// As [`Rig::new`], with so many new flows a second for each CPU.
     pub fn guarded(new_flows: u32) -> Self {
-        leave_networks();
-        Self::shared(Sizes {
+        Self::sized(Sizes {
             new_flows,
+            ..Sizes::default()
+        })
+    }
+
+    /// As [`Rig::new`], of this size.
+    pub fn sized(sizes: Sizes) -> Self {
+        leave_networks();
+        Self::shared(sizes)
+    }
+
+    /// As [`Rig::new`], where XDP transmits nothing itself; if it may redirect nowhere either, as in generic mode.
+    pub fn redirecting() -> Self {
+        Self::sized(Sizes {
+            tx_by_redirect: 1,
             ..Sizes::default()
         })
     }
@@ -237,6 +253,7 @@ impl Rig {
     fn with_maps(object: &[u8], sizes: &Sizes) -> Self {
         let mut loader = EbpfLoader::new();
         loader.override_global("NEW_FLOWS", &sizes.new_flows, true);
+        loader.override_global("TX_BY_REDIRECT", &sizes.tx_by_redirect, true);
         for map in SMALL_MAPS {
             loader.map_max_entries(map, SMALL);
         }

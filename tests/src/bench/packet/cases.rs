@@ -246,6 +246,7 @@ impl Stage {
             tcp4: flows.max(scale.room),
             half: scale.half,
             new_flows,
+            ..Sizes::default()
         };
         let (floors, ours) = (
             Floors::load(net.first, flows, scale.room)?,

@@ -40,6 +40,7 @@ pub(super) fn measure(net: Net, scale: &Scale, rounds: usize, figures: &mut Figu
         tcp4: scale.room,
         half: scale.half,
         new_flows: GUARD,
+        ..Sizes::default()
     };
     let flows = FLOWS.min(scale.few.0);
     let mut ours = Ours::new(net, &sizes);
