@@ -11,6 +11,7 @@ mod local;
 mod pages;
 mod patience;
 mod readers;
+mod refused;
 mod statistics;
 mod tls;
 
@@ -31,4 +32,5 @@ pub(super) use self::{
     local::serve as serve_local,
     pages::routes,
     readers::Readers,
+    refused::note,
 };
