@@ -28,7 +28,7 @@ pub use self::{
 };
 pub(super) use self::{
     client::{By, Place},
-    form::{which, whole},
+    form::{decoded, which, whole},
     local::serve as serve_local,
     pages::routes,
     readers::Readers,
