@@ -230,6 +230,7 @@ fn whatever_is_refused_has_its_code_is_logged_and_changes_nothing() {
     expect_logged(&stage, &["WARN", by, "refused: Unknown command"], 0);
     let nobody = format!("set server {PROXY}/nobody state drain");
     assert_eq!(ask(&stage, &nobody), "No such server.\n\n");
+    expect_logged(&stage, &["INFO", by, "refused: No such server."], 0);
     let mut stream = UnixStream::connect(socket(&stage)).expect("connected");
     // It may be closed before all of it is taken.
     let _ = stream.write_all(long.as_bytes());

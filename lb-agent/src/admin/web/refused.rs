@@ -23,13 +23,14 @@ const BY_ITSELF: [&str; 4] = [
     "/.well-known/",
 ];
 
-/// Logs an answer that says that the request was wrong. What the guard refuses never comes here, and what an order came
+/// Logs an answer that says that the request was wrong, or that it could not be met. What the guard refuses never comes here, and what an order came
 /// to is said where it is given.
 pub(in crate::admin) async fn note(By(by): By, request: Request, next: Next) -> Response {
     let (method, target) = (request.method().clone(), request.uri().clone());
     let response = next.run(request).await;
     let code = response.status();
-    if !code.is_client_error() || code == StatusCode::CONFLICT {
+    let failed = code == StatusCode::INTERNAL_SERVER_ERROR;
+    if !failed && (!code.is_client_error() || code == StatusCode::CONFLICT) {
         return response;
     }
     let (parts, body) = response.into_parts();
@@ -47,6 +48,7 @@ pub(in crate::admin) async fn note(By(by): By, request: Request, next: Next) -> 
         }
         // Nothing is wrong where it was there a moment ago.
         StatusCode::NOT_FOUND => info!(by, %method, path, "refused: {why}"),
+        StatusCode::INTERNAL_SERVER_ERROR => warn!(by, %method, path, "failed: {why}"),
         _ => warn!(by, %method, path, "refused: {why}"),
     }
     Response::from_parts(parts, Body::from(text))
