@@ -189,13 +189,35 @@ fn whatever_is_refused_has_its_code_is_logged_and_changes_nothing() {
         ),
         (form(LOGIN, &long), 303, "a form, it is too long"),
         (
+            "GET /v1/history HTTP/1.0\r\n\r\n".to_owned(),
+            400,
+            "say which service",
+        ),
+        (
+            "GET /v1/history?service=nobody HTTP/1.0\r\n\r\n".to_owned(),
+            404,
+            "there is no such service",
+        ),
+        (
+            "GET /nothing HTTP/1.0\r\n\r\n".to_owned(),
+            404,
+            "no such page",
+        ),
+        (
+            post("/v1/weight?backend=10.77.0.11:80&weight=257", LOGIN, ""),
+            400,
+            "say which weight",
+        ),
+        (post("/v1/drain?server=s1", LOGIN, ""), 400, "unknown field"),
+        (
             form(LOGIN, &first.replace("drain", "dance")),
             303,
             "servers are unknown",
         ),
     ] {
         let shown: String = request.chars().take(60).collect();
-        let line = ["WARN", "127.0.0.1:", "refused", said];
+        let level = if expected == 404 { "INFO" } else { "WARN" };
+        let line = [level, "127.0.0.1:", "refused", said];
         let before = logged(&stage, &line);
         let told = code(&stage, request.as_bytes());
         // What is too long may be cut off before the answer is read.
@@ -208,6 +230,7 @@ fn whatever_is_refused_has_its_code_is_logged_and_changes_nothing() {
     expect_logged(&stage, &["WARN", by, "refused: Unknown command"], 0);
     let nobody = format!("set server {PROXY}/nobody state drain");
     assert_eq!(ask(&stage, &nobody), "No such server.\n\n");
+    expect_logged(&stage, &["INFO", by, "refused: No such server."], 0);
     let mut stream = UnixStream::connect(socket(&stage)).expect("connected");
     // It may be closed before all of it is taken.
     let _ = stream.write_all(long.as_bytes());

@@ -156,6 +156,7 @@ fn as_programs(name: &str, arguments: &[String]) -> Result<Vec<String>> {
     let floors = floors()?;
     let words = (name == "packet").then(words).transpose()?;
     let (venv, haproxy, axe) = (setup::ecs()?, setup::haproxy()?, setup::axe()?);
+    let promtool = setup::promtool()?;
     let mut build = cargo();
     // Together: without the tests' own dependencies many crates would get other features, and be compiled once more.
     build.args(["build", "--bins"]);
@@ -177,6 +178,7 @@ fn as_programs(name: &str, arguments: &[String]) -> Result<Vec<String>> {
             ("LB_ECS_VENV", venv.as_path()),
             ("LB_HAPROXY_VENV", haproxy.as_path()),
             ("LB_AXE", axe.as_path()),
+            ("LB_PROMTOOL", promtool.as_path()),
         ];
         kept.extend(words.as_deref().map(|words| ("LB_WORDS_OBJECT", words)));
         let status = as_root(program, &kept)?

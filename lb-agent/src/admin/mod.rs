@@ -5,6 +5,7 @@
 //! the kernel's maps. What the operator orders about backends it hands to the loop.
 //! Who may connect is decided by the socket's mode, 0600.
 
+mod accept;
 mod flows;
 pub mod haproxy;
 pub mod orders;

@@ -15,6 +15,7 @@ use axum::{
     Json, Router,
     extract::{Query, State},
     http::{HeaderMap, StatusCode, header},
+    middleware,
     response::{IntoResponse, Response},
     routing::{get, post},
 };
@@ -265,6 +266,7 @@ fn router(admin: Admin) -> Router {
         .route("/v1/release", post(release))
         .merge(page::routes())
         .merge(web::routes())
+        .layer(middleware::from_fn(web::note))
         .with_state(admin)
 }
 

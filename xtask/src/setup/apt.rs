@@ -1,6 +1,10 @@
 //! The system's tools that the lab runs.
 
-use std::process::{Command, Stdio};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
 
 use anyhow::{Context, Result, bail};
 
@@ -129,6 +133,25 @@ pub(super) fn install(packages: &[&str]) -> Result<()> {
             .status();
     }
     Ok(())
+}
+
+/// Downloads a package without installing it; where it is, in `dir`.
+///
+/// # Errors
+///
+/// It cannot be had.
+pub(super) fn download(package: &str, dir: &Path) -> Result<PathBuf> {
+    let download = || {
+        // Whoever may write there may do this.
+        let mut apt = Command::new("apt-get");
+        run(apt.args(["download", "-q", package]).current_dir(dir))
+    };
+    // The list of packages is missing, or stale.
+    download().or_else(|_| run(&mut apt(&["update", "-q"])?).and_then(|()| download()))?;
+    let entries = fs::read_dir(dir).with_context(|| format!("cannot read {}", dir.display()))?;
+    let mut paths = entries.flatten().map(|entry| entry.path());
+    let file = paths.find(|path| path.extension().is_some_and(|end| end == "deb"));
+    file.with_context(|| format!("apt-get left no package in {}", dir.display()))
 }
 
 fn apt(arguments: &[&str]) -> Result<Command> {

@@ -3,10 +3,14 @@
 
 mod apt;
 mod linker;
+mod promtool;
 mod python;
 mod toolchain;
 
-pub(crate) use self::python::{axe, ecs, haproxy};
+pub(crate) use self::{
+    promtool::promtool,
+    python::{axe, ecs, haproxy},
+};
 
 use std::{env, path::PathBuf};
 
@@ -29,7 +33,7 @@ pub(crate) enum Need {
     Ecs,
     /// All three.
     Orchestrators,
-    /// Build, and run tools for HAProxy in the lab.
+    /// Build, and run tools for HAProxy and for Prometheus in the lab.
     Haproxy,
     /// Build, and run a browser in the lab.
     Browser,
@@ -57,6 +61,7 @@ pub(crate) fn bring(need: Need) -> Result<()> {
         Need::Haproxy => {
             apt::bring(&[apt::LAB, apt::HAPROXY_TOOLS].concat())?;
             python::bring(python::Venv::Haproxy)?;
+            promtool::bring()?;
         }
         Need::Orchestrators => {
             apt::bring(&[apt::LAB, apt::DOCKER, apt::ETCD].concat())?;

@@ -165,7 +165,7 @@ pub(super) async fn order(session: &Session, act: Act, which: Which) -> Result<(
         deadline: None,
     };
     let done = session.admin.order(order, &session.by).await;
-    done.map_err(|(_, why)| Wrong(why))?;
+    done.map_err(|(_, text)| Wrong { text, logged: true })?;
     session.admin.stats.fresh().await;
     Ok(())
 }
@@ -206,7 +206,7 @@ mod tests {
 
     #[test]
     fn weights_are_numbers_or_parts() {
-        let read = |text| read(text, 10).map_err(|Wrong(why)| why);
+        let read = |text| read(text, 10).map_err(|Wrong { text, .. }| text);
         assert_eq!(read("0"), Ok(0));
         assert_eq!(read("256"), Ok(256));
         assert_eq!(read("50%"), Ok(5));

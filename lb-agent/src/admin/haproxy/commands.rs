@@ -2,7 +2,7 @@
 
 use std::{io, time::Duration};
 
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::{change, servers, session::Session, show};
 
@@ -26,11 +26,18 @@ pub(super) enum Reply {
 }
 
 /// An answer that is an error.
-pub(super) struct Wrong(pub(super) String);
+pub(super) struct Wrong {
+    pub(super) text: String,
+    /// The log has it already.
+    pub(super) logged: bool,
+}
 
 impl<T: Into<String>> From<T> for Wrong {
     fn from(text: T) -> Self {
-        Self(text.into())
+        Self {
+            text: text.into(),
+            logged: false,
+        }
     }
 }
 
@@ -38,6 +45,8 @@ impl<T: Into<String>> From<T> for Wrong {
 const DENIED: &str = "Permission denied";
 /// How the answer to what nobody knows begins.
 const UNKNOWN: &str = "Unknown command";
+/// How answers begin to who asks for what may have been there a moment ago.
+const MISSED: [&str; 2] = ["No such ", "Can't find "];
 
 /// The commands that there are, for `help` and for those who got one wrong.
 pub(super) const COMMANDS: &str = "\
@@ -95,10 +104,13 @@ pub(super) async fn run(session: &mut Session, command: &str) -> io::Result<Repl
                 .await?;
         }
         words => {
-            if let Err(Wrong(text)) = answer(session, words).await? {
+            if let Err(Wrong { text, logged }) = answer(session, words).await? {
+                let (by, command) = (&session.by, shown(words));
                 let why = text.lines().next().unwrap_or_default();
-                if why == DENIED || why.starts_with(UNKNOWN) {
-                    warn!(by = session.by, command = shown(words), "refused: {why}");
+                if MISSED.iter().any(|start| why.starts_with(start)) {
+                    info!(by, command, "refused: {why}");
+                } else if !logged {
+                    warn!(by, command, "refused: {why}");
                 }
                 let end = if text.ends_with('\n') { "" } else { "\n" };
                 session.send(&format!("{text}{end}")).await?;
@@ -217,9 +229,7 @@ pub(super) fn unknown(words: &[&str]) -> Wrong {
         Some(missing) => format!("{UNKNOWN}: lb-agent has no '{missing}'"),
         None => format!("{UNKNOWN}: '{}'", shown(words)),
     };
-    Wrong(format!(
-        "{why}, but maybe one of the following ones is a better match:\n{COMMANDS}"
-    ))
+    format!("{why}, but maybe one of the following ones is a better match:\n{COMMANDS}").into()
 }
 
 /// What was said, as far as it can be repeated.

@@ -1,6 +1,6 @@
 //! One connection: a line with commands and their answers, or, after `prompt`, many of them.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{io, time::Duration};
 
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
@@ -8,7 +8,6 @@ use tokio::{
         UnixListener, UnixStream,
         unix::{OwnedReadHalf, OwnedWriteHalf},
     },
-    sync::Semaphore,
     time::timeout,
 };
 use tokio_util::sync::CancellationToken;
@@ -18,10 +17,10 @@ use super::{
     Level, StatsSocket,
     commands::{self, Reply},
 };
-use crate::admin::{server::Admin, socket::who};
+use crate::admin::{accept::Room, server::Admin, socket::who};
 
 /// Connections at a time.
-const CONNECTIONS: usize = 64;
+const CONNECTIONS: u16 = 64;
 /// The longest line, bytes: HAProxy's buffer.
 const LONGEST: u64 = 16 * 1_024;
 /// A client that says nothing for so long is cut off, unless it asks for another time.
@@ -30,8 +29,6 @@ const IDLE: Duration = Duration::from_secs(10);
 const STALLED: Duration = Duration::from_secs(20);
 /// Parts of an answer are sent when they are this long, bytes.
 const PIECE: usize = 64 * 1_024;
-/// When no connection can be taken, the next try comes after this time.
-const PAUSE: Duration = Duration::from_millis(200);
 
 /// What one connection has set.
 pub(super) struct Session {
@@ -51,46 +48,26 @@ pub(super) struct Session {
 /// The socket cannot be handed to the runtime.
 pub async fn serve(socket: StatsSocket, admin: Admin, stop: CancellationToken) -> io::Result<()> {
     let listener = UnixListener::from_std(socket.listener.try_clone()?)?;
-    let room = Arc::new(Semaphore::new(CONNECTIONS));
-    let accepting = async {
-        let mut is_full = false;
-        loop {
-            let was_full = std::mem::replace(&mut is_full, room.available_permits() == 0);
-            if is_full && !was_full {
-                warn!(
-                    "all {CONNECTIONS} connections to the stats socket are taken; further ones wait"
-                );
+    let room = Room::new(CONNECTIONS, "the stats socket");
+    let begin = |stream, taken| {
+        let (admin, level) = (admin.clone(), socket.level);
+        let talking = async move {
+            let by = who(&stream, "the stats socket");
+            match talk(stream, admin, level, by.clone()).await {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                    warn!(by, "refused: {error}");
+                }
+                Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                    warn!(by, "refused: too slow to take an answer");
+                }
+                Err(error) => debug!(by, "a connection to the stats socket ended: {error}"),
             }
-            let Ok(permit) = Arc::clone(&room).acquire_owned().await else {
-                return;
-            };
-            let stream = match listener.accept().await {
-                Ok((stream, _)) => stream,
-                Err(error) => {
-                    warn!("cannot take a connection to the stats socket: {error}");
-                    tokio::time::sleep(PAUSE).await;
-                    continue;
-                }
-            };
-            let (admin, level) = (admin.clone(), socket.level);
-            let talking = async move {
-                let by = who(&stream, "the stats socket");
-                match talk(stream, admin, level, by.clone()).await {
-                    Ok(()) => {}
-                    Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-                        warn!(by, "refused: {error}");
-                    }
-                    Err(error) if error.kind() == io::ErrorKind::TimedOut => {
-                        warn!(by, "refused: too slow to take an answer");
-                    }
-                    Err(error) => debug!(by, "a connection to the stats socket ended: {error}"),
-                }
-                drop(permit);
-            };
-            tokio::spawn(stop.clone().run_until_cancelled_owned(talking));
-        }
+            drop(taken);
+        };
+        tokio::spawn(stop.clone().run_until_cancelled_owned(talking));
     };
-    stop.run_until_cancelled(accepting).await;
+    stop.run_until_cancelled(room.fill(&listener, begin)).await;
     Ok(())
 }
 

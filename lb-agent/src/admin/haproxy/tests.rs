@@ -444,6 +444,35 @@ fn the_log_tells_who_ordered_and_who_was_refused() {
     assert!(!line.contains('\u{1b}'), "{line:?}");
     desk.ask(&"x".repeat(100_000));
     desk.logged(&["WARN", &who, "refused: a line of more than 16384 bytes"]);
+    for (command, level, why) in [
+        (
+            "set weight web.x_80/10_0_0_1_80 257",
+            "WARN",
+            "Absolute weight",
+        ),
+        (
+            "set server web.x_80/10_0_0_1_80 state up",
+            "WARN",
+            "'set server",
+        ),
+        ("disable server web.x_80/none", "INFO", "No such server."),
+        ("disable server none/none", "INFO", "No such backend."),
+        ("show servers state none", "INFO", "Can't find backend."),
+    ] {
+        desk.ask(command);
+        let command = format!("command=\"{command}\"");
+        desk.logged(&[level, &who, &command, &format!("refused: {why}")]);
+    }
+    let order = "set weight web.x_80/10_0_0_1_80 13";
+    assert_eq!(desk.ask(order), "no such luck\n\n");
+    desk.logged(&[
+        "WARN",
+        &who,
+        "the operator's order was refused",
+        "weight 13",
+    ]);
+    let log = desk.running.log();
+    assert!(!log.contains(order), "it is said once: {log}");
     let desk = Desk::open(Level::User);
     desk.ask("disable server web.x_80/10_0_0_1_80");
     desk.logged(&["WARN", &who, "disable server", "refused: Permission denied"]);

@@ -1,5 +1,7 @@
 //! Pure: the options behind a statistics URL, `;up;no-maint;scope=web;page=2;st=DONE`.
 
+use crate::admin::web::decoded;
+
 /// What a reader wants to see.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in crate::admin) struct Wish {
@@ -15,7 +17,7 @@ pub(in crate::admin) struct Wish {
     pub(in crate::admin) page: usize,
 }
 
-/// The longest text that is searched for, bytes.
+/// The longest text that is searched for, letters.
 const LONGEST: usize = 256;
 
 // === impl Wish ===
@@ -29,7 +31,7 @@ impl Wish {
             match name {
                 "up" => wish.up = true,
                 "no-maint" => wish.no_maint = true,
-                "scope" => wish.scope = decoded(value),
+                "scope" => wish.scope = decoded(value).chars().take(LONGEST).collect(),
                 "st" => wish.outcome = Some(decoded(value)),
                 "page" => wish.page = value.parse().unwrap_or(0).min(1_000_000),
                 _ => {}
@@ -63,30 +65,6 @@ impl Wish {
         }
         target
     }
-}
-
-/// Percent signs and `+` of a form, RFC 3986 section 2.1; what is no UTF-8 becomes a replacement character.
-fn decoded(text: &str) -> String {
-    let text = text.as_bytes();
-    let mut bytes = Vec::new();
-    let mut at = 0;
-    while at < text.len() && bytes.len() < LONGEST {
-        let pair = text.get(at + 1..at + 3);
-        let hex = pair.and_then(|pair| std::str::from_utf8(pair).ok());
-        match (
-            text[at],
-            hex.and_then(|hex| u8::from_str_radix(hex, 16).ok()),
-        ) {
-            (b'%', Some(byte)) => {
-                bytes.push(byte);
-                at += 2;
-            }
-            (b'+', _) => bytes.push(b' '),
-            (byte, _) => bytes.push(byte),
-        }
-        at += 1;
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 #[cfg(test)]

@@ -223,7 +223,7 @@ impl Wish {
 }
 
 /// `application/x-www-form-urlencoded`, one value.
-pub(super) fn decoded(text: &str) -> String {
+pub(in crate::admin) fn decoded(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((first, more)) = rest.split_first() {

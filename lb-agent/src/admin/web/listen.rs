@@ -22,7 +22,6 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
-    sync::Semaphore,
 };
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -34,9 +33,10 @@ use super::{
     patience::Patience,
     tls::Certificate,
 };
+use crate::admin::accept::Room;
 
 /// Connections at a time.
-const CONNECTIONS: usize = 512;
+const CONNECTIONS: u16 = 512;
 /// Connections of one address at a time, so that one client does not keep out all others.
 const OF_ONE: usize = 64;
 /// Connections that may wait to be accepted.
@@ -53,8 +53,6 @@ const LONGEST: Duration = Duration::from_secs(3_600);
 const LARGEST_HEAD: usize = 16 * 1_024;
 /// The most lines in it.
 const MOST_HEADERS: usize = 64;
-/// When no connection can be taken, the next try comes after this time.
-pub(super) const PAUSE: Duration = Duration::from_millis(200);
 
 /// Bound, not yet served.
 #[derive(Debug)]
@@ -128,7 +126,7 @@ fn bind(at: SocketAddr) -> io::Result<TcpListener> {
 
 /// Counts connections.
 struct Counted {
-    room: Arc<Semaphore>,
+    room: Room,
     by_addr: Mutex<HashMap<IpAddr, usize>>,
 }
 
@@ -190,7 +188,7 @@ pub fn serve(
         .layer(middleware::from_fn_with_state(guarded, guard));
     let certificate = certificate.map(Arc::new);
     let counted = Arc::new(Counted {
-        room: Arc::new(Semaphore::new(CONNECTIONS)),
+        room: Room::new(CONNECTIONS, "the admin port"),
         by_addr: Mutex::default(),
     });
     for listener in listening.listeners {
@@ -214,30 +212,13 @@ async fn accept(
     counted: Arc<Counted>,
     stop: CancellationToken,
 ) {
-    let mut is_full = false;
-    loop {
-        // Further ones wait in the kernel, and are given up there.
-        let was_full = std::mem::replace(&mut is_full, counted.room.available_permits() == 0);
-        if is_full && !was_full {
-            warn!("all {CONNECTIONS} connections to the admin port are taken; further ones wait");
-        }
-        let Ok(permit) = Arc::clone(&counted.room).acquire_owned().await else {
-            return;
-        };
-        let (stream, peer) = match listener.accept().await {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                warn!("cannot take a connection to the admin port: {error}");
-                tokio::time::sleep(PAUSE).await;
-                continue;
-            }
-        };
+    let begin = |(stream, peer): (TcpStream, SocketAddr), taken| {
         let Some(place) = counted.place(peer.ip().to_canonical()) else {
             warn!(%peer, "refused: more than {OF_ONE} connections of one address");
-            continue;
+            return;
         };
         let Ok(local) = stream.local_addr() else {
-            continue;
+            return;
         };
         let ends = Ends { peer, local };
         let router = router.clone().layer(Extension(ends));
@@ -247,10 +228,11 @@ async fn accept(
             if tokio::time::timeout(LONGEST, talking).await.is_err() {
                 debug!(%peer, "the connection has lived long enough");
             }
-            drop((permit, place));
+            drop((taken, place));
         };
         tokio::spawn(stop.clone().run_until_cancelled_owned(connection));
-    }
+    };
+    counted.room.fill(&listener, begin).await;
 }
 
 async fn talk(

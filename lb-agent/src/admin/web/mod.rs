@@ -11,6 +11,7 @@ mod local;
 mod pages;
 mod patience;
 mod readers;
+mod refused;
 mod statistics;
 mod tls;
 
@@ -27,8 +28,9 @@ pub use self::{
 };
 pub(super) use self::{
     client::{By, Place},
-    form::{which, whole},
+    form::{decoded, which, whole},
     local::serve as serve_local,
     pages::routes,
     readers::Readers,
+    refused::note,
 };

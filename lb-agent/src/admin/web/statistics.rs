@@ -103,6 +103,9 @@ fn raw(uri: &Uri) -> String {
 
 /// `None`: it is no page of the statistics.
 pub(in crate::admin) fn form_of(target: &str) -> Option<Form> {
+    if target.contains(";json-schema") {
+        return None;
+    }
     if target.contains(";json") {
         return Some(Form::Json);
     }
@@ -118,18 +121,20 @@ pub(in crate::admin) fn form_of(target: &str) -> Option<Form> {
     (known || query == "stats").then_some(Form::Html)
 }
 
-/// What stands after semicolons.
+/// Which lines a target asks for.
 pub(in crate::admin) fn wish_of(target: &str) -> Wish {
-    let mut wish = Wish::default();
-    for option in target.split(';').skip(1) {
-        match option.split_once('=') {
-            None if option == "up" => wish.up = true,
-            None if option == "no-maint" => wish.no_maint = true,
-            Some(("scope", text)) => wish.scope = form::decoded(text),
-            _ => {}
-        }
+    let page::Wish {
+        up,
+        no_maint,
+        scope,
+        ..
+    } = page::Wish::read(target);
+    Wish {
+        up,
+        no_maint,
+        scope,
+        ..Wish::default()
     }
-    wish
 }
 
 #[cfg(test)]
@@ -149,6 +154,7 @@ mod tests {
             ("/;csv", Some(Form::Csv)),
             ("/anything/;csv;norefresh", Some(Form::Csv)),
             ("/haproxy?stats;json", Some(Form::Json)),
+            ("/haproxy?stats;json-schema", None),
             ("/nothing", None),
             ("/nothing?else", None),
         ] {

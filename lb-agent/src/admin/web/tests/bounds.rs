@@ -74,6 +74,60 @@ fn a_refusal_is_in_the_log_with_who_and_why() {
 }
 
 #[test]
+fn what_cannot_be_answered_is_in_the_log_with_who_and_why() {
+    let site = Site::open(|_| {});
+    let (nobody, token) = ("by=\"127.0.0.1:", "by=\"the token at 127.0.0.1:");
+    for (target, code, why) in [
+        ("/v1/history", "400", "say which service"),
+        ("/v1/history?service=x", "404", "there is no such service"),
+        (
+            "/v1/history?service=web.x_80&backend=10.0.0.9:80",
+            "404",
+            "the service has no such backend",
+        ),
+        ("/v1/events?after=x", "400", "Failed to deserialize"),
+        ("/v1/live?since=-1", "400", "Failed to deserialize"),
+        ("/v1/resolve?name=", "400", "say which name"),
+        ("/v1/metrics/mesos", "404", "Unknown Registry"),
+        ("/assets/none.js", "404", "there is no such file"),
+        ("/nothing", "404", "no such page"),
+    ] {
+        let answer = site.get(target, "");
+        assert_eq!(status(&answer), code, "{target}");
+        assert!(answer.1.contains(why), "{answer:?}");
+        let path = target.split('?').next().unwrap();
+        let path = format!("method=GET path=\"{path}\"");
+        let level = if code == "404" { "INFO" } else { "WARN" };
+        site.logged(&[level, &format!("refused: {why}"), nobody, &path]);
+    }
+    for (target, why) in [
+        ("/v1/drain", "say either which backend"),
+        ("/v1/drain?backend=10.0.0.1:80&x=y", "Failed to deserialize"),
+        ("/v1/weight?backend=10.0.0.1:80&weight=257", "say which"),
+        ("/v1/release", "say which name"),
+    ] {
+        assert_eq!(status(&site.post(target, TOKEN, "")), "400", "{target}");
+        let path = target.split('?').next().unwrap();
+        let path = format!("method=POST path=\"{path}\"");
+        site.logged(&["WARN", &format!("refused: {why}"), token, &path]);
+    }
+    assert_eq!(site.ordered(), [""; 0]);
+    // Every browser asks for it.
+    assert_eq!(status(&site.get("/favicon.ico", "")), "404");
+    let long = format!("/{}", "a".repeat(10_000));
+    assert_eq!(status(&site.get(&long, "")), "404");
+    let line = site.logged(&["refused: no such page", "path=\"/aaaa"]);
+    assert!(line.len() < 500, "{line}");
+    assert!(!site.log().contains("favicon"), "{}", site.log());
+    let head = site.send(b"HEAD /nothing HTTP/1.0\r\n\r\n");
+    assert_eq!((status(&head), &*head.1), ("404", ""));
+    site.logged(&["INFO", "refused: ", "method=HEAD path=\"/nothing\""]);
+    let dance = format!("DANCE / HTTP/1.0\r\n{TOKEN}\r\n");
+    assert_eq!(status(&site.send(dance.as_bytes())), "405");
+    site.logged(&["WARN", "refused: Method Not Allowed", "method=DANCE"]);
+}
+
+#[test]
 fn an_order_is_in_the_log_with_who_gave_it() {
     let site = Site::open(|_| {});
     let password = base64::engine::general_purpose::STANDARD.encode("ann:word");

@@ -26,6 +26,11 @@ fn a_control_loop_that_stands_still_is_not_well() {
     assert_eq!(status(&site.get("/readyz", "")), "200");
     let answer = site.get("/_mlb_signal/hup", "");
     assert_eq!(status(&answer), "500", "{answer:?}");
+    site.logged(&[
+        "WARN",
+        "failed: the control loop stands still",
+        "/_mlb_signal/hup",
+    ]);
     assert_eq!(answer.1, "the control loop stands still\n");
 }
 
