@@ -17,6 +17,9 @@ use crate::lab::{Host, wait_until};
 const STREAM: &str =
     "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream;charset=utf-8\r\nConnection: close\r\n\r\n";
 
+/// Who takes nothing for so long is too slow for its stream: Marathon counts the events that wait, 1,024 of them.
+const SLOW: Duration = Duration::from_millis(500);
+
 /// What comes of a request while everything is well: `200 OK`, and this sort of body.
 const WELL: (&str, &str) = ("200 OK", "application/json");
 
@@ -98,14 +101,23 @@ impl Answers {
         }
     }
 
-    /// Sends an event to every open stream.
+    /// Sends an event to every open stream. Whoever does not take it is cut off, as Marathon does.
     pub fn event(&self, data: &Value) {
         let name = data["eventType"].as_str().unwrap_or_default();
         let event = format!("event: {name}\r\ndata: {data}\r\n\r\n");
-        for stream in &mut lock(&self.0).streams {
-            // A stream that was closed is not there any more.
-            _ = stream.write_all(event.as_bytes());
-        }
+        lock(&self.0).streams.retain_mut(|stream| {
+            let taken = stream.write_all(event.as_bytes()).is_ok();
+            if !taken {
+                // Copies of it may be held elsewhere; the other side may have closed it.
+                _ = stream.shutdown(Shutdown::Both);
+            }
+            taken
+        });
+    }
+
+    /// Whether somebody listens to events.
+    pub fn is_heard(&self) -> bool {
+        !lock(&self.0).streams.is_empty()
     }
 
     /// When the latest answer at a path was complete.
@@ -125,7 +137,7 @@ impl Answers {
     /// Nobody does within 30 s.
     pub fn wait_for_stream(&self) -> Result<()> {
         wait_until("an event stream", Duration::from_secs(30), || {
-            !lock(&self.0).streams.is_empty()
+            self.is_heard()
         })
     }
 
@@ -164,6 +176,7 @@ fn converse(stream: &TcpStream, state: &Mutex<State>) -> Result<()> {
             let mut state = lock(state);
             if path == "/v2/events" && state.trouble.is_none() {
                 out.write_all(STREAM.as_bytes())?;
+                stream.set_write_timeout(Some(SLOW))?;
                 state.streams.push(stream.try_clone()?);
                 return Ok(());
             }

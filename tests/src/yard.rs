@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::{
     docker::{Docker, place},
-    lab::{Host, wait_until},
+    lab::wait_until,
     stage::{PATIENCE, Stage},
 };
 
@@ -15,6 +15,9 @@ use crate::{
 const POOL: [&str; 2] = ["--vip-pool-v4", "10.99.1.1-10.99.255.254"];
 /// Port 80 of these containers is behind the VIP `web:80`.
 pub const LABEL: [&str; 2] = ["--label", "lb.vip=web:80"];
+/// The node's address, and the first server's.
+const NODE: &str = "10.77.0.1";
+const SERVER: &str = "10.77.0.11";
 /// Where an engine on the stage's first server listens.
 const ELSEWHERE: &str = "10.77.0.11:2375";
 
@@ -29,12 +32,13 @@ pub struct Yard {
 impl Yard {
     /// The agent, with these flags besides, and the engine.
     pub fn up(name: &str, flags: &[&str]) -> Self {
-        Self::with(name, flags, Docker::start)
+        Self::with(name, flags, |stage, dir| Docker::start(&stage.node, dir))
     }
 
     /// As [`Yard::up`], with an engine that gives containers IPv6 addresses, too.
     pub fn dual(name: &str, flags: &[&str]) -> Self {
-        Self::with(name, flags, Docker::start_dual)
+        let start = |stage: &Stage, dir| Docker::start_dual(&stage.node, dir);
+        Self::with(name, flags, start)
     }
 
     /// As [`Yard::up`], with an engine that is the manager of a Swarm of this one node.
@@ -44,9 +48,22 @@ impl Yard {
 
     /// As [`Yard::swarm`]; further nodes know the manager by `addr`.
     pub fn manager(name: &str, flags: &[&str], addr: &str) -> Self {
-        Self::with(name, flags, |host, dir| {
-            Docker::start_manager(host, dir, addr)
+        Self::with(name, flags, |stage, dir| {
+            Docker::start_manager(&stage.node, dir, addr)
         })
+    }
+
+    /// As [`Yard::up`], with an engine that is a worker in the Swarm of a manager on the first server, which has no agent.
+    pub fn worker(name: &str, flags: &[&str]) -> (Self, Docker) {
+        let mut manager = None;
+        let yard = Self::with(name, flags, |stage, dir| {
+            let apart = place(&format!("{name}-manager"))?;
+            let of = Docker::start_manager(&stage.servers[0], apart, SERVER)?;
+            let worker = Docker::start_worker(&stage.node, dir, NODE, (&of, SERVER));
+            manager = Some(of);
+            worker
+        });
+        (yard, manager.expect("a manager"))
     }
 
     /// As [`Yard::up`], with an engine on another node, which has no agent.
@@ -62,13 +79,13 @@ impl Yard {
     fn with(
         name: &str,
         flags: &[&str],
-        start: impl FnOnce(&Host, PathBuf) -> anyhow::Result<Docker>,
+        start: impl FnOnce(&Stage, PathBuf) -> anyhow::Result<Docker>,
     ) -> Self {
         let dir = place(name).expect("a folder");
         let socket = format!("--docker=unix://{}/docker.sock", dir.display());
         // The engine comes later than the agent, which waits for it.
         let stage = Stage::up("", &[&[socket.as_str()], &POOL[..], flags].concat());
-        let docker = start(&stage.node, dir).expect("an engine");
+        let docker = start(&stage, dir).expect("an engine");
         Self { docker, stage }
     }
 

@@ -16,6 +16,7 @@ use lb_tests::{
     lab::wait_until,
     stage::{PATIENCE, Stage, connect},
 };
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 /// What the agent calls them: by where it was told to read.
@@ -155,6 +156,50 @@ fn whatever_marathon_does_its_last_state_serves_and_the_right_one_follows() {
     both_become(number);
     let problems = mine()["problems"].to_string();
     assert!(problems.contains("/bad"), "{problems}");
+}
+
+#[test]
+fn after_an_outage_that_ended_no_connection_the_right_state_follows_in_time() {
+    let url = "http://10.77.0.13:8080";
+    let stage = Stage::up("", &["--marathon", url, "--vip-pool-v4", POOL]);
+    let (far, at) = (&stage.servers[2], ([10, 77, 0, 13], 8080).into());
+    let first = apps(&[app(1, &["/web:80"])]);
+    let marathon = Answers::serve(far, at, "marathon", &first).expect("a Marathon");
+    let vip = vip(&stage, "web.marathon");
+    becomes(&stage, &vip, "s1");
+    marathon.wait_for_stream().expect("it listens");
+    far.cut_off().expect("cut off");
+    // What it asks for is lost on the way.
+    asked_again(&stage);
+    let mine = || provider(&stage, &format!("marathon:{url}"));
+    let told = wait_until("it is told", 2 * PATIENCE, || {
+        mine()["last_error"].is_object()
+    });
+    assert!(told.is_ok(), "{}", stage.status()["providers"]);
+    assert_eq!(server(&stage, &vip), "s1", "the last state stays");
+    marathon.set("/v2/apps", &apps(&[app(2, &["/web:80"])]));
+    far.reconnect().expect("reconnected");
+    becomes(&stage, &vip, "s2");
+}
+
+#[test]
+fn who_is_cut_off_for_reading_too_slowly_comes_back_and_reads_everything() {
+    let (mut stage, marathon) = up();
+    let vip = vip(&stage, "web.marathon");
+    becomes(&stage, &vip, "s1");
+    marathon.wait_for_stream().expect("it listens");
+    stage.agent.signal(Signal::STOP).expect("stopped");
+    // No event tells of the change.
+    marathon.set("/v2/apps", &apps(&[app(2, &["/web:80"])]));
+    let event = json!({"eventType": "framework_message_event", "message": "x".repeat(10_000)});
+    let cut_off = wait_until("it is cut off", PATIENCE, || {
+        (0..100).for_each(|_| marathon.event(&event));
+        !marathon.is_heard()
+    });
+    stage.agent.signal(Signal::CONT).expect("it goes on");
+    cut_off.expect("no kernel keeps so much");
+    // Long before everything is read in any case.
+    becomes(&stage, &vip, "s2");
 }
 
 #[test]

@@ -244,8 +244,30 @@ impl Host {
     /// A process outlives that, or the cable cannot be pulled.
     pub fn lose(&self) -> Result<()> {
         self.cgroup.kill()?;
-        let pull = format!("link set dev {UPLINK} down\n");
-        ip_batch(self.netns.name(), &pull)
+        self.cut_off()
+    }
+
+    /// Pulls its cable: nobody reaches it, and no connection ends.
+    ///
+    /// # Errors
+    ///
+    /// The cable cannot be pulled.
+    pub fn cut_off(&self) -> Result<()> {
+        self.set_uplink("down")
+    }
+
+    /// Puts the cable back that was pulled.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be put back.
+    pub fn reconnect(&self) -> Result<()> {
+        self.set_uplink("up")
+    }
+
+    fn set_uplink(&self, state: &str) -> Result<()> {
+        let set = format!("link set dev {UPLINK} {state}\n");
+        ip_batch(self.netns.name(), &set)
     }
 
     /// Runs `act` on a fresh thread inside the host's network, but outside of its cgroup.

@@ -16,6 +16,7 @@ use serde::de::DeserializeOwned;
 use super::{
     DockerConfig,
     container::Container,
+    engine::Seat,
     event::Told,
     swarm::{Answers, Swarm},
     transport::Transport,
@@ -108,18 +109,20 @@ impl Client {
         }
     }
 
-    /// The Swarm that it manages; `None`: it manages none.
-    pub(super) async fn swarm(&self) -> Result<Option<Swarm>, String> {
+    /// What it is in a Swarm, with what it tells of that.
+    pub(super) async fn swarm(&self) -> Result<Seat, String> {
         let info: Info = self.get("/info").await?;
-        let Some(swarm) = info.swarm.filter(|swarm| swarm.control_available) else {
-            return Ok(None);
+        let swarm = match info.swarm {
+            Some(swarm) if swarm.control_available => swarm,
+            Some(swarm) if swarm.local_node_state == "active" => return Ok(Seat::Worker),
+            _ => return Ok(Seat::Nowhere),
         };
         let (services, nodes, tasks) = tokio::try_join!(
             self.get("/services"),
             self.get("/nodes"),
             self.get("/tasks")
         )?;
-        Ok(Some(Swarm::read(
+        Ok(Seat::Manager(Swarm::read(
             &swarm.node_id,
             Answers {
                 services,

@@ -36,8 +36,21 @@ pub(super) struct Engine {
     swarm: Option<Swarm>,
     /// Why that could not be read now.
     swarm_unread: Option<String>,
+    /// Whether it is a worker of one, which was said.
+    is_worker: bool,
     /// The addresses of the node that the engine stands on; `None`: this node.
     node: Option<Vec<IpAddr>>,
+}
+
+/// What an engine is in a Swarm.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Seat {
+    /// It is in none.
+    Nowhere,
+    /// It runs tasks, and tells nothing of services, nor of the tasks of others.
+    Worker,
+    /// It tells of all.
+    Manager(Swarm),
 }
 
 /// What an event asks for.
@@ -183,10 +196,21 @@ impl Engine {
         });
     }
 
-    /// Takes what was read of the Swarm; what could not be read stays as it was. `None`: it manages none.
-    pub(super) fn saw_swarm(&mut self, read: Result<Option<Swarm>, String>) {
+    /// Takes what was read of the Swarm; what could not be read stays as it was.
+    pub(super) fn saw_swarm(&mut self, read: Result<Seat, String>) {
         match read {
-            Ok(swarm) => {
+            Ok(seat) => {
+                let was_worker = std::mem::replace(&mut self.is_worker, seat == Seat::Worker);
+                if self.is_worker && !was_worker {
+                    tracing::info!(
+                        "this engine is a worker of a Swarm, and knows neither its services nor their labels: of them the \
+                         containers of this node are served, by their own labels (--container-label); managers know all"
+                    );
+                }
+                let swarm = match seat {
+                    Seat::Manager(swarm) => Some(swarm),
+                    Seat::Worker | Seat::Nowhere => None,
+                };
                 let before = std::mem::replace(&mut self.swarm, swarm);
                 if let (Some(before), Some(now)) = (before, &mut self.swarm) {
                     now.remember(&before);

@@ -23,9 +23,8 @@ use super::{
     build::build,
     client::Client,
     container::Container,
-    engine::{Effect, Engine},
+    engine::{Effect, Engine, Seat},
     event::Told,
-    swarm::Swarm,
 };
 
 /// Looks under way at a time.
@@ -149,7 +148,7 @@ impl Watcher<'_> {
         reader.spawn(forward(client.clone(), seen));
         let mut looks = JoinSet::<Result<Looked, String>>::new();
         looks.spawn(look_at_all(client.clone()));
-        let mut swarms = JoinSet::<Result<Option<Swarm>, String>>::new();
+        let mut swarms = JoinSet::<Result<Seat, String>>::new();
         swarms.spawn(look_at_swarm(client.clone()));
 
         let mut pings = JoinSet::<Result<(), String>>::new();
@@ -341,7 +340,7 @@ async fn look_at(client: Client, ids: BTreeSet<Arc<str>>) -> Result<Looked, Stri
     })
 }
 
-async fn look_at_swarm(client: Client) -> Result<Option<Swarm>, String> {
+async fn look_at_swarm(client: Client) -> Result<Seat, String> {
     client.swarm().await
 }
 

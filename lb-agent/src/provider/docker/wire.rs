@@ -28,6 +28,8 @@ pub(super) struct Info {
 pub(super) struct SwarmInfo {
     #[serde(rename = "NodeID")]
     pub(super) node_id: String,
+    /// `active`: it is in a Swarm.
+    pub(super) local_node_state: String,
     /// Whether it is a manager.
     pub(super) control_available: bool,
 }

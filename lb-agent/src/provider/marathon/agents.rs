@@ -55,18 +55,20 @@ impl Agents {
     /// long; what it has not answered by then is asked again later.
     pub(super) async fn refresh(&mut self, names: &BTreeSet<&str>) {
         let due = self.due(names, Instant::now());
+        let mut unanswered: BTreeSet<String> = due.iter().cloned().collect();
         let end = Instant::now() + TOGETHER;
-        for name in &due {
-            self.next_try.insert(name.clone(), end + RETRY);
-        }
         let lookups = futures_util::stream::iter(due).map(|name| async move {
             let found = look_up(&name).await;
             (name, found)
         });
         let mut lookups = lookups.buffer_unordered(PARALLEL);
         while let Ok(Some((name, found))) = timeout_at(end, lookups.next()).await {
+            unanswered.remove(&name);
             self.learn(name, found, Instant::now());
         }
+        // Not before: a reading that is given up meanwhile must not leave names alone that nobody has asked for.
+        let next_try = unanswered.into_iter().map(|name| (name, end + RETRY));
+        self.next_try.extend(next_try);
     }
 
     /// Names that were never known come first.

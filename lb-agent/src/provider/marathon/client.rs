@@ -129,7 +129,8 @@ impl Client {
     /// # Errors
     /// Anything but status 200 and an event stream.
     pub(super) async fn events(&self) -> Result<EventStream, Failure> {
-        let patience = self.timings.request;
+        // Together the URLs take no longer than one may.
+        let patience = self.timings.open / u32::try_from(self.urls.len()).unwrap_or(u32::MAX);
         let mut tries = 0;
         loop {
             let (index, url) = self.url(&["v2", "events"], Some("plan-format=light"));
@@ -190,7 +191,7 @@ impl Client {
         let base = &self.urls[self.current.load(Ordering::Relaxed) % self.urls.len()];
         let mut refused = None;
         loop {
-            let patience = self.timings.request;
+            let patience = self.timings.open;
             let token = login
                 .token(&self.json, base, refused.as_deref(), patience)
                 .await?;
@@ -225,11 +226,8 @@ impl Client {
             .map_err(|e| Failure::transport(url, &e))?
         {
             if body.len() + chunk.len() > self.max_body {
-                let limit = self.max_body;
-                return Err(Failure::new(
-                    url,
-                    format!("the answer is longer than {limit} bytes"),
-                ));
+                let why = format!("the answer is longer than {} bytes", self.max_body);
+                return Err(Failure::new(url, why));
             }
             body.extend_from_slice(&chunk);
         }
@@ -266,10 +264,8 @@ impl Client {
                 }
             };
         }
-        Err(Failure::new(
-            &url,
-            format!("more than {MAX_HOPS} redirects"),
-        ))
+        let why = format!("more than {MAX_HOPS} redirects");
+        Err(Failure::new(&url, why))
     }
 }
 
@@ -284,8 +280,14 @@ fn build(
     let builder = || {
         let builder = reqwest::Client::builder()
             .redirect(Policy::none())
-            .no_proxy();
-        let builder = builder.connect_timeout(timings.connect);
+            .no_proxy()
+            .connect_timeout(timings.connect)
+            // Who is gone without a word is noticed by the kernel, however long an answer may take: data that nobody
+            // acknowledges, or three probes of an idle connection (tcp(7)).
+            .tcp_user_timeout(timings.unanswered)
+            .tcp_keepalive(timings.unanswered / 4)
+            .tcp_keepalive_interval(timings.unanswered / 4)
+            .tcp_keepalive_retries(3);
         if gzip { builder } else { builder.no_gzip() }
     };
     let built = match roots {

@@ -54,8 +54,12 @@ pub enum Auth {
 pub struct Timings {
     /// Until a connection stands.
     pub connect: Duration,
-    /// Until the last byte of an answer; for the event stream until its headers.
+    /// Until the last byte of an answer: a large Marathon takes its time.
     pub request: Duration,
+    /// Until the event stream stands, or somebody is logged in, at whichever URL: nothing is gathered for either.
+    pub open: Duration,
+    /// How long a connection may carry nothing, not even what its other end's kernel says of itself.
+    pub unanswered: Duration,
     /// Longest silence of the event stream, and so how late a change may be seen whose event was lost with a connection
     /// that nobody closed. Marathon sends a heart-beat every 10 s, of which two may be late: 30 s is the least.
     pub silence: Duration,
@@ -169,6 +173,8 @@ impl Default for Timings {
         Self {
             connect: Duration::from_secs(3),
             request: Duration::from_secs(45),
+            open: Duration::from_secs(12),
+            unanswered: Duration::from_secs(12),
             silence: Duration::from_secs(30),
             debounce: Duration::from_millis(100),
             debounce_at_most: Duration::from_secs(1),
@@ -176,7 +182,7 @@ impl Default for Timings {
             backoff: Steps {
                 first: Duration::from_secs(1),
                 factor: 1.5,
-                cap: Duration::from_secs(30),
+                cap: Duration::from_secs(15),
             },
             stable_stream: Duration::from_secs(600),
             confirm_empty: Duration::from_secs(5),
@@ -211,6 +217,16 @@ mod tests {
         assert!(late < Duration::from_secs(35), "{late:?}");
         // Two heart-beats may be late.
         assert!(silence > 2 * Duration::from_secs(10), "{silence:?}");
+    }
+
+    #[test]
+    fn within_35_s_of_the_end_of_an_outage_there_is_time_left_to_read() {
+        let timings = Timings::default();
+        // It ends just after somebody asked in vain, for the stream or anything else: that is given up, or its
+        // connection is, and asked again after the longest wait.
+        let asked_again = timings.open.max(timings.unanswered) + timings.backoff.cap;
+        let left = Duration::from_secs(35).checked_sub(asked_again);
+        assert!(left >= Some(Duration::from_secs(5)), "{left:?}");
     }
 
     #[test]

@@ -63,6 +63,8 @@ pub(super) async fn watch(
         failing: false,
     };
     let mut listener = spawn();
+    // The last reading was given up.
+    let mut given_up = false;
     loop {
         tokio::select! {
             () = tx.closed() => return Ok(()),
@@ -70,9 +72,17 @@ pub(super) async fn watch(
             () = asked.asked() => watcher.schedule.at_once(Instant::now()),
             () = sleep_until(watcher.schedule.due()) => {
                 // Requests are never sent while another round of them is under way.
+                let (mut changes, opened) = (watcher.changes.clone(), watcher.seen.opened);
+                let again = async { _ = changes.wait_for(|seen| seen.opened != opened).await };
                 tokio::select! {
                     () = tx.closed() => return Ok(()),
-                    () = watcher.read() => {}
+                    () = watcher.read() => given_up = false,
+                    // What was asked for may be lost as the stream before was, and would be asked for again in any
+                    // case. Only every other reading: where streams come and go, a state must come, too.
+                    () = again, if !given_up => {
+                        given_up = true;
+                        watcher.notice();
+                    }
                 }
             }
             end = &mut listener.0 => {

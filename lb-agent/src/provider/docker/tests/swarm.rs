@@ -5,7 +5,10 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::{
-    super::swarm::{Answers, Swarm},
+    super::{
+        engine::Seat,
+        swarm::{Answers, Swarm},
+    },
     *,
 };
 
@@ -96,7 +99,7 @@ fn see(engine: &mut Engine, services: Vec<Value>, tasks: Vec<Value>, nodes: Vec<
         nodes,
         tasks,
     };
-    engine.saw_swarm(Ok(Some(Swarm::read("n1", answers))));
+    engine.saw_swarm(Ok(Seat::Manager(Swarm::read("n1", answers))));
 }
 
 /// A container of node `n1` that is task `t<slot>n1` of that service.
@@ -449,7 +452,7 @@ fn a_swarm_that_cannot_be_read_stays_as_it_was() {
     assert!(reasons(&all)[0].contains("does not have a leader"));
     assert!(!all.partial);
     // It is no manager any more: its own containers count, as on every worker.
-    engine.saw_swarm(Ok(None));
+    engine.saw_swarm(Ok(Seat::Worker));
     assert_eq!(build(&engine, &config()), Snapshot::default());
     // One that was never read hides what may be there.
     let mut fresh = super::engine([container("web", "172.17.0.2", &[("lb.vip", "web:80")])]);

@@ -11,7 +11,7 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 use super::{
-    super::{Tls, client::Client},
+    super::{Tls, client::Client, engine::Seat},
     *,
 };
 
@@ -162,7 +162,8 @@ async fn an_engine_behind_tcp_is_read() {
     let client = Client::connect(&at(&socket, None))
         .await
         .expect("connected");
-    assert!(client.swarm().await.expect("read").is_some());
+    let seat = client.swarm().await.expect("read");
+    assert!(matches!(seat, Seat::Manager(_)), "{seat:?}");
     let socket = engine_at(None, "").await;
     let client = Client::connect(&at(&socket, None))
         .await
@@ -187,8 +188,8 @@ async fn an_engine_behind_tls_knows_us_and_we_know_it() {
     let papers = Papers::new("known");
     let socket = engine_at(Some(papers.acceptor()), "[]").await;
     let client = Client::connect(&at(&socket, Some(papers.tls(true)))).await;
-    let swarm = client.expect("connected").swarm().await;
-    assert!(swarm.expect("read").is_some());
+    let seat = client.expect("connected").swarm().await.expect("read");
+    assert!(matches!(seat, Seat::Manager(_)), "{seat:?}");
     // Without our certificate, with another authority, and in the clear.
     let why = refusal(&at(&socket, Some(papers.tls(false)))).await;
     assert!(why.contains("CertificateRequired"), "{why}");

@@ -7,6 +7,7 @@ mod generations;
 mod logging_in;
 mod malformed;
 mod many;
+mod outages;
 mod over_tls;
 mod server;
 mod service_ports;

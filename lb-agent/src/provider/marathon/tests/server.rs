@@ -22,6 +22,10 @@ use tokio::{sync::broadcast, task::JoinHandle, time::Instant};
 /// Where DC/OS logs in.
 pub(super) const LOGIN: &str = "/acs/api/v1/auth/login";
 
+/// As many events as Marathon keeps for a reader, unless it is told otherwise: one who is further behind is cut off
+/// (`--event_stream_max_outstanding_messages`).
+pub(super) const OUTSTANDING: usize = 1024;
+
 /// How one path is answered.
 #[derive(Clone, Debug)]
 pub(super) enum Reply {
@@ -35,6 +39,8 @@ pub(super) enum Reply {
     Broken(String),
     /// The piece for ever, after each pause.
     Endless(&'static str, Duration),
+    /// 200 and this JSON, so much later.
+    Late(Value, Duration),
     /// Nothing at all.
     Silence,
     /// The event stream: what [`Fake::event`] sends.
@@ -85,7 +91,7 @@ impl Fake {
             seen: Mutex::default(),
             headers: Mutex::default(),
             wants: Mutex::default(),
-            events: broadcast::Sender::new(1024),
+            events: broadcast::Sender::new(OUTSTANDING),
             busy: Mutex::default(),
         });
         let router = axum::Router::new()
@@ -251,6 +257,10 @@ async fn respond(shared: &Shared, reply: Option<Reply>) -> Response {
                 Some((Ok::<_, Infallible>(piece), ()))
             },
         ))),
+        Reply::Late(value, late) => {
+            tokio::time::sleep(late).await;
+            Response::new(Body::from(value.to_string()))
+        }
         Reply::Silence => std::future::pending().await,
         Reply::ClosedStream => stream(Body::empty()),
         Reply::Stream => {

@@ -32,6 +32,8 @@ pub(super) fn config(fake: &Fake) -> MarathonConfig {
     config.timings = Timings {
         connect: ms(1000),
         request: ms(2000),
+        open: ms(2000),
+        unanswered: Duration::from_secs(12),
         silence: Duration::from_secs(600),
         debounce: ms(20),
         debounce_at_most: ms(100),
