@@ -295,14 +295,13 @@ fn received<S: Stages>(stages: &S) -> S::Verdict {
     verdict
 }
 
-/// Whether a SYN to a VIP is one too many, and none sent again. Asked before all else: this is what most of
-/// a flood comes to. That to a hashed service may go on without a flow.
+/// Whether a SYN is one too many, and none sent again. Asked before all else: this is what most of a flood comes to.
+/// That to a hashed service may go on without a flow.
 #[inline(always)]
 fn is_above_guard<A: Tables>(key: &FlowKey<A>) -> bool {
     let above = guard::is_spent()
         && A::flow(Table::Half, key).is_none()
-        && A::address_flags(&key.dst) & addr_flag::VIP != 0
-        && flows::service_of(key).is_none_or(|service| !service.is_hashed());
+        && flows::service_of(key).is_some_and(|service| !service.is_hashed());
     if above {
         counters::count(Reason::NewFlowGuard);
     }
