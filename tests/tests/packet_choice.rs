@@ -173,7 +173,8 @@ fn idling(way: Way, idle: u32, two_way: u32) -> Rig {
     rig
 }
 
-/// The backend of a first packet that comes so many seconds after the flow's last one, when all new flows go to backend 2.
+/// The backend of a first packet that comes so many seconds after the flow's last one, when all new flows go to
+/// backend 2.
 fn chosen_after(rig: &mut Rig, way: Way, seconds: u64) -> u32 {
     rig.table(SERVICE, &repeated(&[2], SLOTS_SMALL));
     rig.age_flow(way, way.client(1), way.vip(1), seconds * 1_000_000_000);
