@@ -108,6 +108,20 @@ fn a_socket_on_every_address_of_the_node_is_not_found_for_a_vip() {
 }
 
 #[test]
+fn a_process_that_is_refused_is_counted_with_the_reason() {
+    let services = "services:\n- address: 10.99.0.1\n  port: 80\n  backends:\n  \
+                    - {address: '10.77.0.11:80', weight: 0}\n";
+    let stage = Stage::up(services, &[]);
+    for (port, reason) in [(80, "sock_no_backend"), (81, "sock_no_service")] {
+        let url = format!("http://10.99.0.1:{port}/");
+        let curl = stage.node.run(&["curl", "-sS", "-m", "5", &url]);
+        let curl = curl.expect("it runs");
+        assert_eq!(curl.status.code(), Some(7), "{reason}: {}", curl.stderr);
+        stage.expect_dropped(reason);
+    }
+}
+
+#[test]
 fn a_process_cannot_listen_on_a_vip() {
     let services = "services:\n- {address: 10.99.0.1, port: 80, backends: ['10.77.0.11:80']}\n";
     let stage = Stage::up(services, &[]);

@@ -63,6 +63,7 @@ each_way!(
     a_share_of_the_table_is_a_share_of_the_flows,
     a_client_finds_the_same_backend_by_every_vip_of_the_service,
     a_flow_keeps_its_backend_when_the_table_changes,
+    a_flow_that_was_silent_for_the_services_idle_time_chooses_afresh,
     a_draining_backend_keeps_its_flows_and_takes_no_new_ones,
     a_service_that_fails_open_uses_backends_that_are_down_but_never_one_that_drains,
     an_id_given_to_another_backend_is_not_the_flows_backend_any_more
@@ -159,6 +160,39 @@ fn a_flow_keeps_its_backend_when_the_table_changes(way: Way) {
         rig.expect(Hook::Ingress, &frame, TC_OK, &wanted);
     }
     assert_eq!(chosen(&rig, way, way.client(2)), 2);
+}
+
+/// A service whose idle times, seconds, are these.
+fn idling(way: Way, idle: u32, two_way: u32) -> Rig {
+    let mut rig = many(way, 2, &repeated(&[1], SLOTS_SMALL));
+    rig.shape(way, SLOTS_SMALL, |service| {
+        service.idle_tcp = idle;
+        service.idle_udp = idle;
+        service.idle_udp_two_way = two_way;
+    });
+    rig
+}
+
+/// The backend of a first packet that comes so many seconds after the flow's last one, when all new flows go to
+/// backend 2.
+fn chosen_after(rig: &mut Rig, way: Way, seconds: u64) -> u32 {
+    rig.table(SERVICE, &repeated(&[2], SLOTS_SMALL));
+    rig.age_flow(way, way.client(1), way.vip(1), seconds * 1_000_000_000);
+    chosen(rig, way, way.client(1))
+}
+
+fn a_flow_that_was_silent_for_the_services_idle_time_chooses_afresh(way: Way) {
+    let mut rig = idling(way, 20, 20);
+    let at = SocketAddr::new(way.node(), 8_001);
+    rig.run(Hook::Xdp, &way.opening(way.client(1), way.vip(1)));
+    rig.run(
+        Hook::Egress,
+        &way.segment(at, way.client(1), Segment::SynAck),
+    );
+    rig.run(Hook::Xdp, &way.later(way.client(1), way.vip(1)));
+    assert_eq!(chosen_after(&mut rig, way, 19), 1);
+    assert_eq!(chosen_after(&mut rig, way, 21), 2);
+    assert_eq!(rig.counters(), []);
 }
 
 fn a_draining_backend_keeps_its_flows_and_takes_no_new_ones(way: Way) {
@@ -310,7 +344,10 @@ fn a_syn_to_a_backend_that_is_down_is_given_another_at_once(way: Way) {
     assert_eq!(rig.flows(way).len(), 2);
 }
 
-each_udp_way!(a_datagram_to_a_backend_that_is_gone_is_given_another_at_once);
+each_udp_way!(
+    a_datagram_to_a_backend_that_is_gone_is_given_another_at_once,
+    a_flow_that_was_answered_is_kept_for_the_idle_time_of_those
+);
 
 fn a_datagram_to_a_backend_that_is_gone_is_given_another_at_once(way: Way) {
     for hook in [Hook::Xdp, Hook::Ingress] {
@@ -344,4 +381,14 @@ fn a_datagram_to_a_backend_that_is_gone_is_given_another_at_once(way: Way) {
             assert_eq!(rig.flows(way).len(), 2);
         }
     }
+}
+
+fn a_flow_that_was_answered_is_kept_for_the_idle_time_of_those(way: Way) {
+    let mut rig = idling(way, 20, 40);
+    let at = SocketAddr::new(way.node(), 8_001);
+    rig.run(Hook::Xdp, &way.opening(way.client(1), way.vip(1)));
+    let reply = way.later(at, way.client(1));
+    rig.expect(Hook::Egress, &reply, TC_OK, &reply.clone().from(way.vip(1)));
+    assert_eq!(chosen_after(&mut rig, way, 39), 1);
+    assert_eq!(chosen_after(&mut rig, way, 41), 2);
 }

@@ -29,6 +29,7 @@ fn wrapped(way: Way, frame: &Frame, to: SocketAddr, macs: ([u8; 6], [u8; 6])) ->
 
 each_way!(
     by_ipip_the_packet_travels_unchanged_inside_another,
+    a_packet_with_options_travels_unchanged_as_well,
     by_l2_the_packet_travels_unchanged_in_a_frame_to_the_backend,
     later_packets_stay_with_their_backend,
     a_flow_has_one_half_alone,
@@ -75,6 +76,28 @@ fn by_l2_the_packet_travels_unchanged_in_a_frame_to_the_backend(way: Way) {
         rig.expect_from(net.first, Hook::Xdp, &frame, XDP_TX, &wanted);
     }
     assert_eq!(rig.counters(), []);
+}
+
+fn a_packet_with_options_travels_unchanged_as_well(way: Way) {
+    for mode in [service_mode::DSR_IPIP, service_mode::DSR_L2] {
+        let rig = serving(way, mode);
+        let net = Net::new();
+        for frame in [
+            way.opening(way.client(1), way.vip(1)),
+            way.later(way.client(1), way.vip(1)),
+        ] {
+            let frame = frame.with_options();
+            let macs = (FIRST_MAC, neighbour_mac(1));
+            let wanted = if mode == service_mode::DSR_IPIP {
+                wrapped(way, &frame, way.backend(1), macs)
+            } else {
+                frame.clone().between(macs.0, macs.1).bytes()
+            };
+            let out = rig.run_from(Hook::Xdp, &frame.bytes(), net.first);
+            out.must_be_bytes(XDP_TX, &wanted);
+        }
+        assert_eq!(rig.counters(), []);
+    }
 }
 
 fn later_packets_stay_with_their_backend(way: Way) {

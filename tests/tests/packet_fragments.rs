@@ -24,6 +24,12 @@ fn given(way: Way, kind: u8) -> (Rig, Net) {
     (rig, net)
 }
 
+/// The same frame in a VLAN.
+fn tagged(mut bytes: Vec<u8>) -> Vec<u8> {
+    bytes.splice(12..12, [0x81, 0, 0, 5]);
+    bytes
+}
+
 fn source(rig: &Rig, way: Way) -> SocketAddr {
     rig.flow(way, way.client(1), way.vip(1)).unwrap().leaves.0
 }
@@ -59,6 +65,7 @@ each_way!(
     a_fragment_without_a_hop_left_is_dropped,
     a_fragment_too_long_for_the_way_is_dropped,
     tagged_fragments_are_carried_to_this_host,
+    tagged_fragments_for_another_host_are_left_untouched_for_the_tc_twin,
     a_device_that_summed_a_fragment_is_not_contradicted
 );
 
@@ -255,17 +262,26 @@ fn a_fragment_too_long_for_the_way_is_dropped(way: Way) {
 fn tagged_fragments_are_carried_to_this_host(way: Way) {
     let (rig, _) = given(way, backend_kind::HOST);
     let frame = way.opening(way.client(1), way.vip(1));
-    let tag = [0x81, 0, 0, 5];
-    let tagged = |mut bytes: Vec<u8>| {
-        bytes.splice(12..12, tag);
-        bytes
-    };
     let wanted = frame.clone().to(way.host());
     let out = rig.run_bytes(Hook::Xdp, &tagged(frame.clone().fragment(FIRST).bytes()));
     out.must_be_bytes(XDP_PASS, &tagged(wanted.clone().fragment(FIRST).bytes()));
     let part = |frame: &Frame| tagged(frame.later_fragment(LATER[0], way.proto()));
     rig.run_bytes(Hook::Xdp, &part(&frame))
         .must_be_bytes(XDP_PASS, &part(&wanted));
+}
+
+fn tagged_fragments_for_another_host_are_left_untouched_for_the_tc_twin(way: Way) {
+    let (rig, net) = given(way, backend_kind::NET);
+    let frame = way.opening(way.client(1), way.vip(1));
+    for (left, part) in (1..).zip([
+        frame.clone().fragment(FIRST).bytes(),
+        frame.later_fragment(LATER[0], way.proto()),
+    ]) {
+        let part = tagged(part);
+        rig.run_from(Hook::Xdp, &part, net.first)
+            .must_be_bytes(XDP_PASS, &part);
+        assert_eq!(rig.counters(), [(Reason::ToSlowPath, left)]);
+    }
 }
 
 fn a_device_that_summed_a_fragment_is_not_contradicted(way: Way) {

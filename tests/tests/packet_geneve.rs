@@ -66,6 +66,7 @@ fn wrapped(way: Way, frame: &Frame, out: &Out, macs: ([u8; 6], [u8; 6])) -> Vec<
 
 each_way!(
     the_packet_travels_inside_another_with_the_backends_name,
+    a_packet_with_options_travels_as_well,
     a_flow_has_one_half_alone_and_its_packets_one_source_port,
     a_backend_whose_host_is_no_peer_is_reached_by_full_nat,
     a_backend_that_is_no_peers_any_more_loses_its_flows,
@@ -103,6 +104,26 @@ fn the_packet_travels_inside_another_with_the_backends_name(way: Way) {
         let sent = frames.iter().map(bytes).sum();
         assert_eq!(rig.stats(1), [1, 8, sent, 0, 0]);
         assert_eq!(rig.carried(SERVICE), [8, sent, 0, 0]);
+    }
+}
+
+fn a_packet_with_options_travels_as_well(way: Way) {
+    for hop in [0, HOP] {
+        let (rig, net) = on_network(way, hop);
+        for frame in [
+            way.opening(way.client(1), way.vip(1)),
+            way.later(way.client(1), way.vip(1)),
+        ] {
+            let frame = frame.with_options();
+            let macs = (FIRST_MAC, neighbour_mac(1));
+            let out = rig.run_from(Hook::Xdp, &frame.bytes(), net.first);
+            out.must_be_bytes(XDP_TX, &wrapped(way, &frame, &out, macs));
+            let out = rig.run_from(Hook::Ingress, &frame.bytes(), net.first);
+            assert_eq!(out.verdict, TC_REDIRECT);
+            let wanted = wrapped(way, &frame, &out, frame.macs);
+            assert_eq!(out.bytes[ETH_LEN..], wanted[ETH_LEN..]);
+        }
+        assert_eq!(rig.counters(), []);
     }
 }
 

@@ -118,6 +118,7 @@ each_way!(
     what_is_no_error_passes_untouched,
     an_error_with_options_about_a_packet_with_options_is_translated,
     an_error_without_a_next_hop_is_left_untouched_for_the_tc_twin,
+    a_tagged_error_for_another_host_is_left_untouched_for_the_tc_twin,
     an_error_without_a_hop_left_is_dropped,
     a_device_that_summed_the_error_is_not_contradicted
 );
@@ -338,6 +339,19 @@ fn an_error_without_a_next_hop_is_left_untouched_for_the_tc_twin(way: Way) {
     rig.run_from(Hook::Xdp, &error.bytes(), net.first)
         .must_be_bytes(XDP_PASS, &error.bytes());
     assert_eq!(rig.counters(), [(Reason::ToSlowPath, 2)]);
+}
+
+fn a_tagged_error_for_another_host_is_left_untouched_for_the_tc_twin(way: Way) {
+    let given = given(way, backend_kind::NET);
+    let [seen, _] = given.there();
+    let error = seen.error(given.router(), Trouble::TimeExceeded, 8);
+    let mut error = error.bytes();
+    error.splice(12..12, [0x81, 0, 0, 5]);
+    given
+        .rig
+        .run_from(Hook::Xdp, &error, given.net.first)
+        .must_be_bytes(XDP_PASS, &error);
+    assert_eq!(given.rig.counters(), [(Reason::ToSlowPath, 1)]);
 }
 
 fn an_error_without_a_hop_left_is_dropped(way: Way) {

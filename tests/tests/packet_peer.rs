@@ -20,6 +20,7 @@ const HOOKS: [Hook; 3] = [Hook::Xdp, Hook::XdpGeneral, Hook::Ingress];
 
 each_way!(
     what_is_inside_goes_to_the_socket_that_the_peer_chose_and_the_answer_to_the_client,
+    what_has_options_is_delivered_as_well,
     later_packets_stay_with_their_backend_and_go_the_short_way,
     only_peers_may_send,
     another_network_or_option_is_left_alone,
@@ -54,6 +55,21 @@ fn what_is_inside_goes_to_the_socket_that_the_peer_chose_and_the_answer_to_the_c
         assert!(flows.iter().all(|flow| flow.backend == 1));
         assert_eq!(rig.counters(), []);
         assert_eq!(rig.service_stats(SERVICE).0, 1);
+    }
+}
+
+fn what_has_options_is_delivered_as_well(way: Way) {
+    for hook in HOOKS {
+        let rig = receiving(way, backend_kind::HOST);
+        for frame in [
+            way.opening(way.client(1), way.vip(1)),
+            way.later(way.client(1), way.vip(1)),
+        ] {
+            let frame = frame.with_options();
+            let out = rig.run_bytes(hook, &shim(way).around(&frame.bytes()));
+            out.must_be(hook.pass(), &frame.clone().to(way.host()));
+        }
+        assert_eq!(rig.counters(), []);
     }
 }
 

@@ -4,8 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use etherparse::{
     ArpHardwareId, ArpOperation, ArpPacket, EtherType, IpFragOffset, IpHeaders, IpNumber,
-    Ipv4Extensions, Ipv4Header, Ipv6Extensions, Ipv6FragmentHeader, Ipv6Header, PacketBuilder,
-    TcpHeader, VlanHeader,
+    Ipv4Extensions, Ipv4Header, Ipv6Extensions, Ipv6FragmentHeader, Ipv6Header, Ipv6RawExtHeader,
+    PacketBuilder, TcpHeader, VlanHeader,
 };
 
 /// MAC address of the node as clients see it.
@@ -118,6 +118,16 @@ impl Frame {
             ttl: self.ttl - 1,
             ..self
         }
+    }
+
+    /// The same with options in its IPv4 header, or a header of them behind that of IPv6.
+    #[must_use]
+    pub fn with_options(mut self) -> Self {
+        // Nothing but padding (RFC 791 section 3.1, RFC 8200 section 4.2).
+        self.options = vec![1; 8];
+        let padding = Ipv6RawExtHeader::new_raw(IpNumber::TCP, &[1, 4, 0, 0, 0, 0]);
+        self.extensions.hop_by_hop_options = Some(padding.unwrap());
+        self
     }
 
     /// A fragment: offset in units of 8 bytes, and whether more follow.
