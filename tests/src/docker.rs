@@ -164,6 +164,16 @@ impl Docker {
         Ok(())
     }
 
+    /// Sends the engine a signal, and nobody else.
+    ///
+    /// # Errors
+    ///
+    /// It does not run.
+    pub fn signal(&mut self, signal: Signal) -> Result<()> {
+        let daemon = self.daemon.as_mut();
+        daemon.context("no engine runs")?.signal(signal)
+    }
+
     /// Kills the engine, not its containers, and starts it again.
     ///
     /// # Errors

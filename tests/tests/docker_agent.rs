@@ -1,4 +1,4 @@
-//! A real Docker Engine whose containers change while nobody follows them.
+//! A real Docker Engine whose containers change while nobody follows them, or the engine itself stands still.
 #![allow(clippy::expect_used, reason = "a test says what it expects")]
 
 use std::net::{SocketAddr, TcpStream};
@@ -6,10 +6,10 @@ use std::net::{SocketAddr, TcpStream};
 use lb_tests::{
     lab::wait_until,
     stage::PATIENCE,
-    steady::{goes_on, half_asked, shares},
+    steady::{during, failures, goes_on, half_asked, shares},
     yard::{LABEL, Yard},
 };
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 
 /// Waits until these containers, and no others, are known and answer.
 fn expect(yard: &Yard, vip: SocketAddr, names: &[&str]) {
@@ -68,4 +68,36 @@ fn an_agent_that_stood_still_through_hundreds_of_events_follows_again() {
     yard.run("web-3", &LABEL);
     yard.stage.agent.signal(Signal::CONT).expect("goes on");
     expect(&yard, vip, &["web-2", "web-3"]);
+}
+
+#[test]
+fn an_engine_that_stands_still_is_told_of_and_followed_when_it_goes_on() {
+    let mut yard = Yard::up("frozen", &[]);
+    for n in 1..=2 {
+        yard.run(&format!("web-{n}"), &LABEL);
+    }
+    let vip = yard.expect("web", 2);
+    let pid = ["inspect", "--format", "{{.State.Pid}}", "web-2"];
+    let pid = yard.docker.docker(&pid).expect("a process");
+    let pid = pid.trim().parse().ok().and_then(Pid::from_raw);
+    let pid = pid.expect("its number");
+
+    yard.docker.signal(Signal::STOP).expect("it stands still");
+    let Yard { docker, stage } = &mut yard;
+    let failing = || {
+        let status = stage.status();
+        let mut providers = status["providers"].as_array().into_iter().flatten();
+        providers.any(|one| one["last_error"].is_object())
+    };
+    let mut told = Ok(());
+    let answers = during(&stage.clients[0], vip, || {
+        told = wait_until("it is told", 2 * PATIENCE, failing);
+    });
+    let killed = kill_process(pid, Signal::KILL);
+    // Whatever came of it: the engine is asked for all that follows.
+    docker.signal(Signal::CONT).expect("it goes on");
+    told.expect("a ping has no answer");
+    killed.expect("killed");
+    assert_eq!(failures(&answers), [""; 0], "of {}", answers.len());
+    expect(&yard, vip, &["web-1"]);
 }

@@ -100,3 +100,18 @@ impl Default for Timings {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_dead_watch_does_not_tell_and_what_an_outage_hid_is_seen_within_35_s() {
+        let timings = Timings::default();
+        let most = Duration::from_secs(35);
+        assert!(timings.resync + timings.request <= most);
+        // The outage ends just after a request was sent that comes to nothing.
+        let asked_again = timings.request + timings.backoff.cap;
+        assert!(asked_again + timings.request < most);
+    }
+}

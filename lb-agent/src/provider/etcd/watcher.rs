@@ -148,8 +148,9 @@ impl<'a> Watcher<'a> {
     }
 
     async fn follow(&mut self, mut stream: Stream) -> End {
-        let spread = self.timings.resync.mul_f64(rand::random_range(0.0..0.1));
-        let mut compare = Instant::now() + self.timings.resync + spread;
+        // The agents of a cluster do not all come at once, and none comes late.
+        let spread = self.timings.resync.mul_f64(rand::random_range(0.9..1.0));
+        let mut compare = Instant::now() + spread;
         // When the first change that was not told came, and when they are told.
         let mut dirty: Option<(Instant, Instant)> = None;
         let (pause, most) = self.timings.debounce;

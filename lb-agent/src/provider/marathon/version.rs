@@ -54,6 +54,16 @@ pub(super) struct Needed {
     pub(super) pods: BTreeSet<VersionKey>,
 }
 
+// === impl Versions ===
+
+impl Versions {
+    /// Whether none is needed.
+    pub(super) fn is_empty(&self) -> bool {
+        let Self { apps, pods } = self;
+        apps.is_empty() && pods.is_empty()
+    }
+}
+
 /// Finds them: one per version that an active task still runs.
 pub(super) fn needed(reading: &Reading) -> Needed {
     let mut needed = Needed::default();

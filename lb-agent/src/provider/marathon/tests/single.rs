@@ -37,6 +37,22 @@ async fn an_event_about_an_app_reads_that_app_alone() {
 }
 
 #[tokio::test]
+async fn answers_as_before_count_anew_where_an_app_was_read_alone_since() {
+    let (fake, mut watched) = both().await;
+    // Nothing has changed.
+    watched.again.ask();
+    assert_eq!(watched.state().await, [A, B]);
+    assert_eq!(fake.seen("/v2/apps").len(), 2);
+    fake.app(moved_a());
+    fake.event_of("status_update_event", "/a");
+    assert_eq!(watched.state().await, [MOVED, B]);
+    // It moved back, and no event told of it.
+    watched.again.ask();
+    assert_eq!(watched.state().await, [A, B]);
+    assert_eq!(fake.seen("/v2/apps").len(), 3);
+}
+
+#[tokio::test]
 async fn a_new_app_in_a_group_is_read_alone_too() {
     let (fake, mut watched) = both().await;
     fake.app(simple_app("/shop/c", 33000));
