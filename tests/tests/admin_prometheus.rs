@@ -1,4 +1,4 @@
-//! What Prometheus' own tool says of the rules in `docs/alerts.yaml`, and of what a running agent tells Prometheus.
+//! What Prometheus' own tool says of the rules and the dashboard in `docs`, and of what a running agent tells.
 #![allow(clippy::expect_used, reason = "a test says what it expects")]
 
 use std::{env, fs};
@@ -8,10 +8,16 @@ use lb_tests::{
     lab::{exec::fed_tool, wait_until},
     stage::{PATIENCE, connect},
 };
+use serde_json::{Value, json};
 
+const DASHBOARD: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/grafana.json");
 const RULES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/alerts.yaml");
 /// On which series each of them fires.
 const TESTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/alerts.yaml");
+
+fn read(path: &str) -> String {
+    fs::read_to_string(path).expect(path)
+}
 
 /// Runs the tool, which must have nothing to say against `input`.
 fn promtool(words: &[&str], input: &str) {
@@ -25,7 +31,6 @@ fn promtool(words: &[&str], input: &str) {
 fn prometheus_takes_the_rules_and_each_fires_on_what_it_is_for() {
     promtool(&["check", "rules", "--lint=all", "--lint-fatal", RULES], "");
     promtool(&["test", "rules", TESTS], "");
-    let read = |path| fs::read_to_string(path).expect(path);
     let (rules, tests) = (read(RULES), read(TESTS));
     let names: Vec<_> = rules
         .lines()
@@ -36,6 +41,26 @@ fn prometheus_takes_the_rules_and_each_fires_on_what_it_is_for() {
         let fires = format!("{{labels: '{{alertname=\"{name}\"}}', value:");
         assert!(tests.contains(&fires), "nothing says when {name} fires");
     }
+}
+
+#[test]
+fn prometheus_understands_all_that_the_dashboard_asks() {
+    let board: Value = serde_json::from_str(&read(DASHBOARD)).expect("JSON");
+    let panels = board["panels"].as_array().expect("panels").iter();
+    let targets = panels.flat_map(|panel| panel["targets"].as_array().into_iter().flatten());
+    let rules: Vec<_> = targets
+        .enumerate()
+        .map(|(number, target)| {
+            let expr = target["expr"].as_str().expect("an expression");
+            // Grafana puts a time there; what else it puts in stands in quotes.
+            let expr = expr.replace("$__rate_interval", "5m");
+            json!({"record": format!("dashboard:{number}"), "expr": expr})
+        })
+        .collect();
+    assert!(rules.len() > 20, "{rules:?}");
+    let rules = json!({"groups": [{"name": "dashboard", "rules": rules}]});
+    let words = ["check", "rules", "--lint-fatal", "/dev/stdin"];
+    promtool(&words, &rules.to_string());
 }
 
 #[test]

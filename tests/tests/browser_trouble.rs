@@ -14,13 +14,15 @@ fn quiet(browser: &mut Browser) {
     assert!(complaints.is_empty(), "{complaints:#?}");
 }
 
-/// Opens the page, which is to show one service.
-fn open_one(stage: &Stage) -> Browser {
+/// Opens the page, which is to show so many services.
+fn open(stage: &Stage, services: usize) -> Browser {
     let mut browser = Browser::start(&stage.node);
     browser.window(Window::WIDE);
     browser.open(PAGE);
     browser.wait("document.querySelector('#dot').dataset.is === 'live'");
-    browser.wait("document.querySelectorAll('section.px tr.be').length === 1");
+    browser.wait(&format!(
+        "document.querySelectorAll('section.px tr.be').length === {services}"
+    ));
     browser
 }
 
@@ -31,7 +33,7 @@ fn a_backup_that_waits_has_no_share_until_it_is_its_turn() {
                     {address: '10.77.0.12:80', backup: true}]}\n",
         &[],
     );
-    let mut browser = open_one(&stage);
+    let mut browser = open(&stage, 1);
     browser.click("section.px h2 a");
     let share = |name: &str, expected: &str| {
         format!(
@@ -63,7 +65,7 @@ fn a_service_that_the_operator_has_stopped_is_one_in_trouble() {
         "services:\n- {address: 10.99.0.1, port: 80, max-flows: 1, backends: ['10.77.0.11:80']}\n",
         &[],
     );
-    let mut browser = open_one(&stage);
+    let mut browser = open(&stage, 1);
     let pill = "document.querySelector('section.px header .pill')";
     browser.wait(&format!("{pill}.textContent === 'UP 1/1'"));
     let only = "#only-problems";
@@ -92,7 +94,7 @@ fn a_service_that_the_operator_has_stopped_is_one_in_trouble() {
 #[test]
 fn a_source_that_cannot_be_read_is_said_until_it_can() {
     let stage = Stage::up(&admin::services(""), &[]);
-    let mut browser = open_one(&stage);
+    let mut browser = open(&stage, 1);
     let trouble = "document.querySelector('#trouble')";
     browser.wait(&format!("{trouble}.hidden"));
     stage.write("services: [", |status| {
@@ -109,5 +111,48 @@ fn a_source_that_cannot_be_read_is_said_until_it_can() {
         status["providers"][0]["last_error"].is_null()
     });
     browser.wait(&format!("{state} === 'read' && {trouble}.hidden"));
+    quiet(&mut browser);
+}
+
+#[test]
+fn the_page_of_a_backend_that_is_gone_says_so_and_keeps_its_own_history() {
+    let both = "['10.77.0.11:80', '10.77.0.12:80']";
+    let services = |backends: &str| {
+        let one = format!("{{address: 10.99.0.1, port: 80, backends: {backends}}}");
+        format!("services:\n- {one}\n- {{address: 10.99.0.2, port: 80, backends: {both}}}\n")
+    };
+    let stage = Stage::up(&services(both), &[]);
+    let mut browser = open(&stage, 2);
+    let follow = |links: &str, name: &str| {
+        format!(
+            "[...document.querySelectorAll('{links}')].find(one => one.textContent === '{name}').click()"
+        )
+    };
+    browser.eval(&follow("section.px h2 a", PROXY));
+    browser.wait("document.querySelectorAll('.leaf table.plain th a').length === 2");
+    browser.eval(&follow(".leaf th a", SERVERS[1]));
+    let told =
+        "[...document.querySelectorAll('.leaf .plain tbody tr')].map(one => one.textContent)";
+    let done = stage.run(&["drain", "10.77.0.12:80", "--service", "10.99.0.1"]);
+    assert_eq!(done.status.code(), Some(0), "{}", done.stderr);
+    browser.wait(&format!("{told}.some(one => one.includes('draining'))"));
+    // The same server behind another service has a history of its own.
+    let done = stage.run(&["maint", "10.77.0.12:80", "--service", "10.99.0.2"]);
+    assert_eq!(done.status.code(), Some(0), "{}", done.stderr);
+    stage.write(&services("['10.77.0.11:80']"), |status| {
+        let mut services = status["services"].as_array().into_iter().flatten();
+        services.any(|one| one["backends"].as_array().map(Vec::len) == Some(1))
+    });
+    browser.wait("document.querySelector('.leaf .title .pill')?.textContent === 'gone'");
+    browser.wait(&format!(
+        "{told}.some(one => one.includes('backend removed'))"
+    ));
+    let lines = browser.eval(told);
+    let lines: Vec<_> = lines.as_array().expect("lines").iter().collect();
+    let has = |word: &str| {
+        let mut texts = lines.iter().filter_map(|line| line.as_str());
+        texts.any(|text| text.contains(word))
+    };
+    assert!(has("draining") && !has("10.99.0.2"), "{lines:?}");
     quiet(&mut browser);
 }

@@ -1,6 +1,15 @@
 //! Takes connections: a bounded number at a time.
 
-use std::{future::Future, io, mem, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use tokio::{
     net::{TcpListener, TcpStream, UnixListener, UnixStream},
@@ -40,6 +49,8 @@ impl Door for TcpListener {
 pub(super) struct Room {
     places: Arc<Semaphore>,
     size: u16,
+    /// All places were taken when one was last looked for.
+    full: AtomicBool,
     /// What the log calls it.
     name: &'static str,
 }
@@ -55,6 +66,7 @@ impl Room {
         Self {
             places: Arc::new(Semaphore::new(usize::from(size))),
             size,
+            full: AtomicBool::new(false),
             name,
         }
     }
@@ -65,10 +77,10 @@ impl Room {
         door: &D,
         mut hand_on: impl FnMut(D::Came, Taken) + Send,
     ) {
-        let mut is_full = false;
         loop {
             // Further ones wait in the kernel, and are given up there.
-            let was_full = mem::replace(&mut is_full, self.places.available_permits() == 0);
+            let is_full = self.places.available_permits() == 0;
+            let was_full = self.full.swap(is_full, Ordering::Relaxed);
             if is_full && !was_full {
                 let Self { size, name, .. } = self;
                 warn!("all {size} connections to {name} are taken; further ones wait");

@@ -5,7 +5,10 @@ use std::{
     io::{self, Read, Seek, Write},
     os::{
         fd::AsFd,
-        unix::{fs::FileTypeExt, net::UnixStream},
+        unix::{
+            fs::FileTypeExt,
+            net::{UnixListener, UnixStream},
+        },
     },
     path::{Path, PathBuf},
 };
@@ -30,7 +33,7 @@ pub struct RunDir {
 /// The admin socket: bound, mode 0600, not yet served.
 #[derive(Debug)]
 pub struct AdminSocket {
-    listener: std::os::unix::net::UnixListener,
+    listener: UnixListener,
     claim: Claim,
 }
 
@@ -124,45 +127,22 @@ impl RunDir {
     /// When somebody listens there, something else stands there, or the system refuses.
     pub fn bind(self) -> Result<AdminSocket, ClaimError> {
         let path = self.path.join(SOCKET_NAME);
-        self.remove_stale(&path)?;
-        let bind = || -> io::Result<Socket> {
-            let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-            // Before bind: the file then has this mode from its first moment (unix_bind in net/unix/af_unix.c).
-            fchmod(socket.as_fd(), Mode::RUSR | Mode::WUSR)?;
-            socket.bind(&SockAddr::unix(&path)?)?;
-            socket.listen(BACKLOG)?;
-            socket.set_nonblocking(true)?;
-            Ok(socket)
-        };
-        let socket = bind().map_err(failed("listen on", &path))?;
+        clear(&path).map_err(|occupied| match occupied {
+            Occupied::Listening => ClaimError::Taken {
+                run_dir: self.path.clone(),
+                pid: None,
+            },
+            Occupied::NotASocket => ClaimError::NotASocket(path.clone()),
+            Occupied::Io { act, error } => failed(act, &path)(error),
+        })?;
+        let listener = listen(&path, BACKLOG).map_err(failed("listen on", &path))?;
         Ok(AdminSocket {
-            listener: socket.into(),
+            listener,
             claim: Claim {
                 socket: path,
                 _run_dir: self,
             },
         })
-    }
-
-    fn remove_stale(&self, path: &Path) -> Result<(), ClaimError> {
-        match fs::symlink_metadata(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(error) => return Err(failed("look at", path)(error)),
-            Ok(found) if !found.file_type().is_socket() => {
-                return Err(ClaimError::NotASocket(path.to_owned()));
-            }
-            Ok(_) => {}
-        }
-        match UnixStream::connect(path) {
-            Ok(_) => Err(ClaimError::Taken {
-                run_dir: self.path.clone(),
-                pid: None,
-            }),
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                fs::remove_file(path).map_err(failed("remove the stale socket", path))
-            }
-            Err(error) => Err(failed("try", path)(error)),
-        }
     }
 }
 
@@ -204,6 +184,50 @@ fn failed<'a>(act: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> Cl
 fn of_pid(pid: Option<u32>) -> String {
     pid.map(|pid| format!(" (process {pid})"))
         .unwrap_or_default()
+}
+
+/// What keeps a socket from its place.
+pub(super) enum Occupied {
+    /// Somebody answers there.
+    Listening,
+    /// Something else stands there.
+    NotASocket,
+    /// The system said no.
+    Io {
+        /// What was tried.
+        act: &'static str,
+        /// Its answer.
+        error: io::Error,
+    },
+}
+
+/// Removes a socket that nobody answers on, as one who was killed leaves it behind.
+pub(super) fn clear(path: &Path) -> Result<(), Occupied> {
+    let io = |act| move |error| Occupied::Io { act, error };
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(io("look at")(error)),
+        Ok(found) if !found.file_type().is_socket() => return Err(Occupied::NotASocket),
+        Ok(_) => {}
+    }
+    match UnixStream::connect(path) {
+        Ok(_) => Err(Occupied::Listening),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            fs::remove_file(path).map_err(io("remove the stale socket"))
+        }
+        Err(error) => Err(io("try")(error)),
+    }
+}
+
+/// Listens on a socket of mode 0600; `backlog`: connections that may wait to be accepted.
+pub(super) fn listen(path: &Path, backlog: i32) -> io::Result<UnixListener> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    // Before bind: the file then has this mode from its first moment (unix_bind in net/unix/af_unix.c).
+    fchmod(socket.as_fd(), Mode::RUSR | Mode::WUSR)?;
+    socket.bind(&SockAddr::unix(path)?)?;
+    socket.listen(backlog)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
 }
 
 /// The other end of a connection as the kernel knows it, for the log; `place`: the socket.

@@ -2,21 +2,14 @@
 
 use std::{
     fs, io,
-    os::{
-        fd::AsFd as _,
-        unix::{
-            fs::{FileTypeExt as _, chown},
-            net::{UnixListener, UnixStream},
-        },
-    },
+    os::unix::{fs::chown, net::UnixListener},
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context as _, Result, bail};
-use rustix::fs::{Mode, fchmod};
-use socket2::{Domain, SockAddr, Socket, Type};
+use anyhow::{Context as _, Result, anyhow, bail};
 
 use super::Level;
+use crate::admin::socket::{Occupied, clear, listen};
 
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 32;
@@ -73,24 +66,15 @@ impl StatsSocket {
     pub fn open(place: &Place, run_dir: &Path) -> Result<Self> {
         let path = place.path.clone();
         let path = path.unwrap_or_else(|| run_dir.join("stats.sock"));
-        remove_stale(&path)?;
-        let bind = || -> io::Result<Socket> {
-            let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-            // Before bind: the file then has this mode from its first moment.
-            fchmod(socket.as_fd(), Mode::from_raw_mode(0o600))?;
-            socket.bind(&SockAddr::unix(&path)?)?;
-            socket.listen(BACKLOG)?;
-            socket.set_nonblocking(true)?;
-            Ok(socket)
-        };
-        let socket = bind().with_context(|| {
+        clear(&path).map_err(|occupied| in_the_way(occupied, &path))?;
+        let listener = listen(&path, BACKLOG).with_context(|| {
             format!(
                 "cannot listen on {}; --stats-socket names another path, --stats-socket none turns it off",
                 path.display()
             )
         })?;
         let bound = Self {
-            listener: socket.into(),
+            listener,
             level: place.level,
             path,
         };
@@ -131,26 +115,16 @@ fn number_of(file: &str, group: &str) -> Option<u32> {
     })
 }
 
-fn remove_stale(path: &Path) -> Result<()> {
-    match fs::symlink_metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => {
-            return Err(error).with_context(|| format!("cannot look at {}", path.display()));
+fn in_the_way(occupied: Occupied, path: &Path) -> anyhow::Error {
+    let path = path.display();
+    match occupied {
+        Occupied::Listening => anyhow!(
+            "another program listens on {path}; stop it first, or give lb-agent another --stats-socket"
+        ),
+        Occupied::NotASocket => {
+            anyhow!("{path} is not a socket; move it away, or give lb-agent another --stats-socket")
         }
-        Ok(found) if !found.file_type().is_socket() => bail!(
-            "{} is not a socket; move it away, or give lb-agent another --stats-socket",
-            path.display()
-        ),
-        Ok(_) => {}
-    }
-    match UnixStream::connect(path) {
-        Ok(_) => bail!(
-            "another program listens on {}; stop it first, or give lb-agent another --stats-socket",
-            path.display()
-        ),
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path)
-            .with_context(|| format!("cannot remove the stale socket {}", path.display())),
-        Err(error) => Err(error).with_context(|| format!("cannot try {}", path.display())),
+        Occupied::Io { act, error } => anyhow!(error).context(format!("cannot {act} {path}")),
     }
 }
 

@@ -89,7 +89,10 @@ fn banner(wish: &Wish) -> String {
         "ERRP" => ("bad", "This action, service or server is not known."),
         "EXCD" => ("bad", "The form was too long: choose fewer servers."),
         "DENY" => ("bad", "This listener takes no orders."),
-        _ => ("bad", "The order was not understood."),
+        _ => (
+            "bad",
+            "The order could not be carried out; the log says why.",
+        ),
     };
     let mut html = Html::default();
     html.tag("<p class=\"banner no-script\" role=\"status\" data-is=\"")

@@ -74,7 +74,9 @@ impl Outcome {
     fn complaint(self) -> Option<&'static str> {
         match self {
             // Why it failed was said then.
-            Self::Done | Self::Part | Self::None | Self::Failed => None,
+            Self::Done | Self::Failed => None,
+            Self::Part => Some("some of its servers are unknown"),
+            Self::None => Some("it names no server"),
             Self::Unknown => Some("its action, proxy or servers are unknown"),
             Self::TooLong => Some("it is too long"),
             Self::Denied => Some("nothing can be changed over TCP here"),

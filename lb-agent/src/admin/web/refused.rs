@@ -23,8 +23,8 @@ const BY_ITSELF: [&str; 4] = [
     "/.well-known/",
 ];
 
-/// Logs an answer that says that the request was wrong, or that it could not be met. What the guard refuses never comes here, and what an order came
-/// to is said where it is given.
+/// Logs an answer that says that the request was wrong, or that it could not be met. What the guard refuses never comes
+/// here, and what an order came to is said where it is given.
 pub(in crate::admin) async fn note(By(by): By, request: Request, next: Next) -> Response {
     let (method, target) = (request.method().clone(), request.uri().clone());
     let response = next.run(request).await;

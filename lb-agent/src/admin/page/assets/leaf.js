@@ -222,7 +222,10 @@ export function backendPage(model, service, sid, acts, events) {
   const why = el("p", { class: "why" });
   const rings = acts.rings(service.id, sid);
   const large = charts(() => rings);
-  const told = happenings(events, (event) => event.backend === row()?.[col.addr], "Its history");
+  // Where it was last: what happened to it is asked for most when it is gone.
+  let at = row()[col.addr];
+  const mine = (event) => event.backend === at && (event.service == null || about(service, event));
+  const told = happenings(events, mine, "Its history");
   const list = facts([
     ["Address", () => row()[col.addr]],
     ["Task", () => row()[col.task]],
@@ -269,6 +272,7 @@ export function backendPage(model, service, sid, acts, events) {
         steer.hidden = true;
         return;
       }
+      at = now[col.addr];
       const status = now[col.status];
       say(pill, status);
       mark(pill, "data-s", look(status));

@@ -10,7 +10,7 @@ const CODES = {
   ERRP: "The agent does not know this service, server or action any more.",
   EXCD: "Too many servers at once: choose fewer.",
   DENY: "This listener takes no orders: the agent runs without --admin-token-file and --admin-users-file.",
-  UNKN: "The agent did not understand the order.",
+  UNKN: "The agent could not do it; its log says why.",
 };
 
 export class Refused extends Error {}

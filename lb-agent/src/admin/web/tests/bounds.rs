@@ -65,8 +65,14 @@ fn a_refusal_is_in_the_log_with_who_and_why() {
         site.logged(&["WARN", by, "refused: a form, ", why]);
     };
     form(&"s".repeat(16 * 1_024 + 1), "it is too long");
-    form("s=x&action=drain&b=%237", "servers are unknown");
+    form("s=x&action=drain&b=%237", "proxy or servers are unknown");
+    form("action=drain&b=%237", "it names no server");
     assert_eq!(site.ordered(), [""; 0]);
+    form(
+        "s=10_0_0_1_80&s=x&action=ready&b=%237",
+        "some of its servers are unknown",
+    );
+    assert_eq!(site.ordered(), ["ready 10.0.0.1:80 of web.x:80/tcp"]);
     let site = Site::open(|access| *access = Access::default());
     site.post("/haproxy?stats", "", "s=10_0_0_1_80&action=drain&b=%237");
     let why = "refused: a form, nothing can be changed over TCP here";
