@@ -211,7 +211,7 @@ fn a_reset_without_a_flow_makes_none(way: Way) {
 
 /// Instructions that the verifier may walk in one program. It gives up at 1,000,000, and another kernel may
 /// walk more than this one.
-const MOST_WALKED: u32 = 300_000;
+const MOST_WALKED: u32 = 400_000;
 
 #[test]
 fn the_kernel_accepts_every_program_long_before_it_gives_up() {

@@ -10,7 +10,10 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-use tokio::{sync::watch, time::sleep};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep},
+};
 
 use super::{
     claims::{View, say, waits},
@@ -75,17 +78,24 @@ pub(super) async fn tell(
     let Some(node) = &config.node else { return };
     let mut seen = view.subscribe();
     let mut backoff = Backoff::new(config.timings.backoff);
+    // What was written, and when it may be written again: that it is so comes by the watch.
+    let mut written: Option<(Option<Drained>, Instant)> = None;
     loop {
         let change = {
             let (own, seen) = (own.borrow_and_update(), seen.borrow_and_update());
             change(own.as_ref(), &seen, node)
         };
-        let trouble = match &change {
-            None => None,
-            Some(wish) => write(&client, &config.prefix, node, wish.as_ref())
-                .await
-                .err(),
+        let under_way = |wish: &Option<Drained>| {
+            let same = written.as_ref().filter(|(last, _)| last == wish);
+            same.is_some_and(|(_, again)| *again > Instant::now())
         };
+        let mut trouble = None;
+        if let Some(wish) = change.filter(|wish| !under_way(wish)) {
+            match write(&client, &config.prefix, node, wish.as_ref()).await {
+                Ok(()) => written = Some((wish, Instant::now() + config.timings.claim_again)),
+                Err(why) => trouble = Some(why),
+            }
+        }
         let wait = waits(trouble.as_ref(), &mut backoff, &config);
         let failing = trouble.is_some();
         say(&view, |view| &mut view.untold, trouble.map(|(_, why)| why));
