@@ -1,5 +1,5 @@
 //! One node that carries everything: what a client outside, its own processes and a container of it send to VIPs, for a
-//! server elsewhere, a socket of the node and another container.
+//! server elsewhere, a socket of the node and another container. The suite `kernel` runs it on the oldest kernel, too.
 #![allow(clippy::expect_used, reason = "a test says what it expects")]
 
 use std::{

@@ -56,6 +56,14 @@ const EXPORTER: &str = "prometheus-haproxy-exporter";
 /// What shows pages to the tests.
 pub(super) const BROWSER: &[(&str, &str)] = &[("chromium", "chromium")];
 
+/// What emulates a machine, and what its files are made with.
+pub(super) const EMULATOR: &[(&str, &str)] = &[
+    ("qemu-system-x86_64", "qemu-system-x86"),
+    ("busybox", "busybox-static"),
+    ("cpio", "cpio"),
+    ("strip", "binutils"),
+];
+
 const HAPROXY: &str = "haproxy";
 const ENGINE: &str = "docker.io";
 const ETCD_SERVER: &str = "etcd-server";
@@ -99,7 +107,7 @@ pub(super) fn install(packages: &[&str]) -> Result<()> {
         );
     }
     eprintln!("setup: installing {}", packages.join(" "));
-    let update = run(&mut apt(&["update", "-q"])?);
+    let update = update();
     let install = [
         &["install", "-y", "-q", "--no-install-recommends"],
         packages,
@@ -129,6 +137,15 @@ pub(super) fn install(packages: &[&str]) -> Result<()> {
             .status();
     }
     Ok(())
+}
+
+/// Brings the lists of packages up to date.
+///
+/// # Errors
+///
+/// This one may not, or cannot.
+pub(super) fn update() -> Result<()> {
+    run(&mut apt(&["update", "-q"])?)
 }
 
 fn apt(arguments: &[&str]) -> Result<Command> {

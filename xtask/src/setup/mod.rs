@@ -2,11 +2,15 @@
 //! what it does.
 
 mod apt;
+mod kernel;
 mod linker;
 mod python;
 mod toolchain;
 
-pub(crate) use self::python::{axe, ecs, haproxy};
+pub(crate) use self::{
+    kernel::place as oldest_kernel,
+    python::{axe, ecs, haproxy},
+};
 
 use std::{env, path::PathBuf};
 
@@ -33,6 +37,8 @@ pub(crate) enum Need {
     Haproxy,
     /// Build, and run a browser in the lab.
     Browser,
+    /// Build, and run the lab on another kernel.
+    Kernel,
 }
 
 /// Makes the machine ready.
@@ -65,6 +71,10 @@ pub(crate) fn bring(need: Need) -> Result<()> {
         Need::Browser => {
             apt::bring(&[apt::LAB, apt::BROWSER].concat())?;
             python::bring(python::Venv::Axe)?;
+        }
+        Need::Kernel => {
+            apt::bring(&[apt::LAB, apt::EMULATOR].concat())?;
+            kernel::bring()?;
         }
     }
     Ok(())
