@@ -9,6 +9,7 @@ pub mod browser;
 pub mod described;
 pub mod docker;
 pub mod ecs;
+pub mod emulated;
 pub mod etcd;
 pub mod fixed;
 pub mod lab;

@@ -30,7 +30,7 @@ enum Command {
         /// What the lab benchmark compares with, too: HAProxy
         #[arg(long)]
         bench: bool,
-        /// What the tests with real orchestrators run: Docker Engine, etcd, moto and deployfish
+        /// What the tests run besides: Docker Engine, etcd, moto and deployfish, a browser, and the oldest kernel
         #[arg(long)]
         test: bool,
     },
@@ -91,6 +91,7 @@ fn run(command: Command) -> Result<ExitCode> {
                 setup::bring(Need::Ecs)?;
                 setup::bring(Need::Haproxy)?;
                 setup::bring(Need::Browser)?;
+                setup::bring(Need::Kernel)?;
             }
         }
         Command::Build { release } => {

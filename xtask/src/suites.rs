@@ -1,6 +1,11 @@
 //! The test suites.
 
-use std::{fs, process::ExitCode};
+use std::{
+    collections::BTreeMap,
+    env, fs,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
@@ -36,9 +41,11 @@ pub(crate) enum Suite {
     Admin,
     /// The stats page in Debian's chromium: `tests/tests/browser_*.rs`.
     Browser,
+    /// The oldest kernel that the agent is for, in an emulated machine: `tests/tests/kernel_*.rs`.
+    Kernel,
 }
 
-const ALL: [Suite; 11] = [
+const ALL: [Suite; 12] = [
     Suite::Unit,
     Suite::Packet,
     Suite::Lab,
@@ -50,6 +57,21 @@ const ALL: [Suite; 11] = [
     Suite::Health,
     Suite::Admin,
     Suite::Browser,
+    Suite::Kernel,
+];
+
+/// Tests of other suites that `kernel` runs on its kernel, the longest first. That takes five to ten seconds to verify
+/// the programs for each of them, and all is to be done in some two minutes, so these are the ones that ask most of it:
+/// next hops and redirects for full NAT, room for outer headers, answers made of packets, sums, the ring by which
+/// packets are traced; and with an agent, every hook of XDP, tc and cgroups, and the end of sockets whose backend goes.
+const ON_OLDEST: [&str; 7] = [
+    "packet_geneve",
+    "packet_nat",
+    "lab_one_node",
+    "packet_icmp",
+    "packet_dnat",
+    "packet_trace",
+    "lab_orphans",
 ];
 
 /// Labs at a time; more only make each other slow.
@@ -79,6 +101,7 @@ pub(crate) fn run(
             Suite::Together => Need::Orchestrators,
             Suite::Admin => Need::Haproxy,
             Suite::Browser => Need::Browser,
+            Suite::Kernel => Need::Kernel,
         })
         .with_context(|| match suites.len() {
             1 => format!("the suite {} cannot run", suite.name()),
@@ -157,15 +180,22 @@ fn as_programs(name: &str, arguments: &[String]) -> Result<Vec<String>> {
     let words = (name == "packet").then(words).transpose()?;
     let (venv, haproxy, axe) = (setup::ecs()?, setup::haproxy()?, setup::axe()?);
     let promtool = setup::promtool()?;
+    let kernel = setup::oldest_kernel()?;
+    let inside: &[&str] = if name == "kernel" { &ON_OLDEST } else { &[] };
     let mut build = cargo();
     // Together: without the tests' own dependencies many crates would get other features, and be compiled once more.
     build.args(["build", "--bins"]);
-    for test in &tests {
+    for test in tests
+        .iter()
+        .map(String::as_str)
+        .chain(inside.iter().copied())
+    {
         build.args(["--test", test]);
     }
     let mut built = programs(&mut build)?;
     let agent = built.remove("lb-agent");
     let agent = agent.context("lb-agent was not built")?;
+    let inside = joined(&built, inside)?;
     let mut failed = Vec::new();
     for test in tests {
         announce(&format!("{name}: tests/tests/{test}.rs"));
@@ -179,6 +209,8 @@ fn as_programs(name: &str, arguments: &[String]) -> Result<Vec<String>> {
             ("LB_HAPROXY_VENV", haproxy.as_path()),
             ("LB_AXE", axe.as_path()),
             ("LB_PROMTOOL", promtool.as_path()),
+            ("LB_KERNEL", kernel.as_path()),
+            ("LB_KERNEL_TESTS", inside.as_path()),
         ];
         kept.extend(words.as_deref().map(|words| ("LB_WORDS_OBJECT", words)));
         let status = as_root(program, &kept)?
@@ -190,6 +222,16 @@ fn as_programs(name: &str, arguments: &[String]) -> Result<Vec<String>> {
         }
     }
     Ok(failed)
+}
+
+/// Where these programs are, as one value of a variable.
+fn joined(built: &BTreeMap<String, PathBuf>, names: &[&str]) -> Result<PathBuf> {
+    let at = |name: &&str| {
+        let program = built.get(*name).map(PathBuf::as_path);
+        program.with_context(|| format!("{name} was not built"))
+    };
+    let programs: Vec<&Path> = names.iter().map(at).collect::<Result<_>>()?;
+    Ok(env::join_paths(programs)?.into())
 }
 
 /// The names of `tests/tests/PREFIX_*.rs`, in order.

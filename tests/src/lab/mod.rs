@@ -17,7 +17,7 @@ pub mod leftovers;
 mod netns;
 mod process;
 pub mod programs;
-mod require;
+pub(crate) mod require;
 mod run_id;
 pub mod servers;
 mod site;

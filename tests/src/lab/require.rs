@@ -1,6 +1,9 @@
 //! What the lab needs from the machine, said clearly when it is not there.
 
-use std::{fs, path::Path};
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, Result, bail};
 
@@ -9,7 +12,8 @@ use super::{cgroup, exec::tool};
 /// Where pins live; the agent's default too.
 pub(super) const BPFFS: &str = "/sys/fs/bpf";
 
-const TOOLS: &[(&str, &str)] = &[
+/// (program, Debian package).
+pub(crate) const TOOLS: &[(&str, &str)] = &[
     ("ip", "iproute2"),
     ("nft", "nftables"),
     ("ethtool", "ethtool"),
@@ -34,7 +38,7 @@ pub fn check() -> Result<()> {
     }
     let mut missing: Vec<String> = TOOLS
         .iter()
-        .filter(|(program, _)| !is_installed(program))
+        .filter(|(program, _)| find(program).is_none())
         .map(|(program, package)| {
             format!("`{program}` is not installed; remedy: `cargo xtask setup`, or `apt-get install {package}`")
         })
@@ -51,12 +55,13 @@ pub fn check() -> Result<()> {
     )
 }
 
-/// A directory in `PATH`, or where Debian keeps what only root needs.
-fn is_installed(program: &str) -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path)
+/// Where a program is: in `PATH`, or where Debian keeps what only root needs.
+pub(crate) fn find(program: &str) -> Option<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path)
         .chain(["/usr/sbin".into(), "/sbin".into()])
-        .any(|dir| dir.join(program).is_file())
+        .map(|dir| dir.join(program))
+        .find(|candidate| candidate.is_file())
 }
 
 /// Mounts bpffs at its usual place unless it is there.

@@ -1,7 +1,7 @@
 //! Waiting for a condition, never for time to pass.
 
 use std::{
-    thread,
+    env, thread,
     time::{Duration, Instant},
 };
 
@@ -9,7 +9,13 @@ use anyhow::{Result, anyhow};
 
 const POLL: Duration = Duration::from_millis(20);
 
-/// Calls `probe` until it gives a value and returns that.
+/// How many times slower than others this machine is, if it is said: that of an emulated one.
+fn slower() -> u32 {
+    let said = env::var("LB_SLOWER").ok();
+    said.and_then(|said| said.parse().ok()).unwrap_or(1)
+}
+
+/// Calls `probe` until it gives a value and returns that. On a slower machine it waits longer.
 ///
 /// # Errors
 ///
@@ -19,6 +25,7 @@ pub fn wait_for<T>(
     within: Duration,
     mut probe: impl FnMut() -> Option<T>,
 ) -> Result<T> {
+    let within = within * slower();
     let end = Instant::now() + within;
     loop {
         if let Some(value) = probe() {

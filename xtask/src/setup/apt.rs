@@ -60,6 +60,14 @@ const EXPORTER: &str = "prometheus-haproxy-exporter";
 /// What shows pages to the tests.
 pub(super) const BROWSER: &[(&str, &str)] = &[("chromium", "chromium")];
 
+/// What emulates a machine, and what its files are made with.
+pub(super) const EMULATOR: &[(&str, &str)] = &[
+    ("qemu-system-x86_64", "qemu-system-x86"),
+    ("busybox", "busybox-static"),
+    ("cpio", "cpio"),
+    ("strip", "binutils"),
+];
+
 const HAPROXY: &str = "haproxy";
 const ENGINE: &str = "docker.io";
 const ETCD_SERVER: &str = "etcd-server";
@@ -103,7 +111,7 @@ pub(super) fn install(packages: &[&str]) -> Result<()> {
         );
     }
     eprintln!("setup: installing {}", packages.join(" "));
-    let update = run(&mut apt(&["update", "-q"])?);
+    let update = update();
     let install = [
         &["install", "-y", "-q", "--no-install-recommends"],
         packages,
@@ -144,14 +152,25 @@ pub(super) fn download(package: &str, dir: &Path) -> Result<PathBuf> {
     let download = || {
         // Whoever may write there may do this.
         let mut apt = Command::new("apt-get");
-        run(apt.args(["download", "-q", package]).current_dir(dir))
+        // The user of its sandbox may not.
+        apt.args(["download", "-q", "-o", "APT::Sandbox::User=root", package]);
+        run(apt.current_dir(dir))
     };
     // The list of packages is missing, or stale.
-    download().or_else(|_| run(&mut apt(&["update", "-q"])?).and_then(|()| download()))?;
+    download().or_else(|_| update().and_then(|()| download()))?;
     let entries = fs::read_dir(dir).with_context(|| format!("cannot read {}", dir.display()))?;
     let mut paths = entries.flatten().map(|entry| entry.path());
     let file = paths.find(|path| path.extension().is_some_and(|end| end == "deb"));
     file.with_context(|| format!("apt-get left no package in {}", dir.display()))
+}
+
+/// Brings the lists of packages up to date.
+///
+/// # Errors
+///
+/// This one may not, or cannot.
+pub(super) fn update() -> Result<()> {
+    run(&mut apt(&["update", "-q"])?)
 }
 
 fn apt(arguments: &[&str]) -> Result<Command> {

@@ -2,12 +2,14 @@
 //! what it does.
 
 mod apt;
+mod kernel;
 mod linker;
 mod promtool;
 mod python;
 mod toolchain;
 
 pub(crate) use self::{
+    kernel::place as oldest_kernel,
     promtool::promtool,
     python::{axe, ecs, haproxy},
 };
@@ -37,6 +39,8 @@ pub(crate) enum Need {
     Haproxy,
     /// Build, and run a browser in the lab.
     Browser,
+    /// Build, and run the lab on another kernel.
+    Kernel,
 }
 
 /// Makes the machine ready.
@@ -70,6 +74,10 @@ pub(crate) fn bring(need: Need) -> Result<()> {
         Need::Browser => {
             apt::bring(&[apt::LAB, apt::BROWSER].concat())?;
             python::bring(python::Venv::Axe)?;
+        }
+        Need::Kernel => {
+            apt::bring(&[apt::LAB, apt::EMULATOR].concat())?;
+            kernel::bring()?;
         }
     }
     Ok(())
