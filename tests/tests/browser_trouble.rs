@@ -6,12 +6,21 @@ use lb_tests::{
     browser::{Browser, Window},
     stage::{Stage, connect},
 };
+use serde_json::Value;
 
 const PAGE: &str = "http://127.0.0.1:9090/haproxy?stats";
+/// With users the page offers orders.
+const USERS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/users");
 
 fn quiet(browser: &mut Browser) {
     let complaints = browser.complaints();
     assert!(complaints.is_empty(), "{complaints:#?}");
+}
+
+/// Whether a service has one backend.
+fn has_one(status: &Value) -> bool {
+    let mut services = status["services"].as_array().into_iter().flatten();
+    services.any(|one| one["backends"].as_array().map(Vec::len) == Some(1))
 }
 
 /// Opens the page, which is to show so many services.
@@ -139,10 +148,7 @@ fn the_page_of_a_backend_that_is_gone_says_so_and_keeps_its_own_history() {
     // The same server behind another service has a history of its own.
     let done = stage.run(&["maint", "10.77.0.12:80", "--service", "10.99.0.2"]);
     assert_eq!(done.status.code(), Some(0), "{}", done.stderr);
-    stage.write(&services("['10.77.0.11:80']"), |status| {
-        let mut services = status["services"].as_array().into_iter().flatten();
-        services.any(|one| one["backends"].as_array().map(Vec::len) == Some(1))
-    });
+    stage.write(&services("['10.77.0.11:80']"), has_one);
     browser.wait("document.querySelector('.leaf .title .pill')?.textContent === 'gone'");
     browser.wait(&format!(
         "{told}.some(one => one.includes('backend removed'))"
@@ -154,5 +160,20 @@ fn the_page_of_a_backend_that_is_gone_says_so_and_keeps_its_own_history() {
         texts.any(|text| text.contains(word))
     };
     assert!(has("draining") && !has("10.99.0.2"), "{lines:?}");
+    quiet(&mut browser);
+}
+
+#[test]
+fn a_chosen_server_that_goes_is_chosen_no_more() {
+    let stage = Stage::up(&admin::services(""), &["--admin-users-file", USERS]);
+    let mut browser = open(&stage, 1);
+    for server in SERVERS {
+        browser.click(&format!("section.px tr[data-sv='{server}'] input"));
+    }
+    let chosen = "document.querySelector('#chosen strong').textContent";
+    browser.wait(&format!("{chosen} === '2 servers chosen'"));
+    let one = "services:\n- {address: 10.99.0.1, port: 80, backends: ['10.77.0.11:80']}\n";
+    stage.write(one, has_one);
+    browser.wait(&format!("{chosen} === '1 server chosen'"));
     quiet(&mut browser);
 }

@@ -72,6 +72,16 @@ export class Chosen {
     this.changed();
   }
 
+  /** Forgets those that are not there any more. */
+  keep(there) {
+    let gone = false;
+    for (const [service, picked] of this.picked) {
+      for (const sid of picked) if (!there(service, sid)) gone = picked.delete(sid);
+      if (!picked.size) this.picked.delete(service);
+    }
+    if (gone) this.changed();
+  }
+
   clear() {
     this.picked.clear();
     this.changed();

@@ -61,6 +61,7 @@ function show(moved) {
     own.flows.push(row?.[model.col.scur]);
     own.time.push(row?.[model.col.ctime]);
   }
+  chosen.keep((service, sid) => model.backend(model.services.get(service), sid));
   showHead();
   showTiles();
   if (!leaf && view.firstElementChild !== countLine) openList();
