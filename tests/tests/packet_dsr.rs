@@ -300,7 +300,7 @@ fn the_tc_twin_redirects_to_the_neighbour(way: Way) {
 
 /// A rig that opens a flow now and then, with two backends.
 fn guarded(way: Way, shape: impl FnOnce(&mut Service)) -> Rig {
-    let mut rig = Rig::guarded(8).with_service(way, backend_kind::NET);
+    let mut rig = Rig::guarded(1).with_service(way, backend_kind::NET);
     rig.backend(2, backend(way, way.backend(2), backend_kind::NET));
     rig.shape(way, SLOTS_SMALL, shape);
     rig.table(SERVICE, &repeated(&[1, 2], SLOTS_SMALL));

@@ -424,7 +424,7 @@ fn a_segment_without_a_flow_finds_its_backend_by_hash(way: Way) {
 fn above_the_guard_packets_go_to_the_peer_and_nothing_is_kept(way: Way) {
     const CLIENTS: u64 = 100;
     for (hop, hook, sent) in [(HOP, Hook::Xdp, XDP_TX), (0, Hook::Ingress, TC_REDIRECT)] {
-        let mut rig = to_peers(Rig::guarded(8).with_service(way, backend_kind::NET), way);
+        let mut rig = to_peers(Rig::guarded(1).with_service(way, backend_kind::NET), way);
         let net = at_peer(&mut rig, way, hop);
         for port in 1_000..1_000 + CLIENTS as u16 {
             let client = SocketAddr::new(way.client(2).ip(), port);
