@@ -69,7 +69,7 @@ fn serve(host: &Host) -> Process {
     let argv = [&program, "--node", host.name(), "--port", "80"];
     let server = host.start("server", &argv).expect("started");
     let ready = || server.stdout().contains(READY);
-    wait_until("a server is ready", PATIENCE, ready).expect(host.name());
+    wait_until("a server is ready", PATIENCE, ready).expect("it says so");
     server
 }
 
