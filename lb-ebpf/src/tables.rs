@@ -76,8 +76,9 @@ impl Table {
 /// stack, in a packet or in a map, which an argument of a function is not.
 #[repr(C)]
 pub struct Draft<A> {
-    pub key: FlowKey<A>,
+    // First: kernels before 6.2 refuse to add to a pointer that may be null, as the compiler does before it asks.
     pub flow: Flow<A>,
+    pub key: FlowKey<A>,
 }
 
 /// A family's maps. Each call site reaches one map, so that the verifier can inline the lookup.
